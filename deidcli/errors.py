@@ -1,0 +1,36 @@
+"""The errors a user can meet: what was wrong, what was received, what to do next.
+
+Only `__main__` turns them into text and an exit status.
+"""
+
+
+class DeidError(Exception):
+    """A failure that is explained in one line; `hint` says what to do next."""
+
+    def __init__(self, message: str, hint: str = ""):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class UsageError(DeidError):
+    """The command was called in a way that cannot be carried out (exit status 2)."""
+
+
+class MediaError(DeidError):
+    """A file that cannot be read or written; the batch goes on without it."""
+
+
+class PresetError(DeidError):
+    """Weights that are missing, damaged, or not of the method that asked for them."""
+
+
+class MethodError(DeidError):
+    """A method that could not make a new face; the engine covers the face instead."""
+
+
+class MissingDependency(DeidError):
+    """An optional library is not installed; the hint names the extra that brings it."""

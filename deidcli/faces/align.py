@@ -1,0 +1,99 @@
+"""Align: turn a face upright in a square crop of any size and margin, and keep the way back."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from deidcli.faces.shape import INNER, MEAN_SHAPE
+from deidcli.values import Crop, CropSpec, Face, Frame
+
+
+def align(frame: Frame, face: Face, spec: CropSpec, key: str = "") -> Crop:
+    """Cut `face` out of `frame` as `spec` says.
+
+    A face without landmarks, or a spec that asks for the box, is cut as an upright square about its box. What lies
+    outside the frame repeats the border. Returns a crop of (side, side, 3) uint8 where side is `spec.size`, or the
+    face's own size in pixels where that is None.
+    """
+    transform, side = crop_transform(face, spec)
+    return Crop(warp(frame.pixels, transform, side), transform, face, key)
+
+
+def crop_transform(face: Face, spec: CropSpec) -> tuple[np.ndarray, int]:
+    """The (2, 3) similarity from frame to crop coordinates, and the side of the crop in pixels."""
+    if face.landmarks is not None and spec.align == "landmarks":
+        square = similarity(MEAN_SHAPE[INNER], np.asarray(face.landmarks, np.float64)[INNER])
+    else:
+        square = _box_square(face)
+    face_side = float(np.hypot(square[0, 0], square[1, 0]))
+    span = 1 + 2 * spec.margin
+    side = spec.size or max(8, round(face_side * span))
+    # From the unit square of the face to pixels; pixel (0, 0) covers [-0.5, 0.5].
+    scale = side / span
+    to_crop = np.array([[scale, 0, spec.margin * scale - 0.5], [0, scale, spec.margin * scale - 0.5]])
+    return compose(to_crop, invert(square)), side
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The (2, 3) turn, scale and shift that takes points `source` (n, 2) to `target` (n, 2) with least squared error.
+
+    Umeyama's closed form; a reflection is never returned.
+    """
+    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    a, b = source - source_mean, target - target_mean
+    norm = max(float(np.sum(a * a)), 1e-12)
+    real = float(np.sum(a * b)) / norm
+    imaginary = float(np.sum(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])) / norm
+    linear = np.array([[real, -imaginary], [imaginary, real]])
+    return np.column_stack([linear, target_mean - linear @ source_mean])
+
+
+def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """The affine map that applies `inner` first and `outer` then; all are (2, 3)."""
+    return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+
+
+def invert(affine: np.ndarray) -> np.ndarray:
+    """The (2, 3) inverse. Raises numpy.linalg.LinAlgError where there is none."""
+    linear = np.linalg.inv(affine[:, :2])
+    return np.column_stack([linear, -linear @ affine[:, 2]])
+
+
+def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Move points (n, 2) by a (2, 3) map."""
+    return np.asarray(points, np.float64) @ affine[:, :2].T + affine[:, 2]
+
+
+def warp(pixels: np.ndarray, transform: np.ndarray, side: int) -> np.ndarray:
+    """The (side, side, channels) crop of `pixels` under `transform`, free of aliasing when it shrinks."""
+    corners = np.array([[0, 0], [side - 1, 0], [side - 1, side - 1], [0, side - 1]], np.float64)
+    region, origin = _surroundings(pixels, apply_affine(invert(transform), corners))
+    transform = compose(transform, np.array([[1, 0, origin[0]], [0, 1, origin[1]]], np.float64))
+    scale = float(np.hypot(transform[0, 0], transform[1, 0]))
+    if scale < 0.75:
+        region, transform = _shrink(region, transform, scale)
+    return cv2.warpAffine(region, transform, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _surroundings(pixels: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """The part of the frame that the corners (n, 2) span, so that a warp costs as much as the face is large."""
+    height, width = pixels.shape[:2]
+    low = np.clip(np.floor(corners.min(axis=0)) - 2, 0, (width - 1, height - 1)).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0)) + 3, low + 1, (width, height)).astype(int)
+    return pixels[low[1] : high[1], low[0] : high[0]], (int(low[0]), int(low[1]))
+
+
+def _shrink(region: np.ndarray, transform: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Bring a region to about the crop's resolution by area averages; the warp then only interpolates."""
+    height, width = region.shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    region = cv2.resize(np.ascontiguousarray(region), size, interpolation=cv2.INTER_AREA)
+    x, y = width / size[0], height / size[1]
+    return region, compose(transform, np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]]))
+
+
+def _box_square(face: Face) -> np.ndarray:
+    """The unit square to the square about the face's box."""
+    (x, y), side = face.box.center, max(face.box.width, face.box.height, 1.0)
+    return np.array([[side, 0, x - side / 2 - 0.5], [0, side, y - side / 2 - 0.5]])

@@ -1,0 +1,1 @@
+"""Files in, files out: every format behind one reader and one writer."""

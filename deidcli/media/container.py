@@ -1,0 +1,120 @@
+"""What `image` needs of a picture format: a parsed file that can be decoded, scrubbed, and written anew.
+
+One file a format (`jpeg`, `png`, ...). A new file is made of the source's own kept blocks and the encoder's image data,
+so that what a format can say about a picture survives without this code having to know it.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from io import BytesIO
+from itertools import accumulate
+
+import numpy as np
+from PIL import Image
+
+from deidcli.errors import DeidError, MediaError
+from deidcli.media.modes import Native, from_pillow
+
+MAX_PIXELS = 1 << 28
+"""The largest picture that is decoded, in pixels (268 megapixels; a 200 megapixel telephone passes)."""
+
+
+class Container(ABC):
+    """A picture file in memory, its structure already read and checked.
+
+    size: (width, height) upright. times: where each frame begins, in seconds, or None for pictures without a clock.
+    """
+
+    format: str
+    size: tuple[int, int]
+    times: tuple[Fraction | None, ...]
+
+    def __init__(self, data: bytes, name: str):
+        self.data = data
+        self.name = name
+
+    @abstractmethod
+    def natives(self) -> Iterator[Native]:
+        """Every frame, upright, in its own mode. Raises MediaError (or what `explained` turns into one)."""
+
+    @abstractmethod
+    def scrubbed(self, metadata: str) -> bytes:
+        """The whole file with its compressed pixels as they are and its metadata cut by the policy."""
+
+    @abstractmethod
+    def rewriter(self, metadata: str) -> Rewriter:
+        """A fresh file of the same kind, upright, that takes this one's frames in order."""
+
+
+class Rewriter(ABC):
+    """Takes every frame once, in order, then gives the file."""
+
+    @abstractmethod
+    def add(self, native: Native, changed: np.ndarray | None) -> None:
+        """One frame. changed: (height, width) bool, its new pixels; None for a frame that is the source's own."""
+
+    @abstractmethod
+    def finish(self) -> bytes:
+        """The whole file."""
+
+
+@contextmanager
+def explained(name: str, failure: str = "the picture is damaged") -> Iterator[None]:
+    """Turn whatever a codec throws at an odd file into one MediaError that names the file and the failure."""
+    try:
+        yield
+    except MediaError as error:
+        message = error.message if error.message.startswith(f"{name}: ") else f"{name}: {error.message}"
+        raise MediaError(message, error.hint) from error
+    except DeidError:
+        raise
+    except MemoryError as error:
+        raise MediaError(f"{name}: not enough memory to decode the picture", "use fewer workers") from error
+    except (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, RuntimeError, OverflowError,
+            AttributeError, ZeroDivisionError, struct.error, zlib.error, Image.DecompressionBombError) as error:
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise MediaError(f"{name}: {failure}: {detail}", "get a whole copy of the file") from error
+
+
+def check_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Give `size` back. Raises MediaError for an empty picture or one too large to decode safely."""
+    width, height = size
+    if width <= 0 or height <= 0:
+        raise MediaError(f"the picture is empty: {width}x{height} pixels", "get a whole copy of the file")
+    if width * height > MAX_PIXELS:
+        raise MediaError(
+            f"{width}x{height} pixels are more than the limit of {MAX_PIXELS}: a decompression bomb, or too large",
+            "scale it down first",
+        )
+    return size
+
+
+def turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """(width, height) after the orientation is applied."""
+    return (size[1], size[0]) if orientation >= 5 else size
+
+
+def decoded(image: Image.Image) -> Native:
+    """Load the current frame of an opened Pillow image. Raises what Pillow raises for damaged data."""
+    check_size(image.size)
+    image.load()
+    return from_pillow(image)
+
+
+def encoded(image: Image.Image, kind: str, **settings: object) -> bytes:
+    """The bytes of a file that Pillow writes, metadata left out where Pillow would carry it over from `info`."""
+    image.info = {}
+    buffer = BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
+def starts(durations: Iterable[Fraction]) -> tuple[Fraction, ...]:
+    """When each frame begins: the running sum of the durations before it, in seconds."""
+    return tuple(accumulate(durations, initial=Fraction(0)))[:-1]

@@ -1,0 +1,243 @@
+"""GIF: blocks kept by the policy; a still keeps its palette, an animation is drawn as the differences of its frames."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from io import BytesIO
+
+import numpy as np
+from PIL import GifImagePlugin
+
+from deidcli.errors import MediaError
+from deidcli.media import metadata as policies
+from deidcli.media import xmp
+from deidcli.media.container import Container, Rewriter, check_size, decoded, encoded, starts
+from deidcli.media.gif_colours import indexed
+from deidcli.media.modes import Native, opaque, to_pillow
+
+_CONTROL, _APPLICATION, _COMMENT = 0xF9, 0xFF, 0xFE
+_LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
+_ICC, _XMP = b"ICCRGBG1012", b"XMP DataXMP"
+# XMP stands unblocked in the file; this tail lets readers of blocks find the end from wherever they fall into it.
+_GREYS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+_XMP_TAIL = bytes([1, *range(255, -1, -1), 0])
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image block. head: left, top, width, height, flags as stored; table: local colours; coded: LZW, blocked.
+
+    control: flags, delay (1/100 s) and transparent index of its graphic control extension, four bytes or none.
+    """
+
+    head: bytes
+    table: bytes
+    coded: bytes
+    control: bytes = b""
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        left, top, width, height = struct.unpack_from("<4H", self.head)
+        return left, top, left + width, top + height
+
+    def written(self) -> bytes:
+        control = b"\x21\xf9\x04" + self.control + b"\0" if self.control else b""
+        return control + b"\x2c" + self.head + self.table + self.coded
+
+
+@dataclass(frozen=True)
+class Extension:
+    label: int
+    blocks: tuple[bytes, ...]
+
+    def written(self) -> bytes:
+        return bytes([0x21, self.label]) + b"".join(bytes([len(b)]) + b for b in self.blocks) + b"\0"
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """screen: the 13 bytes of header and screen descriptor. table: global colours."""
+
+    screen: bytes
+    table: bytes
+    parts: tuple[Image | Extension, ...]
+
+
+def parse(data: bytes) -> Parsed:
+    """The blocks up to the trailer, which may be missing. Raises MediaError where a block is cut off."""
+    at = 13
+    table = data[at : at + _table_size(data[10])]
+    at, parts, control = at + len(table), [], b""
+    while at < len(data) and data[at] != 0x3B:
+        if data[at] == 0x21:
+            blocks, end = _blocks(data, at + 2)
+            if data[at + 1] == _CONTROL:
+                control = blocks[0][:4] if blocks and len(blocks[0]) >= 4 else b""
+            else:
+                parts.append(Extension(data[at + 1], tuple(blocks)))
+            at = end
+        elif data[at] == 0x2C:
+            image, at = _image(data, at + 1, control)
+            parts, control = [*parts, image], b""
+        else:
+            raise MediaError("the GIF is damaged: unknown block", "get a whole copy of the file")
+    return Parsed(data[:13], table, tuple(parts))
+
+
+def _image(data: bytes, at: int, control: bytes) -> tuple[Image, int]:
+    head = data[at : at + 9]
+    start = at + 9 + _table_size(head[8])
+    end = _blocks(data, start + 1)[1]
+    return Image(head, data[at + 9 : start], data[start:end], control), end
+
+
+def _table_size(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _blocks(data: bytes, at: int) -> tuple[list[bytes], int]:
+    found = []
+    while True:
+        if at >= len(data) or at + 1 + data[at] > len(data):
+            raise MediaError("the GIF is truncated", "get a whole copy of the file")
+        if not data[at]:
+            return found, at + 1
+        found.append(data[at + 1 : at + 1 + data[at]])
+        at += 1 + data[at]
+
+
+class Gif(Container):
+    format = "GIF"
+
+    def __init__(self, data: bytes, name: str):
+        super().__init__(data, name)
+        self.parsed = parse(data)
+        self.images = [part for part in self.parsed.parts if isinstance(part, Image)]
+        if not self.images:
+            raise MediaError("the GIF holds no picture", "get a whole copy of the file")
+        # As Pillow has it, a frame that reaches past the screen widens it.
+        screen = struct.unpack_from("<HH", data, 6)
+        self.size = check_size(tuple(max(screen[axis], *(i.box[2 + axis] for i in self.images)) for axis in (0, 1)))
+        delays = [struct.unpack("<H", image.control[1:3])[0] if image.control else 0 for image in self.images]
+        clock = starts(Fraction(delay, 100) for delay in delays)
+        self.times: tuple[Fraction | None, ...] = clock if len(self.images) > 1 else (None,)
+
+    def natives(self) -> Iterator[Native]:
+        image = GifImagePlugin.GifImageFile(BytesIO(self._widened(self.scrubbed("none"))))
+        for index in range(len(self.times)):
+            image.seek(index)
+            native = decoded(image)
+            # Pillow calls a palette of greys mode L, but the transparent entry is as much an entry there.
+            yield replace(native, mode="P", palette=_GREYS, usable=opaque(image, 256)) if native.mode == "L" else native
+
+    def scrubbed(self, metadata: str) -> bytes:
+        return self.written(metadata, self.parsed.screen, self.parsed.table, None)
+
+    def rewriter(self, metadata: str) -> Rewriter:
+        return _Animation(self, metadata) if len(self.images) > 1 else _Still(self, metadata)
+
+    def written(self, metadata: str, screen: bytes, table: bytes, images: list[Image] | None) -> bytes:
+        """A file of these image blocks (None: the source's own) among the extensions that the policy keeps."""
+        before, behind = [], []
+        for part in self.parsed.parts:
+            if isinstance(part, Extension) and (kept := _kept(part, metadata)):
+                (before if part.label == _APPLICATION else behind).append(kept)
+        body = b"".join(image.written() for image in (self.images if images is None else images))
+        return screen + table + b"".join(before) + body + b"".join(behind) + b"\x3b"
+
+    def _widened(self, data: bytes) -> bytes:
+        return data[:6] + struct.pack("<HH", *self.size) + data[10:]
+
+
+def _kept(part: Extension, metadata: str) -> bytes | None:
+    name = part.blocks[0] if part.blocks else b""
+    if part.label == _APPLICATION and name in _LOOPS:
+        return part.written()
+    if part.label == _APPLICATION and name == _ICC:
+        return part.written() if metadata != "none" else None
+    if metadata != "all":
+        return None
+    if part.label == _APPLICATION and name == _XMP:
+        return _kept_xmp(part)
+    return part.written() if part.label == _COMMENT and not policies.holds_picture(b"".join(part.blocks)) else None
+
+
+def _kept_xmp(part: Extension) -> bytes | None:
+    stored = b"".join(bytes([len(block)]) + block for block in part.blocks[1:]) + b"\0"
+    packet = xmp.scrubbed(stored[: -len(_XMP_TAIL)])
+    return None if packet is None else b"\x21\xff\x0b" + _XMP + packet + _XMP_TAIL
+
+
+class _Still(Rewriter):
+    def __init__(self, source: Gif, metadata: str):
+        self.source, self.metadata, self.coded = source, metadata, b""
+
+    def add(self, native: Native, changed: np.ndarray | None) -> None:
+        old, parsed = self.source.images[0], self.source.parsed
+        left, top, right, bottom = old.box
+        image = coded(native.data[top:bottom, left:right])
+        # Written row by row, whatever the source did: the flag of interlaced rows goes.
+        head = old.head[:8] + bytes([old.head[8] & ~0x40])
+        image = replace(old, head=head, coded=image.coded)
+        self.coded = self.source.written(self.metadata, parsed.screen, parsed.table, [image])
+
+    def finish(self) -> bytes:
+        return self.coded
+
+
+class _Animation(Rewriter):
+    """Frames drawn as what differs from the one before; whole, after a clearing, where pixels turn transparent."""
+
+    def __init__(self, source: Gif, metadata: str):
+        self.source, self.metadata = source, metadata
+        self.images: list[Image] = []
+        self.shown: np.ndarray | None = None
+
+    def add(self, native: Native, changed: np.ndarray | None) -> None:
+        rgba = _rgba(native)
+        cleared = self.shown is not None and bool(((self.shown[..., 3] > 0) & (rgba[..., 3] == 0)).any())
+        if cleared:
+            self.images[-1] = _cleared(self.images[-1])
+        drawn = self._drawn(rgba, cleared)
+        index, palette, clear = indexed(rgba, drawn, changed)
+        self.images.append(self._image(coded(index), palette, clear))
+        self.shown = rgba
+
+    def finish(self) -> bytes:
+        head = self.source.parsed.screen
+        screen = b"GIF89a" + struct.pack("<HHBBB", *self.source.size, 0x70, 0, head[12])
+        return self.source.written(self.metadata, screen, b"", self.images)
+
+    def _drawn(self, rgba: np.ndarray, cleared: bool) -> np.ndarray:
+        if self.shown is None or cleared:
+            return rgba[..., 3] > 0
+        return (rgba != self.shown).any(axis=2) & (rgba[..., 3] > 0)
+
+    def _image(self, image: Image, palette: bytes, clear: int) -> Image:
+        delay = self.source.images[len(self.images)].control[1:3] or b"\0\0"
+        head = image.head[:8] + b"\x87"
+        return Image(head, palette, image.coded, b"\x05" + delay + bytes([clear]))
+
+
+def _cleared(image: Image) -> Image:
+    """The same block, its whole area (the screen) made transparent again before the next one is drawn."""
+    return replace(image, control=b"\x09" + image.control[1:])
+
+
+def coded(index: np.ndarray) -> Image:
+    """An image block of (height, width) uint8 indices, as Pillow compresses it."""
+    grey = to_pillow(Native("L", np.ascontiguousarray(index)))
+    grey = grey.convert("P")
+    return next(p for p in parse(encoded(grey, "GIF", optimize=False, interlace=0)).parts if isinstance(p, Image))
+
+
+def _rgba(native: Native) -> np.ndarray:
+    image = to_pillow(native)
+    if native.usable is not None:
+        image.info["transparency"] = np.where(native.usable, 255, 0).astype(np.uint8).tobytes()
+    rgba = np.array(image.convert("RGBA"))
+    rgba[rgba[..., 3] == 0] = 0
+    return rgba

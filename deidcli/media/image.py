@@ -1,0 +1,135 @@
+"""Pictures: the Reader and the Writer over all formats that hold photographs.
+
+One container class a format knows its bytes; this module knows what happens to them: frames go out upright and come
+back, and a file of which no frame was changed is never encoded again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import islice
+from typing import BinaryIO
+
+import numpy as np
+
+from deidcli.errors import MediaError
+from deidcli.media import metadata as policies
+from deidcli.media.container import Container, Rewriter, explained
+from deidcli.media.modes import Native, to_rgb, with_rgb
+from deidcli.media.stream import Reader, StreamInfo, WriteOptions, Writer
+from deidcli.values import Frame
+
+_RECENT = 4
+"""How many decoded frames wait for the writer; a writer that is further behind decodes again, in order."""
+_CONTAINERS = {
+    "jpeg": ("deidcli.media.jpeg", "Jpeg"),
+    "png": ("deidcli.media.png", "Png"),
+    "webp": ("deidcli.media.webp", "Webp"),
+    "gif": ("deidcli.media.gif", "Gif"),
+    "bmp": ("deidcli.media.bmp", "Bmp"),
+    "tiff": ("deidcli.media.tiff", "Tiff"),
+    "avif": ("deidcli.media.heif", "Avif"),
+    "heif": ("deidcli.media.heif", "Heif"),
+}
+
+
+def open_image(data: bytes, name: str, kind: str) -> ImageReader:
+    """A reader of a picture in memory. kind: what `sniff.image_kind` said. Raises MediaError for a damaged file."""
+    module, container = _CONTAINERS[kind]
+    with explained(name):
+        return ImageReader(getattr(import_module(module), container)(data, name))
+
+
+class ImageReader(Reader):
+    """Frames of a picture: one for a still, each frame of an animation (composed), each page of a TIFF.
+
+    Pixels of a frame are read-only: an unchanged frame is recognised by being the source's own.
+    """
+
+    def __init__(self, container: Container):
+        self.container = container
+        self.info = StreamInfo(container.format, container.size, len(container.times))
+        self._recent: OrderedDict[int, Native] = OrderedDict()
+
+    def frames(self) -> Iterator[Frame]:
+        with explained(self.container.name):
+            for index, native in enumerate(self.container.natives()):
+                pixels = to_rgb(native)
+                pixels.flags.writeable = False
+                self._remember(index, native)
+                yield Frame(pixels, index, self.container.times[index])
+
+    def writer(self, target: BinaryIO, options: WriteOptions) -> Writer:
+        return ImageWriter(self, target, policies.checked(options.metadata))
+
+    def close(self) -> None:
+        self._recent.clear()
+
+    def recent(self, index: int) -> Native | None:
+        """Take a frame that was just decoded, or None where it is gone already."""
+        return self._recent.pop(index, None)
+
+    def _remember(self, index: int, native: Native) -> None:
+        self._recent[index] = native
+        if len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+
+
+class ImageWriter(Writer):
+    """Takes the frames back. Nothing is encoded before the first changed frame, and nothing at all without one."""
+
+    def __init__(self, reader: ImageReader, target: BinaryIO, metadata: str):
+        self.reader, self.target, self.metadata = reader, target, metadata
+        self.container = reader.container
+        self._rewriter: Rewriter | None = None
+        self._late: Iterator[Native] | None = None
+        self._decoded = self._taken = 0
+
+    def write(self, frame: Frame, changed: np.ndarray | None) -> None:
+        """As `Writer.write`. Raises MediaError for a frame out of turn or of another size."""
+        with explained(self.container.name, "the picture cannot be written"):
+            self._check(frame, changed)
+            if changed is not None and not changed.any():
+                changed = None
+            if changed is not None and self._rewriter is None:
+                self._begin()
+            if self._rewriter is not None:
+                native = self._source(frame.index)
+                new = native if changed is None else with_rgb(native, frame.pixels, changed)
+                self._rewriter.add(new, changed)
+            self._taken += 1
+
+    def finish(self) -> None:
+        name, wanted = self.container.name, len(self.container.times)
+        if self._taken != wanted:
+            raise MediaError(f"{name}: {self._taken} of {wanted} frames were written", "write every frame")
+        with explained(name, "the picture cannot be written"):
+            whole = self._rewriter.finish() if self._rewriter else self.container.scrubbed(self.metadata)
+        try:
+            self.target.write(whole)
+        except OSError as error:
+            raise MediaError(f"{name}: cannot be written: {error.strerror or error}", "check the disk") from error
+
+    def _begin(self) -> None:
+        """The first change came late: the frames before it, which are the source's own, are decoded once more."""
+        self._rewriter = self.container.rewriter(self.metadata)
+        for index in range(self._taken):
+            self._rewriter.add(self._source(index), None)
+
+    def _source(self, index: int) -> Native:
+        native = self.reader.recent(index)
+        if native is not None:
+            return native
+        if self._late is None:
+            self._late = self.container.natives()
+        native = next(islice(self._late, index - self._decoded, None))
+        self._decoded = index + 1
+        return native
+
+    def _check(self, frame: Frame, changed: np.ndarray | None) -> None:
+        if frame.index != self._taken:
+            raise MediaError(f"frame {frame.index} came where {self._taken} was due", "write the frames in order")
+        if changed is not None and changed.shape != frame.pixels.shape[:2]:
+            raise MediaError(f"a mask of {changed.shape} came for {frame.pixels.shape}", "give one of the frame's size")

@@ -1,0 +1,216 @@
+"""JPEG: segments kept by the policy, and pixels encoded with the source's own tables and subsampling."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+import cv2
+import numpy as np
+from PIL import JpegImagePlugin
+
+from deidcli.errors import MediaError
+from deidcli.media import metadata as policies
+from deidcli.media import xmp
+from deidcli.media.container import Container, Rewriter, check_size, decoded, encoded, turned
+from deidcli.media.modes import Native, to_pillow, upright
+
+_SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_SOS, _EOI, _APP0, _APP14, _COM = 0xDA, 0xD9, 0xE0, 0xEE, 0xFE
+_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+_EXIF, _XMP, _ICC, _IPTC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"Photoshop 3.0\0"
+_PILLOW_SAMPLING = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
+_OPENCV_SAMPLING = {(4, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411, (1, 2): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440}
+_LARGEST_PAYLOAD = 65533
+
+
+@dataclass(frozen=True)
+class Segment:
+    """marker: its second byte. payload: without the length. scan: the entropy-coded data behind a start of scan."""
+
+    marker: int
+    payload: bytes
+    scan: bytes = b""
+
+    def written(self) -> bytes:
+        return struct.pack(">BBH", 255, self.marker, len(self.payload) + 2) + self.payload + self.scan
+
+    @property
+    def describes(self) -> bool:
+        """Whether the picture is the same without it (an application segment or a comment)."""
+        return 0xE0 <= self.marker <= 0xEF or self.marker == _COM
+
+
+def segments(data: bytes) -> list[Segment]:
+    """The segments of the first picture in `data`; what stands behind its end is left out. Raises MediaError."""
+    found, at = [], 2
+    while True:
+        match = _NEXT_MARKER.match(data, at)
+        if match is None or (match.end() + 2 > len(data) and data[match.end() - 1] != _EOI):
+            raise MediaError("the JPEG is truncated or damaged", "get a whole copy of the file")
+        marker, at = data[match.end() - 1], match.end()
+        if marker == _EOI:
+            return found
+        size = struct.unpack_from(">H", data, at)[0]
+        payload, at = data[at + 2 : at + size], at + size
+        end = _scan_end(data, at) if marker == _SOS else at
+        found.append(Segment(marker, payload, data[at:end]))
+        at = end
+
+
+def _scan_end(data: bytes, at: int) -> int:
+    match = _NEXT_MARKER.search(data, at)
+    if match is None:
+        raise MediaError("the JPEG is truncated: it ends within its pixels", "get a whole copy of the file")
+    return match.start()
+
+
+def written(parts: list[Segment]) -> bytes:
+    return b"\xff\xd8" + b"".join(part.written() for part in parts) + b"\xff\xd9"
+
+
+class Jpeg(Container):
+    format = "JPEG"
+
+    def __init__(self, data: bytes, name: str):
+        super().__init__(data, name)
+        self.segments = segments(data)
+        frame = next((part for part in self.segments if part.marker in _SOF), None)
+        if frame is None or not any(part.marker == _SOS for part in self.segments):
+            raise MediaError("the JPEG holds no picture", "get a whole copy of the file")
+        self.progressive = frame.marker in (0xC2, 0xC6, 0xCA, 0xCE)
+        height, width, count = struct.unpack_from(">HHB", frame.payload, 1)
+        self.components = [tuple(frame.payload[6 + 3 * i : 9 + 3 * i]) for i in range(count)]
+        self.exif = policies.read_exif(self._block(0xE1, _EXIF))
+        self.size = turned(check_size((width, height)), self.exif.orientation)
+        self.times = (None,)
+
+    def natives(self) -> Iterator[Native]:
+        yield upright(decoded(self.opened()), self.exif.orientation)
+
+    def opened(self) -> JpegImagePlugin.JpegImageFile:
+        """Pillow's view of the bare picture, not yet decoded."""
+        bare = [part for part in self.segments if not part.describes or part.marker == _APP14]
+        return JpegImagePlugin.JpegImageFile(BytesIO(written(bare)))
+
+    def scrubbed(self, metadata: str) -> bytes:
+        return written(self._head(metadata, None) + [part for part in self.segments if not part.describes])
+
+    def rewriter(self, metadata: str) -> Rewriter:
+        return _JpegRewriter(self, metadata)
+
+    def rewritten(self, coded: bytes, metadata: str) -> bytes:
+        """A file of the encoder's picture under this file's metadata."""
+        # The encoder's own APP14 says which colours it wrote; the source's may say otherwise.
+        body = [part for part in segments(coded) if not part.describes or part.marker == _APP14]
+        head = [part for part in self._head(metadata, self.size) if part.marker != _APP14]
+        return written(head + body)
+
+    def sampling(self) -> tuple[int, int]:
+        """How many times finer the first component is than the second, on both axes."""
+        factors = [divmod(component[1], 16) for component in self.components]
+        if len(factors) != 3 or not all(factors[1]):
+            return 1, 1
+        return factors[0][0] // factors[1][0], factors[0][1] // factors[1][1]
+
+    def is_rgb(self) -> bool:
+        """Whether the components are red, green and blue and not luma and chroma."""
+        adobe = self._block(_APP14, b"Adobe")
+        named = [component[0] for component in self.components] == list(b"RGB")
+        return len(self.components) == 3 and (adobe[6:7] == b"\0" if len(adobe) > 6 else named)
+
+    def _block(self, marker: int, signature: bytes) -> bytes:
+        found = (part.payload for part in self.segments if part.marker == marker)
+        return next((payload[len(signature) :] for payload in found if payload.startswith(signature)), b"")
+
+    def _head(self, metadata: str, rewritten: tuple[int, int] | None) -> list[Segment]:
+        kept = [self._kept(part, metadata, rewritten) for part in self.segments if part.describes]
+        kept = [part for part in kept if part is not None and len(part.payload) <= _LARGEST_PAYLOAD]
+        if metadata != "none" and self.exif.dpi and not self._block(_APP0, b"JFIF\0") and self._may_be_jfif():
+            kept.insert(0, _jfif(1, *self.exif.dpi))
+        # JFIF has to come first, and a density that only EXIF stated survives EXIF in it.
+        return sorted(kept, key=lambda part: part.marker != _APP0)
+
+    def _may_be_jfif(self) -> bool:
+        return len(self.components) == 1 or (len(self.components) == 3 and not self.is_rgb())
+
+    def _kept(self, part: Segment, metadata: str, rewritten: tuple[int, int] | None) -> Segment | None:
+        payload = part.payload
+        if part.marker == _APP0 and payload.startswith(b"JFIF\0") and len(payload) >= 12:
+            return _jfif(0, 1, 1) if metadata == "none" else Segment(_APP0, payload[:12] + b"\0\0")
+        if part.marker == _APP14 and payload.startswith(b"Adobe"):
+            return Segment(_APP14, payload[:12])
+        if part.marker == 0xE2 and payload.startswith(_ICC):
+            return part if metadata != "none" else None
+        if part.marker == 0xE1 and payload.startswith(_EXIF):
+            block = policies.kept_exif(payload[len(_EXIF) :], metadata, rewritten)
+            return None if block is None else Segment(0xE1, _EXIF + block)
+        return self._told(part) if metadata == "all" else None
+
+    @staticmethod
+    def _told(part: Segment) -> Segment | None:
+        if part.marker == 0xE1 and part.payload.startswith(_XMP):
+            packet = xmp.scrubbed(part.payload[len(_XMP) :])
+            return None if packet is None else Segment(0xE1, _XMP + packet)
+        if part.marker == 0xED and part.payload.startswith(_IPTC):
+            return Segment(0xED, _IPTC + policies.scrubbed_photoshop(part.payload[len(_IPTC) :]))
+        return part if part.marker == _COM and not policies.holds_picture(part.payload) else None
+
+
+class _JpegRewriter(Rewriter):
+    def __init__(self, source: Jpeg, metadata: str):
+        self.source, self.metadata, self.coded = source, metadata, b""
+
+    def add(self, native: Native, changed: np.ndarray | None) -> None:
+        coarse = _OPENCV_SAMPLING.get(self.source.sampling()) if native.mode == "RGB" else None
+        self.coded = _with_opencv(self.source, native, coarse) if coarse else _with_pillow(self.source, native)
+
+    def finish(self) -> bytes:
+        return self.source.rewritten(self.coded, self.metadata)
+
+
+def _tables(source: Jpeg) -> list[list[int]]:
+    """The quantisation table of each component, as Pillow's encoder wants them: luma, then chroma."""
+    tables = source.opened().quantization
+    each = [tables[component[2]] for component in source.components]
+    if len(each) != 3:
+        return each[:1]
+    return each[:2] if each[1] == each[2] else each
+
+
+def _with_pillow(source: Jpeg, native: Native) -> bytes:
+    return encoded(
+        to_pillow(native),
+        "JPEG",
+        qtables=_tables(source),
+        subsampling=_PILLOW_SAMPLING.get(source.sampling(), 0),
+        progressive=source.progressive,
+        optimize=True,
+        keep_rgb=source.is_rgb(),
+    )
+
+
+def _with_opencv(source: Jpeg, native: Native, sampling: int) -> bytes:
+    """For the subsamplings that Pillow cannot write; the tables are the standard ones nearest to the source's."""
+    quality = _quality(_tables(source)[0])
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    settings += [cv2.IMWRITE_JPEG_OPTIMIZE, 1, cv2.IMWRITE_JPEG_PROGRESSIVE, int(source.progressive)]
+    done, coded = cv2.imencode(".jpg", np.ascontiguousarray(native.data[..., ::-1]), settings)
+    if not done:
+        raise MediaError("the JPEG could not be encoded", "convert it to 4:2:0 first")
+    return coded.tobytes()
+
+
+def _quality(table: list[int]) -> int:
+    """The quality of the IJG scale whose mean luma step is this table's (57.625 is the mean of the standard table)."""
+    percent = 100 * (sum(table) / len(table)) / 57.625
+    quality = (200 - percent) / 2 if percent <= 100 else 5000 / percent
+    return int(min(max(round(quality), 1), 100))
+
+
+def _jfif(unit: int, x: float, y: float) -> Segment:
+    density = [min(round(value), 65535) for value in (x, y)]
+    return Segment(_APP0, b"JFIF\0" + struct.pack(">BBBHHBB", 1, 1, unit, *density, 0, 0))

@@ -1,0 +1,173 @@
+"""WebP: RIFF chunks kept by the policy; lossless pictures stay lossless, lossy ones stay lossy."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
+
+import numpy as np
+from PIL import WebPImagePlugin
+
+from deidcli.errors import MediaError
+from deidcli.media import metadata as policies
+from deidcli.media import xmp
+from deidcli.media.container import Container, Rewriter, check_size, decoded, encoded, starts, turned
+from deidcli.media.modes import Native, to_pillow, upright
+from deidcli.media.png import differing
+
+LOSSY_QUALITY = 90
+"""Quality of a lossy picture that is written anew, of 100. A lossy WebP does not say with which quality it was made."""
+_ANIMATED, _HAS_XMP, _HAS_EXIF, _HAS_ALPHA, _HAS_ICC = 0x02, 0x04, 0x08, 0x10, 0x20
+_PIXELS = (b"ALPH", b"VP8 ", b"VP8L")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    kind: bytes
+    payload: bytes
+
+    def written(self) -> bytes:
+        return self.kind + struct.pack("<I", len(self.payload)) + self.payload + b"\0" * (len(self.payload) % 2)
+
+
+def chunks(data: bytes, at: int, end: int) -> list[Chunk]:
+    """The RIFF chunks of data[at:end]. Raises MediaError where one reaches past the end."""
+    found = []
+    while at + 8 <= end:
+        kind, size = struct.unpack_from("<4sI", data, at)
+        if at + 8 + size > end:
+            raise MediaError("the WebP is truncated", "get a whole copy of the file")
+        found.append(Chunk(kind, data[at + 8 : at + 8 + size]))
+        at += 8 + size + size % 2
+    return found
+
+
+class Webp(Container):
+    format = "WEBP"
+
+    def __init__(self, data: bytes, name: str):
+        super().__init__(data, name)
+        end = 8 + struct.unpack_from("<I", data, 4)[0]
+        if end > len(data) + 1:
+            raise MediaError(f"the WebP is truncated: {len(data)} of {end} bytes", "get a whole copy of the file")
+        self.chunks = chunks(data, 12, min(end, len(data)))
+        self.moving = [part.payload for part in self.chunks if part.kind == b"ANMF"]
+        if not self.moving and not any(part.kind in (b"VP8 ", b"VP8L") for part in self.chunks):
+            raise MediaError("the WebP holds no picture", "get a whole copy of the file")
+        self.orientation = policies.read_exif(_exif(self._first(b"EXIF"))).orientation
+        self.stored = check_size(WebPImagePlugin._get_size(data[:30]) or (0, 0))
+        self.size = turned(self.stored, self.orientation)
+        self.times: tuple[Fraction | None, ...] = (None,)
+        if self.moving:
+            self.times = starts(Fraction(_uint24(frame, 12), 1000) for frame in self.moving)
+
+    def natives(self) -> Iterator[Native]:
+        image = WebPImagePlugin.WebPImageFile(BytesIO(self.scrubbed("none")))
+        for index in range(len(self.times)):
+            image.seek(index)
+            yield upright(decoded(image), self.orientation)
+
+    def scrubbed(self, metadata: str) -> bytes:
+        return self._file(self._kept(metadata, None), [part for part in map(_picture, self.chunks) if part])
+
+    def rewriter(self, metadata: str) -> Rewriter:
+        return _WebpRewriter(self, metadata)
+
+    def rewritten(self, metadata: str, drawn: list[Chunk]) -> bytes:
+        """A file of new ALPH, VP8, VP8L or ANMF chunks under this file's metadata."""
+        held = [part for part in self.chunks if part.kind == b"ANIM"]
+        return self._file(self._kept(metadata, self.size), held + drawn, self.size)
+
+    def lossless(self, index: int) -> bool:
+        """Whether the pixels of this frame are coded without loss."""
+        parts = chunks(self.moving[index], 16, len(self.moving[index])) if self.moving else self.chunks
+        return any(part.kind == b"VP8L" for part in parts)
+
+    def _kept(self, metadata: str, rewritten: tuple[int, int] | None) -> dict[bytes, bytes]:
+        kept = {b"ICCP": self._first(b"ICCP") if metadata != "none" else b""}
+        block = _exif(self._first(b"EXIF"))
+        kept[b"EXIF"] = (policies.kept_exif(block, metadata, rewritten) if block else None) or b""
+        packet = self._first(b"XMP ")
+        kept[b"XMP "] = (xmp.scrubbed(packet) if metadata == "all" and packet else None) or b""
+        return {kind: value for kind, value in kept.items() if value}
+
+    def _file(self, kept: dict[bytes, bytes], drawn: list[Chunk], size: tuple[int, int] | None = None) -> bytes:
+        alpha = any(part.kind == b"ALPH" or (part.kind == b"ANMF" and b"ALPH" in part.payload) for part in drawn)
+        stated = self._first(b"VP8X")[:1] or b"\0"
+        flags = stated[0] & (_ANIMATED | _HAS_ALPHA) | (_HAS_ALPHA if alpha else 0)
+        flags |= sum(bit for kind, bit in _FLAGS.items() if kind in kept)
+        extended = [_extended(flags, size or self.stored)] if flags else []
+        before = [Chunk(b"ICCP", kept[b"ICCP"])] if b"ICCP" in kept else []
+        behind = [Chunk(kind, kept[kind]) for kind in (b"EXIF", b"XMP ") if kind in kept]
+        body = b"WEBP" + b"".join(part.written() for part in [*extended, *before, *drawn, *behind])
+        return b"RIFF" + struct.pack("<I", len(body)) + body
+
+    def _first(self, kind: bytes) -> bytes:
+        return next((part.payload for part in self.chunks if part.kind == kind), b"")
+
+
+_FLAGS = {b"ICCP": _HAS_ICC, b"EXIF": _HAS_EXIF, b"XMP ": _HAS_XMP}
+
+
+def _extended(flags: int, size: tuple[int, int]) -> Chunk:
+    sides = b"".join(struct.pack("<I", side - 1)[:3] for side in size)
+    return Chunk(b"VP8X", bytes([flags, 0, 0, 0]) + sides)
+
+
+def _exif(block: bytes) -> bytes:
+    return block.removeprefix(b"Exif\0\0")
+
+
+def _uint24(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 3], "little")
+
+
+def _picture(part: Chunk) -> Chunk | None:
+    """The chunk without anything that is not the picture's own pixels."""
+    if part.kind == b"ANMF":
+        inner = [piece.written() for piece in chunks(part.payload, 16, len(part.payload)) if piece.kind in _PIXELS]
+        return Chunk(b"ANMF", part.payload[:16] + b"".join(inner))
+    return part if part.kind in (*_PIXELS, b"ANIM") else None
+
+
+class _WebpRewriter(Rewriter):
+    def __init__(self, source: Webp, metadata: str):
+        self.source, self.metadata = source, metadata
+        self.drawn: list[Chunk] = []
+        self.shown: np.ndarray | None = None
+        self.index = 0
+
+    def add(self, native: Native, changed: np.ndarray | None) -> None:
+        lossless = self.source.lossless(self.index)
+        if not self.source.moving:
+            self.drawn = _pixels(native, lossless)
+        else:
+            left, top, right, bottom = self._box(native)
+            part = Native(native.mode, np.ascontiguousarray(native.data[top:bottom, left:right]))
+            sides = (left // 2, top // 2, right - left - 1, bottom - top - 1)
+            head = b"".join(struct.pack("<I", side)[:3] for side in sides)
+            # No blending, no disposal: what the reader gave was composed already.
+            head += self.source.moving[self.index][12:15] + b"\x02"
+            inner = b"".join(piece.written() for piece in _pixels(part, lossless))
+            self.drawn.append(Chunk(b"ANMF", head + inner))
+            self.shown = native.data
+        self.index += 1
+
+    def finish(self) -> bytes:
+        return self.source.rewritten(self.metadata, self.drawn)
+
+    def _box(self, native: Native) -> tuple[int, int, int, int]:
+        if self.shown is None:
+            return (0, 0, *native.size)
+        left, top, right, bottom = differing(native.data, self.shown)
+        # The format counts the corner in steps of two pixels.
+        return left // 2 * 2, top // 2 * 2, right, bottom
+
+
+def _pixels(native: Native, lossless: bool) -> list[Chunk]:
+    quality = 80 if lossless else LOSSY_QUALITY
+    data = encoded(to_pillow(native), "WEBP", lossless=lossless, quality=quality, exact=True)
+    return [part for part in chunks(data, 12, len(data)) if part.kind in _PIXELS]

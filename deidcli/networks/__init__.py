@@ -1,0 +1,1 @@
+"""Keras networks, and Keras only here. Every network is written with `keras.ops` and runs on any backend."""

@@ -1,0 +1,167 @@
+"""dlib's serialised networks, read in pure Python into NumPy arrays; neither dlib nor its compiler is needed.
+
+The format is what dlib's `serialize` writes. An integer is one byte, the count of bytes that follow with 0x80 for a
+negative number, then the magnitude, low byte first. A real is two such integers, mantissa and exponent of two. A text
+is its length and its bytes, a flag is the digit 1 or 0, a tensor is its four sizes and little-endian float32.
+
+A network nests from its loss down to its input: first the version numbers of all wrappers, outermost first, then the
+input, then every layer from the first to the last. A layer names its own kind, so a list of fields for each kind is
+all that is needed, and the wiring (tags, skips) is left to who builds the network.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deidcli.errors import MissingDependency, PresetError
+
+RECOGNISER = "dlib_face_recognition_resnet_model_v1.dat"
+DETECTOR = "mmod_human_face_detector.dat"
+
+CONV, AFFINE, NORM, DENSE = "con_4", "affine_", "bn_con2", "fc_2"
+MULTIPLIERS = ("real",) * 4  # of the learning rate and the weight decay, for weights and bias
+FIELDS = {
+    "loss_metric_2": ("real",) * 2,
+    "loss_mmod_": ("integer",) * 3 + ("real",) * 7,
+    "input_rgb_image_sized": ("real",) * 3 + ("integer",) * 2,
+    "input_rgb_image_pyramid": ("real",) * 3,
+    CONV: ("tensor",) + ("integer",) * 7 + ("shape", "shape", *MULTIPLIERS),
+    AFFINE: ("tensor", "shape", "shape", "integer"),
+    NORM: ("tensor", "shape", "shape") + ("tensor",) * 4 + ("integer",) * 2 + (*MULTIPLIERS, "real"),
+    DENSE: ("integer", "integer", "tensor", "shape", "shape", "integer", *MULTIPLIERS),
+    "relu_": (),
+    "add_prev_": (),
+    "max_pool_2": ("integer",) * 6,
+    "avg_pool_2": ("integer",) * 6,
+}
+TAIL = ("flag",) * 3 + ("tensor",) * 3  # of every layer: state of its training, which is of no use here
+MAX_WRAPPER_VERSION = 3
+INFINITE_EXPONENT = 32000  # and above: infinities and NaN, which no trained network holds
+
+
+@dataclass(frozen=True)
+class Record:
+    """One layer, loss or input: its kind as dlib names it, and its fields in the order of `FIELDS[kind]`."""
+
+    kind: str
+    values: tuple
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as it was stored: the layers stand in the order in which a picture passes them."""
+
+    loss: Record
+    input: Record
+    layers: tuple[Record, ...]
+
+
+def model_path(name: str) -> Path:
+    """The place of a model file of the package `face_recognition_models`, which is never imported.
+
+    Raises MissingDependency if the package, or the file in it, is not there.
+    """
+    # Importing the package would need pkg_resources, which newer setuptools no longer bring.
+    spec = importlib.util.find_spec("face_recognition_models")
+    for folder in spec.submodule_search_locations if spec else ():
+        path = Path(folder) / "models" / name
+        if path.is_file():
+            return path
+    raise MissingDependency(f"dlib's model file {name} was not found", "pip install face_recognition_models")
+
+
+def read_network(path: Path) -> Network:
+    """Every number of a dlib network file. Tensors are float32 (samples, channels, rows, columns).
+
+    Raises PresetError if the file cannot be read, is cut off, or holds a layer that is not in `FIELDS`.
+    """
+    try:
+        reader = _Reader(Path(path).read_bytes())
+        network = _network(reader)
+    except OSError as error:
+        raise PresetError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, IndexError, UnicodeDecodeError) as error:
+        raise PresetError(f"{path}: not a dlib network: {error}", "reinstall face_recognition_models") from error
+    if reader.left:
+        raise PresetError(f"{path}: {reader.left} bytes follow the last layer", "reinstall face_recognition_models")
+    return network
+
+
+def _network(reader: _Reader) -> Network:
+    reader.integer()  # the version of the outermost wrapper
+    loss = _record(reader, reader.text())
+    version = length = reader.integer()
+    while length <= MAX_WRAPPER_VERSION:
+        version, length = length, reader.integer()
+    entrance = _record(reader, reader.text(length))
+    layers = [_layer(reader)]
+    if version >= 3:
+        reader.integer()  # samples made of one picture; only the layer next to the input stores it
+    while reader.left:
+        layers.append(_layer(reader))
+    return Network(loss, entrance, tuple(layers))
+
+
+def _layer(reader: _Reader) -> Record:
+    record = _record(reader, reader.text())
+    for field in TAIL:
+        getattr(reader, field)()
+    return record
+
+
+def _record(reader: _Reader, kind: str) -> Record:
+    if kind not in FIELDS:
+        raise ValueError(f"layer {kind!r} is not known")
+    return Record(kind, tuple(getattr(reader, field)() for field in FIELDS[kind]))
+
+
+class _Reader:
+    """Takes one value after the other off the bytes."""
+
+    def __init__(self, data: bytes):
+        self._data = data
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._data) - self._at
+
+    def take(self, count: int) -> bytes:
+        if count > self.left:
+            raise ValueError(f"{count} bytes wanted at {self._at}, {self.left} left")
+        self._at += count
+        return self._data[self._at - count : self._at]
+
+    def integer(self) -> int:
+        head = self.take(1)[0]
+        if not 1 <= head & 0x7F <= 8:
+            raise ValueError(f"no integer at byte {self._at - 1}")
+        value = int.from_bytes(self.take(head & 0x0F), "little")
+        return -value if head & 0x80 else value
+
+    def real(self) -> float:
+        mantissa, exponent = self.integer(), self.integer()
+        if exponent >= INFINITE_EXPONENT:
+            raise ValueError(f"a number that is not finite before byte {self._at}")
+        return math.ldexp(mantissa, exponent)
+
+    def flag(self) -> bool:
+        return {b"1": True, b"0": False}[self.take(1)]
+
+    def text(self, length: int | None = None) -> str:
+        return self.take(self.integer() if length is None else length).decode("ascii")
+
+    def shape(self) -> tuple[int, int, int, int]:
+        version, *sizes = (self.integer() for _ in range(5))
+        if version not in (1, 2):
+            raise ValueError(f"tensor version {version} is not known")
+        return tuple(sizes)
+
+    def tensor(self) -> np.ndarray:
+        shape = self.shape()
+        return np.frombuffer(self.take(4 * math.prod(shape)), "<f4").reshape(shape)

@@ -1,0 +1,144 @@
+"""dlib's two face networks in Keras, with dlib's own weights.
+
+The recogniser is "anet": a 29-layer residual network whose 128 numbers lie within 0.6 of each other for two pictures
+of one person. The detector is the max-margin network; its single map scores a window of 80 pixels around each cell.
+
+dlib's layers differ from Keras' in three ways, all kept here. A convolution of stride 1 pads by half its kernel, a
+strided one and a pooling do not pad. A sum of two maps of different sizes fills the smaller with zeros, to the right,
+below, and behind its last channel. A batch norm of a trained network is a fixed scale and shift, which is multiplied
+into the convolution before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from deidcli.networks import dlib_files as files
+
+CHIP = 150  # side in pixels of the picture that the recogniser takes
+RANGE = 256.0  # dlib divides by it after the mean colour is taken off
+
+Weights = tuple[np.ndarray, np.ndarray]  # kernel and bias, or scale and shift
+
+
+def build_recogniser() -> keras.Model:
+    """The recogniser with its weights: (N, 150, 150, 3) RGB in [0, 255], of any number type, to (N, 128) float32.
+
+    Raises MissingDependency or PresetError where the weights are missing or damaged.
+    """
+    network = files.read_network(files.model_path(files.RECOGNISER))
+    weights = folded(network)
+    image = keras.Input((CHIP, CHIP, 3), name="chips")
+    x = _conv(image, _with_normalisation(next(weights), network.input), stride=2)
+    x = layers.MaxPooling2D(3, 2)(x)
+    for blocks, shrinks in ((3, False), (4, True), (3, True), (3, True), (1, True)):
+        for index in range(blocks):
+            x = _residual(x, weights, stride=2 if shrinks and index == 0 else 1)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, _dense(x, network.layers[-1]), name="dlib_recogniser")
+
+
+def build_detector() -> keras.Model:
+    """The detector with its weights; height and width are free.
+
+    Inputs: tiled pyramids as `dlib_pyramid` makes them, (N, height, width, 3) float32, and how many rows and columns
+    of cells belong to each, (N, 2) int32. Cells past those are kept at zero in every layer, as dlib's border is, so
+    that a picture scores the same in a wider frame. Output: the scores, (N, rows, columns) float32.
+    Raises MissingDependency or PresetError where the weights are missing or damaged.
+    """
+    weights = folded(files.read_network(files.model_path(files.DETECTOR)))
+    tiles, valid = keras.Input((None, None, 3), name="tiles"), keras.Input((2,), dtype="int32", name="cells")
+    x = tiles
+    for _ in range(3):
+        x = _conv(x, next(weights), stride=2)
+    inside = _Inside(name="inside")([x, valid])
+    x = layers.Multiply()([x, inside])
+    for _ in range(3):
+        x = layers.Multiply()([_conv(x, next(weights)), inside])
+    x = _conv(x, next(weights), activation=None)
+    return keras.Model([tiles, valid], x[..., 0], name="dlib_detector")
+
+
+def folded(network: files.Network) -> Iterator[Weights]:
+    """Kernel (rows, columns, in, out) and bias (out,) of each convolution, float32, its scale and shift multiplied in."""
+    for record, after in zip(network.layers, (*network.layers[1:], None), strict=True):
+        if record.kind == files.CONV:
+            kernel, bias = _kernel(record)
+            scale, shift = _scale(after)
+            yield (kernel * scale).astype("float32"), (bias * scale + shift).astype("float32")
+
+
+def _kernel(record: files.Record) -> Weights:
+    flat, filters = record.values[0].astype("float64").ravel(), record.values[8]
+    split = int(np.prod(filters))
+    return flat[:split].reshape(filters).transpose(2, 3, 1, 0), flat[split:]
+
+
+def _scale(record: files.Record | None) -> Weights:
+    if record is None or record.kind not in (files.AFFINE, files.NORM):
+        return np.ones(1), np.zeros(1)
+    scale, shift = np.split(record.values[0].astype("float64").ravel(), 2)
+    if record.kind == files.NORM:
+        mean, variance, epsilon = (np.ravel(record.values[i]).astype("float64") for i in (5, 6, -1))
+        scale = scale / np.sqrt(variance + epsilon)
+        shift = shift - scale * mean
+    return scale, shift
+
+
+def _with_normalisation(weights: Weights, entrance: files.Record) -> Weights:
+    # Exact because the first convolution does not pad, so that no zero stands for a mean colour.
+    kernel, bias = (part.astype("float64") for part in weights)
+    kernel = kernel / RANGE
+    mean = np.array(entrance.values[:3])
+    bias = bias - np.einsum("hwio,i->o", kernel, mean)
+    return kernel.astype("float32"), bias.astype("float32")
+
+
+def _conv(x, weights: Weights, stride: int = 1, activation: str | None = "relu"):
+    kernel, bias = weights
+    padding = "same" if stride == 1 else "valid"
+    layer = layers.Conv2D(len(bias), kernel.shape[:2], stride, padding, activation=activation)
+    y = layer(x)
+    layer.set_weights([kernel, bias])
+    return y
+
+
+def _residual(x, weights: Iterator[Weights], stride: int):
+    y = _conv(x, next(weights), stride)
+    y = _conv(y, next(weights), activation=None)
+    if stride > 1:
+        x = layers.AveragePooling2D(stride, stride)(x)
+    return ops.relu(ops.add(*_same_size(x, y)))
+
+
+def _same_size(x, y) -> list:
+    """Both maps filled up with zeros to the larger in each direction, as dlib adds them."""
+    target = [max(a, b) for a, b in zip(x.shape[1:], y.shape[1:], strict=True)]
+    gaps = [[(0, 0), *((0, whole - part) for whole, part in zip(target, map_.shape[1:], strict=True))] for map_ in (x, y)]
+    return [ops.pad(map_, gap) if np.any(gap) else map_ for map_, gap in zip((x, y), gaps, strict=True)]
+
+
+def _dense(x, record: files.Record):
+    weights = record.values[2]
+    layer = layers.Dense(weights.shape[1], use_bias=False)
+    y = layer(x)
+    layer.set_weights([weights.reshape(weights.shape[:2])])
+    return y
+
+
+class _Inside(layers.Layer):
+    """1 where a cell belongs to its picture and 0 past it: [(N, H, W, C), (N, 2) rows and columns] to (N, H, W, 1)."""
+
+    def call(self, inputs):
+        cells, valid = inputs
+        height, width = ops.shape(cells)[1:3]
+        rows = ops.arange(height, dtype="int32")[None, :] < valid[:, :1]
+        columns = ops.arange(width, dtype="int32")[None, :] < valid[:, 1:]
+        return ops.cast(rows[:, :, None, None] & columns[:, None, :, None], cells.dtype)
+
+    def compute_output_shape(self, shapes):
+        return (*shapes[0][:3], 1)

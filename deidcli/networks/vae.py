@@ -1,0 +1,100 @@
+"""CLEANIR's variational autoencoder (Cho et al. 2020, Table 1): a latent vector in two halves, identity and the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+from keras import layers, ops
+
+from deidcli.networks.blocks import activate, conv_norm_relu, decoder_block, encoder_block
+
+
+@dataclass(frozen=True)
+class VaeConfig:
+    """The sizes of Table 1. Other values than the defaults are this project's own and stand in the preset's card.
+
+    size: side of the square picture in pixels, a multiple of 32. identity, attributes: lengths of the two halves of the
+    latent vector. encoder: channels of Enc0 and of each encoder block. decoder: channels of Dec0 and of each decoder
+    block. pool: what stands before EncL's fully connected layer: "average" as in the paper, or "flatten", which keeps
+    where things are (at a reduced width the average leaves fewer numbers than the latent vector has).
+    """
+
+    size: int = 64
+    identity: int = 512
+    attributes: int = 512
+    encoder: tuple[int, ...] = (64, 64, 128, 192, 256)
+    decoder: tuple[int, ...] = (512, 256, 128, 64, 32)
+    pool: str = "average"
+
+    def scaled(self, width: float) -> VaeConfig:
+        """The same network with every channel count multiplied by `width`."""
+        scale = lambda row: tuple(max(8, round(c * width)) for c in row)  # noqa: E731
+        return VaeConfig(
+            self.size, self.identity, self.attributes, scale(self.encoder), scale(self.decoder), self.pool
+        )
+
+
+@keras.saving.register_keras_serializable("deidcli")
+class Sampling(layers.Layer):
+    """z = mean + exp(log_variance / 2) * noise while training, z = mean otherwise (the mean is what makes a face steady).
+
+    Adds `weight` times the Kullback-Leibler divergence of Equation 2, summed over the latent vector and averaged over
+    the batch, as a loss.
+    """
+
+    def __init__(self, weight: float = 1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.weight = weight
+        self.noise = keras.random.SeedGenerator(17)
+
+    def call(self, inputs, training=False):
+        mean, log_variance = (ops.cast(x, "float32") for x in inputs)
+        divergence = -0.5 * ops.sum(1 + log_variance - ops.square(mean) - ops.exp(log_variance), axis=-1)
+        self.add_loss(self.weight * ops.mean(divergence))
+        if not training:
+            return mean
+        return mean + ops.exp(log_variance / 2) * keras.random.normal(ops.shape(mean), seed=self.noise)
+
+
+def build_encoder(config: VaeConfig) -> keras.Model:
+    """Picture (batch, size, size, 3) in [0, 1] to latent mean and log variance, each (batch, identity + attributes)."""
+    picture = layers.Input((config.size, config.size, 3), name="picture")
+    x = conv_norm_relu(picture, config.encoder[0], kernel=7, stride=2, name="enc0")
+    for i, channels in enumerate(config.encoder[1:], 1):
+        x = encoder_block(x, channels, f"enc{i}")
+    x = layers.Flatten(name="encl_pool")(x) if config.pool == "flatten" else _average(x)
+    latent = config.identity + config.attributes
+    x = layers.Dense(latent, name="encl_dense")(x)
+    x = layers.BatchNormalization(momentum=0.9, name="encl_norm")(activate(x, "encl_relu"))
+    mean = layers.Dense(latent, dtype="float32", name="mean")(x)
+    # Starting near zero variance lets the decoder see the code before the prior pulls on it.
+    log_variance = layers.Dense(latent, dtype="float32", bias_initializer=keras.initializers.Constant(-4.0), name="var")
+    return keras.Model(picture, [mean, log_variance(x)], name="encoder")
+
+
+def _average(x):
+    # At 64 px the 3x3 average of Table 1 sees the whole 2x2 map, so it is the mean over the map at any size.
+    return layers.GlobalAveragePooling2D(name="encl_pool")(x)
+
+
+def build_decoder(config: VaeConfig) -> keras.Model:
+    """Latent vector (batch, identity + attributes) to picture (batch, size, size, 3) in [0, 1]."""
+    start = config.size // 2 ** (len(config.decoder) - 1)
+    latent = layers.Input((config.identity + config.attributes,), name="latent")
+    x = layers.Dense(start * start * config.decoder[0], name="dec0_dense")(latent)
+    x = activate(layers.Reshape((start, start, config.decoder[0]), name="dec0_shape")(x), "dec0_relu")
+    for i, channels in enumerate(config.decoder[1:], 1):
+        x = decoder_block(x, channels, f"dec{i}")
+    x = layers.Conv2D(3, 3, padding="same", name="decl_conv")(activate(x, "decl_relu"))
+    return keras.Model(latent, layers.Activation("sigmoid", dtype="float32", name="picture")(x), name="decoder")
+
+
+def unit(x):
+    """x / |x| along the last axis."""
+    return x / ops.maximum(ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True)), 1e-6)
+
+
+def join_latent(identity, attributes):
+    """The decoder's input: the identity half on the unit sphere (Section 3.3), then the attributes."""
+    return ops.concatenate([unit(identity), attributes], axis=-1)

@@ -1,0 +1,131 @@
+"""Presets: folders `models/NAME/` of config.json, weights and card.md; found, verified, listed and written. No Keras here.
+
+config.json holds `method`, what the method's network needs, and `files`: the sha256 of every weight file. A preset is
+looked for as a path, then in the folders of the environment variable DEID_MODELS, in the installed package, and beside
+the package in a checkout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deidcli.errors import MissingDependency, PresetError
+
+CONFIG, CARD = "config.json", "card.md"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A folder of weights that belongs to a method. config: what config.json holds."""
+
+    name: str
+    folder: Path
+    config: dict
+
+    @property
+    def method(self) -> str:
+        return self.config["method"]
+
+    @property
+    def checksum(self) -> str:
+        """One sha256 over the configuration, and by that over every weight file."""
+        return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def card(self) -> str:
+        path = self.folder / CARD
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def file(self, name: str) -> Path:
+        """The verified path of a weight file. Raises PresetError where it is missing or not what config.json says."""
+        path, expected = self.folder / name, self.config.get("files", {}).get(name)
+        if expected is None or not path.is_file():
+            raise PresetError(f"preset {self.name} has no file {name} in {self.folder}", "install deidcli again")
+        if sha256(path) != expected:
+            raise PresetError(f"{path} is damaged: its sha256 is not the one in {CONFIG}", "fetch the preset again")
+        return path
+
+    def verify(self) -> None:
+        """Check every file. Raises PresetError."""
+        for name in self.config.get("files", {}):
+            self.file(name)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file) -> str:
+    # Python 3.10 has no hashlib.file_digest.
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def load_preset(name: str, method: str | None = None) -> Preset:
+    """The preset called `name`, or the one in the folder `name`. Raises PresetError where there is none for `method`."""
+    for folder in [Path(name), *(root / name for root in roots())]:
+        if (folder / CONFIG).is_file():
+            preset = _read(folder)
+            if method and preset.method != method:
+                raise PresetError(f"preset {name} is for {preset.method}, not for {method}", "choose another --preset")
+            return preset
+    known = ", ".join(p.name for p in presets() if method in (None, p.method)) or "none"
+    raise PresetError(f"no preset is called {name!r}", f"there are: {known}; a folder with a config.json works too")
+
+
+def presets() -> Iterator[Preset]:
+    """Every preset that is installed, the first of each name."""
+    seen = set()
+    for root in roots():
+        for path in sorted(root.glob(f"*/{CONFIG}")):
+            if path.parent.name not in seen:
+                seen.add(path.parent.name)
+                yield _read(path.parent)
+
+
+def roots() -> list[Path]:
+    """The folders that are searched, in order."""
+    package = Path(__file__).resolve().parent
+    own = [Path(p) for p in os.environ.get("DEID_MODELS", "").split(os.pathsep) if p]
+    return [*own, package / "models", package.parent / "models"]
+
+
+def save_preset(folder: Path, config: dict, files: list[str], card: str) -> Preset:
+    """Write config.json (with the checksums of `files`, which are already in `folder`) and the card."""
+    config = {**config, "files": {name: sha256(folder / name) for name in files}}
+    (folder / CARD).write_text(card, encoding="utf-8")
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return _read(folder)
+
+
+def _read(folder: Path) -> Preset:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return Preset(folder.name, folder, {"method": config["method"], **config})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PresetError(f"{folder / CONFIG} cannot be read: {error}", "fetch the preset again") from error
+
+
+def dlib_weights(name: str) -> Path:
+    """The path of one of dlib's weight files, out of the package face_recognition_models.
+
+    The package is not imported: its __init__ needs pkg_resources, which a fresh environment no longer has.
+    """
+    found = importlib.util.find_spec("face_recognition_models")
+    for folder in (found.submodule_search_locations or []) if found else []:
+        path = Path(folder) / "models" / name
+        if path.is_file():
+            return path
+    raise MissingDependency(
+        f"dlib's weights {name} are not installed", "run `pip install face_recognition_models`, or `deid doctor`"
+    )

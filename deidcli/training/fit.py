@@ -1,0 +1,138 @@
+"""Fit: the loop around any trainer. Epochs of a fixed number of steps, checkpoints, a log, sheets, a budget of minutes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How long and how fast to train.
+
+    epochs: of `steps` batches each. minutes: stop after this long at the end of an epoch, None for no limit; the
+    learning rate falls to a twentieth along half a cosine over the epochs or the minutes, whichever is further.
+    ema: momentum of the moving average of the weights that is kept, 0 for none.
+    """
+
+    epochs: int = 100
+    steps: int = 250
+    batch: int = 64
+    rate: float = 3e-4
+    minutes: float | None = None
+    ema: float = 0.998
+    seed: int = 1
+
+
+def compile_trainer(trainer: keras.Model, losses: dict, options: FitOptions) -> None:
+    """Adam as in Section 4.1 (beta 0.9 and 0.999), with a moving average of the weights beside it."""
+    adam = keras.optimizers.Adam(
+        options.rate, use_ema=options.ema > 0, ema_momentum=options.ema or 0.99, ema_overwrite_frequency=None
+    )
+    trainer.compile(optimizer=adam, loss=losses)
+
+
+def fit(
+    trainer: keras.Model,
+    batches: Callable[[int], Iterator],
+    options: FitOptions,
+    folder: Path,
+    sheet: Callable[[int], None],
+) -> None:
+    """Train `trainer` and leave its averaged weights in place.
+
+    batches(epoch) yields `options.steps` pairs (inputs, targets). folder takes the checkpoint, `log.csv` and what
+    `sheet(epoch)` draws; a run that finds a checkpoint there goes on from it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = Checkpoint(trainer, folder)
+    start, spent = state.restore()
+    for epoch in range(start, options.epochs):
+        began = time.monotonic()
+        trainer.optimizer.learning_rate = options.rate * _falloff(_progress(epoch, spent, options))
+        row = _run_epoch(trainer, batches(epoch))
+        spent += time.monotonic() - began
+        _log(folder / "log.csv", {"epoch": epoch, "minutes": round(spent / 60, 2), **row})
+        state.save(epoch + 1, spent)
+        _with_average(trainer, options, lambda: sheet(epoch))  # noqa: B023 - called before the loop goes on
+        if options.minutes is not None and spent >= options.minutes * 60:
+            break
+    if options.ema:
+        trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
+
+
+def _run_epoch(trainer: keras.Model, batches: Iterator) -> dict[str, float]:
+    """Train on every batch; the means of loss and metrics, and pictures a second."""
+    trainer.reset_metrics()
+    began, count, row = time.monotonic(), 0, {}
+    for inputs, targets in batches:
+        row = trainer.train_on_batch(inputs, targets, return_dict=True)
+        count += len(inputs)
+    figures = {name: round(float(value), 4) for name, value in row.items()}
+    return {**figures, "rate": round(count / (time.monotonic() - began), 1)}
+
+
+def _progress(epoch: int, spent: float, options: FitOptions) -> float:
+    by_time = spent / (options.minutes * 60) if options.minutes else 0.0
+    return min(1.0, max(epoch / options.epochs, by_time))
+
+
+def _falloff(progress: float) -> float:
+    return 0.05 + 0.95 * (1 + math.cos(math.pi * progress)) / 2
+
+
+def _with_average(trainer: keras.Model, options: FitOptions, action: Callable[[], None]) -> None:
+    """Run `action` while the averaged weights stand in for the trained ones."""
+    if not options.ema:
+        return action()
+    kept = [np.array(v) for v in trainer.trainable_variables]
+    trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
+    try:
+        action()
+    finally:
+        for variable, value in zip(trainer.trainable_variables, kept, strict=True):
+            variable.assign(value)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights and optimizer in `last.weights.h5`, the place in the run in `last.json`; each replaced in one step."""
+
+    trainer: keras.Model
+    folder: Path
+
+    def save(self, epoch: int, spent: float) -> None:
+        temporary = self.folder / "next.weights.h5"
+        self.trainer.save_weights(temporary)
+        temporary.replace(self.folder / "last.weights.h5")
+        place = self.folder / "next.json"
+        place.write_text(json.dumps({"epoch": epoch, "seconds": spent}))
+        place.replace(self.folder / "last.json")
+
+    def restore(self) -> tuple[int, float]:
+        """Load what was saved. Returns the next epoch and the seconds spent so far; 0 and 0.0 for a fresh run."""
+        place = self.folder / "last.json"
+        if not place.exists():
+            return 0, 0.0
+        self.trainer.optimizer.build(self.trainer.trainable_variables)
+        self.trainer.load_weights(self.folder / "last.weights.h5")
+        stored = json.loads(place.read_text())
+        return stored["epoch"], stored["seconds"]
+
+
+def _log(path: Path, row: dict[str, float]) -> None:
+    """Append a row to a CSV file, with a head if it is new."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)

@@ -1,0 +1,128 @@
+"""Frozen values that travel from stage to stage. Pixels are RGB `uint8`, coordinates are pixels of the upright frame.
+
+A coordinate names a point of the continuous plane in which pixel (0, 0) covers [-0.5, 0.5] on both axes, as OpenCV's
+warps have it. x runs to the right and y down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture: a photograph, a page, or a frame of a video.
+
+    pixels: (height, width, 3) uint8, RGB, upright (any stored orientation is already applied).
+    index: 0-based place in its file. time: seconds since the start by the stream's own clock, None for a still.
+    """
+
+    pixels: np.ndarray
+    index: int = 0
+    time: Fraction | None = None
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    def with_pixels(self, pixels: np.ndarray) -> Frame:
+        return replace(self, pixels=pixels)
+
+
+@dataclass(frozen=True)
+class Box:
+    """An upright rectangle in pixels; it may reach past the border of the frame. right and bottom are exclusive."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    @property
+    def area(self) -> float:
+        return max(self.width, 0.0) * max(self.height, 0.0)
+
+    @property
+    def center(self) -> tuple[float, float]:
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+    def scaled(self, factor: float) -> Box:
+        """The box grown (or shrunk) about its centre by `factor` on both axes."""
+        (x, y), w, h = self.center, self.width * factor / 2, self.height * factor / 2
+        return Box(x - w, y - h, x + w, y + h)
+
+    def iou(self, other: Box) -> float:
+        """Intersection over union with `other`, in [0, 1]."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        shared = max(width, 0.0) * max(height, 0.0)
+        union = self.area + other.area - shared
+        return shared / union if union > 0 else 0.0
+
+    def as_list(self) -> list[float]:
+        return [round(float(v), 2) for v in (self.left, self.top, self.right, self.bottom)]
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face that was found.
+
+    landmarks: (68, 2) float32 in the iBUG order, or None where they were not asked for or cannot be right; a face
+    without landmarks is covered by its box and never gets a generated face. track: which face of the file this is; the
+    same track gets the same new face in every frame.
+    """
+
+    box: Box
+    score: float = 1.0
+    landmarks: np.ndarray | None = None
+    track: int = 0
+
+
+@dataclass(frozen=True)
+class CropSpec:
+    """The picture of a face that a method asks for; the engine obeys it and never asks which method it serves.
+
+    size: side in pixels of the square crop, or None for the photograph's own resolution.
+    margin: how much of the surroundings to show, as a share of the face's size on each side.
+    align: "landmarks" turns the face upright by a similarity transform to the mean shape; "box" cuts the box as it is.
+    mask: the part that is put back: "inner" (brows to chin, as FATM), "full" (forehead to jaw) or "ellipse" of the box.
+    match_color: whether the new face takes the tone and light of the old one while it is blended.
+    """
+
+    size: int | None
+    margin: float
+    align: str = "landmarks"
+    mask: str = "full"
+    match_color: bool = True
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A face cut out for a method, with the way back.
+
+    pixels: (side, side, 3) uint8. transform: (2, 3) float64, frame coordinates to crop coordinates. face: the face, in
+    frame coordinates. key: names the person's track ("path#track"), so that a method gives one track one new face.
+    """
+
+    pixels: np.ndarray
+    transform: np.ndarray
+    face: Face
+    key: str = ""
+
+    def with_pixels(self, pixels: np.ndarray) -> Crop:
+        return replace(self, pixels=pixels)
