@@ -34,3 +34,9 @@ class MethodError(DeidError):
 
 class MissingDependency(DeidError):
     """An optional library is not installed; the hint names the extra that brings it."""
+
+
+def one_line(error: BaseException) -> str:
+    """Any error in one line, for a manifest, a log or a terminal."""
+    text = str(error) if isinstance(error, DeidError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -57,22 +57,24 @@ class HogDetector(Detector):
     name = "hog"
     threshold = 0.0
 
+    def __init__(self, options: DetectOptions):
+        super().__init__(options)
+        # dlib's scanner keeps the picture it works on in itself: two threads in one scanner end in a crash.
+        self._own = threading.local()
+
     def _find(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]:
         return [self._one(np.ascontiguousarray(p)) for p in pictures]
 
     def _one(self, picture: np.ndarray) -> list[Face]:
-        found, scores, _ = _hog().run(picture, self.options.upsample, self.lowest)
+        if not hasattr(self._own, "scanner"):
+            import dlib
+
+            self._own.scanner = dlib.get_frontal_face_detector()
+        found, scores, _ = self._own.scanner.run(picture, self.options.upsample, self.lowest)
         return [
             Face(Box(r.left(), r.top(), r.right() + 1, r.bottom() + 1), float(s))
             for r, s in zip(found, scores, strict=True)
         ]
-
-
-@cache
-def _hog():
-    import dlib
-
-    return dlib.get_frontal_face_detector()
 
 
 def detectors() -> dict[str, type[Detector]]:

@@ -172,7 +172,7 @@ def _shift(mask: int) -> tuple[int, int]:
 def _spread(stored: np.ndarray, mask: int) -> np.ndarray:
     low, top = _shift(mask)
     values = ((stored & np.uint32(mask)) >> np.uint32(low)).astype(np.uint64)
-    return ((values * 255 + top // 2) // max(top, 1)).astype(np.uint8)
+    return (values * 255 // max(top, 1)).astype(np.uint8)
 
 
 def _gathered(colours: np.ndarray, mask: int) -> np.ndarray:

@@ -118,3 +118,13 @@ def encoded(image: Image.Image, kind: str, **settings: object) -> bytes:
 def starts(durations: Iterable[Fraction]) -> tuple[Fraction, ...]:
     """When each frame begins: the running sum of the durations before it, in seconds."""
     return tuple(accumulate(durations, initial=Fraction(0)))[:-1]
+
+
+def differing(data: np.ndarray, shown: np.ndarray) -> tuple[int, int, int, int]:
+    """left, top, right, bottom of the pixels that differ; one pixel where none does, for a frame cannot be empty."""
+    other = data != shown
+    other = other.any(axis=2) if other.ndim == 3 else other
+    rows, columns = np.flatnonzero(other.any(axis=1)), np.flatnonzero(other.any(axis=0))
+    if not len(rows):
+        return 0, 0, 1, 1
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

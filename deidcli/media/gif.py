@@ -16,7 +16,7 @@ from deidcli.media import metadata as policies
 from deidcli.media import xmp
 from deidcli.media.container import Container, Rewriter, check_size, decoded, encoded, starts
 from deidcli.media.gif_colours import indexed
-from deidcli.media.modes import Native, opaque, to_pillow
+from deidcli.media.modes import Native, alphas, to_pillow, to_rgba
 
 _CONTROL, _APPLICATION, _COMMENT = 0xF9, 0xFF, 0xFE
 _LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
@@ -70,7 +70,8 @@ def parse(data: bytes) -> Parsed:
     """The blocks up to the trailer, which may be missing. Raises MediaError where a block is cut off."""
     at = 13
     table = data[at : at + _table_size(data[10])]
-    at, parts, control = at + len(table), [], b""
+    parts: list[Image | Extension] = []
+    at, control = at + len(table), b""
     while at < len(data) and data[at] != 0x3B:
         if data[at] == 0x21:
             blocks, end = _blocks(data, at + 2)
@@ -81,7 +82,8 @@ def parse(data: bytes) -> Parsed:
             at = end
         elif data[at] == 0x2C:
             image, at = _image(data, at + 1, control)
-            parts, control = [*parts, image], b""
+            parts.append(image)
+            control = b""
         else:
             raise MediaError("the GIF is damaged: unknown block", "get a whole copy of the file")
     return Parsed(data[:13], table, tuple(parts))
@@ -99,7 +101,7 @@ def _table_size(flags: int) -> int:
 
 
 def _blocks(data: bytes, at: int) -> tuple[list[bytes], int]:
-    found = []
+    found: list[bytes] = []
     while True:
         if at >= len(data) or at + 1 + data[at] > len(data):
             raise MediaError("the GIF is truncated", "get a whole copy of the file")
@@ -131,7 +133,7 @@ class Gif(Container):
             image.seek(index)
             native = decoded(image)
             # Pillow calls a palette of greys mode L, but the transparent entry is as much an entry there.
-            yield replace(native, mode="P", palette=_GREYS, usable=opaque(image, 256)) if native.mode == "L" else native
+            yield replace(native, mode="P", palette=_GREYS, alphas=alphas(image, 256)) if native.mode == "L" else native
 
     def scrubbed(self, metadata: str) -> bytes:
         return self.written(metadata, self.parsed.screen, self.parsed.table, None)
@@ -141,7 +143,8 @@ class Gif(Container):
 
     def written(self, metadata: str, screen: bytes, table: bytes, images: list[Image] | None) -> bytes:
         """A file of these image blocks (None: the source's own) among the extensions that the policy keeps."""
-        before, behind = [], []
+        before: list[bytes] = []
+        behind: list[bytes] = []
         for part in self.parsed.parts:
             if isinstance(part, Extension) and (kept := _kept(part, metadata)):
                 (before if part.label == _APPLICATION else behind).append(kept)
@@ -235,9 +238,6 @@ def coded(index: np.ndarray) -> Image:
 
 
 def _rgba(native: Native) -> np.ndarray:
-    image = to_pillow(native)
-    if native.usable is not None:
-        image.info["transparency"] = np.where(native.usable, 255, 0).astype(np.uint8).tobytes()
-    rgba = np.array(image.convert("RGBA"))
+    rgba = to_rgba(native)
     rgba[rgba[..., 3] == 0] = 0
     return rgba

@@ -22,7 +22,7 @@ def indexed(rgba: np.ndarray, drawn: np.ndarray, changed: np.ndarray | None) -> 
     palette = _palette(rgba[drawn & ~new][:, :3], rgba[new][:, :3])
     index = np.full(drawn.shape, _CLEAR, np.uint8)
     if drawn.any():
-        index[drawn] = nearest(rgba[drawn][:, :3], palette, None)
+        index[drawn] = nearest(rgba[drawn][:, :3], palette)
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
     return index, table.tobytes(), _CLEAR
@@ -42,7 +42,7 @@ def _adaptive(colours: np.ndarray, entries: int) -> np.ndarray:
     if len(unique) <= entries:
         return unique
     image = Image.fromarray(np.ascontiguousarray(colours)[None]).quantize(entries, dither=Image.Dither.NONE)
-    return np.frombuffer(bytes(image.getpalette("RGB")), np.uint8).reshape(-1, 3)[:entries]
+    return np.frombuffer(bytes(image.getpalette("RGB") or ()), np.uint8).reshape(-1, 3)[:entries]
 
 
 def _black() -> np.ndarray:

@@ -57,7 +57,7 @@ class _Boxed(Container):
         """What an encoder is given beside the pixels."""
         told = {"icc_profile": self.profile() if metadata != "none" else b""}
         if metadata == "all":
-            told["exif"] = policies.scrubbed_exif(exif_block(self._item(b"Exif")), self.size) or b""
+            told["exif"] = policies.scrubbed_exif(exif_block(self._item(b"Exif")), self.size, oriented=False) or b""
             told["xmp"] = xmp.scrubbed(self._item(b"mime")) or b""
         return {key: value for key, value in told.items() if value}
 
@@ -73,7 +73,7 @@ class Avif(_Boxed):
         super().__init__(data, name)
         image = self._opened()
         self.size = turned(check_size(image.size), self._orientation(image))
-        self.times: list[Fraction | None] = [None] * image.n_frames
+        self.times = (None,) * image.n_frames
         self._durations = [0] * image.n_frames
 
     def natives(self) -> Iterator[Native]:
@@ -82,7 +82,9 @@ class Avif(_Boxed):
             image.seek(index)
             native = decoded(image)
             if image.n_frames > 1:
-                self.times[index] = Fraction(image.info["timestamp"], 1000)
+                # Only the decoder knows the clock, and only of frames that it has decoded.
+                known = self.times[:index] + (Fraction(image.info["timestamp"], 1000),)
+                self.times = known + self.times[index + 1 :]
                 self._durations[index] = image.info["duration"]
             yield upright(native, self._orientation(image))
 

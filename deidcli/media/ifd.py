@@ -79,7 +79,8 @@ def read_header(data: bytes) -> Header:
 
 def read_chain(data: bytes, header: Header) -> list[Directory]:
     """Every directory of the main chain, nested ones included. Raises MediaError for a chain that never ends."""
-    chain, seen, at = [], set(), header.first
+    chain: list[Directory] = []
+    seen, at = set(), header.first
     while at:
         if at in seen or len(chain) >= _MAX_DIRECTORIES:
             raise MediaError("the TIFF directories form a loop", "get a whole copy of the file")

@@ -46,7 +46,8 @@ class Segment:
 
 def segments(data: bytes) -> list[Segment]:
     """The segments of the first picture in `data`; what stands behind its end is left out. Raises MediaError."""
-    found, at = [], 2
+    found: list[Segment] = []
+    at = 2
     while True:
         match = _NEXT_MARKER.match(data, at)
         if match is None or (match.end() + 2 > len(data) and data[match.end() - 1] != _EOI):
@@ -127,8 +128,8 @@ class Jpeg(Container):
         return next((payload[len(signature) :] for payload in found if payload.startswith(signature)), b"")
 
     def _head(self, metadata: str, rewritten: tuple[int, int] | None) -> list[Segment]:
-        kept = [self._kept(part, metadata, rewritten) for part in self.segments if part.describes]
-        kept = [part for part in kept if part is not None and len(part.payload) <= _LARGEST_PAYLOAD]
+        cut = (self._kept(part, metadata, rewritten) for part in self.segments if part.describes)
+        kept = [part for part in cut if part is not None and len(part.payload) <= _LARGEST_PAYLOAD]
         if metadata != "none" and self.exif.dpi and not self._block(_APP0, b"JFIF\0") and self._may_be_jfif():
             kept.insert(0, _jfif(1, *self.exif.dpi))
         # JFIF has to come first, and a density that only EXIF stated survives EXIF in it.

@@ -85,12 +85,17 @@ def orientation_of(directory: Directory, order: str) -> int:
 
 def dpi_of(directory: Directory, order: str) -> tuple[float, float] | None:
     """Pixels an inch on both axes."""
-    pair = [directory.get(tag) for tag in (X_RESOLUTION, Y_RESOLUTION)]
-    if not all(isinstance(entry, Entry) and entry.kind == 5 and entry.count for entry in pair):
-        return None
-    values = [struct.unpack(order + "II", entry.raw[:8]) for entry in pair]
     scale = 2.54 if first_number(directory, RESOLUTION_UNIT, order, 2) == 3 else 1.0
-    return tuple(top / bottom * scale for top, bottom in values) if all(b and t for t, b in values) else None
+    x, y = (_rational(directory.get(tag), order) * scale for tag in (X_RESOLUTION, Y_RESOLUTION))
+    return (x, y) if x > 0 and y > 0 else None
+
+
+def _rational(entry: Entry | Directory | None, order: str) -> float:
+    """The first value of a rational tag; 0 where there is none."""
+    if not isinstance(entry, Entry) or entry.kind != 5 or not entry.count:
+        return 0.0
+    top, bottom = struct.unpack(order + "II", entry.raw[:8])
+    return top / bottom if bottom else 0.0
 
 
 def orientation_exif(orientation: int) -> bytes:
@@ -98,28 +103,31 @@ def orientation_exif(orientation: int) -> bytes:
     return b"MM\0*" + struct.pack(">I", 8) + laid_out({ORIENTATION: number(orientation, ">")}, 8, ">")
 
 
-def kept_exif(block: bytes, policy: str, rewritten: tuple[int, int] | None, oriented: bool = True) -> bytes | None:
+def kept_exif(block: bytes, policy: str, rewritten: tuple[int, int] | None) -> bytes | None:
     """The EXIF block to write, from its TIFF header on, or None for none at all.
 
     rewritten: (width, height) of a picture that is written upright, None for one whose pixels are copied.
-    oriented: whether this format's readers take the orientation from EXIF.
     """
     orientation = read_exif(block).orientation
     if policy == "all":
         cut = scrubbed_exif(block, rewritten)
         if cut is not None:
             return cut
-    return orientation_exif(orientation) if oriented and rewritten is None and orientation != 1 else None
+    return orientation_exif(orientation) if rewritten is None and orientation != 1 else None
 
 
-def scrubbed_exif(block: bytes, rewritten: tuple[int, int] | None) -> bytes | None:
-    """All of an EXIF block but copies of the picture; None for a damaged block. See `kept_exif`."""
+def scrubbed_exif(block: bytes, rewritten: tuple[int, int] | None, oriented: bool = True) -> bytes | None:
+    """All of an EXIF block but copies of the picture; None for a damaged block. See `kept_exif`.
+
+    oriented: whether the format's readers take the orientation from EXIF; without it the tag is left out.
+    """
     try:
         header = read_header(block)
         directory, _ = read_directory(block, header, header.first)
     except (MediaError, struct.error):
         return None
     kept = without_copies(directory, header.order, rewritten)
+    kept = kept if oriented else {tag: value for tag, value in kept.items() if tag != ORIENTATION}
     start = (b"II*\0" if header.order == "<" else b"MM\0*") + struct.pack(header.order + "I", 8)
     return start + laid_out(kept, 8, header.order)
 

@@ -19,15 +19,16 @@ class Native:
 
     mode: Pillow's name of the mode, or "LA;16", "RGB;16", "RGBA;16" for the depths that Pillow does not hold.
     data: (height, width) or (height, width, channels); uint8, uint16, int32 or float32; mode "1" holds 0 and 255.
-    palette: (entries, 3) uint8 for P and PA. usable: (entries,) bool, the opaque entries; None where all are.
-    inverted: greater values are darker.
+    palette: (entries, 3) uint8 for P and PA. alphas: (entries,) uint8, how opaque each is; None where all are wholly.
+    inverted: greater values are darker. key: (channels,) the one value that is transparent, as PNG may name it.
     """
 
     mode: str
     data: np.ndarray
     palette: np.ndarray | None = None
-    usable: np.ndarray | None = None
+    alphas: np.ndarray | None = None
     inverted: bool = False
+    key: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -51,7 +52,8 @@ def to_rgb(native: Native) -> np.ndarray:
     mode, data = native.mode, native.data
     if mode in ("P", "PA"):
         index = data if mode == "P" else data[..., 0]
-        return native.palette[np.minimum(index, len(native.palette) - 1)]
+        palette = _palette(native)
+        return palette[np.minimum(index, len(palette) - 1)]
     if mode == "CMYK":
         return _divide((255 - data[..., :3].astype(np.uint32)) * (255 - data[..., 3:].astype(np.uint32)), 255)
     if mode == "YCbCr":
@@ -69,7 +71,7 @@ def with_rgb(native: Native, rgb: np.ndarray, changed: np.ndarray) -> Native:
         data[changed] = np.asarray(Image.fromarray(rgb).convert("1"))[changed].astype(np.uint8) * 255
     else:
         data[changed] = _stored(native, rgb[changed], data[changed])
-    return replace(native, data=data)
+    return replace(native, data=data if native.key is None else _same_holes(native, data))
 
 
 def unit(native: Native) -> float:
@@ -92,9 +94,9 @@ def luma(rgb: np.ndarray) -> np.ndarray:
     return ((rgb.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32) + 0x8000) >> 16).astype(np.uint8)
 
 
-def nearest(rgb: np.ndarray, palette: np.ndarray, usable: np.ndarray | None) -> np.ndarray:
-    """(n,) uint8: for each of (n, 3) colours the usable palette entry at the least squared distance."""
-    entries = np.arange(len(palette)) if usable is None or not usable.any() else np.flatnonzero(usable)
+def nearest(rgb: np.ndarray, palette: np.ndarray, entries: np.ndarray | None = None) -> np.ndarray:
+    """(n,) uint8: for each of (n, 3) colours the palette entry (of `entries`, their indices) at the least distance."""
+    entries = np.arange(len(palette)) if entries is None else entries
     packed = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     colours, place = np.unique(packed, return_inverse=True)
     points = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.float32)
@@ -108,7 +110,7 @@ def from_pillow(image: Image.Image) -> Native:
     mode = image.mode
     if mode in ("P", "PA"):
         palette = np.frombuffer(bytes(image.getpalette("RGB") or [0, 0, 0]), np.uint8).reshape(-1, 3)
-        return Native(mode, np.array(image), palette, opaque(image, len(palette)))
+        return Native(mode, np.array(image), palette, alphas(image, len(palette)))
     if mode == "1":
         return Native("1", np.array(image).astype(np.uint8) * 255)
     if mode.startswith("I;16"):
@@ -129,8 +131,16 @@ def to_pillow(native: Native) -> Image.Image:
     return image
 
 
-def opaque(image: Image.Image, entries: int) -> np.ndarray | None:
-    """(entries,) bool: the palette entries that can be seen; None where all can."""
+def to_rgba(native: Native) -> np.ndarray:
+    """(height, width, 4) uint8 of a mode that Pillow holds, the alpha of a palette included."""
+    image = to_pillow(native)
+    if native.alphas is not None:
+        image.info["transparency"] = native.alphas.tobytes()
+    return np.array(image.convert("RGBA"))
+
+
+def alphas(image: Image.Image, entries: int) -> np.ndarray | None:
+    """(entries,) uint8: how opaque each palette entry of a Pillow image is; None where all are wholly."""
     clear = image.info.get("transparency")
     if clear is None:
         return None
@@ -139,7 +149,7 @@ def opaque(image: Image.Image, entries: int) -> np.ndarray | None:
         alpha[: len(clear)] = np.frombuffer(clear, np.uint8)
     else:
         alpha[clear] = 0
-    return alpha[:entries] == 255
+    return alpha[:entries]
 
 
 def _colours(native: Native) -> np.ndarray:
@@ -157,9 +167,9 @@ def _eight_bits(values: np.ndarray, worth: float) -> np.ndarray:
 def _stored(native: Native, rgb: np.ndarray, old: np.ndarray) -> np.ndarray:
     mode = native.mode
     if mode == "P":
-        return nearest(rgb, native.palette, native.usable)
+        return _entries(native, rgb, old)
     if mode == "PA":
-        return np.stack([nearest(rgb, native.palette, native.usable), old[:, 1]], 1)
+        return np.stack([_entries(native, rgb, old[:, 0]), old[:, 1]], 1)
     if mode == "CMYK":
         return _inks(rgb, old[:, 3])
     if mode == "YCbCr":
@@ -172,6 +182,31 @@ def _stored(native: Native, rgb: np.ndarray, old: np.ndarray) -> np.ndarray:
     if mode.startswith(("LA", "RGBA")):
         return np.concatenate([wide.reshape(len(old), -1), old[:, -1:]], 1)
     return wide
+
+
+def _palette(native: Native) -> np.ndarray:
+    if native.palette is None:
+        raise MediaError("the picture has indices but no palette", "get a whole copy of the file")
+    return native.palette
+
+
+def _same_holes(native: Native, data: np.ndarray) -> np.ndarray:
+    """`data` transparent exactly where the source was: a new colour that happens to be the key moves by one."""
+    was, now = (np.atleast_3d(values == native.key).all(axis=2) for values in (native.data, data))
+    data[was] = native.data[was]
+    if native.mode != "1":
+        data[now & ~was] ^= 1
+    return data
+
+
+def _entries(native: Native, rgb: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """Palette entries for colours, each as opaque as the entry that stood there."""
+    if native.alphas is None:
+        return nearest(rgb, _palette(native))
+    new, before = old.copy(), native.alphas[np.minimum(old, len(native.alphas) - 1)]
+    for alpha in np.unique(before):
+        new[before == alpha] = nearest(rgb[before == alpha], _palette(native), np.flatnonzero(native.alphas == alpha))
+    return new
 
 
 def _inks(rgb: np.ndarray, black: np.ndarray) -> np.ndarray:

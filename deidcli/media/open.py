@@ -10,8 +10,6 @@ from deidcli.errors import MediaError
 from deidcli.media import sniff
 from deidcli.media.stream import Reader
 
-Source = "Path | bytes | BinaryIO"
-
 
 def _image(head: bytes, source: Path | bytes, name: str) -> Reader | None:
     kind = sniff.image_kind(head)

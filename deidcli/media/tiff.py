@@ -84,12 +84,19 @@ def _page(data: bytes, tags: Directory, order: str) -> Page:
     places, sizes = ((_TILES, _TILE_SIZES) if tiled else (_STRIPS, _STRIP_SIZES))
     kept = {tag: value for tag, value in tags.items() if tag not in _PLACES}
     bare = Page(kept, (), tiled, order)
-    offsets = tags[places].numbers(order)
-    lengths = tags[sizes].numbers(order) if sizes in tags else (_whole(bare),)
+    offsets = _all(tags, places, order)
+    lengths = _all(tags, sizes, order) if sizes in tags else (_whole(bare),)
     pieces = tuple(data[offset : offset + length] for offset, length in zip(offsets, lengths, strict=True))
     if any(len(piece) != length for piece, length in zip(pieces, lengths, strict=True)):
         raise MediaError("the TIFF is truncated: pixels are missing", "get a whole copy of the file")
     return Page(kept, pieces, tiled, order)
+
+
+def _all(tags: Directory, tag: int, order: str) -> tuple[int, ...]:
+    entry = tags.get(tag)
+    if not isinstance(entry, Entry):
+        raise MediaError(f"the TIFF is damaged: tag {tag} is missing", "get a whole copy of the file")
+    return entry.numbers(order)
 
 
 def _whole(page: Page) -> int:

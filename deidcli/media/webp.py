@@ -13,13 +13,10 @@ from PIL import WebPImagePlugin
 
 from deidcli.errors import MediaError
 from deidcli.media import metadata as policies
-from deidcli.media import xmp
-from deidcli.media.container import Container, Rewriter, check_size, decoded, encoded, starts, turned
+from deidcli.media import webp_quality, xmp
+from deidcli.media.container import Container, Rewriter, check_size, decoded, differing, encoded, starts, turned
 from deidcli.media.modes import Native, to_pillow, upright
-from deidcli.media.png import differing
 
-LOSSY_QUALITY = 90
-"""Quality of a lossy picture that is written anew, of 100. A lossy WebP does not say with which quality it was made."""
 _ANIMATED, _HAS_XMP, _HAS_EXIF, _HAS_ALPHA, _HAS_ICC = 0x02, 0x04, 0x08, 0x10, 0x20
 _PIXELS = (b"ALPH", b"VP8 ", b"VP8L")
 
@@ -81,10 +78,11 @@ class Webp(Container):
         held = [part for part in self.chunks if part.kind == b"ANIM"]
         return self._file(self._kept(metadata, self.size), held + drawn, self.size)
 
-    def lossless(self, index: int) -> bool:
-        """Whether the pixels of this frame are coded without loss."""
+    def quality(self, index: int) -> int | None:
+        """With which quality this frame is to be written anew, 1 to 100; None where it is coded without loss."""
         parts = chunks(self.moving[index], 16, len(self.moving[index])) if self.moving else self.chunks
-        return any(part.kind == b"VP8L" for part in parts)
+        lossy = next((part.payload for part in parts if part.kind == b"VP8 "), None)
+        return None if lossy is None else webp_quality.for_rewriting(lossy)
 
     def _kept(self, metadata: str, rewritten: tuple[int, int] | None) -> dict[bytes, bytes]:
         kept = {b"ICCP": self._first(b"ICCP") if metadata != "none" else b""}
@@ -141,9 +139,9 @@ class _WebpRewriter(Rewriter):
         self.index = 0
 
     def add(self, native: Native, changed: np.ndarray | None) -> None:
-        lossless = self.source.lossless(self.index)
+        quality = self.source.quality(self.index)
         if not self.source.moving:
-            self.drawn = _pixels(native, lossless)
+            self.drawn = _pixels(native, quality)
         else:
             left, top, right, bottom = self._box(native)
             part = Native(native.mode, np.ascontiguousarray(native.data[top:bottom, left:right]))
@@ -151,7 +149,7 @@ class _WebpRewriter(Rewriter):
             head = b"".join(struct.pack("<I", side)[:3] for side in sides)
             # No blending, no disposal: what the reader gave was composed already.
             head += self.source.moving[self.index][12:15] + b"\x02"
-            inner = b"".join(piece.written() for piece in _pixels(part, lossless))
+            inner = b"".join(piece.written() for piece in _pixels(part, quality))
             self.drawn.append(Chunk(b"ANMF", head + inner))
             self.shown = native.data
         self.index += 1
@@ -167,7 +165,7 @@ class _WebpRewriter(Rewriter):
         return left // 2 * 2, top // 2 * 2, right, bottom
 
 
-def _pixels(native: Native, lossless: bool) -> list[Chunk]:
-    quality = 80 if lossless else LOSSY_QUALITY
-    data = encoded(to_pillow(native), "WEBP", lossless=lossless, quality=quality, exact=True)
+def _pixels(native: Native, quality: int | None) -> list[Chunk]:
+    settings = {"lossless": True} if quality is None else {"quality": quality}
+    data = encoded(to_pillow(native), "WEBP", exact=True, **settings)
     return [part for part in chunks(data, 12, len(data)) if part.kind in _PIXELS]

@@ -1,1 +1,41 @@
-"""Keras networks, and Keras only here. Every network is written with `keras.ops` and runs on any backend."""
+"""Keras networks, and Keras only here. Every network is written with `keras.ops` and runs on any backend.
+
+Importing this room imports Keras and its backend, which greet every user with a page of log lines about processors and
+GPU libraries that are not there. They are taken out of standard error; every other line comes through.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_NOISE = re.compile(r"WARNING: All log messages before absl::|I0000 |E0000 .*(cuda_platform|cuda_executor|failed call to)")
+
+
+@contextmanager
+def _without_noise() -> Iterator[None]:
+    """Hold standard error back while the body runs, then say what of it was no noise."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            held.seek(0)
+            kept = [line for line in held.read().decode(errors="replace").splitlines() if not _NOISE.match(line)]
+            if kept:
+                os.write(2, ("\n".join(kept) + "\n").encode())
+
+
+with _without_noise():
+    import keras
+
+    # The first operation wakes the backend up, which has more to say.
+    keras.ops.zeros(1)

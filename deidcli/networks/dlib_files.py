@@ -23,6 +23,8 @@ from deidcli.errors import MissingDependency, PresetError
 RECOGNISER = "dlib_face_recognition_resnet_model_v1.dat"
 DETECTOR = "mmod_human_face_detector.dat"
 
+COLOUR_RANGE = 256.0  # both inputs take the mean colour off and divide by it, which is not stored
+
 CONV, AFFINE, NORM, DENSE = "con_4", "affine_", "bn_con2", "fc_2"
 MULTIPLIERS = ("real",) * 4  # of the learning rate and the weight decay, for weights and bias
 FIELDS = {

@@ -18,9 +18,9 @@ import numpy as np
 from keras import layers, ops
 
 from deidcli.networks import dlib_files as files
+from deidcli.networks.dlib_chips import CHIP
 
-CHIP = 150  # side in pixels of the picture that the recogniser takes
-RANGE = 256.0  # dlib divides by it after the mean colour is taken off
+DTYPE = "float32"  # whatever precision the networks around are trained in: thresholds are dlib's
 
 Weights = tuple[np.ndarray, np.ndarray]  # kernel and bias, or scale and shift
 
@@ -32,13 +32,13 @@ def build_recogniser() -> keras.Model:
     """
     network = files.read_network(files.model_path(files.RECOGNISER))
     weights = folded(network)
-    image = keras.Input((CHIP, CHIP, 3), name="chips")
+    image = keras.Input((CHIP, CHIP, 3), dtype=DTYPE, name="chips")
     x = _conv(image, _with_normalisation(next(weights), network.input), stride=2)
-    x = layers.MaxPooling2D(3, 2)(x)
+    x = layers.MaxPooling2D(3, 2, dtype=DTYPE)(x)
     for blocks, shrinks in ((3, False), (4, True), (3, True), (3, True), (1, True)):
         for index in range(blocks):
             x = _residual(x, weights, stride=2 if shrinks and index == 0 else 1)
-    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.GlobalAveragePooling2D(dtype=DTYPE)(x)
     return keras.Model(image, _dense(x, network.layers[-1]), name="dlib_recogniser")
 
 
@@ -51,20 +51,20 @@ def build_detector() -> keras.Model:
     Raises MissingDependency or PresetError where the weights are missing or damaged.
     """
     weights = folded(files.read_network(files.model_path(files.DETECTOR)))
-    tiles, valid = keras.Input((None, None, 3), name="tiles"), keras.Input((2,), dtype="int32", name="cells")
-    x = tiles
+    x = tiles = keras.Input((None, None, 3), dtype=DTYPE, name="tiles")
+    valid = keras.Input((2,), dtype="int32", name="cells")
     for _ in range(3):
         x = _conv(x, next(weights), stride=2)
-    inside = _Inside(name="inside")([x, valid])
-    x = layers.Multiply()([x, inside])
+    inside = _Inside(dtype=DTYPE, name="inside")([x, valid])
+    x = layers.Multiply(dtype=DTYPE)([x, inside])
     for _ in range(3):
-        x = layers.Multiply()([_conv(x, next(weights)), inside])
+        x = layers.Multiply(dtype=DTYPE)([_conv(x, next(weights)), inside])
     x = _conv(x, next(weights), activation=None)
     return keras.Model([tiles, valid], x[..., 0], name="dlib_detector")
 
 
 def folded(network: files.Network) -> Iterator[Weights]:
-    """Kernel (rows, columns, in, out) and bias (out,) of each convolution, float32, its scale and shift multiplied in."""
+    """Kernel (rows, columns, in, out) and bias (out,) of each convolution, float32, with the scale after it."""
     for record, after in zip(network.layers, (*network.layers[1:], None), strict=True):
         if record.kind == files.CONV:
             kernel, bias = _kernel(record)
@@ -92,7 +92,7 @@ def _scale(record: files.Record | None) -> Weights:
 def _with_normalisation(weights: Weights, entrance: files.Record) -> Weights:
     # Exact because the first convolution does not pad, so that no zero stands for a mean colour.
     kernel, bias = (part.astype("float64") for part in weights)
-    kernel = kernel / RANGE
+    kernel = kernel / files.COLOUR_RANGE
     mean = np.array(entrance.values[:3])
     bias = bias - np.einsum("hwio,i->o", kernel, mean)
     return kernel.astype("float32"), bias.astype("float32")
@@ -101,7 +101,7 @@ def _with_normalisation(weights: Weights, entrance: files.Record) -> Weights:
 def _conv(x, weights: Weights, stride: int = 1, activation: str | None = "relu"):
     kernel, bias = weights
     padding = "same" if stride == 1 else "valid"
-    layer = layers.Conv2D(len(bias), kernel.shape[:2], stride, padding, activation=activation)
+    layer = layers.Conv2D(len(bias), kernel.shape[:2], stride, padding, activation=activation, dtype=DTYPE)
     y = layer(x)
     layer.set_weights([kernel, bias])
     return y
@@ -111,20 +111,20 @@ def _residual(x, weights: Iterator[Weights], stride: int):
     y = _conv(x, next(weights), stride)
     y = _conv(y, next(weights), activation=None)
     if stride > 1:
-        x = layers.AveragePooling2D(stride, stride)(x)
+        x = layers.AveragePooling2D(stride, stride, dtype=DTYPE)(x)
     return ops.relu(ops.add(*_same_size(x, y)))
 
 
 def _same_size(x, y) -> list:
     """Both maps filled up with zeros to the larger in each direction, as dlib adds them."""
     target = [max(a, b) for a, b in zip(x.shape[1:], y.shape[1:], strict=True)]
-    gaps = [[(0, 0), *((0, whole - part) for whole, part in zip(target, map_.shape[1:], strict=True))] for map_ in (x, y)]
-    return [ops.pad(map_, gap) if np.any(gap) else map_ for map_, gap in zip((x, y), gaps, strict=True)]
+    gaps = [[whole - part for whole, part in zip(target, cells.shape[1:], strict=True)] for cells in (x, y)]
+    return [ops.pad(cells, [(0, 0), *((0, g) for g in gap)]) if any(gap) else cells for cells, gap in zip((x, y), gaps)]
 
 
 def _dense(x, record: files.Record):
     weights = record.values[2]
-    layer = layers.Dense(weights.shape[1], use_bias=False)
+    layer = layers.Dense(weights.shape[1], use_bias=False, dtype=DTYPE)
     y = layer(x)
     layer.set_weights([weights.reshape(weights.shape[:2])])
     return y

@@ -1,109 +1,128 @@
-"""How CLEANIR is trained: the losses of Section 3.2 on top of `networks.vae`."""
+"""How CLEANIR is trained: packs to a preset, with the losses of `cleanir_losses` and the loop of `fit`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
-import keras
 import numpy as np
-from keras import layers, ops
 
-from deidcli.networks.vae import Sampling, VaeConfig, build_decoder, build_encoder, join_latent, unit
+from deidcli.errors import UsageError
+from deidcli.networks.cleanir import Pair, save
+from deidcli.networks.vae import VaeConfig
+from deidcli.presets import Preset, save_preset
+from deidcli.training.cleanir_losses import Losses, build_trainer, lift, lift_matrix, loss_functions
+from deidcli.training.data import Pack, batches, load_pack
+from deidcli.training.fit import FitOptions, compile_trainer, fit
+from deidcli.training.sheet import save_sheet
 
-# Where the pair of networks hangs in the training graph, and under which names it is saved.
-PARTS = ("encoder", "decoder")
+MARGIN = 0.06  # of the crops, as `deid align` cuts them by default
+ANGLES = (0, 60, 90, 120, 180)  # of the sheet, degrees
 
 
 @dataclass(frozen=True)
-class Losses:
-    """The lambdas of Equation 4. All terms are means over the batch.
+class Recipe:
+    """All that decides what is trained."""
 
-    picture: Equation 1, cross entropy summed over pixels and channels. detail: absolute difference of neighbouring
-    pixels' differences, summed likewise; the paper has none, it counters the blur of Equation 1. identity: Equation 3.
-    kl_identity, kl_attributes: Equation 2 on each half; the paper weighs both alike. A dearer attribute half leaves to
-    the identity half what that one knows already.
+    encoder_width: float = 1.0
+    decoder_width: float = 0.5
+    pool: str = "flatten"
+    losses: Losses = field(default_factory=Losses)
+    fit: FitOptions = field(default_factory=FitOptions)
+
+    def network(self, side: int) -> VaeConfig:
+        """Table 1 at this recipe's width, for crops of `side` pixels."""
+        paper = VaeConfig(size=side, pool=self.pool)
+        encoder, decoder = paper.scaled(self.encoder_width).encoder, paper.scaled(self.decoder_width).decoder
+        return replace(paper, encoder=encoder, decoder=decoder)
+
+
+@dataclass(frozen=True)
+class IdentitySpace:
+    """center (128,), matrix (128, 512): a descriptor's target is (descriptor - center) @ matrix.
+
+    spread (128, 512): 128 standard normal numbers times it are an identity as frequent as in the training data.
     """
 
-    picture: float = 1.0
-    detail: float = 0.0
-    identity: float = 3000.0
-    kl_identity: float = 0.05
-    kl_attributes: float = 0.05
+    center: np.ndarray
+    matrix: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def of(cls, descriptors: np.ndarray, identity: int) -> IdentitySpace:
+        """Made from the descriptors (n, 128) of the training faces."""
+        center, matrix = descriptors.mean(axis=0), lift_matrix(descriptors.shape[1], identity)
+        covariance = np.cov(descriptors, rowvar=False) + 1e-9 * np.eye(descriptors.shape[1])
+        return cls(center, matrix, (np.linalg.cholesky(covariance).T @ matrix).astype(np.float32))
+
+    def target(self, descriptors: np.ndarray) -> np.ndarray:
+        return lift(descriptors, self.center, self.matrix)
 
 
-@keras.saving.register_keras_serializable("deidcli")
-class JoinHalves(layers.Layer):
-    """[identity / |identity|, attributes]: what the decoder is given."""
+def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path) -> Preset:
+    """Train on the packs `data` and write the preset `out`; checkpoints, log and sheets go to `work`.
 
-    def call(self, inputs):
-        return join_latent(*inputs)
+    Raises UsageError for packs that cannot be used together, or a person who is in both.
+    """
+    faces, strangers = load_pack(*data), load_pack(val)
+    _check_split(faces, strangers)
+    config, space = recipe.network(faces.side), IdentitySpace.of(faces.descriptors, VaeConfig().identity)
+    trainer = build_trainer(config, recipe.losses)
+    compile_trainer(trainer, loss_functions(recipe.losses), recipe.fit)
+    pair = Pair(config, trainer.get_layer("encoder"), trainer.get_layer("decoder"), space.spread)
+    targets = space.target(faces.descriptors)
 
+    def feed(epoch: int) -> Iterator:
+        options = recipe.fit
+        for crops, rows in batches(faces, targets, options.batch, options.seed, epoch, options.steps):
+            yield crops, {"picture": crops.astype(np.float32) / 255, "identity": rows}
 
-@keras.saving.register_keras_serializable("deidcli")
-class Half(layers.Layer):
-    """Columns `start` to `stop` of a (batch, n) tensor."""
-
-    def __init__(self, start: int, stop: int, **kwargs):
-        super().__init__(dtype="float32", **kwargs)
-        self.start, self.stop = start, stop
-
-    def call(self, x):
-        return x[:, self.start : self.stop]
-
-
-def build_trainer(config: VaeConfig, losses: Losses) -> keras.Model:
-    """Crops (batch, size, size, 3) uint8 to {"picture": in [0, 1], "identity": (batch, config.identity)}, uncompiled."""
-    crops = layers.Input((config.size, config.size, 3), dtype="uint8", name="crops")
-    encoder, decoder = build_encoder(config), build_decoder(config)
-    mean, log_variance = encoder(layers.Rescaling(1 / 255)(crops))
-    total = config.identity + config.attributes
-    halves = []
-    for name, start, stop, weight in (
-        ("identity", 0, config.identity, losses.kl_identity),
-        ("attributes", config.identity, total, losses.kl_attributes),
-    ):
-        parts = [Half(start, stop, name=f"{name}_{part}")(x) for part, x in (("mean", mean), ("var", log_variance))]
-        halves.append(Sampling(weight, dtype="float32", name=f"{name}_sample")(parts))
-        if name == "identity":
-            identity = layers.Identity(dtype="float32", name="identity")(parts[0])
-    picture = decoder(JoinHalves(dtype="float32", name="join")(halves))
-    return keras.Model(crops, {"picture": picture, "identity": identity}, name="trainer")
+    fit(trainer, feed, recipe.fit, work, lambda epoch: save_sheet(pair, strangers.crops, work / "sheet.png", ANGLES))
+    return _write(pair, space, recipe, strangers, out, (len(faces), [p.name for p in data]))
 
 
-def loss_functions(losses: Losses) -> dict:
-    """The losses of the two outputs, ready for `compile`; targets are crops in [0, 1] and lifted descriptors."""
-
-    def picture(target, made):
-        entropy = keras.losses.binary_crossentropy(target, ops.clip(made, 1e-4, 1 - 1e-4)) * 3  # mean over channels
-        total = losses.picture * ops.sum(entropy, axis=(1, 2))
-        if losses.detail:
-            total = total + losses.detail * (_edges(target - made, 1) + _edges(target - made, 2))
-        return total
-
-    def identity(target, made):
-        return losses.identity * (1 - ops.sum(unit(target) * unit(made), axis=-1))
-
-    return {"picture": picture, "identity": identity}
+def _check_split(faces: Pack, strangers: Pack) -> None:
+    both = {n.split("/")[0] for n in faces.names if "/" in n} & {n.split("/")[0] for n in strangers.names if "/" in n}
+    if both:
+        raise UsageError(f"{len(both)} people are in --data and in --val, {sorted(both)[0]} for one", "split by person")
 
 
-def _edges(difference, axis: int):
-    """Sum over each picture of |difference of neighbours| along `axis` (1: down, 2: across)."""
-    ahead, behind = ([slice(None)] * 4 for _ in range(2))
-    ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
-    return ops.sum(ops.abs(difference[tuple(ahead)] - difference[tuple(behind)]), axis=(1, 2, 3))
+def _write(pair: Pair, space: IdentitySpace, recipe: Recipe, val: Pack, out: Path, data: tuple[int, list]) -> Preset:
+    names = save(out, pair.encoder, pair.decoder, **asdict(space))
+    figures = measure(pair, space, val)
+    config = {
+        "method": "cleanir",
+        "crop": {"size": pair.config.size, "margin": MARGIN},
+        "network": asdict(pair.config),
+        "training": {**asdict(recipe), "faces": data[0], "data": data[1]},
+        "figures": figures,
+    }
+    return save_preset(out, config, names, _card(out.name, config))
 
 
-def lift_matrix(descriptor: int, identity: int, seed: int = 2020) -> np.ndarray:
-    """(descriptor, identity) float32 with orthonormal rows: lifts a descriptor and keeps every angle and length."""
-    drawn = np.random.default_rng(seed).standard_normal((identity, descriptor))
-    return np.linalg.qr(drawn)[0].T.astype(np.float32)
+def measure(pair: Pair, space: IdentitySpace, val: Pack) -> dict[str, float]:
+    """On faces of strangers: Equation 3 between encoder and recogniser, and the mean absolute error of the picture."""
+    identity, attributes = pair.encode(val.crops)
+    made = pair.decode(identity, attributes)
+    target = space.target(val.descriptors)
+    target = target / np.linalg.norm(target, axis=1, keepdims=True)
+    return {
+        "embedding_distance": round(float(1 - np.mean(np.sum(identity * target, axis=1))), 4),
+        "picture_error": round(float(np.abs(made.astype(np.float32) - val.crops).mean() / 255), 4),
+    }
 
 
-def lift(descriptors: np.ndarray, center: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Descriptors (n, d) to identity targets (n, identity): centred, so that strangers are at right angles on average."""
-    return (descriptors - center) @ matrix
+def _card(name: str, config: dict) -> str:
+    training, figures = config["training"], config["figures"]
+    return f"""# {name}
 
+CLEANIR (Cho et al. 2020) at {config["crop"]["size"]} pixels. Encoder channels {config["network"]["encoder"]}, decoder
+channels {config["network"]["decoder"]}, {config["network"]["pool"]} before the encoder's fully connected layer.
 
-def describe(config: VaeConfig, losses: Losses) -> dict:
-    """What a preset's config.json says of the network and its training."""
-    return {"network": asdict(config), "losses": asdict(losses)}
+- Trained on {training["faces"]} aligned faces ({", ".join(training["data"])}).
+- Losses: {training["losses"]}
+- Schedule: {training["fit"]}
+- On the faces of --val, whose people are not in the training data: embedding distance (Equation 3)
+  {figures["embedding_distance"]}, mean absolute error of a pixel at 0 degrees {figures["picture_error"]} of the range.
+"""

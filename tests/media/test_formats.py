@@ -54,7 +54,8 @@ def test_jpeg_modes_stay_near(mode):
 def test_jpeg_of_a_picture_without_face_keeps_its_scan():
     data = saved(Image.fromarray(smooth()), "JPEG", progressive=True)
     out = through(data, change=False)
-    assert [p.scan for p in Jpeg(out, "out").segments if p.scan] == [p.scan for p in Jpeg(data, "in").segments if p.scan]
+    scans = [[part.scan for part in Jpeg(item, "item").segments if part.scan] for item in (data, out)]
+    assert scans[0] == scans[1] and len(scans[0]) > 1
 
 
 @pytest.mark.parametrize("lossless", [True, False])
@@ -164,19 +165,6 @@ def test_cmyk_keeps_its_black():
     native = from_pillow(opened(data))
     again = with_rgb(native, frame.pixels, np.ones((48, 64), bool))
     assert np.abs(again.data.astype(int) - pixels).max() <= 1
-
-
-@pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
-def test_avif_and_heif(kind):
-    if kind == "HEIF":
-        pytest.importorskip("pillow_heif").register_heif_opener()
-    data = saved(Image.fromarray(smooth(96, 128)), kind, quality=95)
-    before, after = opened(data), opened(through(data))
-    assert (after.format, after.size) == (before.format, before.size)
-    far = ~cv2.dilate(region(96, 128).astype(np.uint8), np.ones((41, 41))).astype(bool)
-    assert np.abs(np.array(before).astype(int) - np.array(after))[far].mean() < 4
-    copied = opened(through(data, change=False))
-    assert np.array_equal(np.array(copied), np.array(before))
 
 
 def test_sixteen_bit_grey_is_shown_at_its_depth():

@@ -1,0 +1,128 @@
+"""The `align` command: upright crops of faces, as pictures in a folder or as one packed file for training."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from deidcli.cli import options as opt
+from deidcli.cli.devices import use_device
+from deidcli.cli.listing import gather
+from deidcli.cli.progress import shown
+from deidcli.engine.given import load_faces
+from deidcli.errors import UsageError
+from deidcli.faces.align import align
+from deidcli.faces.detect import DetectOptions
+from deidcli.values import Crop, CropSpec, Face
+
+
+@click.command(cls=opt.Command)
+@opt.inputs
+@click.argument("output", metavar="OUTPUT")
+@opt.stacked(
+    click.option("--size", type=click.IntRange(8, 2048), default=64, show_default=True, help="Side of a crop, pixels."),
+    click.option("--margin", type=click.FloatRange(0, 2), default=0.06, show_default=True,
+                 help="Surroundings on each side, as a share of the face."),
+    click.option("--pack", is_flag=True,
+                 help="Write one .npz file with crops, descriptors and names instead of a folder of PNG files."),
+    click.option("--largest", is_flag=True, help="Take one face of each picture: the largest near the middle."),
+    click.option("--only", metavar="FILE", help="CSV of people (person,split): take only those of --split."),
+    click.option("--split", default="train", show_default=True, help="Which people of --only."),
+    opt.detection,
+    opt.faces,
+    opt.device,
+    opt.workers,
+    opt.listing,
+    opt.config,
+    opt.progress,
+)  # fmt: skip
+def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
+    """Cut the faces of INPUT... out, turn them upright, and write them to OUTPUT (a folder, or a file with --pack).
+
+    \b
+    deid align --size 256 in/ crops/
+    deid align --pack --largest --only people.csv --split train lfw/images train.npz
+    """
+    use_device(options["device"])
+    jobs = gather(inputs, None, options["files_from"], options["null"])
+    if options["only"]:
+        people = _people(Path(options["only"]), options["split"])
+        jobs = [job for job in jobs if job.name.split("/")[0] in people]
+    crops = _crops(jobs, options)
+    count = _pack(crops, Path(output)) if options["pack"] else _folder(crops, Path(output))
+    click.echo(f"{count} faces of {len(jobs)} files in {output}", err=True)
+    return 0 if count else 3
+
+
+def _people(path: Path, split: str) -> set[str]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {row["person"] for row in csv.DictReader(file) if row["split"] == split}
+    except (OSError, KeyError) as error:
+        raise UsageError(f"--only {path}: {error}", "give a CSV with the columns person and split") from error
+
+
+def _crops(jobs: list, options: dict[str, Any]) -> Iterator[tuple[Crop, np.ndarray]]:
+    """Every face that can be aligned, with the chip that the recogniser sees of it."""
+    from deidcli.engine.local import find
+    from deidcli.faces.embed import recogniser
+
+    detect = DetectOptions(options["detector"], options["threshold"], options["min_face"], options["upsample"])
+    given = load_faces(Path(options["faces"])) if options["faces"] else None
+    spec, judge = CropSpec(options["size"], options["margin"]), recogniser("dlib")
+    style = "none" if options["quiet"] else options["progress"]
+    for shot in shown(find(jobs, detect, given, options["workers"]), len(jobs), style, "frame"):
+        if shot.error:
+            click.echo(f"deid: {shot.error}", err=True)
+            continue
+        faces = [face for face in shot.faces if face.landmarks is not None]
+        for face in _central(faces, shot.frame.width, shot.frame.height) if options["largest"] else faces:
+            key = f"{shot.source.job.name}#{shot.frame.index}.{face.track}"
+            yield align(shot.frame, face, spec, key), judge.chips(shot.frame.pixels, [face])[0]
+
+
+def _central(faces: list[Face], width: int, height: int) -> list[Face]:
+    """The face that matters most: large, and not far from the middle."""
+
+    def weight(face: Face) -> float:
+        x, y = face.box.center
+        return face.box.width / width - abs(x / width - 0.5) - abs(y / height - 0.5)
+
+    return [max(faces, key=weight)] if faces else []
+
+
+def _folder(crops: Iterator[tuple[Crop, np.ndarray]], output: Path) -> int:
+    from PIL import Image
+
+    count = 0
+    for count, (crop, _) in enumerate(crops, 1):  # noqa: B007 - the last number is the count
+        name, _, number = crop.key.rpartition("#")
+        path = output / f"{name}.{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(crop.pixels).save(path)
+    return count
+
+
+def _pack(crops: Iterator[tuple[Crop, np.ndarray]], output: Path) -> int:
+    from deidcli.faces.embed import recogniser
+    from deidcli.training.data import Pack
+
+    judge, pixels, names, descriptors, chips = recogniser("dlib"), [], [], [], []
+    for crop, chip in crops:
+        pixels.append(crop.pixels)
+        names.append(crop.key.rpartition("#")[0])
+        chips.append(chip)
+        if len(chips) == 64:
+            descriptors.append(judge.embed(np.stack(chips)))
+            chips = []
+    if chips:
+        descriptors.append(judge.embed(np.stack(chips)))
+    if pixels:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        Pack(np.stack(pixels), np.concatenate(descriptors), np.array(names)).save(output)
+    return len(pixels)

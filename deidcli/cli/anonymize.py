@@ -1,0 +1,173 @@
+"""The `anonymize` command: replace every face in files and folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deidcli.cli import options as opt
+from deidcli.cli.devices import use_device
+from deidcli.cli.listing import gather
+from deidcli.cli.progress import shown
+from deidcli.engine.given import face_entry, load_faces
+from deidcli.engine.jobs import MANIFEST, STREAM, Job
+from deidcli.engine.manifest import FAILED, Earlier, Manifest, Row, totals
+from deidcli.engine.settings import ON_NO_FACE, Settings, fingerprint
+from deidcli.errors import UsageError
+from deidcli.faces.blend import BlendOptions
+from deidcli.faces.detect import DetectOptions
+from deidcli.faces.mask import FEATHER
+from deidcli.media.stream import WriteOptions
+
+METADATA = ("none", "safe", "all")
+
+
+@click.command(cls=opt.Command)
+@opt.inputs
+@click.argument("output", metavar="OUTPUT")
+@opt.stacked(
+    click.option("-m", "--method", default="cleanir", show_default=True, help="How faces are replaced."),
+    opt.method_flags,
+    opt.seed,
+    opt.detection,
+    opt.faces,
+    click.option("--mask-scale", type=click.FloatRange(0.5, 3), default=1.0, show_default=True,
+                 help="Grow the part of the picture that is replaced."),
+    click.option("--feather", type=click.FloatRange(0, 0.5), default=FEATHER, show_default=True,
+                 help="Width of the soft edge as a share of the face."),
+    click.option("--poisson", is_flag=True, help="Join gradients at the edge of the new face."),
+    click.option("--on-no-face", type=click.Choice(ON_NO_FACE), default="copy", show_default=True,
+                 help="What happens to a picture without a face."),
+    opt.fallback,
+    click.option("--verify/--no-verify", default=True, show_default=True,
+                 help="Compare every new face with its original, and go on while they are taken for one person."),
+    click.option("--distance", type=click.FloatRange(0), help="Threshold of --verify; default: the recogniser's own."),
+    click.option("--metadata", type=click.Choice(METADATA), default="safe", show_default=True,
+                 help="What is kept of EXIF, XMP and the like. Thumbnails never are."),
+    click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Faces made in one go."),
+    opt.device,
+    opt.workers,
+    click.option("--resume", is_flag=True, help="Leave out what the manifest says is done alike."),
+    click.option("--overwrite", is_flag=True, help="Replace files that exist."),
+    click.option("--shard", metavar="I/N", help="Do only part I of N; the parts can run on N machines."),
+    opt.listing,
+    click.option("--manifest", metavar="FILE", help=f"Where the JSON lines go; default: OUTPUT/{MANIFEST}."),
+    click.option("--dry-run", is_flag=True, help="Search, print what would be done as JSON lines, write nothing."),
+    opt.config,
+    opt.progress,
+)  # fmt: skip
+def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
+    """Replace every face in INPUT... (files, folders, - for standard input) and write to OUTPUT (a folder, or -).
+
+    A face that was found is never written as it was: one that cannot be replaced is covered, and a picture that
+    cannot be written whole is not written at all.
+
+    \b
+    deid anonymize --method cleanir --angle 180 in/ out/
+    deid anonymize --method blur --seed 7 --resume footage/ clean/
+    find . -name '*.jpg' -print0 | deid anonymize --files-from - -0 out/
+    """
+    flags, rest = opt.split_flags(options)
+    use_device(rest["device"])
+    method = opt.make_method(rest["method"], flags, rest["seed"])
+    settings = _settings(rest)
+    jobs = gather(inputs, output, rest["files_from"], rest["null"], rest["shard"])
+    if rest["dry_run"]:
+        return _dry_run(jobs, settings, rest)
+    place = _manifest_path(output, jobs, rest)
+    waiting = _not_done(jobs, place, fingerprint(method, settings)) if rest["resume"] else jobs
+    _tell(rest, f"{len(jobs) - len(waiting)} of {len(jobs)} files are done already", rest["resume"])
+    return _run(waiting, method, settings, place, rest)
+
+
+def _settings(rest: dict[str, Any]) -> Settings:
+    return Settings(
+        detect=_detect_options(rest),
+        blend=BlendOptions(rest["mask_scale"], rest["feather"], rest["poisson"]),
+        write=WriteOptions(rest["metadata"]),
+        **{k: rest[k] for k in ("on_no_face", "fallback", "verify", "distance", "batch_size", "workers", "seed")},
+    )
+
+
+def _detect_options(rest: dict[str, Any]) -> DetectOptions:
+    return DetectOptions(rest["detector"], rest["threshold"], rest["min_face"], rest["upsample"])
+
+
+def _manifest_path(output: str, jobs: Sequence[Job], rest: dict[str, Any]) -> Path | None:
+    """Beside the output, so that --resume finds it; none for a single file or a stream unless it is asked for."""
+    if rest["manifest"]:
+        return Path(rest["manifest"])
+    if output == STREAM or [job.target for job in jobs] == [Path(output)]:
+        if rest["resume"]:
+            raise UsageError("--resume needs to know what was done", "give --manifest FILE")
+        return None
+    part = f"-{rest['shard'].replace('/', '-of-')}" if rest["shard"] else ""
+    return Path(output) / MANIFEST.replace(".jsonl", f"{part}.jsonl")
+
+
+def _not_done(jobs: Sequence[Job], manifest: Path | None, settings: str) -> list[Job]:
+    earlier = Earlier.load(manifest) if manifest else Earlier({})
+    return [job for job in jobs if not earlier.has(job.name, job.source, job.target, settings)]
+
+
+def _run(jobs: Sequence[Job], method, settings: Settings, place: Path | None, rest: dict[str, Any]) -> int:
+    from deidcli.engine.local import anonymize
+
+    given = load_faces(Path(rest["faces"])) if rest["faces"] else None
+    overwrite = rest["overwrite"] or rest["resume"]
+    manifest = Manifest(place, keep=rest["resume"]) if place else None
+    rows = shown(anonymize(jobs, method, settings, given, overwrite), len(jobs), _style(rest))
+    try:
+        count = totals(_recorded(rows, manifest, rest))
+    finally:
+        if manifest:
+            manifest.close()
+    return _conclude(count, len(jobs), place, rest)
+
+
+def _recorded(rows: Iterator[Row], manifest: Manifest | None, rest: dict[str, Any]) -> Iterator[Row]:
+    for row in rows:
+        if manifest:
+            manifest.add(row)
+        if row.error:
+            click.echo(f"deid: {row.error}", err=True)
+        elif rest["verbose"]:
+            click.echo(f"{row.input}: {row.status}, {len(row.faces)} faces, {row.seconds:.2f} s", err=True)
+        yield row
+
+
+def _conclude(count: dict[str, int], files: int, place: Path | None, rest: dict[str, Any]) -> int:
+    """Say what was done; the exit status."""
+    failed = count.get(FAILED, 0)
+    replaced, covered = count.get("replaced", 0), count.get("covered", 0)
+    words = [f"{count.get('done', 0)} of {files} files written", f"{replaced} faces replaced, {covered} covered"]
+    words += [f"{count[word]} {word}" for word in ("skipped", FAILED) if word in count]
+    _tell(rest, "; ".join(words) + (f"; see {place}" if place else ""))
+    return 0 if not failed else 3 if failed == files else 1
+
+
+def _dry_run(jobs: Sequence[Job], settings: Settings, rest: dict[str, Any]) -> int:
+    import json
+
+    from deidcli.engine.local import find
+
+    given = load_faces(Path(rest["faces"])) if rest["faces"] else None
+    failed = 0
+    for shot in shown(find(jobs, settings.detect, given, settings.workers), len(jobs), _style(rest), "frame"):
+        job, entries = shot.source.job, [face_entry(face, landmarks=False) for face in shot.faces]
+        row = {"input": job.name, "output": job.target and str(job.target), "faces": entries, "error": shot.error or None}
+        failed += bool(shot.error)
+        click.echo(json.dumps(row, ensure_ascii=False))
+    return 0 if not failed else 3 if failed == len(jobs) else 1
+
+
+def _style(rest: dict[str, Any]) -> str:
+    return "none" if rest["quiet"] else rest["progress"]
+
+
+def _tell(rest: dict[str, Any], text: str, when: bool = True) -> None:
+    if when and not rest["quiet"]:
+        click.echo(text, err=True)

@@ -1,0 +1,87 @@
+"""The `detect` command: where the faces are, as JSON lines or CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deidcli.cli import options as opt
+from deidcli.cli.devices import use_device
+from deidcli.cli.listing import gather
+from deidcli.cli.progress import shown
+from deidcli.engine.given import COLUMNS, face_entry, load_faces
+from deidcli.faces.detect import DetectOptions
+
+
+@click.command(cls=opt.Command)
+@opt.inputs
+@opt.stacked(
+    click.option("--format", "form", type=click.Choice(["json", "csv"]), default="json", show_default=True,
+                 help="JSON lines, a line a frame with landmarks; or CSV, a row a face."),
+    opt.detection,
+    opt.faces,
+    opt.device,
+    opt.workers,
+    opt.listing,
+    opt.config,
+    opt.progress,
+)  # fmt: skip
+def command(inputs: tuple[str, ...], form: str, **options: Any) -> int:
+    """Print the faces of INPUT... (files, folders, - for standard input) to standard output.
+
+    `deid anonymize --faces FILE` takes the result back, edited or not. A file without a face has a line with none:
+    a file that is missing from the list is refused there.
+
+    \b
+    deid detect in/ > faces.jsonl
+    deid detect --format csv --upsample 2 crowd.jpg
+
+    \b
+    JSON: {"input", "frame", "size": [width, height], "faces": [{"box": [left, top, right, bottom], "score", "track",
+           "landmarks": 68 x [x, y] or null}], "error"}
+    CSV:  input, frame, left, top, right, bottom, score
+    """
+    use_device(options["device"])
+    jobs = gather(inputs, None, options["files_from"], options["null"])
+    return _print(jobs, form, options)
+
+
+def _print(jobs: list, form: str, options: dict[str, Any]) -> int:
+    from deidcli.engine.local import find
+
+    detect = DetectOptions(options["detector"], options["threshold"], options["min_face"], options["upsample"])
+    given = load_faces(Path(options["faces"])) if options["faces"] else None
+    style = "none" if options["quiet"] else options["progress"]
+    writer = csv.writer(sys.stdout)
+    if form == "csv":
+        writer.writerow(COLUMNS)
+    failed = 0
+    for shot in shown(find(jobs, detect, given, options["workers"]), len(jobs), style, "frame"):
+        if shot.error:
+            failed += 1
+            click.echo(f"deid: {shot.error}", err=True)
+        if form == "json":
+            click.echo(json.dumps(_row(shot), ensure_ascii=False))
+        elif not shot.error:
+            writer.writerows(_csv_rows(shot))
+    return 0 if not failed else 3 if failed == len(jobs) else 1
+
+
+def _row(shot) -> dict[str, Any]:
+    frame = shot.frame
+    size = [frame.width, frame.height] if frame else None
+    found = [face_entry(face) for face in shot.faces]
+    return {"input": shot.source.job.name, "frame": frame.index if frame else 0, "size": size, "faces": found} | (
+        {"error": shot.error} if shot.error else {}
+    )
+
+
+def _csv_rows(shot) -> list[list[Any]]:
+    name, index = shot.source.job.name, shot.frame.index
+    rows = [[name, index, *face.box.as_list(), round(face.score, 4)] for face in shot.faces]
+    return rows or [[name, index, "", "", "", "", ""]]

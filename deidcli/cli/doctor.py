@@ -1,0 +1,102 @@
+"""The `doctor` command: what is installed, what is in use, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata, util
+
+import click
+
+from deidcli import __version__
+from deidcli.cli import options as opt
+from deidcli.errors import DeidError
+
+# What the tool cannot run without, and what an extra brings.
+_NEEDED = ("tensorflow", "keras", "dlib-bin", "opencv-python-headless", "numpy", "pillow", "av", "click", "tqdm")
+_EXTRA = {"pillow-heif": "heif", "keras-facenet": "facenet", "ray": "ray", "scikit-learn": "eval"}
+
+
+@click.command(cls=opt.Command)
+def command() -> int:
+    """Check the installation. Ends with status 3 if something that every run needs is missing."""
+    click.echo(f"deid {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    checks = (_packages, _backend, _landmarks, _presets, _codecs)
+    missing = [problem for check in checks for problem in check()]
+    for problem in missing:
+        click.echo(f"MISSING  {problem}")
+    click.echo("all that is needed is there" if not missing else f"{len(missing)} missing")
+    return 3 if missing else 0
+
+
+def _packages() -> list[str]:
+    missing = []
+    for name in _NEEDED:
+        version = _version(name) or (_version("dlib") if name == "dlib-bin" else None)
+        click.echo(f"  {name:24} {version or 'missing'}")
+        if version is None:
+            missing.append(f"{name}: pip install {name}")
+    for name, extra in _EXTRA.items():
+        click.echo(f"  {name:24} {_version(name) or f'not installed (pip install deidcli[{extra}])'}")
+    return missing
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _backend() -> list[str]:
+    if util.find_spec("tensorflow") is None or util.find_spec("keras") is None:
+        return []  # named already
+    import keras
+    import tensorflow as tf
+
+    devices = [d.name for d in tf.config.list_physical_devices()]
+    click.echo(f"  networks run on          {keras.backend.backend()}, {', '.join(devices)}")
+    try:
+        import dlib
+
+        click.echo(f"  dlib uses CUDA           {'yes' if dlib.DLIB_USE_CUDA else 'no'}")
+    except ImportError:
+        pass
+    return []
+
+
+def _landmarks() -> list[str]:
+    from deidcli.presets import dlib_weights
+
+    try:
+        folder = dlib_weights("shape_predictor_68_face_landmarks.dat").parent
+    except DeidError as error:
+        return [str(error)]
+    click.echo(f"  dlib's weights           {folder}")
+    return []
+
+
+def _presets() -> list[str]:
+    from deidcli.presets import presets, roots
+
+    missing, found = [], list(presets())
+    for preset in found:
+        try:
+            preset.verify()
+            click.echo(f"  preset {preset.name:17} {preset.folder}")
+        except DeidError as error:
+            missing.append(str(error))
+    if not found:
+        missing.append(f"no preset in {', '.join(map(str, roots()))}: install deidcli again")
+    return missing
+
+
+def _codecs() -> list[str]:
+    from PIL import features
+
+    names = ("jpg", "zlib", "webp", "libtiff", "avif")
+    words = [f"{name} {'yes' if features.check(name) else 'no'}" for name in names]
+    heif = "yes" if util.find_spec("pillow_heif") else "no"
+    click.echo(f"  picture codecs           {', '.join(words)}, heif {heif}")
+    return [f"Pillow has no {name}: pip install --force-reinstall pillow" for name in names[:2] if not features.check(name)]
+
+

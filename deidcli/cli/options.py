@@ -1,0 +1,158 @@
+"""Options that several commands share, each defined once, and the flags that are made from a method's `Options`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deidcli.engine.settings import FALLBACKS
+from deidcli.errors import UsageError
+from deidcli.methods import available, find
+from deidcli.methods.base import Method, Secret
+
+ENVIRONMENT = "DEID_"
+Decorator = Callable[[Callable], Callable]
+
+
+class Command(click.Command):
+    """A command every option of which has an environment variable DEID_NAME, and that reads --config."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        for param in self.params:
+            if isinstance(param, click.Option) and param.name and param.envvar is None:
+                param.envvar = ENVIRONMENT + param.name.upper()
+
+
+def stacked(*decorators: Decorator) -> Decorator:
+    """Several options as one decorator, shown in the help in this order."""
+
+    def decorate(function: Callable) -> Callable:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Make the entries of a TOML file the defaults of this command."""
+    if value is None:
+        return
+    known = {p.name: p for p in ctx.command.params}
+    entries = {key.replace("-", "_"): entry for key, entry in _toml(Path(value)).items()}
+    for key in entries:
+        if key not in known:
+            raise UsageError(f"{value}: no option is called {key!r}", f"see `deid {ctx.info_name} --help`")
+    ctx.default_map = {**(ctx.default_map or {}), **entries}
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--config {path}: {error}", "give a TOML file with lines like angle = 150") from error
+
+
+inputs = click.argument("inputs", nargs=-1, metavar="INPUT...")
+
+config = click.option(
+    "--config", metavar="FILE", is_eager=True, expose_value=False, callback=_read_config,
+    help="TOML file with defaults for these options, like angle = 150.",
+)  # fmt: skip
+
+listing = stacked(
+    click.option("--files-from", metavar="FILE", help="Read the inputs from FILE, one a line; - for standard input."),
+    click.option("-0", "--null", is_flag=True, help="Names of --files-from end with a zero byte (find -print0)."),
+)
+
+detection = stacked(
+    click.option("--detector", default="hog", show_default=True, help="What finds the faces."),
+    click.option("--threshold", type=float, help="Lowest score of a face; default: the detector's own."),
+    click.option("--min-face", type=click.IntRange(0), default=0, show_default=True,
+                 help="Leave out faces whose shorter side is below this many pixels."),
+    click.option("--upsample", type=click.IntRange(0, 4), default=1, show_default=True,
+                 help="Double the picture so many times before the search: finds smaller faces, takes longer."),
+)  # fmt: skip
+
+faces = click.option(
+    "--faces", metavar="FILE", help="Take the faces from FILE (JSON lines or CSV of `deid detect`) and do not search."
+)
+
+workers = click.option(
+    "--workers", type=click.IntRange(0), default=0, show_default=True,
+    help="Threads that read, search and write; 0: one a processor core.",
+)  # fmt: skip
+
+device = click.option("--device", default="auto", show_default=True, help="auto, cpu, gpu or gpu:N.")
+
+progress = stacked(
+    click.option("--progress", type=click.Choice(["auto", "bar", "plain", "json", "none"]), default="auto",
+                 show_default=True, help="How progress is shown on standard error."),
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    click.option("-v", "--verbose", is_flag=True, help="Say what was done to every file."),
+)  # fmt: skip
+
+seed = click.option(
+    "--seed", type=int,
+    help="Make random draws repeatable. Whoever knows the seed can repeat them too; without one they are secret.",
+)  # fmt: skip
+
+fallback = click.option(
+    "--fallback", type=click.Choice(FALLBACKS), default="solid", show_default=True,
+    help="What covers a face that the method cannot replace.",
+)  # fmt: skip
+
+
+def method_flags(function: Callable) -> Callable:
+    """A flag for every setting of every method; the default None means that it was not given."""
+    return stacked(*(_flag(name, owners) for name, owners in sorted(_settings().items())))(function)
+
+
+def _settings() -> dict[str, list[tuple[str, dataclasses.Field]]]:
+    """For each setting the methods that have it."""
+    owners: dict[str, list[tuple[str, dataclasses.Field]]] = {}
+    for name, kind in available().items():
+        for item in dataclasses.fields(kind.Options):
+            owners.setdefault(item.name, []).append((name, item))
+    return owners
+
+
+def _flag(name: str, owners: list[tuple[str, dataclasses.Field]]) -> Decorator:
+    item = owners[0][1]
+    choices = item.metadata.get("choices")
+    kind = click.Choice(choices) if choices else type(item.default)
+    names = ", ".join(method for method, _ in owners)
+    text = f"{item.metadata['help'].capitalize()}. [{names}; default: {item.default}]"
+    flag = "--" + name.replace("_", "-")
+    if kind is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)
+    return click.option(flag, name, type=kind, default=None, help=text)
+
+
+def make_method(name: str, flags: dict[str, Any], seed: int | None) -> Method:
+    """The method with the flags that were given. Raises UsageError for a flag of another method, naming that method."""
+    kind = find(name)
+    given = {key: value for key, value in flags.items() if value is not None}
+    own = {item.name for item in dataclasses.fields(kind.Options)}
+    for key in given:
+        if key not in own:
+            owners = " or ".join(f"--method {method}" for method, _ in _settings()[key])
+            raise UsageError(f"--{key.replace('_', '-')} does not belong to --method {name}", f"it is for {owners}")
+    secret = Secret.drawn() if seed is None else Secret.seeded(seed)
+    return kind(kind.Options(**given), secret)
+
+
+def split_flags(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The flags of methods, and all other options."""
+    own = _settings().keys()
+    return {k: v for k, v in options.items() if k in own}, {k: v for k, v in options.items() if k not in own}

@@ -1,0 +1,122 @@
+"""Which file becomes which: the inputs as a list of jobs, checked before anything is written."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from deidcli.errors import UsageError
+
+STREAM = "-"
+MANIFEST = "deid-manifest.jsonl"
+_SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".heic", ".heif", ".avif"]
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file. source, target: where it lies and where it goes, None for standard input and output.
+
+    name: its path relative to the folder that was given, with "/" on every system; it names the file in the manifest
+    and in draws, so that a result does not depend on where a folder lies.
+    """
+
+    source: Path | None
+    target: Path | None
+    name: str
+
+
+def list_jobs(inputs: Sequence[str], output: str | None) -> list[Job]:
+    """The files of `inputs` (files, folders, "-") and where each goes under `output`; None where nothing is written.
+
+    One folder's content goes straight into the output; of several inputs a folder keeps its own name. The order is
+    sorted within folders. Raises UsageError if an input does not exist, the output is an input, or two inputs share an
+    output.
+    """
+    if STREAM in inputs and len(inputs) > 1:
+        raise UsageError("standard input (-) stands alone", "give - and nothing else as input")
+    root = None if output in (None, STREAM) else Path(output)
+    jobs = [job for text in inputs for job in _jobs(text, root, alone=len(inputs) == 1)]
+    _check(jobs, root)
+    if output == STREAM and len(jobs) > 1:
+        raise UsageError(f"{len(jobs)} pictures for one standard output", "name an output folder")
+    return jobs
+
+
+def shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
+    """The jobs of part `index` of `count` (1-based): a share by name, the same however many files there are."""
+    return [job for job in jobs if int(sha256(job.name.encode()).hexdigest(), 16) % count == index - 1]
+
+
+def _jobs(text: str, root: Path | None, alone: bool) -> Iterator[Job]:
+    if text == STREAM:
+        yield Job(None, _single_target(root, Path("stdin")), STREAM)
+        return
+    path = Path(text)
+    if path.is_dir():
+        prefix = Path() if alone else Path(path.resolve().name)
+        for found in walk(path, skip=root):
+            relative = prefix / found.relative_to(path)
+            yield Job(found, root / relative if root else None, relative.as_posix())
+    elif not os.path.lexists(path):
+        raise UsageError(f"{text}: there is no such file or folder", "check the name")
+    else:
+        yield Job(path, _single_target(root, path) if alone else root and root / path.name, path.name)
+
+
+def _single_target(root: Path | None, source: Path) -> Path | None:
+    """One file goes into an output that is a folder, or to the very path that is given if that names a file."""
+    if root is None:
+        return None
+    return root if root.suffix and not root.is_dir() else root / source.name
+
+
+def walk(folder: Path, skip: Path | None = None) -> Iterator[Path]:
+    """Every file that could be a picture under `folder`, sorted, links followed, loops and the folder `skip` left out.
+
+    A file counts by its content or by its suffix: one that is called .jpg and is not a picture has to be reported.
+    """
+    banned = skip.resolve() if skip and skip.exists() else None
+    yield from _walk(folder, banned, frozenset())
+
+
+def _walk(folder: Path, banned: Path | None, above: frozenset[Path]) -> Iterator[Path]:
+    from deidcli.media.open import is_media
+
+    real = folder.resolve()
+    if real in above or (real == banned and above):
+        return
+    for entry in sorted(folder.iterdir(), key=lambda p: p.name):
+        if entry.name == MANIFEST or entry.name.endswith(".deid-part"):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry, banned, above | {real})
+        elif entry.suffix.lower() in _SUFFIXES or (_regular(entry) and is_media(entry)):
+            yield entry
+
+
+def _regular(path: Path) -> bool:
+    # A named pipe would wait for a writer for ever.
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _check(jobs: Iterable[Job], root: Path | None) -> None:
+    taken: dict[str, Job] = {}
+    sources = {job.source.resolve() for job in jobs if job.source}
+    for job in jobs:
+        if job.target is None:
+            continue
+        if job.target.resolve() in sources:
+            raise UsageError(f"{job.target} is an input and would be written over", "name another output folder")
+        # Case-insensitive systems would lose one of two names that differ in case only.
+        other = taken.setdefault(os.path.normcase(str(job.target)), job)
+        if other is not job:
+            raise UsageError(f"{other.source} and {job.source} would both be written to {job.target}", "rename one")

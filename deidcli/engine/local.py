@@ -1,0 +1,50 @@
+"""Run the chain in this process, with threads for what is read, searched and written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from deidcli.engine.find import Finder, Shot
+from deidcli.engine.given import GivenFaces
+from deidcli.engine.jobs import Job
+from deidcli.engine.manifest import Row
+from deidcli.engine.pipeline import Pipeline
+from deidcli.engine.replace import Replacer
+from deidcli.engine.settings import Settings
+from deidcli.faces.detect import DetectOptions, detector
+from deidcli.faces.embed import recogniser
+from deidcli.methods.base import Method
+
+
+def anonymize(
+    jobs: Sequence[Job], method: Method, settings: Settings, given: GivenFaces | None = None, overwrite: bool = False
+) -> Iterator[Row]:
+    """Replace every face of every job and write the files. A row for each file, in order, while the run goes on."""
+    judge = recogniser(settings.recogniser) if settings.verify else None
+    replacer = Replacer(method, settings, judge)
+    with _pool(settings.workers) as (pool, depth):
+        finder = Finder(None if given else detector(settings.detect), given, pool, depth)
+        yield from Pipeline(method, settings, finder, replacer, overwrite)(jobs, pool, depth)
+
+
+def find(
+    jobs: Sequence[Job], options: DetectOptions, given: GivenFaces | None = None, workers: int = 0
+) -> Iterator[Shot]:
+    """Every frame of every job with its faces, or with the error that ended its file."""
+    with _pool(workers) as (pool, depth):
+        yield from Finder(None if given else detector(options), given, pool, depth)(jobs)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Threads, and how many items may be under way at each stage: enough to keep them busy, few enough to stay small."""
+    count = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count()
+    pool = ThreadPoolExecutor(count, thread_name_prefix="deid")
+    try:
+        yield pool, 2 * count
+    finally:
+        # What has begun is finished, so that no half of a file is left; what has not is dropped.
+        pool.shutdown(wait=True, cancel_futures=True)

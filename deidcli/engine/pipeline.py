@@ -1,0 +1,140 @@
+"""The chain: Reader.frames > detect > align > Method.apply > blend > verify > Writer.write, one generator after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, field
+
+from deidcli.engine.find import Finder, Shot, Source
+from deidcli.engine.flow import ahead, batched
+from deidcli.engine.given import face_entry
+from deidcli.engine.jobs import Job
+from deidcli.engine.manifest import DONE, FAILED, SKIPPED, Row
+from deidcli.engine.replace import Replaced, Replacer, Request
+from deidcli.engine.settings import Settings, fingerprint
+from deidcli.engine.target import Target
+from deidcli.errors import one_line
+from deidcli.media.stream import Writer
+from deidcli.methods.base import Method
+
+
+@dataclass
+class _File:
+    """A file on its way out: what was written of it so far."""
+
+    source: Source
+    target: Target
+    writer: Writer | None = None
+    frames: int = 0
+    faces: list[dict] = field(default_factory=list)
+    error: str = ""
+
+
+class Pipeline:
+    """Runs jobs through the chain. overwrite: whether a file that exists may be replaced."""
+
+    def __init__(self, method: Method, settings: Settings, finder: Finder, replacer: Replacer, overwrite: bool = False):
+        self.method, self.settings, self.overwrite = method, settings, overwrite
+        self.finder, self.replacer = finder, replacer
+        self.fingerprint = fingerprint(method, settings)
+
+    def __call__(self, jobs: Iterable[Job], pool: Executor, depth: int) -> Iterator[Row]:
+        """A row for each job, in order, as soon as its file is in its place."""
+        batches = batched(self.finder(jobs), _weight, self.settings.batch_size, longest=4 * depth)
+        done = (pair for batch in batches for pair in self._replace(batch))
+        return ahead(pool, self._finish, self._gather(done), depth)
+
+    def _replace(self, shots: list[Shot]) -> Iterator[tuple[Shot, Replaced | None]]:
+        """The shots with their new frames; a batch that fails as a whole is tried frame by frame."""
+        sound = [shot for shot in shots if not shot.error]
+        try:
+            requests = [Request(shot.frame, shot.faces, shot.source.job.name) for shot in sound]
+            made = dict(zip(map(id, sound), self.replacer(requests), strict=True))
+        except Exception as error:
+            if len(shots) > 1:
+                for shot in shots:
+                    yield from self._replace([shot])
+                return
+            shots = [_failed(shots[0], error)]
+            made = {}
+        for shot in shots:
+            yield shot, made.get(id(shot))
+
+    def _gather(self, done: Iterable[tuple[Shot, Replaced | None]]) -> Iterator[_File]:
+        """Write frame after frame; yield a file when its last frame was taken, or at its first error."""
+        file: _File | None = None
+        for shot, replaced in done:
+            if file is None or file.source is not shot.source:
+                file = _File(shot.source, Target(shot.source.job.target, self.overwrite))
+            elif file.error:
+                continue  # the rest of a file that has failed already
+            self._write(file, shot, replaced)
+            if shot.last or file.error:
+                yield file
+
+    def _write(self, file: _File, shot: Shot, replaced: Replaced | None) -> None:
+        file.error = shot.error
+        if file.error or replaced is None:
+            return
+        try:
+            if file.writer is None:
+                file.writer = shot.source.reader.writer(file.target.open(), self.settings.write)
+            file.writer.write(replaced.frame, replaced.changed)
+        except Exception as error:
+            file.error = one_line(error)
+        file.frames += 1
+        file.faces += [_outcome_entry(outcome, shot.frame.index) for outcome in replaced.outcomes]
+
+    def _finish(self, file: _File) -> Row:
+        """Put a file in its place, or drop it, and say so."""
+        status, digest = DONE, None
+        if not file.error and not file.faces and self.settings.on_no_face != "copy":
+            status = SKIPPED
+            if self.settings.on_no_face == "fail":
+                file.error = f"{file.source.job.name}: no face was found (--on-no-face fail)"
+        try:
+            if status == DONE and not file.error:
+                file.writer.finish()
+                digest = file.target.commit()
+        except Exception as error:
+            file.error = one_line(error)
+        if digest is None:
+            file.target.discard()
+        if file.source.reader is not None:
+            file.source.reader.close()
+        return self._row(file, FAILED if file.error else status, digest)
+
+    def _row(self, file: _File, status: str, digest: str | None) -> Row:
+        info, job = file.source.reader and file.source.reader.info, file.source.job
+        return Row(
+            input=job.name,
+            output=str(job.target) if digest and job.target else None,
+            status=status,
+            sha256=file.source.sha256,
+            output_sha256=digest,
+            format=info.format if info else None,
+            size=info.size if info else None,
+            frames=file.frames,
+            faces=tuple(file.faces),
+            method=self.method.name,
+            options=asdict(self.method.options),
+            settings=self.fingerprint,
+            seconds=round(time.monotonic() - file.source.began, 3),
+            error=file.error or None,
+        )
+
+
+def _weight(shot: Shot) -> int:
+    return len(shot.faces)
+
+
+def _failed(shot: Shot, error: Exception) -> Shot:
+    return Shot(shot.source, None, True, error=one_line(error))
+
+
+def _outcome_entry(outcome, frame: int) -> dict:
+    said = {"action": outcome.action, "method": outcome.method, "tries": outcome.tries}
+    measured = {"distance": outcome.distance, "reason": outcome.reason or None}
+    return {"frame": frame, **face_entry(outcome.face, landmarks=False), **said, **measured}

@@ -1,0 +1,203 @@
+"""Replace: every face of a batch of frames gets a new face, or is covered. Nothing is let through.
+
+A face climbs a ladder: the method, the method's stronger settings, the fallback, the fallback's stronger settings, and
+at last a solid colour. It stops at the first rung that could make it and after which the recogniser does not take it
+for its original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from deidcli.engine.settings import Settings
+from deidcli.errors import one_line
+from deidcli.faces.align import align
+from deidcli.faces.blend import blend
+from deidcli.faces.embed import Recogniser
+from deidcli.methods import find
+from deidcli.methods.base import Method
+from deidcli.values import Crop, Face, Frame
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a face. action: "replaced" by the method, or "covered" by the fallback.
+
+    tries: how many rungs were taken. distance: to the original by the recogniser, None where it was not measured.
+    reason: why it was covered; empty for a replaced face.
+    """
+
+    face: Face
+    action: str
+    method: str
+    tries: int
+    distance: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """frame: with its new faces. changed: (height, width) bool of the pixels that may differ, None where none do."""
+
+    frame: Frame
+    changed: np.ndarray | None
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A frame, its faces, and the name its file has in draws."""
+
+    frame: Frame
+    faces: tuple[Face, ...]
+    name: str
+
+
+@dataclass(eq=False)
+class _Case:
+    """A face on its way up the ladder."""
+
+    canvas: _Canvas
+    face: Face
+    key: str
+    original: np.ndarray | None = None
+    outcome: Outcome | None = None
+    tries: int = 0
+    reason: str = ""
+
+
+@dataclass(eq=False)
+class _Canvas:
+    """A frame on which faces are being replaced."""
+
+    source: Frame
+    frame: Frame
+    changed: np.ndarray | None = None
+
+
+class Replacer:
+    """Applies a method to batches of requests."""
+
+    def __init__(self, method: Method, settings: Settings, recogniser: Recogniser | None):
+        self.settings, self.recogniser = settings, recogniser
+        self.threshold = 0.0
+        if recogniser is not None:
+            self.threshold = recogniser.threshold if settings.distance is None else settings.distance
+        self.rungs = tuple(_ladder(method, settings.fallback))
+
+    def __call__(self, requests: Sequence[Request]) -> list[Replaced]:
+        canvases = [_Canvas(r.frame, r.frame) for r in requests]
+        cases = [
+            _Case(canvas, face, f"{request.name}#{face.track}")
+            for canvas, request in zip(canvases, requests, strict=True)
+            # The nearest face last: where two overlap it lies over the other, as in the scene.
+            for face in sorted(request.faces, key=lambda f: f.box.area)
+        ]
+        self._describe(cases)
+        open_cases = cases
+        for action, rung in self.rungs:
+            if not open_cases:
+                break
+            self._climb(open_cases, rung, action)
+            open_cases = [case for case in open_cases if case.outcome is None]
+        return [self._result(canvas, cases) for canvas in canvases]
+
+    def _describe(self, cases: Sequence[_Case]) -> None:
+        known = [case for case in cases if case.face.landmarks is not None]
+        if self.recogniser is not None and known:
+            for case, row in zip(known, self._embed(known, source=True), strict=True):
+                case.original = row
+
+    def _embed(self, cases: Sequence[_Case], source: bool) -> np.ndarray:
+        frames = [case.canvas.source if source else case.canvas.frame for case in cases]
+        chips = [self.recogniser.chips(f.pixels, [c.face])[0] for f, c in zip(frames, cases, strict=True)]
+        return self.recogniser.embed(np.stack(chips))
+
+    def _climb(self, cases: Sequence[_Case], rung: Method, action: str) -> None:
+        """Try one rung for all cases that it can serve, and close those that it settles."""
+        able = [case for case in cases if rung.crop.align == "box" or case.face.landmarks is not None]
+        for case in cases:
+            if case not in able:
+                case.reason = case.reason or "its landmarks cannot be right"
+        made = [case for case, crop in self._apply(able, rung) if self._blend(case, crop, rung)]
+        self._settle(made, rung, action)
+
+    def _apply(self, cases: Sequence[_Case], rung: Method) -> Iterator[tuple[_Case, Crop]]:
+        """The cases with their new crops, those left out for which the rung failed; one bad face fails alone."""
+        pairs = [(case, align(case.canvas.source, case.face, rung.crop, case.key)) for case in cases]
+        size = self.settings.batch_size
+        for start in range(0, len(pairs), size):
+            yield from self._attempt(pairs[start : start + size], rung)
+
+    def _attempt(self, pairs: list[tuple[_Case, Crop]], rung: Method) -> list[tuple[_Case, Crop]]:
+        for case, _ in pairs:
+            case.tries += 1
+        try:
+            return _made(pairs, rung)
+        except Exception as error:
+            if len(pairs) == 1:
+                pairs[0][0].reason = f"{rung.name} failed: {one_line(error)}"
+                return []
+        for case, _ in pairs:
+            case.tries -= 1
+        return [done for pair in pairs for done in self._attempt([pair], rung)]
+
+    def _blend(self, case: _Case, crop: Crop, rung: Method) -> bool:
+        try:
+            done = blend(case.canvas.frame, crop, rung.crop, self.settings.blend)
+        except Exception as error:
+            case.reason = f"{rung.name} could not be blended: {one_line(error)}"
+            return False
+        before = case.canvas.changed
+        case.canvas.frame = done.frame
+        case.canvas.changed = done.changed if before is None else before | done.changed
+        return True
+
+    def _settle(self, cases: Sequence[_Case], rung: Method, action: str) -> None:
+        """Close every case that is no longer recognised, or of which nothing can be told."""
+        judged = [case for case in cases if case.original is not None and rung.name != "solid"]
+        for case in cases:
+            if case not in judged:
+                case.outcome = Outcome(case.face, action, rung.name, case.tries, None, case.reason)
+        if judged:
+            originals = np.stack([case.original for case in judged])
+            distances = self.recogniser.distance(originals, self._embed(judged, source=False))
+            for case, distance in zip(judged, distances, strict=True):
+                if distance > self.threshold:
+                    reason = case.reason if action == "covered" else ""
+                    case.outcome = Outcome(case.face, action, rung.name, case.tries, round(float(distance), 4), reason)
+                else:
+                    case.reason = f"still recognised after {rung.name} (distance {distance:.2f})"
+
+    def _result(self, canvas: _Canvas, cases: Sequence[_Case]) -> Replaced:
+        own = [case.outcome for case in cases if case.canvas is canvas]
+        assert all(own), "the last rung settles every face"
+        return Replaced(canvas.frame, canvas.changed, tuple(own))
+
+
+def _made(pairs: list[tuple[_Case, Crop]], rung: Method) -> list[tuple[_Case, Crop]]:
+    crops = rung.apply([crop for _, crop in pairs])
+    for (_, crop), new in zip(pairs, crops, strict=True):
+        if new.pixels.shape != crop.pixels.shape or new.pixels.dtype != np.uint8:
+            raise ValueError(f"made {new.pixels.dtype} {new.pixels.shape} of {crop.pixels.shape}")
+    return [(case, replace(crop, pixels=new.pixels)) for (case, crop), new in zip(pairs, crops, strict=True)]
+
+
+def _ladder(method: Method, fallback: str) -> Iterator[tuple[str, Method]]:
+    """("replaced", the method and its stronger settings), then ("covered", the fallback and its), then solid."""
+    yield from (("replaced", rung) for rung in _stronger(method))
+    yield from (("covered", rung) for rung in _stronger(find(fallback)(secret=method.secret)))
+    if fallback != "solid":
+        yield "covered", find("solid")(secret=method.secret)
+
+
+def _stronger(method: Method) -> Iterator[Method]:
+    rung: Method | None = method
+    attempt = 0
+    while rung is not None:
+        yield rung
+        attempt += 1
+        rung = rung.escalate(attempt)

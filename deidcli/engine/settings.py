@@ -1,0 +1,53 @@
+"""Everything that decides what a run writes, in one frozen value, and its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+
+from deidcli import __version__
+from deidcli.faces.blend import BlendOptions
+from deidcli.faces.detect import DetectOptions
+from deidcli.media.stream import WriteOptions
+from deidcli.methods.base import Method
+
+ON_NO_FACE = ("copy", "skip", "fail")
+FALLBACKS = ("solid", "pixelate", "blur")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run works.
+
+    on_no_face: what happens to a file without a face: "copy" it with its metadata scrubbed, "skip" it, or "fail".
+    fallback: the method that covers a face which the chosen one cannot replace. verify: compare every new face with its
+    original and go on to stronger settings, then to the fallback, while `recogniser` still takes them for one person.
+    distance: the recogniser's threshold, None for its own. batch_size: faces that are made in one go. workers: threads
+    that read, search and write; 0 for one a processor core.
+    """
+
+    detect: DetectOptions = field(default_factory=DetectOptions)
+    blend: BlendOptions = field(default_factory=BlendOptions)
+    write: WriteOptions = field(default_factory=WriteOptions)
+    on_no_face: str = "copy"
+    fallback: str = "solid"
+    verify: bool = True
+    recogniser: str = "dlib"
+    distance: float | None = None
+    batch_size: int = 32
+    workers: int = 0
+    seed: int | None = None
+
+
+# These change how fast a run is and not what it writes.
+_SPEED = ("batch_size", "workers")
+
+
+def fingerprint(method: Method, settings: Settings) -> str:
+    """Sixteen hexadecimal digits that are equal for two runs if both would write the same (given a seed)."""
+    said = {key: value for key, value in asdict(settings).items() if key not in _SPEED}
+    said |= {"method": method.name, "options": asdict(method.options), "weights": method.weights, "deid": __version__}
+    # scrypt, because a plain hash in the manifest would let anyone try all small seeds in a second.
+    text = json.dumps(said, sort_keys=True).encode()
+    return hashlib.scrypt(text, salt=b"deid settings", n=1 << 14, r=8, p=1, dklen=8).hex()

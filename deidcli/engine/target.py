@@ -1,0 +1,79 @@
+"""Where a file goes: built under another name beside its place, and moved there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from deidcli.errors import MediaError
+
+PART = ".deid-part"
+
+
+class Target:
+    """A file in the making. `path` None means standard output, which gets the whole file at once or nothing."""
+
+    def __init__(self, path: Path | None, overwrite: bool):
+        self.path, self.overwrite = path, overwrite
+        self.file: BinaryIO | None = None
+
+    def open(self) -> BinaryIO:
+        """The file to write into. Raises MediaError where it exists and may not be replaced, or cannot be made."""
+        if self.path is None:
+            self.file = io.BytesIO()
+            return self.file
+        if self.path.exists() and not self.overwrite:
+            raise MediaError(f"{self.path} exists", "use --overwrite, or --resume to go on with an earlier run")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = self._part.open("wb")
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        return self.file
+
+    def commit(self) -> str:
+        """Put the file in its place. Returns its sha256. Raises MediaError and leaves nothing behind on failure."""
+        try:
+            return self._commit()
+        except OSError as error:
+            self.discard()
+            raise _unwritable(self.path, error) from error
+
+    def discard(self) -> None:
+        """Drop what was written so far."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+            if self.path is not None:
+                self._part.unlink(missing_ok=True)
+
+    def _commit(self) -> str:
+        assert self.file is not None
+        if self.path is None:
+            whole = self.file.getvalue()
+            sys.stdout.buffer.write(whole)
+            sys.stdout.buffer.flush()
+            return hashlib.sha256(whole).hexdigest()
+        self.file.flush()
+        # Without this a power cut could leave an empty file under the final name.
+        os.fsync(self.file.fileno())
+        self.file.close()
+        digest = hashlib.sha256(self._part.read_bytes()).hexdigest()
+        os.replace(self._part, self.path)
+        self.file = None
+        return digest
+
+    @property
+    def _part(self) -> Path:
+        # The same name in every run, so that a killed one leaves no litter once it was resumed; short, because the
+        # final name may be as long as the system allows.
+        return self.path.parent / f".{hashlib.sha256(self.path.name.encode()).hexdigest()[:24]}{PART}"
+
+
+def _unwritable(path: Path | None, error: OSError) -> MediaError:
+    reason = (error.strerror or str(error)).lower()
+    return MediaError(f"{path or 'standard output'} cannot be written: {reason}", "check room and permissions")

@@ -1,0 +1,100 @@
+"""The contract of a method: aligned crops of faces in, the same crops with new faces out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from deidcli.errors import UsageError
+from deidcli.values import Crop, CropSpec
+
+
+def option(default: Any, help: str, low: float | None = None, high: float | None = None, choices: Sequence = ()) -> Any:
+    """A setting of a method: the field of its frozen `Options` from which flag, check and report column are made.
+
+    low, high: the range that is allowed, both included.
+    """
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": tuple(choices)})
+
+
+@dataclass(frozen=True)
+class Secret:
+    """What a run's random draws are made from. Whoever knows it can repeat them, so it is never written anywhere."""
+
+    key: bytes
+
+    @classmethod
+    def drawn(cls) -> Secret:
+        """A new one from the system's randomness."""
+        return cls(os.urandom(32))
+
+    @classmethod
+    def seeded(cls, seed: int) -> Secret:
+        """The same one for the same number."""
+        return cls(hashlib.sha256(f"deid seed {seed}".encode()).digest())
+
+    def generator(self, name: str) -> np.random.Generator:
+        """Random numbers that belong to `name` (a track, a person), whatever was drawn before and in which order."""
+        digest = hashlib.blake2b(name.encode(), key=self.key, digest_size=32).digest()
+        return np.random.default_rng(np.frombuffer(digest, np.uint32))
+
+
+class Method(ABC):
+    """Replaces faces.
+
+    Subclasses set `name` (the word after --method), `summary` (one line for the help), `crop` (what the engine cuts out
+    for them) and `Options`. One instance serves a whole run and is called from one thread.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    crop: CropSpec
+
+    @dataclass(frozen=True)
+    class Options:
+        """No settings."""
+
+    def __init__(self, options: Any = None, secret: Secret | None = None):
+        self.options = checked(options or self.Options())
+        self.secret = secret or Secret.drawn()
+
+    def prepare(self, gallery: Iterable[Crop]) -> None:
+        """See every face before the first is replaced; only closed-set methods do."""
+
+    @abstractmethod
+    def apply(self, crops: Sequence[Crop]) -> list[Crop]:
+        """The same crops, in order, with new pixels of the same shape. The same `key` and seed give the same new face.
+
+        Raises MethodError, or anything else, for a batch that cannot be made; the engine then covers those faces.
+        """
+
+    def escalate(self, attempt: int) -> Method | None:
+        """A stronger setting of this method for a face that is still recognised after `attempt` tries (1 and up).
+
+        None where there is none; the engine then covers the face.
+        """
+        return None
+
+    @property
+    def weights(self) -> str:
+        """The checksum of the preset in use, for the manifest; empty for a method that has none."""
+        return ""
+
+
+def checked(options: Any) -> Any:
+    """`options` if every value is in its range. Raises UsageError that names the flag, the value and the range."""
+    for item in fields(options):
+        value, rule = getattr(options, item.name), item.metadata
+        flag = "--" + item.name.replace("_", "-")
+        if rule.get("choices") and value not in rule["choices"]:
+            raise UsageError(f"{flag} {value}: not known", f"choose one of {', '.join(map(str, rule['choices']))}")
+        low, high = rule.get("low"), rule.get("high")
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise UsageError(f"{flag} {value} is out of range", f"from {low} to {high if high is not None else 'any'}")
+    return options

@@ -1,0 +1,103 @@
+"""The classical baselines: blur, pixelate and solid. They hide a face and keep nothing of it.
+
+Every strength is relative to the face, so that a large face is hidden as well as a small one.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from deidcli.errors import UsageError
+from deidcli.methods.base import Method, option
+from deidcli.values import Crop, CropSpec
+
+MARGIN = 0.35  # of the crop around the face's box; the ellipse about the box with its soft edge fits in
+
+
+class _Naive(Method):
+    """Works on the box alone, at the photograph's own resolution."""
+
+    crop = CropSpec(size=None, margin=MARGIN, align="box", mask="ellipse", match_color=False)
+
+    def apply(self, crops: Sequence[Crop]) -> list[Crop]:
+        return [crop.with_pixels(self._hide(crop.pixels)) for crop in crops]
+
+    @abstractmethod
+    def _hide(self, pixels: np.ndarray) -> np.ndarray:
+        """The crop (side, side, 3) uint8 without its face."""
+
+
+def _face_share(pixels: np.ndarray) -> float:
+    """The side in pixels of the face within its crop."""
+    return pixels.shape[0] / (1 + 2 * MARGIN)
+
+
+class Blur(_Naive):
+    name = "blur"
+    summary = "Gaussian blur whose width scales with the face"
+
+    @dataclass(frozen=True)
+    class Options:
+        blur: float = option(0.25, "standard deviation of the blur as a share of the face's side", 0.05, 1.0)
+
+    def _hide(self, pixels: np.ndarray) -> np.ndarray:
+        # The blur leaves nothing finer than itself, so a small picture carries it all: a wide kernel costs nothing.
+        side = pixels.shape[0]
+        small = min(side, 64)
+        sigma = self.options.blur * _face_share(pixels) * small / side
+        shrunk = cv2.resize(pixels, (small, small), interpolation=cv2.INTER_AREA)
+        blurred = cv2.GaussianBlur(shrunk, (0, 0), max(sigma, 0.5), borderType=cv2.BORDER_REPLICATE)
+        return cv2.resize(blurred, (side, side), interpolation=cv2.INTER_CUBIC)
+
+    def escalate(self, attempt: int) -> Method | None:
+        wider = min(1.0, self.options.blur * 2)
+        return Blur(replace(self.options, blur=wider), self.secret) if wider > self.options.blur else None
+
+
+class Pixelate(_Naive):
+    name = "pixelate"
+    summary = "mosaic of cell means, so many cells to a face whatever its size"
+
+    @dataclass(frozen=True)
+    class Options:
+        cells: int = option(6, "cells across a face", 1, 32)
+
+    def _hide(self, pixels: np.ndarray) -> np.ndarray:
+        side = pixels.shape[0]
+        count = max(1, min(side, round(self.options.cells * (1 + 2 * MARGIN))))
+        means = cv2.resize(pixels, (count, count), interpolation=cv2.INTER_AREA)
+        return cv2.resize(means, (side, side), interpolation=cv2.INTER_NEAREST)
+
+    def escalate(self, attempt: int) -> Method | None:
+        fewer = max(1, self.options.cells // 2)
+        return Pixelate(replace(self.options, cells=fewer), self.secret) if fewer < self.options.cells else None
+
+
+class Solid(_Naive):
+    name = "solid"
+    summary = "one colour over the face; nothing of it is left"
+
+    @dataclass(frozen=True)
+    class Options:
+        color: str = option("black", "a colour name or #rrggbb")
+
+    def __init__(self, options=None, secret=None):
+        super().__init__(options, secret)
+        self._color = _rgb(self.options.color)
+
+    def _hide(self, pixels: np.ndarray) -> np.ndarray:
+        return np.full_like(pixels, self._color)
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    from PIL import ImageColor
+
+    try:
+        return ImageColor.getrgb(color)[:3]
+    except ValueError as error:
+        raise UsageError(f"--color {color}: not a colour", "give a name like black, or #rrggbb") from error

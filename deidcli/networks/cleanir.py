@@ -1,0 +1,62 @@
+"""CLEANIR's pair of networks as a preset stores it, ready to encode and decode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from deidcli.networks.store import run, save_half
+from deidcli.networks.vae import VaeConfig, build_decoder, build_encoder
+from deidcli.presets import Preset
+
+ENCODER, DECODER, IDENTITY = "encoder.weights.h5", "decoder.weights.h5", "identity.npz"
+FILES = [ENCODER, DECODER, IDENTITY]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """encoder, decoder: the networks. spread: (k, identity) float32; k standard normal numbers times it are an identity."""
+
+    config: VaeConfig
+    encoder: keras.Model
+    decoder: keras.Model
+    spread: np.ndarray
+
+    def encode(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, size, size, 3) uint8 to the means of identity (n, 512), of length 1, and attributes (n, 512)."""
+        mean = run(self.encoder, pictures.astype(np.float32) / 255)[0]
+        identity, attributes = mean[:, : self.config.identity], mean[:, self.config.identity :]
+        return identity / np.maximum(np.linalg.norm(identity, axis=1, keepdims=True), 1e-6), attributes
+
+    def decode(self, identity: np.ndarray, attributes: np.ndarray) -> np.ndarray:
+        """The pictures (n, size, size, 3) uint8 of unit identities and attributes."""
+        made = run(self.decoder, np.concatenate([identity, attributes], axis=1))[0]
+        return np.clip(made * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def load(preset: Preset) -> Pair:
+    """The networks of a preset, its files verified. Raises PresetError."""
+    config = config_of(preset.config["network"])
+    encoder, decoder = build_encoder(config), build_decoder(config)
+    encoder.load_weights(preset.file(ENCODER))
+    decoder.load_weights(preset.file(DECODER))
+    with np.load(preset.file(IDENTITY), allow_pickle=False) as stored:
+        return Pair(config, encoder, decoder, stored["spread"].astype(np.float32))
+
+
+def save(folder: Path, encoder: keras.Model, decoder: keras.Model, **identity: np.ndarray) -> list[str]:
+    """Write the weights in half precision and the arrays of the identity space. Returns the names of the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_half(encoder, folder / ENCODER)
+    save_half(decoder, folder / DECODER)
+    np.savez_compressed(folder / IDENTITY, **identity)
+    return FILES
+
+
+def config_of(network: dict) -> VaeConfig:
+    """The sizes as config.json holds them."""
+    known = {f.name for f in fields(VaeConfig)}
+    return VaeConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in network.items() if k in known})

@@ -1,0 +1,42 @@
+"""Who a face is, as dlib's recogniser sees it: 128 numbers, many faces at a time."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from deidcli.networks.dlib_chips import extract_chips
+from deidcli.networks.dlib_nets import build_recogniser
+
+BATCH = 32  # faces
+DESCRIPTOR = 128
+SAME_PERSON = 0.6  # Euclidean distance: below it dlib takes two faces for one person (99.4 % right on LFW)
+
+
+def describe_faces(image: np.ndarray, landmarks: Sequence[np.ndarray]) -> np.ndarray:
+    """The descriptors of the faces in a picture, as `compute_face_descriptor(image, face)` of dlib without jitter.
+
+    image: (height, width, 3) uint8 RGB. landmarks: for each face (68, 2), pixels of the image.
+    Returns (faces, 128) float32. Raises MethodError if landmarks fall on one point, and what `describe` raises.
+    """
+    return describe(extract_chips(image, landmarks))
+
+
+def describe(chips: np.ndarray) -> np.ndarray:
+    """The descriptors of chips as `extract_chips` cuts them, (N, 150, 150, 3) RGB in [0, 255], to (N, 128) float32.
+
+    Raises MissingDependency or PresetError where the weights are missing or damaged.
+    """
+    if not len(chips):
+        return np.zeros((0, DESCRIPTOR), "float32")
+    # One number type for every caller, because each other one would be traced anew.
+    batches = (np.asarray(chips[i : i + BATCH], "float32") for i in range(0, len(chips), BATCH))
+    return np.concatenate([_load().predict_on_batch(batch) for batch in batches])
+
+
+@functools.cache
+def _load() -> keras.Model:
+    return build_recogniser()

@@ -1,0 +1,145 @@
+"""Nothing that tells who, and no second copy of the picture, comes out: a marker is planted in every place."""
+
+import re
+import zlib
+
+import pytest
+from PIL import Image
+
+from deidcli.errors import UsageError
+from deidcli.media import metadata as policies
+from deidcli.media import xmp
+
+from . import marked
+from .drawn import drawn, opened, saved, through
+from .marked import COPY, TELL
+
+FILES = {
+    "jpeg": marked.jpeg_file,
+    "png": marked.png_file,
+    "apng": lambda: marked.png_file(True),
+    "webp": marked.webp_file,
+    "webp-lossless": lambda: marked.webp_file(lossless=True),
+    "webp-animated": lambda: marked.webp_file(save_all=True, append_images=[drawn("RGBA", (40, 30), 3)], duration=50),
+    "gif": marked.gif_file,
+    "gif-animated": lambda: marked.gif_file(True),
+    "tiff": marked.tiff_file,
+    "tiff-plain": lambda: marked.tiff_file("raw"),
+    "tiff-pages": lambda: marked.tiff_file(animated=True),
+    "bmp": marked.bmp_file,
+    "avif": lambda: marked.boxed_file("AVIF"),
+    "heic": lambda: marked.boxed_file("HEIF"),
+}
+
+
+def planted(name):
+    if name == "heic":
+        pytest.importorskip("pillow_heif")
+    data = FILES[name]()
+    assert COPY in data
+    return data
+
+
+def everything(data):
+    """The bytes and what is packed in them, so that compressed text cannot hide."""
+    packed = [data[match.start() :] for match in re.finditer(rb"x[\x01\x5e\x9c\xda]", data)]
+    return data + b"".join(filter(None, map(inflated, packed)))
+
+
+def inflated(data):
+    try:
+        return zlib.decompressobj().decompress(data, 1 << 16)
+    except zlib.error:
+        return b""
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("change", [True, False])
+@pytest.mark.parametrize("policy", policies.POLICIES)
+def test_no_copy_of_the_picture_ever(name, change, policy):
+    out = through(planted(name), change, policy)
+    assert COPY not in everything(out)
+    assert marked.decodes(out)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("change", [True, False])
+@pytest.mark.parametrize("policy", ["none", "safe"])
+def test_nothing_tells_who(name, change, policy):
+    assert TELL not in everything(through(planted(name), change, policy))
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "bmp"])
+@pytest.mark.parametrize("change", [True, False])
+def test_all_keeps_what_tells(name, change):
+    data = planted(name)
+    assert TELL in everything(through(data, change, "all"))
+
+
+@pytest.mark.parametrize("name", ["jpeg", "png", "webp", "tiff", "heic", "avif"])
+@pytest.mark.parametrize("change", [True, False])
+def test_all_keeps_exif_readable(name, change):
+    data = planted(name)
+    found = opened(through(data, change, "all")).getexif()
+    assert found.get_ifd(0x8825)[29] == TELL.decode()
+    assert found.get_ifd(0x8769)[0xA431] == TELL.decode()
+    assert 0x927C not in found.get_ifd(0x8769)
+    assert not found.get_ifd(1)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_in_both_byte_orders(order):
+    block = marked.exif(order, 6)
+    assert policies.read_exif(block).orientation == 6
+    cut = policies.scrubbed_exif(block, None)
+    assert COPY not in cut and cut.count(TELL) == block.count(TELL)
+
+
+@pytest.mark.parametrize("block", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"MM\0*" + bytes(4), b"nonsense" * 9])
+def test_damaged_exif_is_dropped(block):
+    assert policies.read_exif(block).orientation == 1
+    assert COPY not in (policies.kept_exif(block + COPY, "all", None) or b"")
+
+
+@pytest.mark.parametrize("packet", [b"", b"<a", b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', b"\xff\xfe"])
+def test_unreadable_xmp_is_dropped(packet):
+    assert xmp.scrubbed(packet) is None
+
+
+def test_pictures_in_text_are_noticed():
+    info = __import__("PIL.PngImagePlugin", fromlist=["PngInfo"]).PngInfo()
+    info.add_text("preview", "data:image/jpeg;base64,/9j/4AAQSkZJRg")
+    data = saved(drawn("RGB"), "PNG", pnginfo=info)
+    assert b"JRg" not in through(data, False, "all")
+
+
+def test_orientation_alone_stays_where_pixels_are_copied():
+    out = opened(through(planted("jpeg"), False, "none")).getexif()
+    assert dict(out) == {274: 6}
+
+
+def test_unknown_policy():
+    with pytest.raises(UsageError, match="some"):
+        through(saved(drawn("L"), "PNG"), metadata="some")
+
+
+def test_gap_and_linked_profile_of_bmp():
+    import struct
+
+    pixels = bytes(3 * 4 * 4)
+    head = struct.pack("<IiiHHIIiiII", 124, 4, 4, 1, 24, 0, len(pixels), 0, 0, 0, 0).ljust(124, b"\0")
+    path = b"C:\\Users\\" + TELL
+    head = head[:56] + b"KNIL" + head[60:112] + struct.pack("<III", 124 + 30 + len(pixels), len(path), 0)
+    data = b"BM" + struct.pack("<IHHI", 0, 0, 0, 168) + head + TELL.ljust(30, b"\0") + pixels + path
+    for change in (True, False):
+        out = through(data, change)
+        assert TELL not in out and opened(out).size == (4, 4)
+
+
+def test_multi_picture_jpeg_is_one_picture():
+    other = drawn("RGB", (64, 48), 7)
+    data = saved(drawn("RGB", (64, 48)), "MPO", save_all=True, append_images=[other])
+    for change in (True, False):
+        out = through(data, change, "all")
+        assert Image.open(__import__("io").BytesIO(out)).format == "JPEG"
+        assert out.count(b"\xff\xd8\xff") == 1
