@@ -1,4 +1,4 @@
-"""Presets: folders `models/NAME/` of config.json, weights and card.md; found, verified, listed and written. No Keras here.
+"""Presets: folders `models/NAME/` of config.json, weights and card.md; found, verified and written. No Keras here.
 
 config.json holds `method`, what the method's network needs, and `files`: the sha256 of every weight file. A preset is
 looked for as a path, then in the folders of the environment variable DEID_MODELS, in the installed package, and beside
@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,12 @@ class Preset:
     def checksum(self) -> str:
         """One sha256 over the configuration, and by that over every weight file."""
         return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weight files that are there."""
+        paths = [self.folder / name for name in self.config.get("files", {})]
+        return sum(path.stat().st_size for path in paths if path.exists())
 
     @property
     def card(self) -> str:
@@ -72,7 +79,7 @@ def _digest(file) -> str:
 
 
 def load_preset(name: str, method: str | None = None) -> Preset:
-    """The preset called `name`, or the one in the folder `name`. Raises PresetError where there is none for `method`."""
+    """The preset called `name`, or that in the folder `name`. Raises PresetError where there is none for `method`."""
     for folder in [Path(name), *(root / name for root in roots())]:
         if (folder / CONFIG).is_file():
             preset = _read(folder)
@@ -84,13 +91,20 @@ def load_preset(name: str, method: str | None = None) -> Preset:
 
 
 def presets() -> Iterator[Preset]:
-    """Every preset that is installed, the first of each name."""
+    """Every preset that is installed, the first of each name; those whose config.json is damaged are left out."""
+    for folder in folders():
+        with suppress(PresetError):
+            yield _read(folder)
+
+
+def folders() -> Iterator[Path]:
+    """The folder of every preset that is installed, damaged or not; the first of each name."""
     seen = set()
     for root in roots():
         for path in sorted(root.glob(f"*/{CONFIG}")):
             if path.parent.name not in seen:
                 seen.add(path.parent.name)
-                yield _read(path.parent)
+                yield path.parent
 
 
 def roots() -> list[Path]:

@@ -55,7 +55,7 @@ GROUPS = (
     Group("esha", 1, 3, 20, 40, False),
     Group("finn", 0, 0, 60, 76, False),
     Group("gao", 1, 2, 20, 34, False),
-    Group("hari", 0, 3, 24, 46, True),
+    Group("hari", 0, 3, 20, 52, True),
     Group("ines", 1, 0, 50, 76, True),
     Group("jon", 0, 0, 22, 38, False),
     Group("kofi", 0, 1, 42, 75, True),

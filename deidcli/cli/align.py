@@ -15,9 +15,10 @@ from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import shown
 from deidcli.engine.given import load_faces
-from deidcli.errors import UsageError
+from deidcli.engine.jobs import check_apart
+from deidcli.engine.target import Target
+from deidcli.errors import DeidError, UsageError, one_line
 from deidcli.faces.align import align
-from deidcli.faces.detect import DetectOptions
 from deidcli.values import Crop, CropSpec, Face
 
 
@@ -26,7 +27,7 @@ from deidcli.values import Crop, CropSpec, Face
 @click.argument("output", metavar="OUTPUT")
 @opt.stacked(
     click.option("--size", type=click.IntRange(8, 2048), default=64, show_default=True, help="Side of a crop, pixels."),
-    click.option("--margin", type=click.FloatRange(0, 2), default=0.06, show_default=True,
+    click.option("--margin", type=opt.Real(0, 2), default=0.06, show_default=True,
                  help="Surroundings on each side, as a share of the face."),
     click.option("--pack", is_flag=True,
                  help="Write one .npz file with crops, descriptors and names instead of a folder of PNG files."),
@@ -53,10 +54,13 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     if options["only"]:
         people = _people(Path(options["only"]), options["split"])
         jobs = [job for job in jobs if job.name.split("/")[0] in people]
-    crops = _crops(jobs, options)
-    count = _pack(crops, Path(output)) if options["pack"] else _folder(crops, Path(output))
+    if options["pack"]:
+        check_apart(Path(output), jobs)
+    failed: list[str] = []
+    crops = _crops(jobs, options, failed)
+    count = (_pack if options["pack"] else _folder)(crops, Path(output), failed)
     click.echo(f"{count} faces of {len(jobs)} files in {output}", err=True)
-    return 0 if count else 3
+    return 3 if not count else 1 if failed else 0
 
 
 def _people(path: Path, split: str) -> set[str]:
@@ -67,23 +71,28 @@ def _people(path: Path, split: str) -> set[str]:
         raise UsageError(f"--only {path}: {error}", "give a CSV with the columns person and split") from error
 
 
-def _crops(jobs: list, options: dict[str, Any]) -> Iterator[tuple[Crop, np.ndarray]]:
-    """Every face that can be aligned, with the chip that the recogniser sees of it."""
+def _crops(jobs: list, options: dict[str, Any], failed: list[str]) -> Iterator[tuple[Crop, np.ndarray]]:
+    """Every face that can be aligned, with the chip that the recogniser sees of it; errors are told and noted."""
     from deidcli.engine.local import find
     from deidcli.faces.embed import recogniser
 
-    detect = DetectOptions(options["detector"], options["threshold"], options["min_face"], options["upsample"])
+    detect = opt.detect_options(options)
     given = load_faces(Path(options["faces"])) if options["faces"] else None
     spec, judge = CropSpec(options["size"], options["margin"]), recogniser("dlib")
     style = "none" if options["quiet"] else options["progress"]
     for shot in shown(find(jobs, detect, given, options["workers"]), len(jobs), style, "frame"):
         if shot.error:
-            click.echo(f"deid: {shot.error}", err=True)
+            _note(shot.error, failed)
             continue
         faces = [face for face in shot.faces if face.landmarks is not None]
         for face in _central(faces, shot.frame.width, shot.frame.height) if options["largest"] else faces:
             key = f"{shot.source.job.name}#{shot.frame.index}.{face.track}"
             yield align(shot.frame, face, spec, key), judge.chips(shot.frame.pixels, [face])[0]
+
+
+def _note(error: str, failed: list[str]) -> None:
+    click.echo(f"deid: {error}", err=True)
+    failed.append(error)
 
 
 def _central(faces: list[Face], width: int, height: int) -> list[Face]:
@@ -96,19 +105,26 @@ def _central(faces: list[Face], width: int, height: int) -> list[Face]:
     return [max(faces, key=weight)] if faces else []
 
 
-def _folder(crops: Iterator[tuple[Crop, np.ndarray]], output: Path) -> int:
+def _folder(crops: Iterator[tuple[Crop, np.ndarray]], output: Path, failed: list[str]) -> int:
+    """Write a PNG for each crop, whole or not at all; crops of an earlier run are replaced. How many were written."""
     from PIL import Image
 
     count = 0
-    for count, (crop, _) in enumerate(crops, 1):  # noqa: B007 - the last number is the count
+    for crop, _ in crops:
         name, _, number = crop.key.rpartition("#")
-        path = output / f"{name}.{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(crop.pixels).save(path)
+        target = Target(output / f"{name}.{number}.png", overwrite=True)
+        try:
+            Image.fromarray(crop.pixels).save(target.open(), "PNG")
+            target.commit()
+            count += 1
+        except (DeidError, OSError) as error:
+            target.discard()
+            _note(one_line(error), failed)
     return count
 
 
-def _pack(crops: Iterator[tuple[Crop, np.ndarray]], output: Path) -> int:
+def _pack(crops: Iterator[tuple[Crop, np.ndarray]], output: Path, failed: list[str]) -> int:
+    """Write one pack, whole or not at all. How many faces are in it."""
     from deidcli.faces.embed import recogniser
     from deidcli.training.data import Pack
 
@@ -123,6 +139,10 @@ def _pack(crops: Iterator[tuple[Crop, np.ndarray]], output: Path) -> int:
     if chips:
         descriptors.append(judge.embed(np.stack(chips)))
     if pixels:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        Pack(np.stack(pixels), np.concatenate(descriptors), np.array(names)).save(output)
+        target = Target(output, overwrite=True)
+        try:
+            Pack(np.stack(pixels), np.concatenate(descriptors), np.array(names)).save(target.open())
+            target.commit()
+        finally:
+            target.discard()
     return len(pixels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import shown
 from deidcli.engine.given import face_entry, load_faces
-from deidcli.engine.jobs import MANIFEST, STREAM, Job
-from deidcli.engine.manifest import FAILED, Earlier, Manifest, Row, totals
+from deidcli.engine.jobs import MANIFEST, STREAM, Job, check_apart
+from deidcli.engine.manifest import FAILED, Earlier, Manifest, Row, encoded, totals
 from deidcli.engine.settings import ON_NO_FACE, Settings, fingerprint
-from deidcli.errors import UsageError
+from deidcli.errors import MediaError, UsageError
 from deidcli.faces.blend import BlendOptions
-from deidcli.faces.detect import DetectOptions
 from deidcli.faces.mask import FEATHER
 from deidcli.media.stream import WriteOptions
+from deidcli.presets import sha256
 
 METADATA = ("none", "safe", "all")
 
@@ -34,9 +35,9 @@ METADATA = ("none", "safe", "all")
     opt.seed,
     opt.detection,
     opt.faces,
-    click.option("--mask-scale", type=click.FloatRange(0.5, 3), default=1.0, show_default=True,
+    click.option("--mask-scale", type=opt.Real(0.5, 3), default=1.0, show_default=True,
                  help="Grow the part of the picture that is replaced."),
-    click.option("--feather", type=click.FloatRange(0, 0.5), default=FEATHER, show_default=True,
+    click.option("--feather", type=opt.Real(0, 0.5), default=FEATHER, show_default=True,
                  help="Width of the soft edge as a share of the face."),
     click.option("--poisson", is_flag=True, help="Join gradients at the edge of the new face."),
     click.option("--on-no-face", type=click.Choice(ON_NO_FACE), default="copy", show_default=True,
@@ -44,7 +45,8 @@ METADATA = ("none", "safe", "all")
     opt.fallback,
     click.option("--verify/--no-verify", default=True, show_default=True,
                  help="Compare every new face with its original, and go on while they are taken for one person."),
-    click.option("--distance", type=click.FloatRange(0), help="Threshold of --verify; default: the recogniser's own."),
+    opt.recogniser,
+    click.option("--distance", type=opt.Real(0), help="Threshold of --verify; default: the recogniser's own."),
     click.option("--metadata", type=click.Choice(METADATA), default="safe", show_default=True,
                  help="What is kept of EXIF, XMP and the like. Thumbnails never are."),
     click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Faces made in one go."),
@@ -85,20 +87,26 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
 
 def _settings(rest: dict[str, Any]) -> Settings:
     return Settings(
-        detect=_detect_options(rest),
+        detect=opt.detect_options(rest),
         blend=BlendOptions(rest["mask_scale"], rest["feather"], rest["poisson"]),
         write=WriteOptions(rest["metadata"]),
-        **{k: rest[k] for k in ("on_no_face", "fallback", "verify", "distance", "batch_size", "workers", "seed")},
+        faces=_checksum(rest["faces"]),
+        **{k: rest[k] for k in ("on_no_face", "fallback", "verify", "recogniser", "distance", "batch_size", "workers", "seed")},
     )
 
 
-def _detect_options(rest: dict[str, Any]) -> DetectOptions:
-    return DetectOptions(rest["detector"], rest["threshold"], rest["min_face"], rest["upsample"])
+def _checksum(faces: str | None) -> str:
+    """Of the list of faces, so that --resume knows when it was edited."""
+    try:
+        return sha256(Path(faces)) if faces else ""
+    except OSError as error:
+        raise UsageError(f"--faces {faces}: {error.strerror}", "give a file that `deid detect` wrote") from error
 
 
 def _manifest_path(output: str, jobs: Sequence[Job], rest: dict[str, Any]) -> Path | None:
     """Beside the output, so that --resume finds it; none for a single file or a stream unless it is asked for."""
     if rest["manifest"]:
+        check_apart(Path(rest["manifest"]), jobs)
         return Path(rest["manifest"])
     if output == STREAM or [job.target for job in jobs] == [Path(output)]:
         if rest["resume"]:
@@ -117,9 +125,9 @@ def _run(jobs: Sequence[Job], method, settings: Settings, place: Path | None, re
     from deidcli.engine.local import anonymize
 
     given = load_faces(Path(rest["faces"])) if rest["faces"] else None
-    overwrite = rest["overwrite"] or rest["resume"]
+    work = anonymize(jobs, method, settings, given, rest["overwrite"] or rest["resume"])
     manifest = Manifest(place, keep=rest["resume"]) if place else None
-    rows = shown(anonymize(jobs, method, settings, given, overwrite), len(jobs), _style(rest))
+    rows = shown(work, len(jobs), _style(rest))
     try:
         count = totals(_recorded(rows, manifest, rest))
     finally:
@@ -131,12 +139,21 @@ def _run(jobs: Sequence[Job], method, settings: Settings, place: Path | None, re
 def _recorded(rows: Iterator[Row], manifest: Manifest | None, rest: dict[str, Any]) -> Iterator[Row]:
     for row in rows:
         if manifest:
-            manifest.add(row)
+            row = _added(manifest, row)
         if row.error:
             click.echo(f"deid: {row.error}", err=True)
         elif rest["verbose"]:
             click.echo(f"{row.input}: {row.status}, {len(row.faces)} faces, {row.seconds:.2f} s", err=True)
         yield row
+
+
+def _added(manifest: Manifest, row: Row) -> Row:
+    """The row as it counts: a file that nobody can look up is not done, and the batch goes on."""
+    try:
+        manifest.add(row)
+    except MediaError as error:
+        return replace(row, status=FAILED, error=row.error or str(error))
+    return row
 
 
 def _conclude(count: dict[str, int], files: int, place: Path | None, rest: dict[str, Any]) -> int:
@@ -158,9 +175,10 @@ def _dry_run(jobs: Sequence[Job], settings: Settings, rest: dict[str, Any]) -> i
     failed = 0
     for shot in shown(find(jobs, settings.detect, given, settings.workers), len(jobs), _style(rest), "frame"):
         job, entries = shot.source.job, [face_entry(face, landmarks=False) for face in shot.faces]
-        row = {"input": job.name, "output": job.target and str(job.target), "faces": entries, "error": shot.error or None}
+        said = {"input": job.name, "output": job.target and str(job.target)}
+        row = {**said, "faces": entries, "error": shot.error or None}
         failed += bool(shot.error)
-        click.echo(json.dumps(row, ensure_ascii=False))
+        click.echo(encoded(json.dumps(row, ensure_ascii=False)))
     return 0 if not failed else 3 if failed == len(jobs) else 1
 
 

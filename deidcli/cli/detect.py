@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import shown
 from deidcli.engine.given import COLUMNS, face_entry, load_faces
-from deidcli.faces.detect import DetectOptions
+from deidcli.engine.manifest import encoded
 
 
 @click.command(cls=opt.Command)
@@ -54,21 +55,21 @@ def command(inputs: tuple[str, ...], form: str, **options: Any) -> int:
 def _print(jobs: list, form: str, options: dict[str, Any]) -> int:
     from deidcli.engine.local import find
 
-    detect = DetectOptions(options["detector"], options["threshold"], options["min_face"], options["upsample"])
+    detect = opt.detect_options(options)
     given = load_faces(Path(options["faces"])) if options["faces"] else None
     style = "none" if options["quiet"] else options["progress"]
-    writer = csv.writer(sys.stdout)
     if form == "csv":
-        writer.writerow(COLUMNS)
+        click.echo(_line(COLUMNS), nl=False)
     failed = 0
     for shot in shown(find(jobs, detect, given, options["workers"]), len(jobs), style, "frame"):
         if shot.error:
             failed += 1
             click.echo(f"deid: {shot.error}", err=True)
         if form == "json":
-            click.echo(json.dumps(_row(shot), ensure_ascii=False))
+            click.echo(encoded(json.dumps(_row(shot), ensure_ascii=False)))
         elif not shot.error:
-            writer.writerows(_csv_rows(shot))
+            for row in _csv_rows(shot):
+                click.echo(_line(row), nl=False)
     return 0 if not failed else 3 if failed == len(jobs) else 1
 
 
@@ -79,6 +80,13 @@ def _row(shot) -> dict[str, Any]:
     return {"input": shot.source.job.name, "frame": frame.index if frame else 0, "size": size, "faces": found} | (
         {"error": shot.error} if shot.error else {}
     )
+
+
+def _line(row: Sequence[Any]) -> bytes:
+    """A line of CSV in UTF-8 on every system; a name that is no UTF-8 in its own bytes."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(row)
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _csv_rows(shot) -> list[list[Any]]:

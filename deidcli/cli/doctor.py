@@ -76,11 +76,12 @@ def _landmarks() -> list[str]:
 
 
 def _presets() -> list[str]:
-    from deidcli.presets import presets, roots
+    from deidcli.presets import folders, load_preset, roots
 
-    missing, found = [], list(presets())
-    for preset in found:
+    missing, found = [], list(folders())
+    for folder in found:
         try:
+            preset = load_preset(str(folder))
             preset.verify()
             click.echo(f"  preset {preset.name:17} {preset.folder}")
         except DeidError as error:
@@ -97,6 +98,5 @@ def _codecs() -> list[str]:
     words = [f"{name} {'yes' if features.check(name) else 'no'}" for name in names]
     heif = "yes" if util.find_spec("pillow_heif") else "no"
     click.echo(f"  picture codecs           {', '.join(words)}, heif {heif}")
-    return [f"Pillow has no {name}: pip install --force-reinstall pillow" for name in names[:2] if not features.check(name)]
-
-
+    missing = [name for name in names[:2] if not features.check(name)]
+    return [f"Pillow has no {name}: pip install --force-reinstall pillow" for name in missing]

@@ -8,7 +8,7 @@ import click
 
 from deidcli.cli import options as opt
 from deidcli.errors import PresetError
-from deidcli.presets import load_preset, presets
+from deidcli.presets import folders, load_preset
 
 
 @click.group()
@@ -17,11 +17,17 @@ def command() -> None:
 
 
 @command.command("list", cls=opt.Command)
-def list_command() -> None:
+def list_command() -> int:
     """One line for each preset: name, method, size and folder."""
-    for preset in presets():
-        size = sum((preset.folder / name).stat().st_size for name in preset.config["files"]) / 1e6
-        click.echo(f"{preset.name:20} {preset.method:12} {size:6.1f} MB  {preset.folder}")
+    damaged = 0
+    for folder in folders():
+        try:
+            preset = load_preset(str(folder))
+            click.echo(f"{preset.name:20} {preset.method:12} {preset.size / 1e6:6.1f} MB  {preset.folder}")
+        except PresetError as error:
+            damaged += 1
+            click.echo(f"deid: {error}", err=True)
+    return 3 if damaged else 0
 
 
 @command.command("show", cls=opt.Command)
@@ -38,11 +44,11 @@ def show_command(name: str, as_json: bool) -> None:
 def verify_command(names: tuple[str, ...]) -> int:
     """Compare every weight file of NAMES (default: all presets) with its checksum."""
     damaged = 0
-    for name in names or [preset.name for preset in presets()]:
+    for name in names or map(str, folders()):
         try:
             preset = load_preset(name)
             preset.verify()
-            click.echo(f"{name}: whole, {preset.checksum[:16]}")
+            click.echo(f"{preset.name}: whole, {preset.checksum[:16]}")
         except PresetError as error:
             damaged += 1
             click.echo(f"deid: {error}", err=True)

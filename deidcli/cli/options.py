@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import click
 
-from deidcli.engine.settings import FALLBACKS
+from deidcli.engine.settings import FALLBACKS, Settings
 from deidcli.errors import UsageError
+from deidcli.faces.detect import DetectOptions
 from deidcli.methods import available, find
 from deidcli.methods.base import Method, Secret
 
@@ -27,6 +29,16 @@ class Command(click.Command):
         for param in self.params:
             if isinstance(param, click.Option) and param.name and param.envvar is None:
                 param.envvar = ENVIRONMENT + param.name.upper()
+
+
+class Real(click.FloatRange):
+    """A number in a range. Click's own lets nan through, which is in no range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number that can be worked with", param, ctx)
+        return number
 
 
 def stacked(*decorators: Decorator) -> Decorator:
@@ -75,13 +87,42 @@ listing = stacked(
     click.option("-0", "--null", is_flag=True, help="Names of --files-from end with a zero byte (find -print0)."),
 )
 
-detection = stacked(
-    click.option("--detector", default="hog", show_default=True, help="What finds the faces."),
-    click.option("--threshold", type=float, help="Lowest score of a face; default: the detector's own."),
+searching = stacked(
+    click.option("--threshold", type=Real(), help="Lowest score of a face; default: the detector's own."),
     click.option("--min-face", type=click.IntRange(0), default=0, show_default=True,
                  help="Leave out faces whose shorter side is below this many pixels."),
-    click.option("--upsample", type=click.IntRange(0, 4), default=1, show_default=True,
-                 help="Double the picture so many times before the search: finds smaller faces, takes longer."),
+    click.option("--upsample", type=click.IntRange(0, 4),
+                 help="Double the picture so many times before the search: finds smaller faces, takes longer; "
+                      "default: the detector's own."),
+    click.option("--rotations", default="0", show_default=True, metavar="DEGREES,...",
+                 help="Search the picture turned, too: some of 0,90,180,270."),
+)  # fmt: skip
+
+detection = stacked(
+    click.option("--detector", default=DetectOptions().detector, show_default=True,
+                 help="What finds the faces: cnn, hog, mtcnn, yunet:FILE or all."),
+    searching,
+)  # fmt: skip
+
+
+def whole(text: str, said: str) -> int:
+    """`text` as a whole number, 0 included. Raises UsageError that repeats what was `said`."""
+    if not text.strip().isdigit():
+        raise UsageError(f"{said}: {text!r} is no whole number", "write digits, with commas between several")
+    return int(text)
+
+
+def detect_options(options: dict[str, Any]) -> DetectOptions:
+    """What the options of `detection` ask for. Raises UsageError."""
+    said = f"--rotations {options['rotations']}"
+    rotations = tuple(whole(turn, said) for turn in str(options["rotations"]).split(","))
+    names = ("detector", "threshold", "min_face", "upsample")
+    return DetectOptions(**{name: options[name] for name in names}, rotations=rotations)
+
+
+recogniser = click.option(
+    "--recogniser", default=Settings().recogniser, show_default=True,
+    help="What takes two faces for one person: dlib, facenet or onnx:FILE.",
 )  # fmt: skip
 
 faces = click.option(
@@ -150,6 +191,17 @@ def make_method(name: str, flags: dict[str, Any], seed: int | None) -> Method:
             raise UsageError(f"--{key.replace('_', '-')} does not belong to --method {name}", f"it is for {owners}")
     secret = Secret.drawn() if seed is None else Secret.seeded(seed)
     return kind(kind.Options(**given), secret)
+
+
+def parsed(name: str, text: str) -> Any:
+    """The value that `text` is for the setting `name` of a method. Raises UsageError."""
+    if name not in _settings():
+        raise UsageError(f"no method has an option {name!r}", f"there are {', '.join(_settings())}")
+    kind = type(_settings()[name][0][1].default)
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise UsageError(f"{name}={text}: not a {kind.__name__}", "give another value") from error
 
 
 def split_flags(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
-from deidcli.engine.flow import ahead
+from deidcli.engine.flow import ahead, batched
 from deidcli.engine.given import GivenFaces
 from deidcli.engine.jobs import Job
 from deidcli.errors import MediaError, one_line
@@ -18,6 +19,9 @@ from deidcli.faces.landmarks import locate
 from deidcli.media.open import open_reader
 from deidcli.media.stream import Reader
 from deidcli.values import Face, Frame
+
+# Frames that a detector which works in batches gets in one call: enough to keep it busy, few to hold in memory.
+GROUP, GROUP_PIXELS = 16, 4_000_000
 
 
 @dataclass(frozen=True)
@@ -46,28 +50,65 @@ class Finder:
 
     def __init__(self, detector: Detector | None, given: GivenFaces | None, pool: Executor, depth: int):
         self.detector, self.given, self.pool, self.depth = detector, given, pool, depth
+        self._one_at_a_time = threading.Lock()
 
     def __call__(self, jobs: Iterable[Job]) -> Iterator[Shot]:
         opened = ahead(self.pool, _open, jobs, self.depth)
         shots = (shot for source, frames in opened for shot in _shots(source, frames))
+        if self.given is None and self.detector is not None and self.detector.batches:
+            groups = batched(shots, _pixels, GROUP_PIXELS, longest=GROUP)
+            # Two groups: the frames of one are read while the other is searched.
+            searched = (shot for group in ahead(self.pool, self._search, groups, 2) for shot in group)
+            return ahead(self.pool, self._locate, searched, self.depth)
         return ahead(self.pool, self._find, shots, self.depth)
 
     def _find(self, shot: Shot) -> Shot:
-        if shot.error or shot.frame is None:
-            return shot
-        try:
-            return replace(shot, faces=tuple(self._faces(shot.source.job.name, shot.frame)))
-        except Exception as error:
-            return replace(shot, frame=None, last=True, error=one_line(error))
+        """A frame's faces, from the list or by a search of this frame alone."""
+        return _guarded(shot, lambda frame: self._located(frame, self._faces(shot.source.job.name, frame)))
 
-    def _faces(self, name: str, frame: Frame) -> list[Face]:
-        found = self.given.of(name, frame.index) if self.given else self.detector.detect([frame.pixels])[0]
-        numbered = [replace(face, track=track) for track, face in enumerate(found)]
-        return locate(frame.pixels, numbered)
+    def _faces(self, name: str, frame: Frame) -> Sequence[Face]:
+        return self.given.of(name, frame.index) if self.given else self.detector.detect([frame.pixels])[0]
+
+    def _search(self, shots: list[Shot]) -> list[Shot]:
+        """The faces of several frames in one call; if it fails, of each frame alone, so that one fails for itself."""
+        sound = [shot for shot in shots if shot.frame is not None]
+        try:
+            with self._one_at_a_time:
+                found = self.detector.detect([shot.frame.pixels for shot in sound])
+        except Exception as error:
+            if len(shots) == 1:
+                return [_failed(shots[0], error)]
+            return [done for shot in shots for done in (self._search([shot]) if shot.frame is not None else [shot])]
+        faces = {id(shot): tuple(each) for shot, each in zip(sound, found, strict=True)}
+        return [replace(shot, faces=faces.get(id(shot), ())) for shot in shots]
+
+    def _locate(self, shot: Shot) -> Shot:
+        return _guarded(shot, lambda frame: self._located(frame, shot.faces))
+
+    def _located(self, frame: Frame, faces: Sequence[Face]) -> Sequence[Face]:
+        return locate(frame.pixels, [replace(face, track=track) for track, face in enumerate(faces)])
+
+
+def _guarded(shot: Shot, faces: Callable[[Frame], Sequence[Face]]) -> Shot:
+    """The shot with the faces of its frame; a frame that fails fails alone."""
+    if shot.error or shot.frame is None:
+        return shot
+    try:
+        return replace(shot, faces=tuple(faces(shot.frame)))
+    except Exception as error:
+        return _failed(shot, error)
+
+
+def _failed(shot: Shot, error: Exception) -> Shot:
+    return replace(shot, frame=None, faces=(), last=True, error=one_line(error))
+
+
+def _pixels(shot: Shot) -> int:
+    return 0 if shot.frame is None else shot.frame.width * shot.frame.height
 
 
 def _open(job: Job) -> tuple[Source, list[Shot] | Iterator[Shot]]:
-    """The file and its frames, the first of which is decoded here, in the thread; the others when they are asked for."""
+    """The file and its frames, the first of which is decoded here, in the thread; others when they are asked for."""
     began = time.monotonic()
     try:
         data, digest = _read(job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from deidcli.errors import MediaError, UsageError
 from deidcli.values import Box, Face
 
+FARTHEST = 1 << 17  # pixels from the corner of a picture that a box may reach; no picture is as large
 COLUMNS = ("input", "frame", "left", "top", "right", "bottom", "score")
 
 
@@ -31,7 +32,10 @@ class GivenFaces:
 
 
 def load_faces(path: Path) -> GivenFaces:
-    """Read JSON lines or CSV as `deid detect` writes them. Raises UsageError that names the line."""
+    """Read JSON lines or CSV as `deid detect` writes them. Raises UsageError that names the line.
+
+    An entry that says "error" is left out: what was not searched has no known faces, and is refused later.
+    """
     faces: dict[str, dict[int, list[Face]]] = {}
     try:
         for name, frame, found in _rows(path):
@@ -41,26 +45,33 @@ def load_faces(path: Path) -> GivenFaces:
     return GivenFaces(faces)
 
 
-def _rows(path: Path) -> Iterable[tuple[str, int, list[Face]]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        head = file.readline()
+def _rows(path: Path) -> Iterator[tuple[str, int, list[Face]]]:
+    # Spreadsheets begin a file with a mark; names may be bytes that are no UTF-8.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        is_csv = file.readline().startswith(COLUMNS[0])
         file.seek(0)
-        lines = csv.DictReader(file) if head.startswith(COLUMNS[0]) else (line for line in file if line.strip())
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(csv.DictReader(file) if is_csv else file, 1):
+            if isinstance(line, str) and not line.strip():
+                continue
             try:
-                yield _from_csv(line) if isinstance(line, dict) else _from_json(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UsageError(f"{path}, entry {number}: {error!r}", "see `deid detect --help` for the format") from error
+                row = json.loads(line) if isinstance(line, str) else line
+                if not row.get("error"):
+                    yield _from_csv(row) if is_csv else _from_json(row)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                hint = "see `deid detect --help` for the format"
+                raise UsageError(f"{path}, entry {number}: {error!r}", hint) from error
 
 
 def _from_csv(row: dict[str, str]) -> tuple[str, int, list[Face]]:
-    if not row["left"]:
+    sides = [row[side] for side in COLUMNS[2:6]]
+    if sides == [""] * 4:
         return row["input"], 0, []
-    box = Box(*(float(row[side]) for side in COLUMNS[2:6]))
-    return row["input"], int(row["frame"]), [Face(_sound(box), float(row["score"] or 1))]
+    return row["input"], int(row["frame"]), [Face(_sound(Box(*map(float, sides))), float(row["score"] or 1))]
 
 
 def _from_json(row: dict[str, Any]) -> tuple[str, int, list[Face]]:
+    if not isinstance(row["input"], str):
+        raise ValueError(f"input is the name of a file, not {row['input']!r}")
     return row["input"], int(row.get("frame", 0)), [_face(entry) for entry in row["faces"]]
 
 
@@ -69,12 +80,16 @@ def _face(entry: dict[str, Any]) -> Face:
     landmarks = None if points is None else np.array(points, np.float32)
     if landmarks is not None and landmarks.shape != (68, 2):
         raise ValueError(f"68 landmarks of x and y are needed, not an array of {landmarks.shape}")
+    if landmarks is not None and not np.isfinite(landmarks).all():
+        raise ValueError("landmarks are numbers, not nan or infinity")
     return Face(_sound(Box(*map(float, entry["box"]))), float(entry.get("score", 1.0)), landmarks)
 
 
 def _sound(box: Box) -> Box:
-    if not (np.isfinite([box.left, box.top, box.right, box.bottom]).all() and box.width > 0 and box.height > 0):
-        raise ValueError(f"a box is left, top, right, bottom with room between, not {box.as_list()}")
+    # Written so that nan is out of range as well.
+    within = all(-FARTHEST <= side <= FARTHEST for side in (box.left, box.top, box.right, box.bottom))
+    if not (within and box.width > 0 and box.height > 0):
+        raise ValueError(f"a box is left, top, right, bottom in pixels with room between, not {box.as_list()}")
     return box
 
 

@@ -13,9 +13,10 @@ from deidcli.errors import UsageError
 
 STREAM = "-"
 MANIFEST = "deid-manifest.jsonl"
-_SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".heic", ".heif", ".avif"]
-)
+_SUFFIXES = frozenset([
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif",
+    ".heic", ".heif", ".avif",
+])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ def list_jobs(inputs: Sequence[str], output: str | None) -> list[Job]:
     """The files of `inputs` (files, folders, "-") and where each goes under `output`; None where nothing is written.
 
     One folder's content goes straight into the output; of several inputs a folder keeps its own name. The order is
-    sorted within folders. Raises UsageError if an input does not exist, the output is an input, or two inputs share an
-    output.
+    sorted within folders. Raises UsageError if an input does not exist, the output is an input, two inputs share an
+    output, or a link leads out of the output folder.
     """
     if STREAM in inputs and len(inputs) > 1:
         raise UsageError("standard input (-) stands alone", "give - and nothing else as input")
@@ -50,7 +51,12 @@ def list_jobs(inputs: Sequence[str], output: str | None) -> list[Job]:
 
 def shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
     """The jobs of part `index` of `count` (1-based): a share by name, the same however many files there are."""
-    return [job for job in jobs if int(sha256(job.name.encode()).hexdigest(), 16) % count == index - 1]
+    return [job for job in jobs if _number(job.name) % count == index - 1]
+
+
+def _number(name: str) -> int:
+    # Names that are no UTF-8 are held as surrogates, which stand for their bytes.
+    return int(sha256(name.encode("utf-8", "surrogateescape")).hexdigest(), 16)
 
 
 def _jobs(text: str, root: Path | None, alone: bool) -> Iterator[Job]:
@@ -58,7 +64,7 @@ def _jobs(text: str, root: Path | None, alone: bool) -> Iterator[Job]:
         yield Job(None, _single_target(root, Path("stdin")), STREAM)
         return
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(path):
         prefix = Path() if alone else Path(path.resolve().name)
         for found in walk(path, skip=root):
             relative = prefix / found.relative_to(path)
@@ -79,44 +85,67 @@ def _single_target(root: Path | None, source: Path) -> Path | None:
 def walk(folder: Path, skip: Path | None = None) -> Iterator[Path]:
     """Every file that could be a picture under `folder`, sorted, links followed, loops and the folder `skip` left out.
 
-    A file counts by its content or by its suffix: one that is called .jpg and is not a picture has to be reported.
+    A file counts by its content or by its suffix: one that is called .jpg and is not a picture has to be reported, and
+    so has a folder that cannot be listed, which stands for itself. Pipes and devices are left out.
     """
-    banned = skip.resolve() if skip and skip.exists() else None
+    banned = _real(skip) if skip and os.path.lexists(skip) else None
     yield from _walk(folder, banned, frozenset())
 
 
 def _walk(folder: Path, banned: Path | None, above: frozenset[Path]) -> Iterator[Path]:
     from deidcli.media.open import is_media
 
-    real = folder.resolve()
+    real = _real(folder)
     if real in above or (real == banned and above):
         return
-    for entry in sorted(folder.iterdir(), key=lambda p: p.name):
+    try:
+        entries = sorted(folder.iterdir(), key=lambda p: p.name)
+    except OSError:
+        yield folder
+        return
+    for entry in entries:
         if entry.name == MANIFEST or entry.name.endswith(".deid-part"):
             continue
-        if entry.is_dir():
+        if os.path.isdir(entry):
             yield from _walk(entry, banned, above | {real})
-        elif entry.suffix.lower() in _SUFFIXES or (_regular(entry) and is_media(entry)):
+        elif not _waits(entry) and (entry.suffix.lower() in _SUFFIXES or is_media(entry)):
             yield entry
 
 
-def _regular(path: Path) -> bool:
+def _waits(path: Path) -> bool:
     # A named pipe would wait for a writer for ever.
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        return not stat.S_ISREG(path.stat().st_mode)
     except OSError:
         return False
 
 
+def _real(path: Path) -> Path:
+    # Path.resolve raises for a link that points at itself; such a file has to fail alone.
+    return Path(os.path.realpath(path))
+
+
+def check_apart(path: Path, jobs: Iterable[Job]) -> None:
+    """Raises UsageError if a file that is to be written, a manifest or a list, is the input or the output of a job."""
+    taken = {_real(place) for job in jobs for place in (job.source, job.target) if place}
+    if _real(path) in taken:
+        raise UsageError(f"{path} is a picture of this run and would be written over", "name another file")
+
+
 def _check(jobs: Iterable[Job], root: Path | None) -> None:
     taken: dict[str, Job] = {}
-    sources = {job.source.resolve() for job in jobs if job.source}
+    sources = {_real(job.source) for job in jobs if job.source}
+    top = _real(root) if root else None
     for job in jobs:
         if job.target is None:
             continue
-        if job.target.resolve() in sources:
+        if _real(job.target) in sources:
             raise UsageError(f"{job.target} is an input and would be written over", "name another output folder")
+        # A file is replaced even where it is a link; links among the folders above it are followed.
+        place = _real(job.target.parent) / job.target.name
+        if job.target != root and not place.is_relative_to(top):
+            raise UsageError(f"{job.target} lies outside {root}: a link leads to {place}", "remove the link")
         # Case-insensitive systems would lose one of two names that differ in case only.
-        other = taken.setdefault(os.path.normcase(str(job.target)), job)
+        other = taken.setdefault(os.path.normcase(str(place)), job)
         if other is not job:
             raise UsageError(f"{other.source} and {job.source} would both be written to {job.target}", "rename one")

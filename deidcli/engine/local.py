@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from deidcli.engine.find import Finder, Shot
 from deidcli.engine.given import GivenFaces
@@ -22,25 +22,39 @@ from deidcli.methods.base import Method
 def anonymize(
     jobs: Sequence[Job], method: Method, settings: Settings, given: GivenFaces | None = None, overwrite: bool = False
 ) -> Iterator[Row]:
-    """Replace every face of every job and write the files. A row for each file, in order, while the run goes on."""
+    """Replace every face of every job and write the files. A row for each file, in order, while the run goes on.
+
+    Raises UsageError at once, before anything is read or written, for settings that cannot be carried out.
+    """
     judge = recogniser(settings.recogniser) if settings.verify else None
     replacer = Replacer(method, settings, judge)
-    with _pool(settings.workers) as (pool, depth):
-        finder = Finder(None if given else detector(settings.detect), given, pool, depth)
-        yield from Pipeline(method, settings, finder, replacer, overwrite)(jobs, pool, depth)
+    search = None if given else detector(settings.detect)
+
+    def rows() -> Iterator[Row]:
+        with ExitStack() as last, _pool(settings.workers) as (pool, depth):
+            chain = Pipeline(method, settings, Finder(search, given, pool, depth), replacer, overwrite)
+            last.callback(chain.drop)
+            yield from chain(jobs, pool, depth)
+
+    return rows()
 
 
 def find(
     jobs: Sequence[Job], options: DetectOptions, given: GivenFaces | None = None, workers: int = 0
 ) -> Iterator[Shot]:
-    """Every frame of every job with its faces, or with the error that ended its file."""
-    with _pool(workers) as (pool, depth):
-        yield from Finder(None if given else detector(options), given, pool, depth)(jobs)
+    """Every frame of every job with its faces, or with the error that ended its file. Raises UsageError at once."""
+    search = None if given else detector(options)
+
+    def shots() -> Iterator[Shot]:
+        with _pool(workers) as (pool, depth):
+            yield from Finder(search, given, pool, depth)(jobs)
+
+    return shots()
 
 
 @contextmanager
 def _pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """Threads, and how many items may be under way at each stage: enough to keep them busy, few enough to stay small."""
+    """Threads, and how many items may be under way at each stage: enough to keep them busy, few to stay small."""
     count = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count()
     pool = ThreadPoolExecutor(count, thread_name_prefix="deid")
     try:

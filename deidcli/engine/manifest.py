@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from deidcli.errors import UsageError
+from deidcli.errors import MediaError, UsageError
 from deidcli.presets import sha256
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
@@ -43,25 +45,39 @@ class Row:
 
 
 class Manifest:
-    """An open manifest. Every line is on disk before the next file is begun; a torn last line of a killed run is dropped."""
+    """An open manifest. A line is on disk before the next is made; the torn last line of a killed run is dropped."""
 
     def __init__(self, path: Path, keep: bool):
-        """keep: go on after the lines that are there; otherwise they are replaced. Raises UsageError where it cannot."""
+        """keep: go on after the lines that are there; otherwise they are replaced. Raises UsageError if it cannot."""
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if keep:
                 _drop_torn_line(path)
-            self._file: IO[str] = path.open("a" if keep else "w", encoding="utf-8")
+            # Unbuffered: a line that does not fit on a full disk is not tried again with the next one.
+            self._file: IO[bytes] = path.open("ab" if keep else "wb", buffering=0)
         except OSError as error:
-            raise UsageError(f"the manifest {path} cannot be written: {error.strerror}", "give --manifest FILE") from error
+            reason = f"the manifest {path} cannot be written: {error.strerror}"
+            raise UsageError(reason, "give --manifest FILE") from error
 
     def add(self, row: Row) -> None:
-        self._file.write(row.as_json() + "\n")
-        self._file.flush()
+        """Append a row. Raises MediaError, and leaves no half of a line, where there is no room for it."""
+        start, line = self._file.seek(0, os.SEEK_END), encoded(row.as_json()) + b"\n"
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self._file.truncate(start)
+            reason = f"{row.input}: has no line in {self.path}: {error.strerror}"
+            raise MediaError(reason, "make room; --resume does the file again") from error
 
     def close(self) -> None:
         self._file.close()
+
+
+def encoded(text: str) -> bytes:
+    """JSON as UTF-8. A byte of a name that is no UTF-8 becomes the escape "\\udcXX", which JSON reads back."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -81,42 +97,51 @@ class Earlier:
     def has(self, name: str, source: Path | None, target: Path | None, settings: str) -> bool:
         """Whether a file needs no second run: same input, same settings, and its output is still what was written."""
         row = self.rows.get(name)
-        if row is None or row["status"] == FAILED or row["settings"] != settings or source is None:
+        if row is None or row.get("status") not in (DONE, SKIPPED) or row.get("settings") != settings or source is None:
             return False
-        if sha256(source) != row["sha256"]:
+        if _digest(source) != row.get("sha256"):
             return False
         if row["status"] == SKIPPED:
             return True
-        return target is not None and target.is_file() and sha256(target) == row["output_sha256"]
+        return target is not None and _digest(target) == row.get("output_sha256")
 
 
-def _whole_lines(path: Path) -> list[str]:
+def _digest(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError:
+        return "unreadable"  # is no sha256: the run itself will say what is wrong with the file
+
+
+def _whole_lines(path: Path) -> list[bytes]:
     """The lines of a manifest that are whole JSON; the last one of a killed run may not be."""
     if not path.exists():
         return []
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if _is_whole(line)]
+    # Bytes, because a line may be torn within a letter, and a name may hold what text counts as the end of a line.
+    return [line for line in path.read_bytes().splitlines(keepends=True) if _is_whole(line)]
 
 
 def _drop_torn_line(path: Path) -> None:
     """Replace the file by its whole lines, in one step, if a killed run left half a line."""
     lines = _whole_lines(path)
-    if path.exists() and sum(len(line.encode()) for line in lines) != path.stat().st_size:
+    if path.exists() and sum(map(len, lines)) != path.stat().st_size:
         repaired = path.with_name(path.name + ".deid-part")
-        repaired.write_text("".join(lines), encoding="utf-8")
+        repaired.write_bytes(b"".join(lines))
         repaired.replace(path)
 
 
-def _is_whole(line: str) -> bool:
+def _is_whole(line: bytes) -> bool:
     try:
-        return line.endswith("\n") and "input" in json.loads(line)
+        row = json.loads(line)
     except ValueError:
         return False
+    return line.endswith(b"\n") and isinstance(row, dict) and "input" in row
 
 
 def totals(rows: Iterable[Row]) -> dict[str, int]:
-    """How many files ended with each status, and how many faces with each action."""
+    """How many files ended with each status, and how many faces of the files that were written with each action."""
     count: dict[str, int] = {}
     for row in rows:
-        for word in (row.status, *(face["action"] for face in row.faces)):
+        for word in (row.status, *(face["action"] for face in row.faces if row.status == DONE)):
             count[word] = count.get(word, 0) + 1
     return count

@@ -1,4 +1,4 @@
-"""The chain: Reader.frames > detect > align > Method.apply > blend > verify > Writer.write, one generator after another."""
+"""The chain: Reader.frames > detect > align > Method.apply > blend > verify > Writer.write, each a generator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deidcli.media.stream import Writer
 from deidcli.methods.base import Method
 
 
-@dataclass
+@dataclass(eq=False)
 class _File:
     """A file on its way out: what was written of it so far."""
 
@@ -39,12 +39,18 @@ class Pipeline:
         self.method, self.settings, self.overwrite = method, settings, overwrite
         self.finder, self.replacer = finder, replacer
         self.fingerprint = fingerprint(method, settings)
+        self._under_way: set[_File] = set()
 
     def __call__(self, jobs: Iterable[Job], pool: Executor, depth: int) -> Iterator[Row]:
         """A row for each job, in order, as soon as its file is in its place."""
         batches = batched(self.finder(jobs), _weight, self.settings.batch_size, longest=4 * depth)
         done = (pair for batch in batches for pair in self._replace(batch))
         return ahead(pool, self._finish, self._gather(done), depth)
+
+    def drop(self) -> None:
+        """Drop what an interrupted run has begun to write, once no thread works on it any more."""
+        for file in self._under_way:
+            file.target.discard()
 
     def _replace(self, shots: list[Shot]) -> Iterator[tuple[Shot, Replaced | None]]:
         """The shots with their new frames; a batch that fails as a whole is tried frame by frame."""
@@ -68,6 +74,7 @@ class Pipeline:
         for shot, replaced in done:
             if file is None or file.source is not shot.source:
                 file = _File(shot.source, Target(shot.source.job.target, self.overwrite))
+                self._under_way.add(file)
             elif file.error:
                 continue  # the rest of a file that has failed already
             self._write(file, shot, replaced)
@@ -102,6 +109,7 @@ class Pipeline:
             file.error = one_line(error)
         if digest is None:
             file.target.discard()
+        self._under_way.discard(file)
         if file.source.reader is not None:
             file.source.reader.close()
         return self._row(file, FAILED if file.error else status, digest)

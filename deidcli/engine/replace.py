@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deidcli.engine.settings import Settings
-from deidcli.errors import one_line
+from deidcli.errors import MethodError, one_line
 from deidcli.faces.align import align
 from deidcli.faces.blend import blend
 from deidcli.faces.embed import Recogniser
@@ -127,10 +127,17 @@ class Replacer:
 
     def _apply(self, cases: Sequence[_Case], rung: Method) -> Iterator[tuple[_Case, Crop]]:
         """The cases with their new crops, those left out for which the rung failed; one bad face fails alone."""
-        pairs = [(case, align(case.canvas.source, case.face, rung.crop, case.key)) for case in cases]
+        pairs = [(case, crop) for case in cases if (crop := self._align(case, rung))]
         size = self.settings.batch_size
         for start in range(0, len(pairs), size):
             yield from self._attempt(pairs[start : start + size], rung)
+
+    def _align(self, case: _Case, rung: Method) -> Crop | None:
+        try:
+            return align(case.canvas.source, case.face, rung.crop, case.key)
+        except Exception as error:
+            case.reason = f"it could not be cut out for {rung.name}: {one_line(error)}"
+            return None
 
     def _attempt(self, pairs: list[tuple[_Case, Crop]], rung: Method) -> list[tuple[_Case, Crop]]:
         for case, _ in pairs:
@@ -161,21 +168,26 @@ class Replacer:
         judged = [case for case in cases if case.original is not None and rung.name != "solid"]
         for case in cases:
             if case not in judged:
-                case.outcome = Outcome(case.face, action, rung.name, case.tries, None, case.reason)
+                self._close(case, rung, action, None)
         if judged:
             originals = np.stack([case.original for case in judged])
             distances = self.recogniser.distance(originals, self._embed(judged, source=False))
             for case, distance in zip(judged, distances, strict=True):
                 if distance > self.threshold:
-                    reason = case.reason if action == "covered" else ""
-                    case.outcome = Outcome(case.face, action, rung.name, case.tries, round(float(distance), 4), reason)
+                    self._close(case, rung, action, round(float(distance), 4))
                 else:
                     case.reason = f"still recognised after {rung.name} (distance {distance:.2f})"
 
+    def _close(self, case: _Case, rung: Method, action: str, distance: float | None) -> None:
+        reason = case.reason if action == "covered" else ""
+        case.outcome = Outcome(case.face, action, rung.name, case.tries, distance, reason)
+
     def _result(self, canvas: _Canvas, cases: Sequence[_Case]) -> Replaced:
-        own = [case.outcome for case in cases if case.canvas is canvas]
-        assert all(own), "the last rung settles every face"
-        return Replaced(canvas.frame, canvas.changed, tuple(own))
+        own = [case for case in cases if case.canvas is canvas]
+        for case in own:
+            if case.outcome is None:
+                raise MethodError(f"a face could neither be replaced nor covered: {case.reason}")
+        return Replaced(canvas.frame, canvas.changed, tuple(case.outcome for case in own if case.outcome))
 
 
 def _made(pairs: list[tuple[_Case, Crop]], rung: Method) -> list[tuple[_Case, Crop]]:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,7 +27,7 @@ class Target:
         if self.path is None:
             self.file = io.BytesIO()
             return self.file
-        if self.path.exists() and not self.overwrite:
+        if os.path.lexists(self.path) and not self.overwrite:
             raise MediaError(f"{self.path} exists", "use --overwrite, or --resume to go on with an earlier run")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,10 +46,14 @@ class Target:
 
     def discard(self) -> None:
         """Drop what was written so far."""
-        if self.file is not None:
+        if self.file is None:
+            return
+        # A full disk refuses what is still in the buffer, and that is to be dropped anyway.
+        with suppress(OSError):
             self.file.close()
-            self.file = None
-            if self.path is not None:
+        self.file = None
+        if self.path is not None:
+            with suppress(OSError):
                 self._part.unlink(missing_ok=True)
 
     def _commit(self) -> str:
@@ -71,7 +76,7 @@ class Target:
     def _part(self) -> Path:
         # The same name in every run, so that a killed one leaves no litter once it was resumed; short, because the
         # final name may be as long as the system allows.
-        return self.path.parent / f".{hashlib.sha256(self.path.name.encode()).hexdigest()[:24]}{PART}"
+        return self.path.parent / f".{hashlib.sha256(os.fsencode(self.path.name)).hexdigest()[:24]}{PART}"
 
 
 def _unwritable(path: Path | None, error: OSError) -> MediaError:

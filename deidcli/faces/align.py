@@ -8,13 +8,15 @@ import numpy as np
 from deidcli.faces.shape import INNER, MEAN_SHAPE
 from deidcli.values import Crop, CropSpec, Face, Frame
 
+LARGEST = 4096  # side in pixels of a crop at the photograph's own resolution; a larger face is worked on at this size
+
 
 def align(frame: Frame, face: Face, spec: CropSpec, key: str = "") -> Crop:
     """Cut `face` out of `frame` as `spec` says.
 
     A face without landmarks, or a spec that asks for the box, is cut as an upright square about its box. What lies
     outside the frame repeats the border. Returns a crop of (side, side, 3) uint8 where side is `spec.size`, or the
-    face's own size in pixels where that is None.
+    face's own size in pixels (up to LARGEST) where that is None.
     """
     transform, side = crop_transform(face, spec)
     return Crop(warp(frame.pixels, transform, side), transform, face, key)
@@ -28,7 +30,7 @@ def crop_transform(face: Face, spec: CropSpec) -> tuple[np.ndarray, int]:
         square = _box_square(face)
     face_side = float(np.hypot(square[0, 0], square[1, 0]))
     span = 1 + 2 * spec.margin
-    side = spec.size or max(8, round(face_side * span))
+    side = spec.size or min(LARGEST, max(8, round(face_side * span)))
     # From the unit square of the face to pixels; pixel (0, 0) covers [-0.5, 0.5].
     scale = side / span
     to_crop = np.array([[scale, 0, spec.margin * scale - 0.5], [0, scale, spec.margin * scale - 0.5]])

@@ -14,7 +14,11 @@ from deidcli.values import Crop, CropSpec, Frame
 
 @dataclass(frozen=True)
 class BlendOptions:
-    """scale: grows the mask. feather: soft edge as a share of the face's size. poisson: join gradients at the edge."""
+    """scale: grows the mask. feather: soft edge as a share of the face's size.
+
+    poisson: join gradients at the edge; only for faces that take the tone of the old one, since a colour that covers a
+    face must stay that colour.
+    """
 
     scale: float = 1.0
     feather: float = FEATHER
@@ -41,7 +45,7 @@ def blend(frame: Frame, crop: Crop, spec: CropSpec, options: BlendOptions, shape
     if spec.match_color:
         new = match_color(new, old, alpha)
     pixels = frame.pixels.copy()
-    pixels[rows, columns] = _poisson(old, new, alpha) if options.poisson else _mix(old, new, alpha)
+    pixels[rows, columns] = _poisson(old, new, alpha) if options.poisson and spec.match_color else _mix(old, new, alpha)
     changed[rows, columns] = alpha > 0
     return Blended(frame.with_pixels(pixels), changed)
 
@@ -50,37 +54,34 @@ def unwarp(crop: Crop, soft: Mask) -> tuple[np.ndarray, np.ndarray]:
     """The crop laid over the mask's window, (h, w, 3) uint8, and the mask, (h, w), faded out where the crop ends."""
     height, width = soft.alpha.shape
     to_frame = compose(np.array([[1, 0, -soft.left], [0, 1, -soft.top]], np.float64), invert(crop.transform))
-    new = cv2.warpAffine(
-        crop.pixels, to_frame, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
+    new = cv2.warpAffine(crop.pixels, to_frame, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return new, soft.alpha
 
 
 def match_color(new: np.ndarray, old: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """`new` with the mean of `old` in CIE Lab under `alpha`, and its contrast where that is not far off.
+    """`new` in the tone and light of `old`: their difference in CIE Lab, smoothed wide, is added to it.
 
-    Both are (h, w, 3) uint8 RGB. The deviation of each channel is scaled by 0.75 to 1.33 at most: more would turn a
-    shadow or a hat of the old face into a contrast of the new one.
+    Both are (h, w, 3) uint8 RGB, alpha (h, w) says where they are compared. The smoothing takes in a quarter of the
+    mask, as wide as `--method blur` blurs: shadow, light and skin come over, and no feature does.
     """
-    weight = (alpha > 0.5).astype(np.float32)
-    if weight.sum() < 16:
+    height, width = alpha.shape
+    size = max(1, round(_TONE * width / max(width, height))), max(1, round(_TONE * height / max(width, height)))
+    weight = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+    if weight.sum() < 1:
         return new
-    source, target = _lab(new), _lab(old)
-    mean, deviation = _moments(source, weight)
-    wanted_mean, wanted = _moments(target, weight)
-    ratio = np.clip(wanted / np.maximum(deviation, 1e-3), 0.75, 1.33)
-    matched = (source - mean) * ratio + wanted_mean
-    return np.clip(cv2.cvtColor(matched.astype(np.float32), cv2.COLOR_LAB2RGB) * 255 + 0.5, 0, 255).astype(np.uint8)
+    source, target = (_lab(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)) for pixels in (new, old))
+    sigma = _TONE / 6
+    gap = cv2.GaussianBlur((target - source) * weight[..., None], (0, 0), sigma)
+    tone = gap / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)[..., None]
+    matched = _lab(new) + cv2.resize(tone, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(cv2.cvtColor(matched, cv2.COLOR_LAB2RGB) * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+_TONE = 48  # longer side in pixels at which tones are compared; what is smoothed that wide needs no more
 
 
 def _lab(pixels: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-
-
-def _moments(lab: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    total = weight.sum()
-    mean = (lab * weight[..., None]).sum(axis=(0, 1)) / total
-    return mean, np.sqrt((((lab - mean) ** 2) * weight[..., None]).sum(axis=(0, 1)) / total)
 
 
 def _mix(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -90,11 +91,16 @@ def _mix(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def _poisson(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Poisson cloning of the mask's core, then the soft mask over it, so that the edge stays as soft as without."""
-    core = np.pad((alpha > 0.5).astype(np.uint8) * 255, 2)
-    x, y, width, height = cv2.boundingRect(core)
-    if min(width, height) < 3:
+    core = np.pad((alpha > 0.5).astype(np.uint8) * 255, _ROOM)
+    if not core.any():
         return _mix(old, new, alpha)
-    wide = ((2, 2), (2, 2), (0, 0))
+    # OpenCV takes three pixels off the mask and keeps the old face in them; a small face would stay as it was.
+    core = cv2.dilate(core, np.ones((3, 3), np.uint8), iterations=3)
+    x, y, width, height = cv2.boundingRect(core)
+    wide = ((_ROOM, _ROOM), (_ROOM, _ROOM), (0, 0))
     center = (x + width // 2, y + height // 2)
     cloned = cv2.seamlessClone(np.pad(new, wide, "edge"), np.pad(old, wide, "edge"), core, center, cv2.NORMAL_CLONE)
-    return _mix(old, cloned[2:-2, 2:-2], alpha)
+    return _mix(old, cloned[_ROOM:-_ROOM, _ROOM:-_ROOM], alpha)
+
+
+_ROOM = 6  # pixels around a window for the border of the equation

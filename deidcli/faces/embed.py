@@ -1,10 +1,12 @@
-"""Embed: describe faces by numbers that lie close together for one person. One class a recogniser."""
+"""Embed: describe faces by numbers that lie close together for one person. The contract, and what --recogniser names.
+
+A recogniser is one class in one file of `faces/recognisers/`; nothing else is edited to add one.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -14,57 +16,49 @@ from deidcli.values import Face
 
 
 class Recogniser(ABC):
-    """Describes faces. threshold: the distance at and below which two faces count as one person."""
+    """Describes faces.
+
+    threshold: the distance at and below which two faces count as one person. length: of a descriptor. takes_file:
+    whether a file belongs behind its name.
+    """
 
     name: ClassVar[str]
     threshold: ClassVar[float]
-    length: ClassVar[int]
+    length: int
+    takes_file: ClassVar[bool] = False
+
+    def __init__(self, file: str = ""):
+        self.file = file
 
     @abstractmethod
     def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
-        """The recogniser's own crops of faces with landmarks in a (height, width, 3) uint8 picture: (n, h, w, 3) uint8."""
+        """The recogniser's own crops (n, h, w, 3) uint8 of faces with landmarks in a picture (height, width, 3)."""
 
     @abstractmethod
     def embed(self, chips: np.ndarray) -> np.ndarray:
         """Descriptors (n, length) float32 of n crops, 0 included."""
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Euclidean distance of descriptors row by row: (n, length) twice to (n,)."""
+        """How far descriptors are apart, row by row: (n, length) twice to (n,). Euclidean."""
         return np.linalg.norm(np.asarray(a) - np.asarray(b), axis=-1)
 
 
-class DlibRecogniser(Recogniser):
-    """dlib's ResNet, 128 numbers, Euclidean distance, 0.6 as its author recommends; run by this project's Keras port."""
-
-    name = "dlib"
-    threshold = 0.6
-    length = 128
-
-    def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
-        from deidcli.networks.dlib_chips import extract_chips
-
-        return extract_chips(pixels, [face.landmarks for face in faces])
-
-    def embed(self, chips: np.ndarray) -> np.ndarray:
-        from deidcli.networks.store import run
-
-        return run(_network(), chips.astype(np.float32))[0]
-
-
-@cache
-def _network():
-    from deidcli.networks.dlib_nets import build_recogniser
-
-    return build_recogniser()
-
-
-def recognisers() -> dict[str, type[Recogniser]]:
-    """Every recogniser by name."""
-    return {kind.name: kind for kind in (DlibRecogniser,)}
+def cosine_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """1 less the cosine of the angle between descriptors (n, length), row by row: (n,) in [0, 2]."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return 1 - np.sum(a * b, axis=-1) / np.maximum(norms, 1e-12)
 
 
 def recogniser(name: str) -> Recogniser:
-    """The recogniser called `name`. Raises UsageError for a name that is not known."""
-    if name not in recognisers():
-        raise UsageError(f"no recogniser is called {name!r}", f"choose one of {', '.join(recognisers())}")
-    return recognisers()[name]()
+    """The recogniser called `name`, with ":FILE" behind it for one that needs a file. Raises UsageError."""
+    from deidcli.faces.recognisers import available
+
+    word, _, file = name.partition(":")
+    known = available()
+    if word not in known:
+        raise UsageError(f"no recogniser is called {word!r}", f"choose one of {', '.join(known)}")
+    if bool(file) != known[word].takes_file:
+        hint = f"write {word}:FILE" if known[word].takes_file else f"write {word}"
+        raise UsageError(f"--recogniser {name}: {'no' if file else 'a'} file belongs to {word}", hint)
+    return known[word](file)

@@ -40,7 +40,9 @@ def believable(points: np.ndarray, face: Face) -> bool:
     around = face.box.scaled(2.0)
     low, high = points.min(axis=0), points.max(axis=0)
     inside = low[0] >= around.left and low[1] >= around.top and high[0] <= around.right and high[1] <= around.bottom
-    return bool(inside and _ordered(points) and residual(points) <= WORST_RESIDUAL)
+    # In a box of a few pixels all points may fall on one; no transform leads there and back.
+    spread = np.ptp(points[INNER], axis=0).min() >= 1
+    return bool(inside and spread and _ordered(points) and residual(points) <= WORST_RESIDUAL)
 
 
 def residual(points: np.ndarray) -> float:
@@ -50,7 +52,7 @@ def residual(points: np.ndarray) -> float:
 
 
 def _ordered(points: np.ndarray) -> bool:
-    """Eyes left and right of each other, the mouth below them and the jaw around it, in the face's own upright frame."""
+    """Eyes left and right of each other, the mouth below them, the jaw around it, in the face's own upright frame."""
     upright = apply_affine(invert(similarity(MEAN_SHAPE[INNER], points[INNER].astype(np.float64))), points)
     left, right = upright[LEFT_EYE].mean(axis=0), upright[RIGHT_EYE].mean(axis=0)
     mouth = upright[MOUTH_OUTLINE].mean(axis=0)

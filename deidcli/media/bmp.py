@@ -69,6 +69,8 @@ def _palette(data: bytes, head_size: int, entries: int) -> np.ndarray:
 
 
 class Bmp(Container):
+    """BMP: pixels are changed in place, headers and palette stay."""
+
     format = "BMP"
 
     def __init__(self, data: bytes, name: str):

@@ -50,6 +50,8 @@ class Image:
 
 @dataclass(frozen=True)
 class Extension:
+    """A block that is no picture. blocks: its payload as it is cut up."""
+
     label: int
     blocks: tuple[bytes, ...]
 
@@ -112,6 +114,8 @@ def _blocks(data: bytes, at: int) -> tuple[list[bytes], int]:
 
 
 class Gif(Container):
+    """GIF, still or moving."""
+
     format = "GIF"
 
     def __init__(self, data: bytes, name: str):

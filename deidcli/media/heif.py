@@ -67,6 +67,8 @@ class _Boxed(Container):
 
 
 class Avif(_Boxed):
+    """AVIF, by Pillow."""
+
     format = "AVIF"
 
     def __init__(self, data: bytes, name: str):
@@ -107,6 +109,8 @@ class Avif(_Boxed):
 
 
 class Heif(_Boxed):
+    """HEIC, by pillow-heif."""
+
     format = "HEIC"
 
     def __init__(self, data: bytes, name: str):

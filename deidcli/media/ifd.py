@@ -55,6 +55,7 @@ def number(value: int, order: str) -> Entry:
 
 
 def longs(values: list[int], order: str) -> Entry:
+    """An entry of 32-bit numbers. order: "<" or ">"."""
     return Entry(LONG, struct.pack(f"{order}{len(values)}I", *values))
 
 

@@ -70,10 +70,13 @@ def _scan_end(data: bytes, at: int) -> int:
 
 
 def written(parts: list[Segment]) -> bytes:
+    """The file of these segments."""
     return b"\xff\xd8" + b"".join(part.written() for part in parts) + b"\xff\xd9"
 
 
 class Jpeg(Container):
+    """JPEG, with its own quantisation tables and subsampling."""
+
     format = "JPEG"
 
     def __init__(self, data: bytes, name: str):

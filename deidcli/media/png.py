@@ -39,6 +39,8 @@ _LONGEST_TEXT = 1 << 20
 
 
 class Png(Container):
+    """PNG and APNG, of every depth."""
+
     format = "PNG"
 
     def __init__(self, data: bytes, name: str):

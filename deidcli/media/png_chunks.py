@@ -22,6 +22,8 @@ GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 
 @dataclass(frozen=True)
 class Chunk:
+    """A part of a PNG file. kind: its four letters."""
+
     kind: bytes
     payload: bytes
 
@@ -48,6 +50,7 @@ def chunks(data: bytes) -> list[Chunk]:
 
 
 def written(parts: list[Chunk]) -> bytes:
+    """The file of these chunks."""
     return SIGNATURE + b"".join(part.written() for part in parts)
 
 

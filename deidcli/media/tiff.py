@@ -125,6 +125,8 @@ def file_of(parts: list[Page], order: str) -> bytes:
 
 
 class Tiff(Container):
+    """TIFF of one or more pages."""
+
     format = "TIFF"
 
     def __init__(self, data: bytes, name: str):

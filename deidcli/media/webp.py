@@ -23,6 +23,8 @@ _PIXELS = (b"ALPH", b"VP8 ", b"VP8L")
 
 @dataclass(frozen=True)
 class Chunk:
+    """A part of a WebP file. kind: its four letters."""
+
     kind: bytes
     payload: bytes
 
@@ -43,6 +45,8 @@ def chunks(data: bytes, at: int, end: int) -> list[Chunk]:
 
 
 class Webp(Container):
+    """WebP, lossy or lossless, still or moving."""
+
     format = "WEBP"
 
     def __init__(self, data: bytes, name: str):

@@ -20,9 +20,9 @@ def available() -> dict[str, type[Method]]:
     for info in iter_modules(__path__):
         module = import_module(f"{__name__}.{info.name}")
         for kind in vars(module).values():
-            if isclass(kind) and issubclass(kind, Method) and kind.__module__ == module.__name__:
-                if not isabstract(kind):
-                    kinds[kind.name] = kind
+            own = isclass(kind) and issubclass(kind, Method) and kind.__module__ == module.__name__
+            if own and not isabstract(kind):
+                kinds[kind.name] = kind
     for point in metadata.entry_points(group=ENTRY_POINTS):
         kinds.setdefault(point.name, point.load())
     return dict(sorted(kinds.items()))

@@ -41,7 +41,9 @@ class Secret:
 
     def generator(self, name: str) -> np.random.Generator:
         """Random numbers that belong to `name` (a track, a person), whatever was drawn before and in which order."""
-        digest = hashlib.blake2b(name.encode(), key=self.key, digest_size=32).digest()
+        # Names of files that are no UTF-8 are held as surrogates, which stand for their bytes.
+        said = name.encode("utf-8", "surrogateescape")
+        digest = hashlib.blake2b(said, key=self.key, digest_size=32).digest()
         return np.random.default_rng(np.frombuffer(digest, np.uint32))
 
 
@@ -64,7 +66,7 @@ class Method(ABC):
         self.options = checked(options or self.Options())
         self.secret = secret or Secret.drawn()
 
-    def prepare(self, gallery: Iterable[Crop]) -> None:
+    def prepare(self, gallery: Iterable[Crop]) -> None:  # noqa: B027 - most methods have nothing to prepare
         """See every face before the first is replaced; only closed-set methods do."""
 
     @abstractmethod
@@ -95,6 +97,7 @@ def checked(options: Any) -> Any:
         if rule.get("choices") and value not in rule["choices"]:
             raise UsageError(f"{flag} {value}: not known", f"choose one of {', '.join(map(str, rule['choices']))}")
         low, high = rule.get("low"), rule.get("high")
-        if (low is not None and value < low) or (high is not None and value > high):
+        # Written so that a value that is no number (nan) is out of every range.
+        if not ((low is None or value >= low) and (high is None or value <= high)):
             raise UsageError(f"{flag} {value} is out of range", f"from {low} to {high if high is not None else 'any'}")
     return options

@@ -1,10 +1,10 @@
 """CLEANIR (Cho et al. 2020): a new identity by turning the identity half of a latent vector.
 
 Two departures from the paper, both because the preset's identity target is dlib's 128-d descriptor lifted to 512-d and
-not FaceNet's 512-d one: the axis of Equation 5 is drawn among lifted descriptors, where the paper draws in all of R^512,
-so that the turned vector is one that a face can have; and z^90 is made exactly orthogonal, so that every angle is exact.
-At 180 degrees the axis drops out (cos 180 = -1, sin 180 = 0): one person gets the same new face everywhere, and a
-second pass nearly undoes the first. Angles below 180 depend on the secret axis.
+not FaceNet's 512-d one: the axis of Equation 5 is drawn among lifted descriptors, where the paper draws in all of
+R^512, so that the turned vector is one that a face can have; and z^90 is made exactly orthogonal, so that every angle
+is exact. At 180 degrees the axis drops out (cos 180 = -1, sin 180 = 0): one person gets the same new face everywhere,
+and a second pass nearly undoes the first. Angles below 180 depend on the secret axis.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from deidcli.errors import PresetError
 from deidcli.methods.base import Method, Secret, option
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec
@@ -23,6 +24,8 @@ STEP = 30.0  # degrees that a face which is still recognised is turned further
 
 
 class Cleanir(Method):
+    """Equations 5 and 6 between the encoder and the decoder of a preset. Raises PresetError where that is damaged."""
+
     name = "cleanir"
     summary = "new identity from a variational autoencoder; keeps pose, expression, skin and light"
 
@@ -33,8 +36,13 @@ class Cleanir(Method):
 
     def __init__(self, options=None, secret: Secret | None = None):
         super().__init__(options, secret)
-        shape = self._preset.config["crop"]
-        self.crop = CropSpec(size=shape["size"], margin=shape["margin"], mask="full")
+        # Damaged weights end the run before it begins; found later, they would cost every face its new one.
+        self._preset.verify()
+        try:
+            shape = self._preset.config["crop"]
+            self.crop = CropSpec(size=int(shape["size"]), margin=float(shape["margin"]), mask="full")
+        except (KeyError, TypeError, ValueError) as error:
+            raise PresetError(f"preset {self._preset.name} does not say its crop", "fetch the preset again") from error
 
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
         pictures = np.stack([crop.pixels for crop in crops])

@@ -38,6 +38,8 @@ def _face_share(pixels: np.ndarray) -> float:
 
 
 class Blur(_Naive):
+    """Twice as wide at each escalation, up to the face's own side."""
+
     name = "blur"
     summary = "Gaussian blur whose width scales with the face"
 
@@ -60,6 +62,8 @@ class Blur(_Naive):
 
 
 class Pixelate(_Naive):
+    """Half as many cells at each escalation, down to one."""
+
     name = "pixelate"
     summary = "mosaic of cell means, so many cells to a face whatever its size"
 
@@ -79,6 +83,8 @@ class Pixelate(_Naive):
 
 
 class Solid(_Naive):
+    """The last rung of every ladder: what it covers is gone. Raises UsageError for a colour that is not known."""
+
     name = "solid"
     summary = "one colour over the face; nothing of it is left"
 

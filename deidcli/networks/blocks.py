@@ -12,6 +12,7 @@ MOMENTUM = 0.9  # of the batch statistics: Keras' 0.99 lags behind in runs of a 
 
 
 def activate(x, name: str):
+    """LReLU."""
     return layers.LeakyReLU(SLOPE, name=name)(x)
 
 

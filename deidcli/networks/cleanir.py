@@ -8,8 +8,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from deidcli.networks.store import run, save_half
-from deidcli.networks.vae import VaeConfig, build_decoder, build_encoder
+from deidcli.networks.store import STEADY, run, save_half
+from deidcli.networks.vae import VaeConfig, build_decoder, build_encoder, join_latent
 from deidcli.presets import Preset
 
 ENCODER, DECODER, IDENTITY = "encoder.weights.h5", "decoder.weights.h5", "identity.npz"
@@ -27,13 +27,14 @@ class Pair:
 
     def encode(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, size, size, 3) uint8 to the means of identity (n, 512), of length 1, and attributes (n, 512)."""
-        mean = run(self.encoder, pictures.astype(np.float32) / 255)[0]
+        mean = run(self.encoder, pictures.astype(np.float32) / 255, STEADY)[0]
         identity, attributes = mean[:, : self.config.identity], mean[:, self.config.identity :]
         return identity / np.maximum(np.linalg.norm(identity, axis=1, keepdims=True), 1e-6), attributes
 
     def decode(self, identity: np.ndarray, attributes: np.ndarray) -> np.ndarray:
         """The pictures (n, size, size, 3) uint8 of unit identities and attributes."""
-        made = run(self.decoder, np.concatenate([identity, attributes], axis=1))[0]
+        latent = np.asarray(join_latent(identity.astype(np.float32), attributes))
+        made = run(self.decoder, latent, STEADY)[0]
         return np.clip(made * 255 + 0.5, 0, 255).astype(np.uint8)
 
 

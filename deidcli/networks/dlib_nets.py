@@ -118,8 +118,12 @@ def _residual(x, weights: Iterator[Weights], stride: int):
 def _same_size(x, y) -> list:
     """Both maps filled up with zeros to the larger in each direction, as dlib adds them."""
     target = [max(a, b) for a, b in zip(x.shape[1:], y.shape[1:], strict=True)]
-    gaps = [[whole - part for whole, part in zip(target, cells.shape[1:], strict=True)] for cells in (x, y)]
-    return [ops.pad(cells, [(0, 0), *((0, g) for g in gap)]) if any(gap) else cells for cells, gap in zip((x, y), gaps)]
+    return [_filled(cells, target) for cells in (x, y)]
+
+
+def _filled(cells, target: list[int]):
+    gaps = [(0, whole - part) for whole, part in zip(target, cells.shape[1:], strict=True)]
+    return ops.pad(cells, [(0, 0), *gaps]) if np.any(gaps) else cells
 
 
 def _dense(x, record: files.Record):

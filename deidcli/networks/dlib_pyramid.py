@@ -18,6 +18,7 @@ import numpy as np
 from deidcli.networks.dlib_files import COLOUR_RANGE
 
 RATE = (6 - 1.0) / 6  # of one level to the one before; in doubles as dlib has it, because sizes are cut off
+RATE_UP = 6 / (6 - 1.0)  # back again; a division by RATE rounds some halves the other way
 GAP, BORDER = 10, 11  # pixels between levels and around them
 MIN_HEIGHT = 5  # rows of the smallest level
 
@@ -84,7 +85,7 @@ def to_photograph(points: np.ndarray, layout: Tiling, reach: float) -> np.ndarra
     boxes = np.hstack([centre - reach, centre + reach])
     # A level down is (x - 0.3) * 5/6 for dlib, whatever its resampling does; the way back repeats it level by level.
     for step in range(len(layout.tiles) - 1):
-        boxes = np.where(level[:, None] > step, boxes / RATE + 0.3, boxes)
+        boxes = np.where(level[:, None] > step, boxes * RATE_UP + 0.3, boxes)
     return boxes
 
 

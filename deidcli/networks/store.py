@@ -10,6 +10,9 @@ import numpy as np
 
 # A batch is padded to the next of these, so that a graph is traced a few times and not for every size.
 BATCHES = (1, 4, 16, 64)
+# The last bits of a row depend on the size of the batch it stands in, not on its neighbours. What is written has to be
+# the same whatever came before it (a run that is resumed, one picture alone), so it is made in batches of one size.
+STEADY = (8,)
 
 
 def save_half(model: keras.Model, path: Path) -> None:
@@ -35,15 +38,18 @@ def _copy_tree(old: h5py.Group, new: h5py.Group, halves: dict[str, np.ndarray]) 
             new.create_dataset(key, data=halves[item.name.lstrip("/")], compression="gzip", shuffle=True)
 
 
-def run(model: keras.Model, batch: np.ndarray) -> list[np.ndarray]:
-    """The outputs of `model` for (n, ...) as a list of arrays of n rows, for any n including 0."""
-    parts = [_run(model, batch[i : i + BATCHES[-1]]) for i in range(0, max(len(batch), 1), BATCHES[-1])]
+def run(model: keras.Model, batch: np.ndarray, sizes: tuple[int, ...] = BATCHES) -> list[np.ndarray]:
+    """The outputs of `model` for (n, ...) as a list of arrays of n rows, for any n including 0.
+
+    sizes: of the batches it is run on, rising. With STEADY a row comes out the same in whatever company.
+    """
+    parts = [_run(model, batch[i : i + sizes[-1]], sizes) for i in range(0, max(len(batch), 1), sizes[-1])]
     return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
 
 
-def _run(model: keras.Model, batch: np.ndarray) -> list[np.ndarray]:
+def _run(model: keras.Model, batch: np.ndarray, sizes: tuple[int, ...]) -> list[np.ndarray]:
     count = len(batch)
-    size = next(b for b in BATCHES if b >= count)
+    size = next(b for b in sizes if b >= count)
     padded = np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), batch.dtype)])
     made = model.predict_on_batch(padded)
     return [np.asarray(rows, np.float32)[:count] for rows in (made if isinstance(made, (list, tuple)) else [made])]

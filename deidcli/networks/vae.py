@@ -37,19 +37,21 @@ class VaeConfig:
 
 @keras.saving.register_keras_serializable("deidcli")
 class Sampling(layers.Layer):
-    """z = mean + exp(log_variance / 2) * noise while training, z = mean otherwise (the mean is what makes a face steady).
+    """z = mean + exp(log_variance / 2) * noise while training; otherwise the mean, which makes a face steady.
 
     Adds `weight` times the Kullback-Leibler divergence of Equation 2, summed over the latent vector and averaged over
-    the batch, as a loss.
+    the batch, as a loss. ceiling: the largest log variance; without one a strange picture drowns in noise and upsets
+    the training.
     """
 
-    def __init__(self, weight: float = 1.0, **kwargs):
+    def __init__(self, weight: float = 1.0, ceiling: float = 0.0, **kwargs):
         super().__init__(**kwargs)
-        self.weight = weight
+        self.weight, self.ceiling = weight, ceiling
         self.noise = keras.random.SeedGenerator(17)
 
     def call(self, inputs, training=False):
         mean, log_variance = (ops.cast(x, "float32") for x in inputs)
+        log_variance = ops.minimum(log_variance, self.ceiling)
         divergence = -0.5 * ops.sum(1 + log_variance - ops.square(mean) - ops.exp(log_variance), axis=-1)
         self.add_loss(self.weight * ops.mean(divergence))
         if not training:
@@ -96,5 +98,10 @@ def unit(x):
 
 
 def join_latent(identity, attributes):
-    """The decoder's input: the identity half on the unit sphere (Section 3.3), then the attributes."""
-    return ops.concatenate([unit(identity), attributes], axis=-1)
+    """The decoder's input: the identity half on the unit sphere (Section 3.3), then the attributes.
+
+    The sphere is given the radius sqrt(identity), so that its coordinates are as large as the attributes' and the decoder
+    does not have to learn first to listen to them.
+    """
+    radius = float(identity.shape[-1]) ** 0.5
+    return ops.concatenate([unit(identity) * radius, attributes], axis=-1)

@@ -9,25 +9,25 @@ from pathlib import Path
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.networks.cleanir import Pair, save
+from deidcli.networks.cleanir import Pair, load, save
 from deidcli.networks.vae import VaeConfig
-from deidcli.presets import Preset, save_preset
-from deidcli.training.cleanir_losses import Losses, build_trainer, lift, lift_matrix, loss_functions
+from deidcli.presets import Preset, load_preset, save_preset
+from deidcli.training.cleanir_losses import MARGIN, Losses, build_trainer, lift, lift_matrix, loss_functions
 from deidcli.training.data import Pack, batches, load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
 from deidcli.training.sheet import save_sheet
 
-MARGIN = 0.06  # of the crops, as `deid align` cuts them by default
 ANGLES = (0, 60, 90, 120, 180)  # of the sheet, degrees
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what is trained."""
+    """All that decides what is trained. start: a preset of the same sizes whose weights are the first ones."""
 
     encoder_width: float = 1.0
     decoder_width: float = 0.5
     pool: str = "flatten"
+    start: str | None = None
     losses: Losses = field(default_factory=Losses)
     fit: FitOptions = field(default_factory=FitOptions)
 
@@ -69,14 +69,19 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     _check_split(faces, strangers)
     config, space = recipe.network(faces.side), IdentitySpace.of(faces.descriptors, VaeConfig().identity)
     trainer = build_trainer(config, recipe.losses)
+    if recipe.start:
+        first = load(load_preset(recipe.start, "cleanir"))
+        trainer.get_layer("encoder").set_weights(first.encoder.get_weights())
+        trainer.get_layer("decoder").set_weights(first.decoder.get_weights())
     compile_trainer(trainer, loss_functions(recipe.losses), recipe.fit)
     pair = Pair(config, trainer.get_layer("encoder"), trainer.get_layer("decoder"), space.spread)
     targets = space.target(faces.descriptors)
 
     def feed(epoch: int) -> Iterator:
         options = recipe.fit
-        for crops, rows in batches(faces, targets, options.batch, options.seed, epoch, options.steps):
-            yield crops, {"picture": crops.astype(np.float32) / 255, "identity": rows}
+        for crops, picked in batches(faces, options.batch, options.seed, epoch, options.steps):
+            inputs = {"crops": crops, "descriptors": faces.descriptors[picked]}
+            yield inputs, {"picture": crops.astype(np.float32) / 255, "identity": targets[picked]}
 
     fit(trainer, feed, recipe.fit, work, lambda epoch: save_sheet(pair, strangers.crops, work / "sheet.png", ANGLES))
     return _write(pair, space, recipe, strangers, out, (len(faces), [p.name for p in data]))

@@ -8,7 +8,14 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from deidcli.faces.align import similarity
+from deidcli.faces.shape import INNER, MEAN_SHAPE
+from deidcli.networks.dlib_chips import CHIP, chip_landmarks
+from deidcli.networks.dlib_nets import build_recogniser
 from deidcli.networks.vae import Sampling, VaeConfig, build_decoder, build_encoder, join_latent, unit
+
+
+MARGIN = 0.06  # of the crops, as `deid align` cuts them by default
 
 
 @dataclass(frozen=True)
@@ -16,13 +23,16 @@ class Losses:
     """The lambdas of Equation 4. All terms are means over the batch.
 
     picture: Equation 1, cross entropy summed over pixels and channels. detail: absolute difference of neighbouring
-    pixels' differences, summed likewise; the paper has none, it counters the blur of Equation 1. identity: Equation 3.
+    pixels' differences, summed likewise; likeness: squared distance of the recogniser's descriptors of the crop and of the
+    decoded picture, on a quarter of the batch because it costs as much as all the rest. The paper has neither of the two;
+    they counter the blur of Equation 1. identity: Equation 3.
     kl_identity, kl_attributes: Equation 2 on each half; the paper weighs both alike. A dearer attribute half leaves to
     the identity half what that one knows already.
     """
 
     picture: float = 1.0
     detail: float = 0.0
+    likeness: float = 0.0
     identity: float = 3000.0
     kl_identity: float = 0.05
     kl_attributes: float = 0.05
@@ -48,23 +58,69 @@ class Half(layers.Layer):
         return x[:, self.start : self.stop]
 
 
+@keras.saving.register_keras_serializable("deidcli")
+class Likeness(layers.Layer):
+    """Passes pictures through and adds `weight` times the squared distance of their descriptors to the given ones.
+
+    The recogniser is dlib's, frozen. Its chip is cut from the aligned crop by one fixed scale and shift, the one that
+    takes this project's mean face to dlib's.
+    """
+
+    def __init__(self, weight: float, size: int, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.weight, self.size = weight, size
+        self.recogniser = build_recogniser()
+        self.recogniser.trainable = False
+        self.rows, self.columns = (ops.convert_to_tensor(m) for m in chip_samplers(size))
+
+    def call(self, inputs):
+        picture, descriptors = inputs
+        share = ops.shape(picture)[0] // 4
+        chips = ops.einsum("ry,byxc,sx->brsc", self.rows, picture[:share] * 255, self.columns)
+        distance = ops.cast(self.recogniser(chips, training=False), "float32") - descriptors[:share]
+        self.add_loss(self.weight * ops.mean(ops.sum(ops.square(distance), axis=-1)))
+        return picture
+
+
+def chip_samplers(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(150, size) float32 each: bilinear weights that sample rows and columns of a crop at the places of dlib's chip."""
+    mean = (MEAN_SHAPE[INNER] + MARGIN) / (1 + 2 * MARGIN) * size - 0.5
+    to_crop = similarity(chip_landmarks(), mean)
+    return tuple(_bilinear(to_crop[axis, axis] * np.arange(CHIP) + to_crop[axis, 2], size) for axis in (1, 0))
+
+
+def _bilinear(places: np.ndarray, size: int) -> np.ndarray:
+    places = np.clip(places, 0, size - 1)
+    weights = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(size)[None, :]))
+    return weights.astype(np.float32)
+
+
 def build_trainer(config: VaeConfig, losses: Losses) -> keras.Model:
-    """Crops (batch, size, size, 3) uint8 to {"picture": in [0, 1], "identity": (batch, config.identity)}, uncompiled."""
+    """The training graph, uncompiled.
+
+    In: {"crops": (batch, size, size, 3) uint8, "descriptors": (batch, 128)}. Out: {"picture": (batch, size, size, 3) in
+    [0, 1], "identity": (batch, config.identity)}.
+    """
     crops = layers.Input((config.size, config.size, 3), dtype="uint8", name="crops")
+    descriptors = layers.Input((128,), name="descriptors")
     encoder, decoder = build_encoder(config), build_decoder(config)
     mean, log_variance = encoder(layers.Rescaling(1 / 255)(crops))
     total = config.identity + config.attributes
     halves = []
-    for name, start, stop, weight in (
-        ("identity", 0, config.identity, losses.kl_identity),
-        ("attributes", config.identity, total, losses.kl_attributes),
+    for name, start, stop, weight, ceiling in (
+        # Noise of a third of the identity's length turns it by 20 degrees; more would teach the decoder to overhear it.
+        ("identity", 0, config.identity, losses.kl_identity, -2.0),
+        ("attributes", config.identity, total, losses.kl_attributes, 0.0),
     ):
         parts = [Half(start, stop, name=f"{name}_{part}")(x) for part, x in (("mean", mean), ("var", log_variance))]
-        halves.append(Sampling(weight, dtype="float32", name=f"{name}_sample")(parts))
+        halves.append(Sampling(weight, ceiling, dtype="float32", name=f"{name}_sample")(parts))
         if name == "identity":
             identity = layers.Identity(dtype="float32", name="identity")(parts[0])
     picture = decoder(JoinHalves(dtype="float32", name="join")(halves))
-    return keras.Model(crops, {"picture": picture, "identity": identity}, name="trainer")
+    if losses.likeness:
+        picture = Likeness(losses.likeness, config.size, name="likeness")([picture, descriptors])
+    inputs = {"crops": crops, "descriptors": descriptors}
+    return keras.Model(inputs, {"picture": picture, "identity": identity}, name="trainer")
 
 
 def loss_functions(losses: Losses) -> dict:

@@ -21,8 +21,7 @@ MIN_PEOPLE = 50
 MARGIN = 0.25  # room around the face square on each side, as a share of the face square
 SHARPEN = 0.9  # share of the detail that is given back after averaging
 DETAIL = 0.006  # width of that detail (one standard deviation), as a share of the side
-FADE = 0.06  # how far inside its border a picture counts in full, as a share of its shorter side
-NOT_SEEN = 1e-3  # weight of a border that is repeated: it fills what no picture shows
+FADE = 0.03  # how far inside its border a picture counts in full, as a share of its shorter side
 COLLAPSED = 1e-3  # area in pixels below which a triangle has no inside
 
 
@@ -83,7 +82,7 @@ class Mesh:
         """`picture` (height, width, 3) with its `points` (n, 2) moved onto those of the mesh, and how far it was seen.
 
         The first is (side, side, 3) uint8, where what lies outside the picture repeats its border; the second is
-        (side, side) float32, 1 inside the picture, fading to almost 0 at its border. Every pixel looks up its place in
+        (side, side) float32, 1 inside the picture, fading to 0 at its border. Every pixel looks up its place in
         the picture, so a triangle that collapsed in the picture (the gap of a closed mouth) needs no inverse.
         """
         y, x = np.indices(self.label.shape)
@@ -156,17 +155,26 @@ def _inner(shape: np.ndarray, side: int) -> np.ndarray:
 
 
 def _seen(place: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """How far places (side, side, 2) lie inside a picture of size (height, width), as a weight in (0, 1]."""
+    """How far places (side, side, 2) lie inside a picture of size (height, width), as a weight in [0, 1]."""
     height, width = size
     x, y = place[..., 0], place[..., 1]
     depth = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y))
-    return np.clip(depth / (FADE * min(size)), NOT_SEEN, 1).astype(np.float32)
+    return np.clip(depth / (FADE * min(size)), 0, 1).astype(np.float32)
 
 
 def _mean(pictures: list[np.ndarray], seen: list[np.ndarray], skin: np.ndarray) -> np.ndarray:
-    """The Lab mean (side, side, 3) float32 of warped pictures, each weighted by where it was seen."""
-    total = sum(lab * weight[..., None] for lab, weight in zip(_same_tone(pictures, skin), seen, strict=True))
-    return (total / np.sum(seen, axis=0)[..., None]).astype(np.float32)
+    """The Lab mean (side, side, 3) float32 of warped pictures, by where each was seen.
+
+    Where the pictures that reach a pixel would be fewer than MIN_PEOPLE, all count alike with their repeated borders:
+    otherwise the one picture that reaches furthest would be shown as it is.
+    """
+    reach, all_alike, by_sight = np.sum(seen, axis=0)[..., None], 0, 0
+    for lab, weight in zip(_same_tone(pictures, skin), seen, strict=True):
+        all_alike = all_alike + lab
+        by_sight = by_sight + lab * weight[..., None]
+    enough = np.clip((reach - MIN_PEOPLE) / (0.1 * len(pictures)), 0, 1)
+    mean = enough * by_sight / np.maximum(reach, 1) + (1 - enough) * all_alike / len(pictures)
+    return mean.astype(np.float32)
 
 
 def _same_tone(pictures: list[np.ndarray], skin: np.ndarray) -> Iterator[np.ndarray]:

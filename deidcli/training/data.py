@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -29,9 +30,9 @@ class Pack:
     def __len__(self) -> int:
         return len(self.crops)
 
-    def save(self, path: Path) -> None:
-        """Write the pack. Nothing in it is pickled, so that loading runs no code."""
-        np.savez(path, crops=self.crops, descriptors=self.descriptors.astype(np.float32), names=self.names)
+    def save(self, place: Path | BinaryIO) -> None:
+        """Write the pack to a path or an open file. Nothing in it is pickled, so that loading runs no code."""
+        np.savez(place, crops=self.crops, descriptors=self.descriptors.astype(np.float32), names=self.names)
 
 
 def load_pack(*paths: Path) -> Pack:
@@ -53,8 +54,8 @@ def _load(path: Path) -> Pack:
     return pack
 
 
-def batches(pack: Pack, targets: np.ndarray, size: int, seed: int, epoch: int, steps: int):
-    """Yield `steps` batches (crops uint8, targets) of `size` rows, half of them mirrored, the same for the same epoch.
+def batches(pack: Pack, size: int, seed: int, epoch: int, steps: int):
+    """Yield `steps` batches (crops uint8, rows of the pack) of `size`, half of them mirrored, the same for an epoch.
 
     A face's descriptor hardly changes in a mirror, so a mirrored crop keeps its target. Rows are drawn without
     repetition until all were seen; the order goes on over the epochs.
@@ -64,7 +65,7 @@ def batches(pack: Pack, targets: np.ndarray, size: int, seed: int, epoch: int, s
         flip = np.random.default_rng([seed, 1, step]).random(size) < 0.5
         crops = pack.crops[rows]
         crops[flip] = crops[flip, :, ::-1]
-        yield crops, targets[rows]
+        yield crops, rows
 
 
 def _rows(count: int, size: int, seed: int, step: int) -> np.ndarray:

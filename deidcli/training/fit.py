@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
+
+CLIP = 5000.0  # largest norm of all gradients; twice what losses summed over 64 x 64 pixels have in a common batch
+CALIBRATION = 40  # batches in which the normalisations are measured anew; they forget a tenth in each
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,11 @@ class FitOptions:
 def compile_trainer(trainer: keras.Model, losses: dict, options: FitOptions) -> None:
     """Adam as in Section 4.1 (beta 0.9 and 0.999), with a moving average of the weights beside it."""
     adam = keras.optimizers.Adam(
-        options.rate, use_ema=options.ema > 0, ema_momentum=options.ema or 0.99, ema_overwrite_frequency=None
+        options.rate,
+        global_clipnorm=CLIP,
+        use_ema=options.ema > 0,
+        ema_momentum=options.ema or 0.99,
+        ema_overwrite_frequency=None,
     )
     trainer.compile(optimizer=adam, loss=losses)
 
@@ -49,24 +58,25 @@ def fit(
 ) -> None:
     """Train `trainer` and leave its averaged weights in place.
 
-    batches(epoch) yields `options.steps` pairs (inputs, targets). folder takes the checkpoint, `log.csv` and what
+    batches(epoch) yields `options.steps` pairs (inputs, targets), both dicts by name. folder takes the checkpoint, `log.csv` and what
     `sheet(epoch)` draws; a run that finds a checkpoint there goes on from it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = Checkpoint(trainer, folder)
     start, spent = state.restore()
+    _cut_log(folder / "log.csv", start)
     for epoch in range(start, options.epochs):
         began = time.monotonic()
         trainer.optimizer.learning_rate = options.rate * _falloff(_progress(epoch, spent, options))
         row = _run_epoch(trainer, batches(epoch))
+        _log(folder / "log.csv", {"epoch": epoch, "minutes": round((spent + time.monotonic() - began) / 60, 2), **row})
+        with _average(trainer, options, batches(epoch)):
+            sheet(epoch)
         spent += time.monotonic() - began
-        _log(folder / "log.csv", {"epoch": epoch, "minutes": round(spent / 60, 2), **row})
         state.save(epoch + 1, spent)
-        _with_average(trainer, options, lambda: sheet(epoch))  # noqa: B023 - called before the loop goes on
         if options.minutes is not None and spent >= options.minutes * 60:
             break
-    if options.ema:
-        trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
+    _take_average(trainer, options, batches(0))
 
 
 def _run_epoch(trainer: keras.Model, batches: Iterator) -> dict[str, float]:
@@ -75,7 +85,7 @@ def _run_epoch(trainer: keras.Model, batches: Iterator) -> dict[str, float]:
     began, count, row = time.monotonic(), 0, {}
     for inputs, targets in batches:
         row = trainer.train_on_batch(inputs, targets, return_dict=True)
-        count += len(inputs)
+        count += len(next(iter(inputs.values())))
     figures = {name: round(float(value), 4) for name, value in row.items()}
     return {**figures, "rate": round(count / (time.monotonic() - began), 1)}
 
@@ -89,17 +99,27 @@ def _falloff(progress: float) -> float:
     return 0.05 + 0.95 * (1 + math.cos(math.pi * progress)) / 2
 
 
-def _with_average(trainer: keras.Model, options: FitOptions, action: Callable[[], None]) -> None:
-    """Run `action` while the averaged weights stand in for the trained ones."""
-    if not options.ema:
-        return action()
-    kept = [np.array(v) for v in trainer.trainable_variables]
-    trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
+@contextmanager
+def _average(trainer: keras.Model, options: FitOptions, batches: Iterator) -> Iterator[None]:
+    """Let the averaged weights stand in for the trained ones while the body runs."""
+    kept = [np.array(v) for v in trainer.variables]
+    _take_average(trainer, options, batches)
     try:
-        action()
+        yield
     finally:
-        for variable, value in zip(trainer.trainable_variables, kept, strict=True):
+        for variable, value in zip(trainer.variables, kept, strict=True):
             variable.assign(value)
+
+
+def _take_average(trainer: keras.Model, options: FitOptions, batches: Iterator) -> None:
+    """Put the averaged weights in place, and measure anew what the normalisations see of them.
+
+    The running means and variances belong to the weights that were trained: with others the pictures turn grey.
+    """
+    if options.ema:
+        trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
+        for inputs, _ in itertools.islice(batches, CALIBRATION):
+            trainer(inputs, training=True)
 
 
 @dataclass(frozen=True)
@@ -126,6 +146,14 @@ class Checkpoint:
         self.trainer.load_weights(self.folder / "last.weights.h5")
         stored = json.loads(place.read_text())
         return stored["epoch"], stored["seconds"]
+
+
+def _cut_log(path: Path, start: int) -> None:
+    """Drop the rows of epochs from `start` on: a run was killed after it logged an epoch and before it was saved."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[0]) < start]
+    if lines:
+        path.write_text("".join([lines[0], *kept]))
 
 
 def _log(path: Path, row: dict[str, float]) -> None:

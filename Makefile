@@ -1,0 +1,42 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make the environment when it is missing.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help demo test lint bench coverage examples clean
+
+help:
+	@echo "make demo      anonymize examples/in to examples/out"
+	@echo "make test      run the tests (set DEID_DATA to use research data too)"
+	@echo "make lint      ruff and mypy"
+	@echo "make bench     faces and pictures a second, and peak memory, of each method"
+	@echo "make coverage  the tests with a coverage report"
+	@echo "make clean     remove the environment and everything that was made"
+
+$(READY): setup.cfg setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,heif]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/deid anonymize --method cleanir --angle 180 --overwrite examples/in examples/out
+	@echo "Look at examples/out, beside examples/in."
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python benchmarks/speed.py
+
+coverage: $(READY)
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+clean:
+	rm -rf $(VENV) examples/out build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage .hypothesis

@@ -1,0 +1,1 @@
+"""How well it protects: what a recogniser still makes of what the tool wrote."""

@@ -1,0 +1,148 @@
+"""Detection: how many faces each detector finds, of the known ones and of each other's, and how long it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deidcli.engine.given import GivenFaces
+from deidcli.engine.jobs import Job
+from deidcli.errors import DeidError
+from deidcli.faces.detect import Detector
+from deidcli.media.open import open_reader
+from deidcli.values import Box, Face
+
+KNOWN = 0.5  # intersection over union with a known face
+# Of two detectors' boxes: one draws them from brow to chin, another from the hair on, so that they share less.
+MATCHED = 0.3
+SIDE = 1 / 6  # of the picture's shorter side: the smallest box that can be the central face
+CHUNK = 16  # frames in one call
+
+Found = dict[tuple[str, int], list[Face]]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a detector found. found: faces by file and frame. sizes: (width, height) of each frame. seconds: of the
+    search alone, without reading. failed: files that could not be read.
+    """
+
+    detector: str
+    found: Found = field(default_factory=dict)
+    sizes: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    seconds: float = 0.0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class DetectionRates:
+    """frames: searched. faces: found. empty: frames without a face. central: share of frames whose middle lies in a
+    face. recall, precision: against known faces, None where none were given. agreement: for each other detector the
+    share of these faces that it finds too. milliseconds: a frame. failed: files that could not be read.
+    """
+
+    detector: str
+    frames: int
+    faces: int
+    empty: int
+    central: float
+    recall: float | None
+    precision: float | None
+    agreement: dict[str, float]
+    milliseconds: float
+    failed: int
+
+
+def search(jobs: Sequence[Job], name: str, detector: Detector) -> Iterator[Search]:
+    """Search every frame of every job; yields what is known so far after each file, so that progress can be shown."""
+    found, sizes, seconds, failed, warm = {}, {}, 0.0, 0, False
+    for chunk, lost in _chunks(jobs):
+        failed += lost
+        pictures = [pixels for _, pixels in chunk]
+        if pictures and not warm:
+            # What is loaded and prepared once is not the time of a frame.
+            detector.detect(pictures)
+            warm = True
+        began = time.perf_counter()
+        faces = detector.detect(pictures) if pictures else []
+        seconds += time.perf_counter() - began
+        found |= {key: each for (key, _), each in zip(chunk, faces, strict=True)}
+        sizes |= {key: (pixels.shape[1], pixels.shape[0]) for key, pixels in chunk}
+        yield Search(name, found, sizes, seconds, failed)
+
+
+def rates(searches: Sequence[Search], truth: GivenFaces | None = None) -> list[DetectionRates]:
+    """The figures of each search. Frames of files that `truth` does not speak of count in neither recall nor precision."""
+    return [_rates(one, [other for other in searches if other is not one], truth) for one in searches]
+
+
+def is_central(box: Box, size: tuple[int, int]) -> bool:
+    """Whether the middle of a picture of `size` (width, height) lies in a box that is not tiny."""
+    (x, y), side = (size[0] / 2, size[1] / 2), SIDE * min(size)
+    return box.left <= x <= box.right and box.top <= y <= box.bottom and min(box.width, box.height) >= side
+
+
+def matched(faces: Sequence[Face], others: Sequence[Face], overlap: float) -> int:
+    """How many of `faces` can be paired with `others`, each once, best pairs first, at `overlap` or more."""
+    pairs = ((a.box.iou(b.box), i, j) for i, a in enumerate(faces) for j, b in enumerate(others))
+    left, right = set(), set()
+    for iou, i, j in sorted(pairs, reverse=True):
+        if iou >= overlap and i not in left and j not in right:
+            left.add(i)
+            right.add(j)
+    return len(left)
+
+
+def _chunks(jobs: Sequence[Job]) -> Iterator[tuple[list[tuple[tuple[str, int], np.ndarray]], int]]:
+    """Frames with their names, some at a time, and how many files failed meanwhile."""
+    chunk: list = []
+    lost = 0
+    for job in jobs:
+        try:
+            with open_reader(job.source) as reader:
+                for frame in reader.frames():
+                    chunk.append(((job.name, frame.index), frame.pixels))
+                    if len(chunk) == CHUNK:
+                        yield chunk, lost
+                        chunk, lost = [], 0
+        except DeidError:
+            lost += 1
+    yield chunk, lost
+
+
+def _rates(one: Search, others: Sequence[Search], truth: GivenFaces | None) -> DetectionRates:
+    frames, faces = len(one.found), sum(map(len, one.found.values()))
+    central = sum(any(is_central(f.box, one.sizes[key]) for f in found) for key, found in one.found.items())
+    recall, precision = _against(one.found, truth) if truth else (None, None)
+    return DetectionRates(
+        detector=one.detector,
+        frames=frames,
+        faces=faces,
+        empty=sum(not found for found in one.found.values()),
+        central=_share(central, frames),
+        recall=recall,
+        precision=precision,
+        agreement={other.detector: _agreement(one.found, other.found) for other in others},
+        milliseconds=round(1000 * one.seconds / max(frames, 1), 1),
+        failed=one.failed,
+    )
+
+
+def _agreement(found: Found, other: Mapping) -> float:
+    both = sum(matched(faces, other.get(key, []), MATCHED) for key, faces in found.items())
+    return _share(both, sum(map(len, found.values())))
+
+
+def _against(found: Found, truth: GivenFaces) -> tuple[float, float]:
+    """Recall and precision."""
+    spoken = {key: faces for key, faces in found.items() if key[0] in truth.faces}
+    known = {key: truth.of(*key) for key in spoken}
+    hits = sum(matched(faces, known[key], KNOWN) for key, faces in spoken.items())
+    return _share(hits, sum(map(len, known.values()))), _share(hits, sum(map(len, spoken.values())))
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 4) if whole else float("nan")

@@ -1,0 +1,38 @@
+"""dlib's ResNet, run by this project in Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from deidcli.faces.embed import Recogniser
+from deidcli.values import Face
+
+
+class DlibRecogniser(Recogniser):
+    """128 numbers, Euclidean distance, 0.6 as its author recommends."""
+
+    name = "dlib"
+    threshold = 0.6
+    length = 128
+
+    def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
+        """Upright faces of 150 pixels with a quarter of room on each side."""
+        from deidcli.networks.dlib_chips import extract_chips
+
+        return extract_chips(pixels, [face.landmarks for face in faces])
+
+    def embed(self, chips: np.ndarray) -> np.ndarray:
+        """Descriptors of about unit length."""
+        from deidcli.networks.store import run
+
+        return run(_network(), chips.astype(np.float32))[0]
+
+
+@cache
+def _network():
+    from deidcli.networks.dlib_nets import build_recogniser
+
+    return build_recogniser()

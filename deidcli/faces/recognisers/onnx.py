@@ -1,0 +1,77 @@
+"""Any recogniser that a user has as an ONNX file, through OpenCV: the honest judge is one that training never saw."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from deidcli.errors import UsageError
+from deidcli.faces.align import similarity, warp
+from deidcli.faces.embed import Recogniser, cosine_distance
+from deidcli.faces.shape import LEFT_EYE, RIGHT_EYE
+from deidcli.values import Face
+
+SIDE = 112  # pixels of a chip
+NOSE_TIP, LEFT_CORNER, RIGHT_CORNER = 30, 48, 54
+# Where eyes, tip of the nose and corners of the mouth lie in a chip; what ArcFace and its kin are trained with.
+PLACES = np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)])
+
+
+class OnnxRecogniser(Recogniser):
+    """`onnx:FILE`: takes (1, 3, 112, 112) RGB as (x - 127.5) / 127.5. Cosine distance; give --distance for its threshold.
+
+    The default is the one that OpenCV recommends for SFace (a cosine of 0.363); ArcFace's lies near it.
+    """
+
+    name = "onnx"
+    threshold = 0.637
+    takes_file = True
+
+    def __init__(self, file: str = ""):
+        super().__init__(file)
+        if not Path(file).is_file():
+            raise UsageError(f"--recogniser onnx:{file}: there is no such file", "give the path of an ONNX file")
+        try:
+            self._network = cv2.dnn.readNetFromONNX(file)
+            self._lock = threading.Lock()  # OpenCV's network keeps the picture it works on in itself
+            self.length  # a file that cannot take a chip is refused before anything is written
+        except cv2.error as error:
+            hint = f"it has to take one picture of {SIDE} x {SIDE} pixels and give one row of numbers"
+            raise UsageError(f"--recogniser onnx:{file}: OpenCV cannot run it: {error.err}", hint) from error
+
+    @cached_property
+    def length(self) -> int:
+        """Of a descriptor."""
+        return self._describe(np.zeros((SIDE, SIDE, 3), np.uint8)).size
+
+    def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
+        """Upright faces of 112 pixels, placed by five points."""
+        chips = [warp(pixels, similarity(five_points(face.landmarks), PLACES), SIDE) for face in faces]
+        return np.stack(chips) if chips else np.zeros((0, SIDE, SIDE, 3), np.uint8)
+
+    def embed(self, chips: np.ndarray) -> np.ndarray:
+        """One at a time: most files fix their batch at one."""
+        rows = [self._describe(chip) for chip in chips]
+        return np.stack(rows) if rows else np.zeros((0, self.length), np.float32)
+
+    def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Cosine distance, row by row."""
+        return cosine_distance(a, b)
+
+    def _describe(self, chip: np.ndarray) -> np.ndarray:
+        blob = cv2.dnn.blobFromImage(chip, 1 / 127.5, (SIDE, SIDE), (127.5, 127.5, 127.5))
+        with self._lock:
+            self._network.setInput(blob)
+            return np.array(self._network.forward(), np.float32).ravel()
+
+
+def five_points(landmarks: np.ndarray) -> np.ndarray:
+    """Centres of the eyes, tip of the nose and corners of the mouth (5, 2) of the 68 landmarks (68, 2)."""
+    points = np.asarray(landmarks, np.float64)
+    eyes = points[LEFT_EYE].mean(axis=0), points[RIGHT_EYE].mean(axis=0)
+    return np.stack([*eyes, points[NOSE_TIP], points[LEFT_CORNER], points[RIGHT_CORNER]])

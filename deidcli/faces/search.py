@@ -1,0 +1,177 @@
+"""Search: turned and very large pictures for detectors that know neither.
+
+A picture that is larger than a detector takes in one piece is searched at full size, half, a quarter, … until it fits,
+each size in tiles. Neighbouring tiles share a strip wide enough for every face that the next smaller size would miss,
+so that each face lies whole in some tile. Memory is that of one tile and one copy of the picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from deidcli.faces.landmarks import locate
+from deidcli.faces.suppress import suppressed
+from deidcli.values import Box, Face
+
+if TYPE_CHECKING:
+    from deidcli.faces.detect import Detector
+
+ROOM = 1.5  # of a face's side: how wide a strip two tiles share, because a detector looks at the surroundings too
+RIM = 4  # pixels: a box that comes closer to a tile's inner border may be cut off
+
+
+@dataclass(frozen=True)
+class _View:
+    """A part of a turned, shrunk picture.
+
+    index: which picture. turn: degrees. size: width and height of the upright picture. scale: of the view to the
+    picture. left, top, right, bottom: the part, in pixels of the view. width, height: of the whole view.
+    """
+
+    index: int
+    turn: int
+    size: tuple[int, int]
+    scale: float
+    left: int
+    top: int
+    right: int
+    bottom: int
+    width: int
+    height: int
+
+    def back(self, face: Face) -> Face:
+        """The face of this part as a face of the upright picture."""
+        box = face.box
+        corners = np.array([[box.left, box.top], [box.right, box.bottom]]) + (self.left, self.top)
+        corners = unturned(corners / self.scale, self.turn, self.size)
+        (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+        return replace(face, box=Box(*map(float, (left, top, right, bottom))))
+
+    def cuts(self, box: Box) -> bool:
+        """Whether a box of this part may be cut off by a border that is not the picture's."""
+        return bool(
+            (self.left > 0 and box.left < RIM)
+            or (self.top > 0 and box.top < RIM)
+            or (self.right < self.width and box.right > self.right - self.left - RIM)
+            or (self.bottom < self.height and box.bottom > self.bottom - self.top - RIM)
+        )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A face of the upright picture, the turn in which it was found, and whether a tile's border may have cut it."""
+
+    face: Face
+    turn: int
+    cut: bool
+
+
+def search(detector: Detector, pictures: Sequence[np.ndarray]) -> list[list[Face]]:
+    """The faces of each picture (height, width, 3) uint8, each once; see `Detector.detect`."""
+    found: list[list[_Found]] = [[] for _ in pictures]
+    pieces: list[int] = [0] * len(pictures)
+    for batch in _batches(_all_views(pictures, detector), detector):
+        for (view, _), faces in zip(batch, detector.find([pixels for _, pixels in batch]), strict=True):
+            pieces[view.index] += 1
+            found[view.index] += [_Found(view.back(f), view.turn, view.cuts(f.box)) for f in faces]
+    # In one upright piece the detector itself has found every face once.
+    return [
+        _merged(picture, faces, detector.options.suppress) if count > 1 or faces and faces[0].turn else
+        [item.face for item in faces]
+        for picture, faces, count in zip(pictures, found, pieces, strict=True)
+    ]  # fmt: skip
+
+
+def unturned(points: np.ndarray, turn: int, size: tuple[int, int]) -> np.ndarray:
+    """Points (n, 2) of a picture that was turned against the clock, in the upright one of `size` (width, height).
+
+    Coordinates are those of boxes: 0 is the border of the picture, not the centre of its first pixel.
+    """
+    (width, height), (x, y) = size, points.T
+    back = {0: (x, y), 90: (width - y, x), 180: (width - x, height - y), 270: (y, height - x)}
+    return np.column_stack(back[turn])
+
+
+def _merged(picture: np.ndarray, found: list[_Found], overlap: float) -> list[Face]:
+    """Each face once, whole boxes before those that may be cut; what was found turned gets its landmarks there."""
+    ordered = sorted(found, key=lambda item: (item.cut, -item.face.score))
+    turns = {id(item.face): item.turn for item in ordered}
+    kept = suppressed((item.face for item in ordered), overlap)
+    return [_located(picture, face, turns[id(face)]) for face in kept]
+
+
+def _located(picture: np.ndarray, face: Face, turn: int) -> Face:
+    if not turn:
+        return face
+    size, turned = picture.shape[1::-1], np.rot90(picture, turn // 90)
+    corners = np.array([[face.box.left, face.box.top], [face.box.right, face.box.bottom]])
+    corners = unturned(corners, 360 - turn, turned.shape[1::-1])
+    there = Box(*map(float, (*corners.min(axis=0), *corners.max(axis=0))))
+    points = locate(turned, [replace(face, box=there)])[0].landmarks
+    if points is None:
+        return face
+    # Landmarks count from the centre of the first pixel.
+    return replace(face, landmarks=(unturned(points + 0.5, turn, size) - 0.5).astype(np.float32))
+
+
+def _all_views(pictures: Sequence[np.ndarray], detector: Detector) -> Iterator[tuple[_View, np.ndarray]]:
+    limit = detector.largest / 4**detector.doublings
+    strip = math.ceil(ROOM * 2 * detector.smallest / 2**detector.doublings)
+    for index, picture in enumerate(pictures):
+        for turn in detector.options.rotations:
+            turned = np.rot90(picture, turn // 90)
+            for scale, level in _levels(turned, limit):
+                for window in _windows(*level.shape[:2], limit, strip):
+                    left, top, right, bottom = window
+                    size = picture.shape[1], picture.shape[0]
+                    view = _View(index, turn, size, scale, *window, level.shape[1], level.shape[0])
+                    yield view, level[top:bottom, left:right]
+
+
+def _levels(picture: np.ndarray, limit: float) -> Iterator[tuple[float, np.ndarray]]:
+    """The picture at full size, half, a quarter, … down to the first that holds no more than `limit` pixels."""
+    scale = 1.0
+    yield scale, picture
+    while picture.shape[0] * picture.shape[1] > limit and min(picture.shape[:2]) > 1:
+        # Each level from the one before: a tenth of the work, and the averages are the same.
+        picture = cv2.resize(np.ascontiguousarray(picture), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        scale /= 2
+        yield scale, picture
+
+
+def _windows(height: int, width: int, limit: float, strip: int) -> list[tuple[int, int, int, int]]:
+    """Left, top, right and bottom of tiles of at most `limit` pixels that share strips of `strip` pixels."""
+    if height * width <= limit:
+        return [(0, 0, width, height)]
+    side = max(2 * strip, math.isqrt(int(limit)))
+    rows, columns = _cuts(height, side, strip), _cuts(width, side, strip)
+    return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+
+
+def _cuts(length: int, side: int, strip: int) -> list[tuple[int, int]]:
+    """Even pieces of at most `side` that cover `length` and share `strip` with their neighbours."""
+    count = max(1, math.ceil((length - strip) / (side - strip)))
+    step = (length - strip) / count
+    return [(round(i * step), min(length, round(i * step + step + strip))) for i in range(count)]
+
+
+def _batches(
+    views: Iterable[tuple[_View, np.ndarray]], detector: Detector
+) -> Iterator[list[tuple[_View, np.ndarray]]]:
+    """Views that are searched in one call: together about as large as the largest single one may be."""
+    batch: list[tuple[_View, np.ndarray]] = []
+    total = 0
+    for view, pixels in views:
+        batch.append((view, pixels))
+        total += pixels.shape[0] * pixels.shape[1] * 4**detector.doublings
+        if total >= detector.largest:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,164 @@
+"""What the tests of all rooms share: pictures of faces that belong to nobody, a tiny preset, and the command in process.
+
+Every face comes out of examples/in, cut out and shrunk, so that a search takes a twentieth of a second.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from deidcli.faces.detect import DetectOptions, detector
+from deidcli.faces.landmarks import locate
+from deidcli.media.open import open_reader
+from deidcli.presets import Preset, save_preset
+from deidcli.values import Box, Face, Frame
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# Drawn once and for all, so that a test that passes here passes elsewhere; no deadline, because machines are shared.
+settings.register_profile("house", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("house")
+
+EXAMPLES = Path(os.environ.get("STANDIN", Path(__file__).parents[1] / "examples" / "in"))
+SIDE = 224  # of a portrait, in pixels
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: its exit status, and what it said on standard output and standard error."""
+
+    status: int
+    out: bytes
+    err: str
+
+
+def found(pixels: np.ndarray, upsample: int = 1) -> list[Face]:
+    """The faces of a picture with their landmarks, as a run with the default options sees them."""
+    return locate(pixels, detector(DetectOptions(upsample=upsample)).detect([pixels])[0])
+
+
+def read(path: Path) -> np.ndarray:
+    """The first frame of a file."""
+    with open_reader(path) as reader:
+        return next(iter(reader.frames())).pixels
+
+
+@pytest.fixture(scope="session")
+def portraits() -> list[np.ndarray]:
+    """Three pictures (SIDE, SIDE, 3) uint8 with one face in each, which has landmarks."""
+    portraits = []
+    for path in sorted(EXAMPLES.iterdir()):
+        pixels = read(path)
+        for face in found(pixels, upsample=0):
+            portrait = _cut(pixels, face.box)
+            faces = found(portrait)
+            if len(faces) == 1 and faces[0].landmarks is not None:
+                portraits.append(portrait)
+            if len(portraits) == 3:
+                return portraits
+    raise AssertionError(f"{EXAMPLES} shows fewer than three faces that are found")
+
+
+def _cut(pixels: np.ndarray, box: Box) -> np.ndarray:
+    """The square about a face of about SIDE / 2 pixels."""
+    scale = SIDE / 2 / box.width
+    x, y = box.center
+    transform = np.array([[scale, 0, SIDE / 2 - scale * x], [0, scale, SIDE * 0.55 - scale * y]])
+    flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.warpAffine(pixels, transform, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+
+
+@pytest.fixture(scope="session")
+def portrait(portraits) -> np.ndarray:
+    """One face, (SIDE, SIDE, 3) uint8."""
+    return portraits[0]
+
+
+@pytest.fixture(scope="session")
+def face(portrait) -> Face:
+    """The face of `portrait`, with landmarks."""
+    return found(portrait)[0]
+
+
+@pytest.fixture(scope="session")
+def frame(portrait) -> Frame:
+    """`portrait` as a frame."""
+    return Frame(portrait)
+
+
+@pytest.fixture(scope="session")
+def crowd(portraits) -> np.ndarray:
+    """Three faces side by side, (SIDE, 3 SIDE, 3) uint8."""
+    pixels = np.hstack(portraits)
+    assert len(found(pixels)) == 3
+    return pixels
+
+
+@pytest.fixture(scope="session")
+def nobody() -> np.ndarray:
+    """Soft colours without a face, (90, 120, 3) uint8."""
+    drawn = np.random.default_rng(4).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    return cv2.normalize(cv2.GaussianBlur(drawn, (0, 0), 9), None, 0, 255, cv2.NORM_MINMAX)
+
+
+@pytest.fixture(scope="session")
+def tiny_preset(tmp_path_factory) -> Iterator[Preset]:
+    """A preset for cleanir with few channels and drawn weights, strong enough that an axis shows in the pixels."""
+    import keras
+
+    from deidcli.networks import cleanir
+    from deidcli.networks.vae import VaeConfig, build_decoder, build_encoder
+
+    keras.utils.set_random_seed(8)
+    config = VaeConfig(encoder=(8, 8, 8, 8, 8), decoder=(8, 8, 8, 8, 8))
+    encoder, decoder = build_encoder(config), build_decoder(config)
+    for name, factor in (("dec0_dense", 30), ("decl_conv", 4)):
+        layer = decoder.get_layer(name)
+        layer.set_weights([weight * factor for weight in layer.get_weights()])
+    folder = tmp_path_factory.mktemp("models") / "cleanir-64"
+    spread = np.random.default_rng(8).standard_normal((128, config.identity)).astype(np.float32)
+    names = cleanir.save(folder, encoder, decoder, spread=spread)
+    network = {"size": config.size, "encoder": config.encoder, "decoder": config.decoder}
+    config = {"method": "cleanir", "crop": {"size": 64, "margin": 0.06}, "network": network}
+    # Building a network takes seconds, and every test has its own method.
+    patch = pytest.MonkeyPatch()
+    load, known = cleanir.load, {}
+
+    def load_once(preset: Preset):
+        if preset.checksum not in known:
+            known[preset.checksum] = load(preset)
+        return known[preset.checksum]
+
+    patch.setattr(cleanir, "load", load_once)
+    yield save_preset(folder, config, names, "Tiny.")
+    patch.undo()
+
+
+@pytest.fixture
+def deid(monkeypatch) -> Callable[..., Result]:
+    """`deid ARGUMENTS` in this process; `stdin` is what it reads."""
+    from deidcli.__main__ import run
+
+    def call(*arguments: object, stdin: bytes = b"") -> Result:
+        out, err = _stream(b""), _stream(b"")
+        with monkeypatch.context() as patch:
+            for name, stream in (("stdin", _stream(stdin)), ("stdout", out), ("stderr", err)):
+                patch.setattr(sys, name, stream)
+            status = run([str(a) for a in arguments])
+        return Result(status, out.buffer.getvalue(), err.buffer.getvalue().decode())
+
+    return call
+
+
+def _stream(held: bytes) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(held), encoding="utf-8", errors="backslashreplace", write_through=True)

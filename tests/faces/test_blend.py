@@ -1,0 +1,145 @@
+"""A new face is laid into its frame and nothing else is touched."""
+
+import cv2
+import numpy as np
+import pytest
+
+from deidcli.faces.align import align
+from deidcli.faces.blend import BlendOptions, blend, match_color
+from deidcli.faces.mask import mask
+from deidcli.values import Box, CropSpec, Face, Frame
+
+from .test_align import turned
+
+SPECS = [CropSpec(64, 0.06), CropSpec(128, 0.2, mask="inner"), CropSpec(None, 0.35, "box", "ellipse", False)]
+PLACES = [(100, 100), (0, 100), (199, 199), (100, 190)]
+
+
+def scene(seed=1):
+    drawn = np.random.default_rng(seed).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    return Frame(cv2.GaussianBlur(drawn, (0, 0), 3))
+
+
+def laid(face, spec, options=BlendOptions(), color=(250, 10, 10)):  # noqa: B008 - frozen
+    frame = scene()
+    crop = align(frame, face, spec)
+    return frame, blend(frame, crop.with_pixels(np.full_like(crop.pixels, color)), spec, options)
+
+
+@pytest.mark.parametrize("poisson", [False, True])
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.mask)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("size", [4, 60, 700])
+def test_nothing_outside_changed(spec, place, size, poisson):
+    frame, done = laid(turned(15, size, *place), spec, BlendOptions(poisson=poisson))
+    before = scene().pixels
+    assert np.array_equal(frame.pixels, before), "the frame that was given was changed"
+    assert done.changed.shape == (200, 200) and done.changed.dtype == bool and done.changed.any()
+    assert np.array_equal(done.frame.pixels[~done.changed], before[~done.changed])
+    assert done.frame.pixels.dtype == np.uint8 and done.frame.index == frame.index
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.mask)
+def test_outside_the_frame_nothing_is_done(spec):
+    frame, done = laid(turned(0, 60, -400, 50), spec)
+    assert not done.changed.any() and np.array_equal(done.frame.pixels, frame.pixels)
+
+
+def test_the_new_face_is_there_wholly():
+    face = Face(Box(70, 60, 130, 140))
+    _, done = laid(face, SPECS[2])
+    assert (done.frame.pixels[60:140, 70:130] == (250, 10, 10)).all()
+
+
+@pytest.mark.parametrize("spec", SPECS[:2], ids=lambda s: s.mask)
+def test_its_own_crop_laid_back_changes_little(spec, portrait, face):
+    """What a method leaves as it was comes back in its place: no seam, no shift, no other tone."""
+    frame = Frame(portrait)
+    crop = align(frame, face, CropSpec(160, spec.margin, mask=spec.mask))
+    done = blend(frame, crop, spec, BlendOptions())
+    difference = np.abs(done.frame.pixels.astype(int) - portrait)[done.changed]
+    assert difference.mean() < 2.5
+
+
+def test_scale_grows_what_is_changed():
+    areas = [laid(turned(0, 70), SPECS[0], BlendOptions(scale=s))[1].changed.sum() for s in (0.8, 1.0, 1.3)]
+    assert areas[0] < areas[1] < areas[2]
+
+
+def test_poisson_joins_the_edge():
+    """Where a pattern of the new face is cut off, it goes over into its surroundings with a smaller step."""
+    grey, face, spec = Frame(np.full((200, 200, 3), 120, np.uint8)), turned(0, 120), CropSpec(128, 0.1)
+    waves = (120 + 60 * np.sin(np.arange(128) / 5)).astype(np.uint8)
+    crop = align(grey, face, spec).with_pixels(np.dstack([np.tile(waves, (128, 1))] * 3))
+    soft = mask(face, spec.mask, (200, 200))
+    rim = (soft.alpha > 0.5) & (soft.alpha < 0.9)
+    plain, joined = (blend(grey, crop, spec, BlendOptions(poisson=p)).frame.pixels[soft.window] for p in (False, True))
+    steps = [np.abs(pixels.astype(int) - 120)[rim].mean() for pixels in (plain, joined)]
+    assert steps[1] < 0.7 * steps[0]
+    assert np.abs(joined.astype(int) - 120).max() > 40, "the new face is there"
+
+
+@pytest.mark.parametrize("size", [6, 14, 60, 300])
+@pytest.mark.parametrize("place", PLACES)
+def test_poisson_keeps_nothing_of_the_old_face(size, place):
+    """Lines that are drawn into the old face, where the mask is whole, are gone; even out of a small one."""
+    face, spec = turned(0, size, *place), CropSpec(64, 0.2)
+    soft = mask(face, spec.mask, (200, 200))
+    whole = np.zeros((200, 200), bool)
+    whole[soft.window] = soft.alpha > 0.999
+    one = np.clip(scene().pixels, 50, 205)
+    lines = np.where(np.indices((200, 200)).sum(axis=0) % 2, 50, -50) * whole
+    lined = one + lines[..., None]
+    crop = align(Frame(one), face, spec)
+    crop = crop.with_pixels(np.full_like(crop.pixels, 99))
+    frames = [Frame(p.astype(np.uint8)) for p in (one, lined)]
+    made = [blend(f, crop, spec, BlendOptions(poisson=True)).frame.pixels.astype(int) for f in frames]
+    assert np.abs(made[0] - made[1])[whole].max(initial=0) < 35
+
+
+def patch(*colors):
+    """Stripes of colour with a grain on them, (60, 60, 3) uint8."""
+    stripes = np.repeat(np.array(colors, float)[None], 60, axis=0).repeat(60 // len(colors), axis=1)
+    grain = np.random.default_rng(3).normal(0, 6, (60, 60, 3))
+    return np.clip(stripes + grain, 0, 255).astype(np.uint8)
+
+
+EVERYWHERE = np.ones((60, 60), np.float32)
+
+
+def test_tone_and_light_come_over():
+    """A face takes the colour of the old one, and its light where that falls from one side."""
+    old = patch((150, 110, 90), (60, 40, 30))
+    matched = match_color(patch((90, 100, 120)), old, EVERYWHERE).astype(float)
+    for half in (slice(0, 15), slice(45, 60)):
+        assert np.abs(matched[:, half].mean(axis=(0, 1)) - old[:, half].mean(axis=(0, 1))).max() < 12
+
+
+def test_features_do_not_come_over():
+    """Neither the old face's lines nor its grain: what was matched does not tell with which face it was."""
+    plain, lined = patch((150, 110, 90)), patch(*[(150, 110, 90), (110, 70, 50)] * 10)
+    lined = lined - np.clip(lined.mean(axis=(0, 1)) - plain.mean(axis=(0, 1)), -99, 99)
+    new = patch((90, 100, 120))
+    one, other = (match_color(new, np.clip(p, 0, 255).astype(np.uint8), EVERYWHERE).astype(float) for p in (plain, lined))
+    assert np.std((one - other)[10:-10, 10:-10], axis=(0, 1)).max() < 2
+
+
+def test_nothing_to_match():
+    new = patch((90, 100, 120))
+    assert np.array_equal(match_color(new, new // 2, np.zeros((60, 60), np.float32)), new)
+
+
+def test_overlapping_faces_are_both_covered():
+    frame, spec = scene(), CropSpec(None, 0.35, "box", "ellipse", False)
+    boxes = [Box(40, 40, 110, 110), Box(80, 80, 160, 160)]
+    changed = np.zeros((200, 200), bool)
+    source = frame
+    for box in boxes:
+        crop = align(source, Face(box), spec)
+        done = blend(frame, crop.with_pixels(np.zeros_like(crop.pixels)), spec, BlendOptions())
+        frame, changed = done.frame, changed | done.changed
+    for box in boxes:
+        assert not frame.pixels[int(box.top) : int(box.bottom), int(box.left) : int(box.right)].any()
+        covered = mask(Face(box), "ellipse", (200, 200))
+        assert changed[covered.window][covered.alpha > 0].all()
+    assert np.array_equal(frame.pixels[~changed], source.pixels[~changed])

@@ -1,0 +1,128 @@
+"""CLEANIR's rotation is exact, its axis is secret and belongs to a track, and its preset is whole or refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from deidcli.errors import PresetError
+from deidcli.faces.align import align
+from deidcli.methods.base import Secret
+from deidcli.methods.cleanir import Cleanir, rotate
+
+ANGLES = st.floats(0, 180)
+
+
+@st.composite
+def turns(draw, rows=3):
+    """Identities and axes (rows, d) of one dimension d; some axes lie along their identity, or are nothing."""
+    size = draw(st.integers(2, 40))
+    numbers = arrays.arrays(np.float64, (rows, size), elements=st.floats(-1, 1, width=32))
+    identity, axis = draw(numbers), draw(numbers)
+    identity[np.linalg.norm(identity, axis=1) < 1e-3] = np.eye(size)[0]
+    for row, kind in enumerate(draw(st.lists(st.sampled_from("free along against none".split()), min_size=rows))[:rows]):
+        factor = {"along": 2.5, "against": -0.5, "none": 0.0}.get(kind)
+        axis[row] = axis[row] if factor is None else factor * identity[row]
+    return identity, axis
+
+
+def degrees_between(a, b):
+    """Well conditioned at every angle, unlike the arc cosine."""
+    a, b = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (a.astype(np.float64), b.astype(np.float64)))
+    return np.degrees(2 * np.arctan2(np.linalg.norm(a - b, axis=1), np.linalg.norm(a + b, axis=1)))
+
+
+@given(turns(), ANGLES)
+def test_exact_angle_and_length(given_turn, angle):
+    identity, axis = given_turn
+    turned = rotate(identity, axis, angle)
+    assert turned.shape == identity.shape
+    assert np.allclose(np.linalg.norm(turned, axis=1), 1, atol=1e-6)
+    assert np.allclose(degrees_between(identity, turned), angle, atol=1e-4)
+
+
+@given(turns())
+def test_ends(given_turn):
+    identity, axis = given_turn
+    unit = identity / np.linalg.norm(identity, axis=1, keepdims=True)
+    assert np.allclose(rotate(identity, axis, 0), unit, atol=1e-6)
+    assert np.allclose(rotate(identity, axis, 180), -unit, atol=1e-6)
+
+
+def test_turns_towards_its_axis():
+    turned = rotate(np.array([[1.0, 0, 0]]), np.array([[5.0, 2, 0]]), 90)
+    assert np.allclose(turned, [[0, 1, 0]], atol=1e-6)
+
+
+@pytest.fixture
+def made(tiny_preset, portrait, face, frame):
+    """The new faces of one crop under several keys."""
+
+    def apply(angle, secret, *keys):
+        method = Cleanir(Cleanir.Options(angle, str(tiny_preset.folder)), secret)
+        return [new.pixels for new in method.apply([align(frame, face, method.crop, key) for key in keys])]
+
+    return apply
+
+
+def test_a_track_has_its_own_axis(made):
+    a, again, other = made(90, Secret.seeded(3), "a.jpg#0", "a.jpg#0", "b.jpg#0")
+    assert np.array_equal(a, again) and not np.array_equal(a, other)
+
+
+def test_without_a_seed_the_axis_is_secret(made):
+    first, second = (made(90, Secret.drawn(), "a.jpg#0")[0] for _ in range(2))
+    assert not np.array_equal(first, second)
+
+
+def test_half_a_turn_needs_no_axis(made):
+    first, second = (made(180, Secret.drawn(), "a.jpg#0")[0] for _ in range(2))
+    assert np.abs(first.astype(int) - second).max() <= 1
+
+
+def test_escalates_to_half_a_turn(tiny_preset):
+    rung, angles = Cleanir(Cleanir.Options(100, str(tiny_preset.folder))), []
+    while rung is not None:
+        angles.append(rung.options.angle)
+        rung = rung.escalate(len(angles))
+    assert angles == [100, 130, 160, 180]
+
+
+@pytest.fixture
+def copied(tiny_preset, tmp_path):
+    folder = tmp_path / "mine"
+    shutil.copytree(tiny_preset.folder, folder)
+    return folder
+
+
+def test_damaged_weights_are_refused_before_the_first_face(copied):
+    file = copied / "decoder.weights.h5"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(PresetError, match="damaged"):
+        Cleanir(Cleanir.Options(preset=str(copied)))
+
+
+def test_missing_weights_are_refused(copied):
+    (copied / "identity.npz").unlink()
+    with pytest.raises(PresetError, match=r"identity\.npz"):
+        Cleanir(Cleanir.Options(preset=str(copied)))
+
+
+@pytest.mark.parametrize("change", [{"method": "fatm"}, {"crop": None}, {"crop": {"size": 64}}])
+def test_a_preset_that_does_not_fit_is_refused(copied, change):
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(PresetError):
+        Cleanir(Cleanir.Options(preset=str(copied)))
+
+
+def test_unknown_preset_names_those_there_are(tiny_preset, monkeypatch):
+    monkeypatch.setenv("DEID_MODELS", str(tiny_preset.folder.parent))
+    with pytest.raises(PresetError, match=tiny_preset.name):
+        Cleanir(Cleanir.Options(preset="nothing-of-the-kind"))

@@ -1,0 +1,137 @@
+"""What every method promises, whichever it is: those that are installed, and every preset that is shipped."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from deidcli.errors import UsageError
+from deidcli.faces.align import align
+from deidcli.methods import available, find
+from deidcli.methods.base import Method, Secret
+from deidcli.presets import presets
+from deidcli.values import Frame
+from tests.conftest import found
+
+NAMES = sorted(available())
+SHIPPED = {f"{preset.method}:{preset.name}": preset for preset in presets()}
+
+
+def has_preset(kind):
+    return any(item.name == "preset" for item in dataclasses.fields(kind.Options))
+
+
+@pytest.fixture(params=[*NAMES, *SHIPPED])
+def make(request):
+    """A maker of one method: make(secret=..., **options)."""
+    name = request.param.split(":")[0]
+    kind = find(name)
+    given = {}
+    if request.param in SHIPPED:
+        given = {"preset": str(SHIPPED[request.param].folder)}
+    elif has_preset(kind):
+        given = {"preset": str(request.getfixturevalue("tiny_preset").folder)}
+    return lambda secret=None, **options: kind(kind.Options(**given, **options), secret or Secret.seeded(5))
+
+
+@pytest.fixture
+def crops(portraits):
+    """Three different faces as `method` asks for them, over and over, each with its own key."""
+
+    def cut(method: Method, count: int):
+        faces = [(pixels, found(pixels)[0]) for pixels in portraits]
+        picked = [faces[i % len(faces)] for i in range(count)]
+        return [align(Frame(p), face, method.crop, f"picture{i}#0") for i, (p, face) in enumerate(picked)]
+
+    return cut
+
+
+@pytest.mark.parametrize("count", [1, 3, 33])
+def test_same_crops_with_new_pixels(make, crops, count):
+    method = make()
+    given = crops(method, count)
+    before = [crop.pixels.copy() for crop in given]
+    made = method.apply(given)
+    assert len(made) == count
+    for old, new, kept in zip(given, made, before, strict=True):
+        assert new.pixels.shape == kept.shape and new.pixels.dtype == np.uint8
+        assert (new.key, new.face) == (old.key, old.face) and new.transform is old.transform
+        assert np.array_equal(old.pixels, kept), "the input was changed"
+        assert not np.array_equal(new.pixels, kept), "the face is still there"
+
+
+def test_company_and_order_change_nothing(make, crops):
+    """One face alone, in a batch, or in another order: bit for bit the same, or a resumed run would differ."""
+    method = make()
+    given = crops(method, 33)
+    whole = method.apply(given)
+    backwards = method.apply(given[::-1])[::-1]
+    parts = [*method.apply(given[:1]), *method.apply(given[1:6]), *method.apply(given[6:])]
+    for a, b, c in zip(whole, backwards, parts, strict=True):
+        assert np.array_equal(a.pixels, b.pixels)
+        assert np.array_equal(a.pixels, c.pixels)
+
+
+def test_same_seed_same_face(make, crops):
+    given = crops(make(), 3)
+    first, second = (make(Secret.seeded(11)).apply(given) for _ in range(2))
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, second, strict=True))
+
+
+def test_ladder_ends_and_repeats_nothing(make):
+    rung, seen = make(), []
+    while rung is not None:
+        assert rung.options not in seen and rung.crop.align in ("landmarks", "box")
+        seen.append(rung.options)
+        assert len(seen) < 50, "a face could climb for ever"
+        rung = rung.escalate(len(seen))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_said(name):
+    kind = find(name)
+    assert kind.name == name and kind.summary and "\n" not in kind.summary
+    for item in dataclasses.fields(kind.Options):
+        assert item.metadata["help"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_are_frozen(name):
+    options = find(name).Options()
+    for item in dataclasses.fields(options):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(options, item.name, getattr(options, item.name))
+
+
+def outside(kind):
+    """(field, value) for values just past each end of each range, and for no number at all."""
+    for item in dataclasses.fields(kind.Options):
+        low, high = item.metadata["low"], item.metadata["high"]
+        if low is not None or high is not None:
+            bad = [low - 1 if low is not None else None, high + 1 if high is not None else None, float("nan")]
+            yield from ((item, value) for value in bad if value is not None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_out_of_range_names_the_flag(name):
+    kind = find(name)
+    for item, value in outside(kind):
+        with pytest.raises(UsageError) as caught:
+            kind(dataclasses.replace(kind.Options(), **{item.name: value}))
+        assert f"--{item.name.replace('_', '-')}" in str(caught.value) and str(value) in str(caught.value)
+
+
+def test_unknown_method_names_those_there_are():
+    with pytest.raises(UsageError) as caught:
+        find("mosaic")
+    assert all(name in str(caught.value) for name in NAMES)
+
+
+def test_secrets():
+    """The same number gives the same draws, another number, another name and no number give others."""
+    drawn = lambda secret, name="a": secret.generator(name).integers(0, 1 << 62)  # noqa: E731
+    assert drawn(Secret.seeded(1)) == drawn(Secret.seeded(1))
+    others = [Secret.seeded(2), Secret.drawn(), Secret.drawn()]
+    numbers = [drawn(Secret.seeded(1)), drawn(Secret.seeded(1), "b"), *map(drawn, others)]
+    assert len(set(numbers)) == len(numbers)
+    assert drawn(Secret.seeded(1), "\udcff") != drawn(Secret.seeded(1), "\udcfe"), "a name that is no UTF-8"
