@@ -10,7 +10,7 @@ help:
 	@echo "make demo      anonymize examples/in to examples/out"
 	@echo "make test      run the tests (set DEID_DATA to use research data too)"
 	@echo "make lint      ruff and mypy"
-	@echo "make bench     faces and pictures a second, and peak memory, of each method"
+	@echo "make bench     faces and pictures a second, and peak memory, of each method; dlib against its port"
 	@echo "make coverage  the tests with a coverage report"
 	@echo "make clean     remove the environment and everything that was made"
 
@@ -34,6 +34,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/ports.py
 
 coverage: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from hair import Comb, Hair
-from paint import Canvas, Colour, ellipse, mirror, smooth, tint
+from paint import Canvas, Colour, blurred, ellipse, mirror, smooth, tint
 
 from deidcli.faces.align import apply_affine, compose, invert
 from deidcli.training.composites import MARGIN, Composite
@@ -19,7 +19,7 @@ BROW = 0.16  # height at which the face gives way to drawn skin: research crops 
 
 @dataclass(frozen=True)
 class Look:
-    """neck and shoulders: half widths in face squares. style: crew, shirt, scoop or blazer, in a colour over a second."""
+    """neck and shoulders: half widths in face squares. style: crew, shirt, scoop or blazer, a colour over another."""
 
     face: str
     hair: Hair
@@ -75,7 +75,9 @@ class Figure:
     def neck(self) -> None:
         """Neck and chest, in the shade of the chin."""
         n, low = self.look.neck, 1.32
-        side = np.array([(0.5 - n, 0.7), (0.5 - n, 1.0), (0.5 - n - 0.02, 1.12), (0.5 - n - 0.06, 1.2), (0.4 - n, low), (0.35, 1.9)])
+        side = np.array(
+            [(0.5 - n, 0.7), (0.5 - n, 1.0), (0.48 - n, 1.12), (0.44 - n, 1.2), (0.4 - n, low), (0.35, 1.9)]
+        )
         outline = apply_affine(self.body, smooth(np.concatenate([side, mirror(side)])))
         self.canvas.fill(outline, tint(self.skin, 0.8), 0.004 * self.unit, low=tint(self.skin, 0.97))
         for x in (0.5 - n - 0.01, 0.5 + n + 0.01):
@@ -99,7 +101,7 @@ class Figure:
         window, cover = self.canvas.cover(outline, 0.006 * self.unit)
         pixels, alpha = self._warped(window)
         self.canvas.lay(_carried_on(pixels, alpha, 0.07 * self.unit), cover, window)
-        inside = cv2.GaussianBlur(cover, (0, 0), 0.05 * self.unit)
+        inside = blurred(cover, 0.05 * self.unit)
         rim = np.clip(1 - (inside - 0.5) * 2, 0, 1) * cover
         self.canvas.lay(tint(self.skin, 0.45), 0.38 * rim, window)
 
@@ -109,52 +111,67 @@ class Figure:
         self.canvas.lay(pixels, alpha, window)
 
     def _crew(self) -> None:
-        self._torso(self.look.colour, 0.16, 0.1)
-        collar = smooth([(0.5 - self.look.neck - 0.1, 1.19), (0.36, 1.3), (0.43, 1.34), (0.5, 1.35), (0.57, 1.34), (0.64, 1.3), (0.6 + self.look.neck, 1.19)])
-        self.canvas.line(apply_affine(self.body, collar), tint(self.look.colour, 0.72), 0.035 * self.unit, 0.004 * self.unit)
+        self._torso(self.look.colour, 0.16, 0.09)
+        rim = apply_affine(self.body, self._opening(0.16, 0.09))
+        self.canvas.line(rim, tint(self.look.colour, 0.72), 0.035 * self.unit, 0.004 * self.unit)
 
     def _scoop(self) -> None:
-        self._torso(self.look.colour, 0.3, 0.16)
+        self._torso(self.look.colour, 0.3, 0.14)
 
     def _shirt(self) -> None:
-        self._torso(self.look.colour, 0.24, 0.08)
-        line = np.array([(0.5, 1.45), (0.5, 3.4)])
-        self.canvas.line(apply_affine(self.body, line), tint(self.look.colour, 0.7), 0.012 * self.unit, 0.004 * self.unit)
+        n = self.look.neck
+        self._torso(self.look.colour, 0.24, 0.06)
+        line = np.array([(0.5, 1.45), (0.5, 6.0)])
+        self.canvas.line(
+            apply_affine(self.body, line), tint(self.look.colour, 0.3), 0.012 * self.unit, 0.004 * self.unit, 0.4
+        )
         for y in (1.62, 1.95, 2.28, 2.61):
             self._fill(ellipse(0.53, y, 0.018, 0.018), tint(self.look.colour, 0.55), 0.002, 1.0, self.body)
-        self._flaps(self.look.colour, [(0.5 - self.look.neck - 0.08, 1.09), (0.5, 1.44), (0.31, 1.6), (0.4 - self.look.neck, 1.26)])
+        self._flaps(self.look.colour, [(0.42 - n, 1.09), (0.5, 1.44), (0.31, 1.6), (0.4 - n, 1.26)])
 
     def _blazer(self) -> None:
-        self._torso(self.look.second, 0.22, 0.08)
-        self._flaps(self.look.second, [(0.5 - self.look.neck - 0.07, 1.1), (0.5, 1.42), (0.34, 1.55), (0.41 - self.look.neck, 1.24)])
-        side = self._shoulder()
-        front = np.concatenate([[(0.47 - self.look.neck, 1.16)], side, [(0.5, 3.4), (0.5, 2.25)]])
-        for points in (front, mirror(front)):
-            self._fill(points, self.look.colour, 0.004, 1.0, self.body)
-        self._folds(self.look.colour)
-        self._flaps(tint(self.look.colour, 1.12), [(0.46 - self.look.neck, 1.15), (0.5, 2.25), (0.1, 1.75), (0.2, 1.66), (0.08, 1.58), (0.39 - self.look.neck, 1.2)])
+        n = self.look.neck
+        self._torso(self.look.colour, 0.22, 0.06)
+        front = np.concatenate([self._opening(0.22, 0.0), [(0.74, 1.7), (0.5, 2.27), (0.26, 1.7)]])
+        self._fill(front, self.look.second, 0.003, 1.0, self.body, low=tint(self.look.second, 0.85))
+        self._flaps(self.look.second, [(0.43 - n, 1.1), (0.5, 1.42), (0.34, 1.55), (0.41 - n, 1.24)])
+        lapel = [(0.46 - n, 1.15), (0.5, 2.26), (0.1, 1.75), (0.2, 1.66), (0.08, 1.58), (0.39 - n, 1.2)]
+        self._flaps(tint(self.look.colour, 1.12), lapel)
+        seam = np.array([(0.5, 2.26), (0.51, 6.0)])
+        self.canvas.line(
+            apply_affine(self.body, seam), tint(self.look.colour, 0.6), 0.012 * self.unit, 0.005 * self.unit
+        )
 
     def _torso(self, colour: Colour, depth: float, wide: float) -> None:
-        """Both shoulders down to the edge, with an opening `wide` past the neck and `depth` below it."""
-        n, side = self.look.neck + wide, self._shoulder()
-        opening = smooth([(0.5 - n, 1.19), (0.5 - n * 0.62, 1.21 + depth * 0.72), (0.5, 1.21 + depth)], steps=10)
-        half = np.concatenate([opening[::-1], side])
-        outline = np.concatenate([half, mirror(half)])
-        self._fill(outline, tint(colour, 1.04), 0.004, 1.0, self.body, low=tint(colour, 0.72))
+        """Both shoulders down past the edge, with an opening `wide` past the neck and `depth` below it."""
+        side = self._shoulder(wide)
+        outline = np.concatenate([side[::-1], self._opening(depth, wide), mirror(side)[::-1]])
+        self._fill(outline, tint(colour, 1.04), 0.004, 1.0, self.body, low=tint(colour, 0.5))
         self._folds(colour)
 
-    def _shoulder(self) -> np.ndarray:
-        """From the neck over the left shoulder down the arm."""
+    def _opening(self, depth: float, wide: float) -> np.ndarray:
+        """The neckline from left to right."""
+        left = self._shoulder(wide)[0]
+        low = left[1] + depth
+        half = [left, (0.5 - (0.5 - left[0]) * 0.62, left[1] + depth * 0.72), (0.43, low - depth * 0.03)]
+        return smooth(np.concatenate([half, [(0.5, low)], mirror(half)]), steps=6)
+
+    def _shoulder(self, wide: float) -> np.ndarray:
+        """From beside the neck over the left shoulder down the arm."""
         s, n = self.look.shoulders, self.look.neck
-        return smooth([(0.44 - n, 1.17), (0.32 - n, 1.26), (0.62 - s, 1.4), (0.5 - s, 1.62), (0.42 - s, 2.1), (0.36 - s, 3.4)])
+        start = 0.5 - n - wide
+        slope = (start - (0.44 - n)) / ((0.62 - s) - (0.44 - n))
+        top = (start, 1.17 + 0.23 * max(0.0, slope))
+        return smooth([top, (0.62 - s, 1.4), (0.5 - s, 1.62), (0.42 - s, 2.1), (0.36 - s, 3.4), (0.36 - s, 6.0)])
 
     def _folds(self, colour: Colour) -> None:
-        """Shade under the chin and down the arms, and a few soft folds."""
+        """A few soft folds, and light on the shoulder."""
         s = self.look.shoulders
-        lines = [((0.78 - s, 1.75), (0.84 - s, 2.3), (0.8 - s, 3.0)), ((0.3, 2.3), (0.38, 2.6), (0.34, 3.2)), ((0.12, 1.7), (0.2, 1.95), (0.3, 2.1))]
-        for line in lines:
+        lines = [((0.78 - s, 1.75), (0.84 - s, 2.3), (0.8 - s, 3.0)), ((0.3, 2.3), (0.38, 2.6), (0.34, 3.2))]
+        for line in [*lines, ((0.12, 1.75), (0.2, 1.95), (0.3, 2.1))]:
             for points in (smooth(line), mirror(smooth(line))):
-                self.canvas.line(apply_affine(self.body, points), tint(colour, 0.4), 0.05 * self.unit, 0.04 * self.unit, 0.5)
+                fold = apply_affine(self.body, points)
+                self.canvas.line(fold, tint(colour, 0.4), 0.05 * self.unit, 0.045 * self.unit, 0.3)
         light = smooth([(0.6 - s, 1.56), (0.75 - s, 1.44), (0.1, 1.38)])
         self.canvas.line(apply_affine(self.body, light), tint(colour, 1.8), 0.05 * self.unit, 0.05 * self.unit, 0.35)
 
@@ -199,7 +216,7 @@ class Figure:
         outline = apply_affine(compose(shift, self.head), smooth(self._face_outline()[::2], closed=True, steps=4))
         alpha = np.zeros(size[::-1], np.float32)
         cv2.fillPoly(alpha, [np.round(outline).astype(np.int32)], 1.0)
-        return pixels, cv2.GaussianBlur(alpha, (0, 0), FEATHER * self.unit)
+        return pixels, blurred(alpha, FEATHER * self.unit)
 
     def _skin(self) -> Colour:
         """The median colour of both cheeks."""
@@ -224,6 +241,6 @@ def _carried_on(pixels: np.ndarray, alpha: np.ndarray, width: float) -> np.ndarr
     core = np.clip(alpha * 2 - 1, 0, 1)[..., None]
     total, weight = np.zeros_like(pixels), np.zeros_like(core)
     for reach, share in ((1, 1.0), (3, 1e-3), (9, 1e-6)):
-        total += share * cv2.GaussianBlur(pixels * core, (0, 0), width * reach)
-        weight += share * cv2.GaussianBlur(core, (0, 0), width * reach)[..., None]
+        total += share * blurred(pixels * core, width * reach)
+        weight += share * blurred(core, width * reach)[..., None]
     return total / np.maximum(weight, 1e-12)

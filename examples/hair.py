@@ -12,8 +12,8 @@ from deidcli.faces.align import apply_affine
 
 @dataclass(frozen=True)
 class Hair:
-    """style: short, cropped, curly, long or bun. volume: how far it stands off the skull. part: where it is parted, as a
-    distance from the middle. length: where long hair ends. hairline: its height; 0 is on the forehead's upper end."""
+    """style: short, cropped, curly, long or bun. volume: how far it stands off the skull. part: where it is parted,
+    as a distance from the middle. length: where long hair ends. hairline: its height; 0 is the forehead's upper end."""
 
     style: str
     colour: Colour
@@ -54,8 +54,8 @@ class Comb:
 
     def _short(self) -> None:
         roots, tips = self._hairline(), self._skull()
-        self._base(np.concatenate([roots, tips[::-1]]), 0.5)
-        self._strands(self._swept(roots, tips), 2800, 0.008)
+        self._cap(roots, tips, 0.5)
+        self._strands(self._swept(roots, tips), 5200, 0.007)
 
     def _bun(self) -> None:
         x, y = 0.5, -0.3 - self.hair.volume
@@ -63,31 +63,39 @@ class Comb:
         ring = [ellipse(x, y, 0.17 * r, 0.14 * r, 130, 410)[::5] for r in np.linspace(0.2, 1, 6)]
         self._strands(np.array(ring), 700, 0.006)
         roots, tips = self._hairline(), self._skull()
-        self._base(np.concatenate([roots, tips[::-1]]), 0.55)
-        t = np.linspace(0, 1, 12)[None, :, None]
-        self._strands(roots[:, None] * (1 - t) + (tips * 0.985 + np.array([0.0075, 0.0]))[:, None] * t, 2600, 0.003)
+        self._cap(roots, tips, 0.55)
+        t = np.linspace(-0.03, 1, 12)[None, :, None]
+        self._strands(roots[:, None] * (1 - t) + tips[:, None] * t, 5200, 0.004)
 
     def _cropped(self) -> None:
         roots, tips = self._hairline(), self._skull()
-        self._base(np.concatenate([roots, tips[::-1]]), 0.8)
-        self._curls(roots, tips, 5200, 0.007)
+        self._cap(roots, tips, 0.75)
+        self._curls(roots, tips, 12000, 0.0045)
 
     def _curly(self) -> None:
         roots, tips = self._hairline(), self._skull()
-        self._base(np.concatenate([roots, tips[::-1]]), 0.6)
-        self._curls(roots, tips, 2600, 0.026)
+        self._cap(roots, tips, 0.6)
+        self._curls(roots, tips, 4200, 0.024)
 
     def _long(self) -> None:
         left, right = self._curtain(self.hair.part), self._curtain(-self.hair.part)
         for guides in (left, right * (-1, 1) + (1, 0)):
-            self._base(np.concatenate([guides[0], guides[-1][::-1]]), 0.5)
-            self._strands(guides, 2100, 0.012, wave=0.035)
+            body = guides[:, : int(0.9 * guides.shape[1])]
+            self._base(np.concatenate([body[0], body[-1][::-1]]), 0.55)
+            self._strands(guides, 5200, 0.012, wave=0.03, thin_out=3)
 
     def _hairline(self) -> np.ndarray:
         """From the left sideburn over the forehead to the right one, (n, 2)."""
         top = self.hair.hairline
         side = np.array(
-            [(0.105, 0.45), (0.12, 0.34), (0.125, 0.25), (0.155, 0.15 + top / 2), (0.25, 0.07 + top), (0.37, 0.02 + top)]
+            [
+                (0.105, 0.45),
+                (0.12, 0.34),
+                (0.125, 0.25),
+                (0.155, 0.15 + top / 2),
+                (0.25, 0.07 + top),
+                (0.37, 0.02 + top),
+            ]
         )
         return smooth(np.concatenate([side, [(0.5, top)], mirror(side)]), steps=5)
 
@@ -102,14 +110,13 @@ class Comb:
 
     def _swept(self, roots: np.ndarray, tips: np.ndarray) -> np.ndarray:
         """Guides that rise from the forehead and fall away from the parting, and hug the temples: (n, 12, 2)."""
-        count, t = len(roots), np.linspace(0, 1, 12)[None, :, None]
+        count, t = len(roots), np.linspace(-0.04, 1, 12)[None, :, None]
         top = np.clip(1.25 - np.abs(roots[:, 0] - 0.5) / 0.36, 0, 1)
         toward_middle = np.sign(count / 2 - np.arange(count)) * 9 * (1 - top)
-        ends = tips[np.clip(np.arange(count) + toward_middle, 0, count - 1).astype(int)]
-        straight = roots[:, None] * (1 - t) + ends[:, None] * t
-        aside = np.sign(-self.hair.part) * 0.17 * top[:, None, None] * t**1.3
-        lift = -0.035 * top[:, None, None] * np.sin(np.pi * t)
-        return straight + np.concatenate([aside, lift], axis=2)
+        away = np.sign(-self.hair.part) * 5 * top
+        ends = tips[np.clip(np.arange(count) + toward_middle + away, 0, count - 1).astype(int)]
+        rising = np.concatenate([0 * t, -0.035 * np.sin(np.pi * t)], axis=2) * top[:, None, None]
+        return roots[:, None] * (1 - t) + ends[:, None] * t + rising
 
     def _curtain(self, part: float) -> np.ndarray:
         """Guides of the left half of long hair, the inner one first: (n, k, 2)."""
@@ -122,28 +129,37 @@ class Comb:
             (x, -0.25 - v), (0.24 + part / 2, -0.2 - v), (0.07 - v / 2, -0.02), (0.01 - v / 2, 0.3), (-0.02 - v, 0.62),
             (-0.06 - v, 0.9), (-0.05 - v, 0.6 + 0.4 * end), (0.07, end + 0.05)
         ]  # fmt: skip
-        return self._between(smooth(inner, steps=5), smooth(outer, steps=5))
+        return self._between(smooth(inner, steps=8), smooth(outer, steps=8))
 
     def _between(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Guides from one curve (k, 2) to another: (10, k, 2)."""
         share = np.linspace(0, 1, 10)[:, None, None]
         return first[None] * (1 - share) + last[None] * share
 
-    def _base(self, outline: np.ndarray, shade: float) -> None:
-        self.canvas.fill(apply_affine(self.head, outline), tint(self.hair.colour, shade), soft=0.012 * self.unit)
+    def _cap(self, roots: np.ndarray, tips: np.ndarray, shade: float) -> None:
+        """The ground under hair that grows from a hairline; it begins a little behind, so that skin shows between."""
+        self._base(np.concatenate([roots * 0.86 + tips * 0.14, tips[::-1]]), shade)
 
-    def _strands(self, guides: np.ndarray, count: int, loose: float, wave: float = 0.0, shade: float = 1.0) -> None:
-        """Comb strands between neighbouring guides (n, k, 2); loose: how far they stray, wave: how far they swing."""
+    def _base(self, outline: np.ndarray, shade: float) -> None:
+        self.canvas.fill(apply_affine(self.head, outline), tint(self.hair.colour, shade), soft=0.007 * self.unit)
+
+    def _strands(
+        self, guides: np.ndarray, count: int, loose: float, wave: float = 0.0, shade: float = 1.0, thin_out: int = 8
+    ) -> None:
+        """Comb strands between neighbouring guides (n, k, 2); they may end in the last part of `thin_out`.
+
+        loose: how far they stray, wave: how far they swing, both in face squares.
+        """
         steps = guides.shape[1]
         t = np.linspace(0, 1, steps)[:, None]
         for place in self.rng.uniform(0, len(guides) - 1, self._number(count)):
             low = min(int(place), len(guides) - 2)
             path = guides[low] * (low + 1 - place) + guides[low + 1] * (place - low)
-            path = path + self.rng.normal(0, loose, 2) * (0.3 + t)
+            path = path + self.rng.normal(0, loose, 2) * (0.15 + t)
             swing = np.sin(2 * np.pi * (1.6 * t + 0.06 * place + self.rng.normal(0, 0.05)))
             path = path + np.concatenate([swing, 0.2 * swing], axis=1) * wave * t
             first = int(self.rng.integers(0, steps // 2)) * int(self.rng.integers(0, 2))
-            last = steps - int(self.rng.integers(0, max(1, steps // 6)))
+            last = steps - int(self.rng.integers(0, max(1, steps // thin_out)))
             self._strand(path[first:last], t[first:last, 0], shade)
 
     def _strand(self, path: np.ndarray, t: np.ndarray, shade: float) -> None:
@@ -157,11 +173,13 @@ class Comb:
     def _curls(self, roots: np.ndarray, tips: np.ndarray, count: int, radius: float) -> None:
         """Little arcs all over the band between roots and tips (n, 2)."""
         for _ in range(self._number(count)):
-            i, t = int(self.rng.integers(0, len(roots))), self.rng.uniform(-0.02, 1.03)
-            x, y = roots[i] * (1 - t) + tips[i] * t + self.rng.normal(0, radius / 2, 2)
+            place, t = self.rng.uniform(0, len(roots) - 1.001), self.rng.uniform(-0.02, 1.02)
+            i, share = int(place), place % 1
+            root, tip = (line[i] * (1 - share) + line[i + 1] * share for line in (roots, tips))
+            x, y = root * (1 - t) + tip * t + self.rng.normal(0, radius, 2)
             turn, size = self.rng.uniform(0, 360), radius * self.rng.uniform(0.5, 1.2)
             arc = ellipse(x, y, size, size, turn, turn + 220)[::6]
-            light = self.rng.normal(0.85, 0.22) * (1.1 - 0.5 * abs(x - 0.42)) * (1.15 - 0.4 * (y + 0.2))
+            light = self.rng.normal(0.85, 0.15) * (1.1 - 0.5 * abs(x - 0.42)) * (1.15 - 0.4 * (y + 0.2))
             stroke(self.layer, apply_affine(self.head, arc), np.array(tint(self.hair.colour, light)), self._width())
 
     def _number(self, count: int) -> int:
@@ -169,7 +187,7 @@ class Comb:
         return int(count * np.clip(self.unit / 450, 0.25, 1.6))
 
     def _width(self) -> int:
-        return max(1, round(self.unit * 0.004))
+        return max(1, round(self.unit * 0.0024))
 
     def _finish(self) -> None:
         self.canvas.lay_strokes(self.layer)

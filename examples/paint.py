@@ -15,7 +15,7 @@ _BITS = 4  # fractional bits of the coordinates that OpenCV's fills take
 
 
 class Canvas:
-    """rgb: (height, width, 3) float32, 0 to 255. alpha: (height, width, 1) float32, 0 to 1; 0 where nothing is drawn."""
+    """rgb: (height, width, 3) float32, 0 to 255. alpha: (height, width, 1) float32, 0 to 1; 0 where nothing is."""
 
     def __init__(self, width: int, height: int, background: np.ndarray | None = None):
         self.width, self.height = width, height
@@ -39,7 +39,7 @@ class Canvas:
         low: Colour | None = None,
         within: np.ndarray | None = None,
     ) -> None:
-        """Fill an outline (n, 2). low: the colour at its lower end, where that differs; within: an outline that clips."""
+        """Fill an outline (n, 2). low: the colour at its lower end, if that differs; within: an outline that clips."""
         window, cover = self.cover(outline, soft)
         if not cover.size:
             return
@@ -73,7 +73,7 @@ class Canvas:
         fixed = np.round((outline - (columns.start, rows.start)) * (1 << _BITS)).astype(np.int32)
         cv2.fillPoly(cover, [fixed], 255, lineType=cv2.LINE_AA, shift=_BITS)
         share = cover.astype(np.float32) / 255
-        return cv2.GaussianBlur(share, (0, 0), soft) if soft > 0.3 else share
+        return blurred(share, soft) if soft > 0.3 else share
 
     def lay_strokes(self, strokes: np.ndarray) -> None:
         """Lay a layer of `strokes_layer` over everything."""
@@ -85,6 +85,17 @@ class Canvas:
     def strokes_layer(self) -> np.ndarray:
         """An empty layer (height, width, 4) uint8 for `stroke`; its colours are multiplied by its alpha."""
         return np.zeros((self.height, self.width, 4), np.uint8)
+
+
+def blurred(image: np.ndarray, width: float) -> np.ndarray:
+    """A float32 image under a Gaussian of any width: a wide one is applied to a smaller image, which looks the same."""
+    factor = max(1, int(width / 4))
+    if factor == 1:
+        return cv2.GaussianBlur(image, (0, 0), width, borderType=cv2.BORDER_REPLICATE)
+    size = max(2, -(-image.shape[1] // factor)), max(2, -(-image.shape[0] // factor))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    soft = cv2.GaussianBlur(small, (0, 0), width / factor, borderType=cv2.BORDER_REPLICATE)
+    return cv2.resize(soft, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def stroke(layer: np.ndarray, points: np.ndarray, colour: np.ndarray, width: int) -> None:
@@ -109,7 +120,9 @@ def _piece(q: np.ndarray, t: np.ndarray) -> np.ndarray:
     return 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
 
 
-def ellipse(x: float, y: float, half_width: float, half_height: float, start: float = 0, stop: float = 360) -> np.ndarray:
+def ellipse(
+    x: float, y: float, half_width: float, half_height: float, start: float = 0, stop: float = 360
+) -> np.ndarray:
     """Points (64, 2) of an ellipse, or of its arc between two angles in degrees, 0 to the right and 90 down."""
     angle = np.radians(np.linspace(start, stop, 64))
     return np.column_stack([x + half_width * np.cos(angle), y + half_height * np.sin(angle)])

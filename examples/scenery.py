@@ -1,10 +1,10 @@
-"""Backgrounds: drawn places, softened as if a lens looked at the people in front. Sizes are pixels, colours 0 to 255."""
+"""Backgrounds: drawn places, softened as if a lens looked at people in front. Sizes are pixels, colours 0 to 255."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
-from paint import Canvas, Colour, ellipse, smooth, tint
+from paint import Canvas, Colour, blurred, ellipse, smooth, tint
 
 
 def gradient(width: int, height: int, top: Colour, low: Colour) -> np.ndarray:
@@ -17,14 +17,14 @@ def rectangle(left: float, top: float, right: float, low: float) -> np.ndarray:
     return np.array([(left, top), (right, top), (right, low), (left, low)], np.float64)
 
 
-def grain(pixels: np.ndarray, rng: np.random.Generator, strength: float = 2.2) -> np.ndarray:
+def grain(pixels: np.ndarray, rng: np.random.Generator, strength: float = 1.6) -> np.ndarray:
     """uint8 with a little noise, the same over faces and drawing, which makes them one picture."""
     noise = cv2.GaussianBlur(rng.normal(0, 1.6 * strength, pixels.shape[:2]).astype(np.float32), (0, 0), 0.7)
     return np.clip(pixels + noise[..., None] + 0.5, 0, 255).astype(np.uint8)
 
 
 def softened(canvas: Canvas, width: float) -> Canvas:
-    return Canvas(canvas.width, canvas.height, cv2.GaussianBlur(canvas.rgb, (0, 0), width))
+    return Canvas(canvas.width, canvas.height, blurred(canvas.rgb, width))
 
 
 def studio(width: int, height: int, light: Colour, dark: Colour, rng: np.random.Generator) -> Canvas:
@@ -48,7 +48,7 @@ def room(width: int, height: int) -> Canvas:
         canvas.fill(rectangle((left + 0.012) * w, 0.1 * h, (left + 0.078) * w, 0.28 * h), colour, low=tint(colour, 0.7))
     canvas.fill(ellipse(0.3 * w, 0.25 * h, 0.5 * w, 0.5 * h), (255, 236, 200), 0.12 * w, 0.22)
     canvas.fill(rectangle(-0.1 * w, 0.66 * h, 1.1 * w, 1.1 * h), (128, 104, 92), 0.01 * w, low=(90, 70, 64))
-    _plant(canvas, 0.955 * w, 0.72 * h, 0.34 * h)
+    _plant(canvas, 0.96 * w, 0.68 * h, 0.26 * h)
     return softened(canvas, 0.0045 * width)
 
 
@@ -112,7 +112,10 @@ def planter(canvas: Canvas, left: float, right: float, top: float, rng: np.rando
         if number % 4 == 0:
             for turn in range(0, 360, 72):
                 dx, dy = np.cos(np.radians(turn)), np.sin(np.radians(turn))
-                canvas.fill(ellipse(x + dx * size * 0.4, y - size + dy * size * 0.4, size * 0.36, size * 0.36), petals[number // 4 % 4])
+                canvas.fill(
+                    ellipse(x + dx * size * 0.4, y - size + dy * size * 0.4, size * 0.36, size * 0.36),
+                    petals[number // 4 % 4],
+                )
             canvas.fill(ellipse(x, y - size, size * 0.25, size * 0.25), (250, 220, 120))
 
 
@@ -123,7 +126,10 @@ def table(canvas: Canvas, x: float, y: float, half: float) -> None:
     for dx in (-0.42, 0.38):
         cup, size = x + dx * half, half * 0.1
         canvas.fill(ellipse(cup, y + size * 0.35, size * 1.8, size * 0.5), (250, 250, 248), 1.0)
-        canvas.fill(rectangle(cup - size, y - size, cup + size, y + size * 0.3), (206, 84, 70), 1.0, low=(150, 52, 46))
+        wall = [(-1, -1), (-0.9, -0.3), (-0.55, 0.3), (0, 0.42), (0.55, 0.3), (0.9, -0.3), (1, -1)]
+        canvas.fill(ellipse(cup + size, y - size * 0.35, size * 0.5, size * 0.42), (70, 120, 150), 1.0)
+        canvas.fill(ellipse(cup + size, y - size * 0.35, size * 0.28, size * 0.24), (236, 226, 212), 1.0)
+        canvas.fill(smooth(wall) * size + (cup, y), (96, 150, 178), 1.0, low=(60, 104, 134))
         canvas.fill(ellipse(cup, y - size, size, size * 0.3), (92, 58, 40), 0.6)
 
 
@@ -132,11 +138,15 @@ def _window(canvas: Canvas, frame: np.ndarray) -> None:
     edge = 0.012 * canvas.width
     canvas.fill(rectangle(left - edge, top - edge, right + edge, low + edge), (250, 248, 242))
     canvas.fill(frame, (168, 206, 232), low=(240, 240, 220))
-    canvas.fill(ellipse((left + right) / 2, low, (right - left) * 0.46, (low - top) * 0.28), (130, 165, 110), edge, within=frame)
+    canvas.fill(
+        ellipse((left + right) / 2, low, (right - left) * 0.46, (low - top) * 0.28), (130, 165, 110), edge, within=frame
+    )
     middle = (left + right) / 2
     canvas.fill(rectangle(middle - edge / 3, top, middle + edge / 3, low), (250, 248, 242))
     for x, sign in ((left, -1), (right, 1)):
-        drape = smooth([(x - sign * 3 * edge, top - 2 * edge), (x - sign * 2 * edge, low), (x + sign * 3 * edge, low + 2 * edge)])
+        drape = smooth(
+            [(x - sign * 3 * edge, top - 2 * edge), (x - sign * 2 * edge, low), (x + sign * 3 * edge, low + 2 * edge)]
+        )
         canvas.fill(np.concatenate([drape, [(x + sign * 3 * edge, top - 2 * edge)]]), (196, 122, 96), edge / 3)
 
 
@@ -147,7 +157,9 @@ def _shelf(canvas: Canvas, board: np.ndarray) -> None:
     for number in range(13):
         high = canvas.height * (0.085 + 0.02 * ((number * 7) % 4))
         x = left + width * (number + 1)
-        canvas.fill(rectangle(x, top - high, x + width * 0.9, top), colours[number % 6], low=tint(colours[number % 6], 0.75))
+        canvas.fill(
+            rectangle(x, top - high, x + width * 0.9, top), colours[number % 6], low=tint(colours[number % 6], 0.75)
+        )
     canvas.fill(board, (140, 104, 76), 1.0)
 
 
@@ -171,9 +183,13 @@ def _house(canvas: Canvas, wall: np.ndarray, colour: Colour) -> None:
             x, y = left + column * w, top + row * h
             canvas.fill(rectangle(x - 0.02 * w, y - 0.01 * h, x + 0.18 * w, y + 0.21 * h), (244, 240, 232))
             canvas.fill(rectangle(x, y, x + 0.16 * w, y + 0.19 * h), (96, 120, 140), low=(150, 170, 180))
-    canvas.fill(rectangle(left + 0.08 * w, low - 0.3 * h, left + 0.6 * w, low - 0.06 * h), (90, 104, 112), low=(140, 140, 130))
+    canvas.fill(
+        rectangle(left + 0.08 * w, low - 0.3 * h, left + 0.6 * w, low - 0.06 * h), (90, 104, 112), low=(140, 140, 130)
+    )
     canvas.fill(rectangle(left + 0.7 * w, low - 0.3 * h, left + 0.92 * w, low), tint(colour, 0.45))
-    canvas.fill(rectangle(left + 0.04 * w, low - 0.34 * h, left + 0.64 * w, low - 0.28 * h), (232, 226, 214), low=(190, 80, 70))
+    canvas.fill(
+        rectangle(left + 0.04 * w, low - 0.34 * h, left + 0.64 * w, low - 0.28 * h), (232, 226, 214), low=(190, 80, 70)
+    )
 
 
 def _awning(canvas: Canvas, stripes: int, depth: float) -> None:
@@ -188,10 +204,16 @@ def _awning(canvas: Canvas, stripes: int, depth: float) -> None:
 def _ridge(canvas: Canvas, height: float, swing: float, colour: Colour, rng: np.random.Generator) -> None:
     x = np.linspace(-0.05, 1.05, 14)
     crest = smooth(np.column_stack([x, height - swing * rng.uniform(0, 1, 14)])) * (canvas.width, canvas.height)
-    canvas.fill(np.concatenate([crest, [crest[-1] * (1, 0) + (0, 0.69 * canvas.height), (crest[0, 0], 0.69 * canvas.height)]]), colour, 1.0, low=tint(colour, 1.25))
+    canvas.fill(
+        np.concatenate([crest, [crest[-1] * (1, 0) + (0, 0.69 * canvas.height), (crest[0, 0], 0.69 * canvas.height)]]),
+        colour,
+        1.0,
+        low=tint(colour, 1.25),
+    )
 
 
 def _fir(canvas: Canvas, x: float, y: float, size: float) -> None:
     for level in range(6):
         top, half = y - size * (1 - level * 0.14), size * (0.05 + 0.035 * level)
-        canvas.fill(np.array([(x, top), (x + half, top + size * 0.3), (x - half, top + size * 0.3)]), (30 + 3 * level, 52, 54), 0.8)
+        low = top + size * 0.3
+        canvas.fill(np.array([(x, top), (x + half, low), (x - half, low)]), (30 + 3 * level, 52, 54), 0.8)

@@ -6,6 +6,7 @@ Every face comes out of examples/in, cut out and shrunk, so that a search takes 
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 from deidcli.faces.detect import DetectOptions, detector
 from deidcli.faces.landmarks import locate
@@ -162,3 +164,31 @@ def deid(monkeypatch) -> Callable[..., Result]:
 
 def _stream(held: bytes) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(held), encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
+@pytest.fixture
+def folder(tmp_path, portrait, crowd, nobody) -> Path:
+    """A folder with one face, three faces and none: one.png, sub/three.jpg, none.png."""
+    save(portrait, tmp_path / "in" / "one.png")
+    save(crowd, tmp_path / "in" / "sub" / "three.jpg", quality=92)
+    save(nobody, tmp_path / "in" / "none.png")
+    return tmp_path / "in"
+
+
+def save(pixels: np.ndarray, path: Path, **options: object) -> Path:
+    """Write a picture in the format of its suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder with its bytes, manifests left out."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("deid-manifest")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def rows(path: Path) -> dict[str, dict]:
+    """The rows of a manifest, or of the one in a folder, by their input."""
+    path = path / "deid-manifest.jsonl" if path.is_dir() else path
+    return {row["input"]: row for row in map(json.loads, path.read_bytes().splitlines())}

@@ -24,6 +24,7 @@ from deidcli.media.stream import WriteOptions
 from deidcli.presets import sha256
 
 METADATA = ("none", "safe", "all")
+DONE, SOME, NONE = 0, 1, 3  # exit status: all done, some files failed, nothing could be done
 
 
 @click.command(cls=opt.Command)
@@ -82,7 +83,9 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     place = _manifest_path(output, jobs, rest)
     waiting = _not_done(jobs, place, fingerprint(method, settings)) if rest["resume"] else jobs
     _tell(rest, f"{len(jobs) - len(waiting)} of {len(jobs)} files are done already", rest["resume"])
-    return _run(waiting, method, settings, place, rest)
+    status = _run(waiting, method, settings, place, rest)
+    # Where something was done earlier, "nothing could be done" would not be true.
+    return SOME if status == NONE and len(waiting) < len(jobs) else status
 
 
 def _settings(rest: dict[str, Any]) -> Settings:
@@ -91,7 +94,8 @@ def _settings(rest: dict[str, Any]) -> Settings:
         blend=BlendOptions(rest["mask_scale"], rest["feather"], rest["poisson"]),
         write=WriteOptions(rest["metadata"]),
         faces=_checksum(rest["faces"]),
-        **{k: rest[k] for k in ("on_no_face", "fallback", "verify", "recogniser", "distance", "batch_size", "workers", "seed")},
+        **{name: rest[name] for name in ("on_no_face", "fallback", "verify", "recogniser", "distance")},
+        **{name: rest[name] for name in ("batch_size", "workers", "seed")},
     )
 
 
@@ -163,7 +167,7 @@ def _conclude(count: dict[str, int], files: int, place: Path | None, rest: dict[
     words = [f"{count.get('done', 0)} of {files} files written", f"{replaced} faces replaced, {covered} covered"]
     words += [f"{count[word]} {word}" for word in ("skipped", FAILED) if word in count]
     _tell(rest, "; ".join(words) + (f"; see {place}" if place else ""))
-    return 0 if not failed else 3 if failed == files else 1
+    return DONE if not failed else NONE if failed == files else SOME
 
 
 def _dry_run(jobs: Sequence[Job], settings: Settings, rest: dict[str, Any]) -> int:
@@ -179,7 +183,7 @@ def _dry_run(jobs: Sequence[Job], settings: Settings, rest: dict[str, Any]) -> i
         row = {**said, "faces": entries, "error": shot.error or None}
         failed += bool(shot.error)
         click.echo(encoded(json.dumps(row, ensure_ascii=False)))
-    return 0 if not failed else 3 if failed == len(jobs) else 1
+    return DONE if not failed else NONE if failed == len(jobs) else SOME
 
 
 def _style(rest: dict[str, Any]) -> str:

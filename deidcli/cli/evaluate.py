@@ -26,11 +26,12 @@ command.add_command(evaluate_detection.command)
 @command.command("pairs", cls=opt.Command)
 @click.argument("images", metavar="FOLDER")
 @opt.stacked(
-    click.option("--pairs", required=True, metavar="FILE", help="CSV with columns a, b (files in FOLDER), same (1, 0)."),
+    click.option("--pairs", required=True, metavar="FILE",
+                 help="CSV with columns a, b (files in FOLDER), same (1, 0)."),
     click.option("--methods", default="original,cleanir:angle=0,cleanir:angle=90,cleanir:angle=180,blur",
                  show_default=True, help="What to measure: NAME or NAME:OPTION=VALUE, with commas between."),
     opt.recogniser,
-    click.option("--distance", type=click.FloatRange(0), help="Threshold of the recogniser; default: its own."),
+    click.option("--distance", type=opt.Real(0), help="Threshold of the recogniser; default: its own."),
     click.option("--limit", type=click.IntRange(1), help="Only so many pairs of each kind."),
     click.option("--json", "as_json", is_flag=True, help="A JSON line a method instead of a table."),
     opt.seed,
@@ -71,7 +72,7 @@ def _limited(pairs: list[tuple[str, str, bool]], limit: int | None) -> list[tupl
 
 
 def _method(text: str, seed: int | None):
-    """"cleanir:angle=90" as a method; None for "original"."""
+    """A method as it is named on the command line, like cleanir:angle=90; None for the original."""
     if text == "original":
         return None
     name, *settings = text.split(":")

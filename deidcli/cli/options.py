@@ -58,9 +58,12 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
         return
     known = {p.name: p for p in ctx.command.params}
     entries = {key.replace("-", "_"): entry for key, entry in _toml(Path(value)).items()}
-    for key in entries:
+    for key, entry in entries.items():
         if key not in known:
             raise UsageError(f"{value}: no option is called {key!r}", f"see `deid {ctx.info_name} --help`")
+        # Click would fail on a table, or take a list for its text.
+        if not isinstance(entry, (str, int, float)) and not (isinstance(entry, list) and known[key].multiple):
+            raise UsageError(f"{value}: {key} = {entry} is not one value", "give a line like angle = 150")
     ctx.default_map = {**(ctx.default_map or {}), **entries}
 
 
@@ -96,6 +99,8 @@ searching = stacked(
                       "default: the detector's own."),
     click.option("--rotations", default="0", show_default=True, metavar="DEGREES,...",
                  help="Search the picture turned, too: some of 0,90,180,270."),
+    click.option("--lift/--no-lift", default=True, show_default=True,
+                 help="Search dark pictures a second time, brightened."),
 )  # fmt: skip
 
 detection = stacked(
@@ -116,7 +121,7 @@ def detect_options(options: dict[str, Any]) -> DetectOptions:
     """What the options of `detection` ask for. Raises UsageError."""
     said = f"--rotations {options['rotations']}"
     rotations = tuple(whole(turn, said) for turn in str(options["rotations"]).split(","))
-    names = ("detector", "threshold", "min_face", "upsample")
+    names = ("detector", "threshold", "min_face", "upsample", "lift")
     return DetectOptions(**{name: options[name] for name in names}, rotations=rotations)
 
 

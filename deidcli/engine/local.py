@@ -55,10 +55,15 @@ def find(
 @contextmanager
 def _pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     """Threads, and how many items may be under way at each stage: enough to keep them busy, few to stay small."""
-    count = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count()
+    count = workers or _cores()
     pool = ThreadPoolExecutor(count, thread_name_prefix="deid")
     try:
         yield pool, 2 * count
     finally:
         # What has begun is finished, so that no half of a file is left; what has not is dropped.
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cores() -> int:
+    """Those that this process may use: a container is often given fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

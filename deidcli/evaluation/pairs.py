@@ -56,7 +56,7 @@ class Gallery:
 
     def __init__(self, folder: Path, detector: Detector, recogniser: Recogniser):
         self.folder, self.detector, self.recogniser = folder, detector, recogniser
-        self.faces: dict[str, Face | None] = {}
+        self.faces: dict[str, Face] = {}
         self.originals: dict[str, np.ndarray] = {}
 
     def read(self, names: Sequence[str]) -> None:
@@ -64,10 +64,11 @@ class Gallery:
         for batch in _parts(names, 64):
             frames = [self.frame(name) for name in batch]
             found = self.detector.detect([frame.pixels for frame in frames])
-            for name, frame, faces in zip(batch, frames, found, strict=True):
-                self.faces[name] = _central(frame, faces)
-            known = [(n, f, self.faces[n]) for n, f in zip(batch, frames, strict=True) if self.faces[n] is not None]
-            self.originals.update(zip([n for n, _, _ in known], self._describe([(f, x) for _, f, x in known])))
+            central = [(n, frame, _central(frame, faces)) for n, frame, faces in zip(batch, frames, found, strict=True)]
+            known = [(name, frame, face) for name, frame, face in central if face is not None]
+            self.faces.update({name: face for name, _, face in known})
+            described = self._describe([(frame, face) for _, frame, face in known])
+            self.originals.update(zip([name for name, _, _ in known], described, strict=True))
 
     def frame(self, name: str) -> Frame:
         with open_reader(self.folder / name) as reader:
@@ -78,7 +79,7 @@ class Gallery:
         replacer = Replacer(method, Settings(verify=False), None)
         described: dict[str, np.ndarray] = {}
         found = 0
-        for batch in _parts([name for name in names if self.faces.get(name) is not None], 64):
+        for batch in _parts([name for name in names if name in self.faces], 64):
             requests = [Request(self.frame(name), (self.faces[name],), name) for name in batch]
             done = [result.frame for result in replacer(requests)]
             pairs = [(frame, self.faces[name]) for name, frame in zip(batch, done, strict=True)]
@@ -106,8 +107,8 @@ def measure(
     apart = np.array([float(distance(gallery.originals[a], after[b])) for a, b, _ in usable])
     same = np.array([s for _, _, s in usable])
     own = np.array([float(distance(gallery.originals[n], after[n])) for n in names if n in after])
-    rates = [_rate(values, threshold) for values in (apart[same], own, apart[~same])]
-    return PairRates(_label(method), threshold, len(usable), *rates, round(found, 4))
+    matched, itself, strangers = (_rate(values, threshold) for values in (apart[same], own, apart[~same]))
+    return PairRates(_label(method), threshold, len(usable), matched, itself, strangers, round(found, 4))
 
 
 def _central(frame: Frame, found: Sequence[Face]) -> Face | None:

@@ -73,7 +73,7 @@ def match_color(new: np.ndarray, old: np.ndarray, alpha: np.ndarray) -> np.ndarr
     sigma = _TONE / 6
     gap = cv2.GaussianBlur((target - source) * weight[..., None], (0, 0), sigma)
     tone = gap / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)[..., None]
-    matched = _lab(new) + cv2.resize(tone, (width, height), interpolation=cv2.INTER_CUBIC)
+    matched: np.ndarray = _lab(new) + cv2.resize(tone, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.clip(cv2.cvtColor(matched, cv2.COLOR_LAB2RGB) * 255 + 0.5, 0, 255).astype(np.uint8)
 
 

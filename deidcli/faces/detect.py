@@ -17,7 +17,7 @@ from deidcli.faces.search import search
 from deidcli.values import Face
 
 # Chosen by measurement, recall first: docs/detectors.md.
-DEFAULT = "hog"
+DEFAULT = "cnn"
 TURNS = (0, 90, 180, 270)
 
 
@@ -29,7 +29,8 @@ class DetectOptions:
     the detector's own unit; None for its default. min_face: shortest side of a face in pixels; smaller ones are left
     out. upsample: how often the picture is doubled before the search, which finds faces of half the size at four times
     the cost; None for the detector's default. rotations: the turns of the picture, in degrees against the clock, that
-    are searched. suppress: intersection over union above which two boxes count as one face, where several searches meet.
+    are searched. lift: whether a picture with much darkness in it is searched a second time, brightened. suppress:
+    intersection over union above which two boxes are one face, where several searches meet.
     """
 
     detector: str = DEFAULT
@@ -37,6 +38,7 @@ class DetectOptions:
     min_face: int = 0
     upsample: int | None = None
     rotations: tuple[int, ...] = (0,)
+    lift: bool = True
     suppress: float = 0.4
 
     def __post_init__(self):
@@ -84,7 +86,7 @@ class Detector(ABC):
 
 
 def detector(options: DetectOptions) -> Detector:
-    """The detector that `options` names. Raises UsageError for a name that is not known, or a file that is not there."""
+    """The detector that `options` names. Raises UsageError for an unknown name, or a file that is not there."""
     from deidcli.faces.detectors import available
 
     name, _, file = options.detector.partition(":")

@@ -1,4 +1,12 @@
-"""Landmarks: 68 points for each face, by dlib's regression trees."""
+"""Landmarks: 68 points for each face, by dlib's regression trees, and whether they can be believed.
+
+The trees were trained on the boxes of dlib's HOG detector, which every other detector's differ from, and they place 68
+points whatever they are shown. So they look several times: at the detector's box, then again at the box that the HOG
+detector would have drawn about the points of the look before. With that, points from any detector's box agree (median
+distance to those from HOG's boxes on 150 photographs of LFW, as a share of the face square: from boxes of `cnn` 0.0065
+after one look and 0.0061 after two, of `mtcnn` 0.0094 and 0.0061; HOG's own boxes, drawn anew, come to 0.0061). And
+points that are right settle, while those on a profile, in the dark, or where no face is wander from look to look.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +18,17 @@ import numpy as np
 
 from deidcli.faces.align import apply_affine, invert, similarity
 from deidcli.faces.shape import INNER, JAW, LEFT_EYE, MEAN_SHAPE, MOUTH_OUTLINE, RIGHT_EYE
-from deidcli.values import Face
+from deidcli.values import Box, Face
 
-# Root mean square distance to the mean shape, as a share of the face square, past which the points are not believed.
-# 1 % of the faces that the HOG detector finds in photographs lie above it: profiles, and boxes without a face.
-WORST_RESIDUAL = 0.075
+# Where the HOG detector draws its box: the centre and the side in the face square. Medians of 149 faces of LFW.
+CENTRE, SIDE = np.array([[0.52, 0.536]]), 0.854
+# Root mean square distances of the inner points, as a share of the face square, past which points are not believed: to
+# the mean shape, and from the first look to the last; and the one between two looks below which points have settled.
+# Of the faces in the middle of 466 photographs of LFW 3 % are not believed (by eye two thirds of them misplaced, the
+# others behind heavy glasses), of those let through some 1 % are misplaced. Of the faces in a dim audience, most of
+# them profiles, 84 % are not believed, and 1 in 8 of the others is misplaced; of a singer behind his microphone 26 %.
+WORST_RESIDUAL, WORST_SHIFT, SETTLED = 0.075, 0.12, 0.01
+LOOKS = 5
 
 
 def locate(pixels: np.ndarray, faces: Sequence[Face]) -> list[Face]:
@@ -27,12 +41,45 @@ def locate(pixels: np.ndarray, faces: Sequence[Face]) -> list[Face]:
 
 
 def _locate(pixels: np.ndarray, face: Face) -> Face:
+    points = first = _look(pixels, face.box)
+    for look in range(2, LOOKS + 1):
+        if not believable(points, face):
+            break
+        before, points = points, _look(pixels, _box_about(points))
+        # The second look only corrects the detector's box.
+        if look > 2 and moved(before, points) <= SETTLED:
+            trusted = moved(first, points) <= WORST_SHIFT and _within(points, pixels.shape)
+            return replace(face, landmarks=points if trusted and believable(points, face) else None)
+    return face
+
+
+def _look(pixels: np.ndarray, box: Box) -> np.ndarray:
     import dlib
 
-    left, top, right, bottom = (round(v) for v in (face.box.left, face.box.top, face.box.right, face.box.bottom))
+    left, top, right, bottom = (round(v) for v in (box.left, box.top, box.right, box.bottom))
     shape = _predictor()(pixels, dlib.rectangle(left, top, right - 1, bottom - 1))
-    points = np.array([(p.x, p.y) for p in shape.parts()], np.float32)
-    return replace(face, landmarks=points if believable(points, face) else None)
+    return np.array([(p.x, p.y) for p in shape.parts()], np.float32)
+
+
+def _box_about(points: np.ndarray) -> Box:
+    """The box that the HOG detector would draw about a face with these points."""
+    square = similarity(MEAN_SHAPE[INNER], points[INNER].astype(np.float64))
+    x, y = apply_affine(square, CENTRE)[0]
+    half = SIDE * float(np.hypot(square[0, 0], square[1, 0])) / 2
+    return Box(x - half, y - half, x + half, y + half)
+
+
+def moved(before: np.ndarray, after: np.ndarray) -> float:
+    """Root mean square distance between the inner points of two looks (68, 2), as a share of the face square."""
+    square = similarity(MEAN_SHAPE[INNER], after[INNER].astype(np.float64))
+    side = max(float(np.hypot(square[0, 0], square[1, 0])), 1e-9)
+    return float(np.sqrt(np.mean(np.sum((after - before)[INNER] ** 2, axis=1)))) / side
+
+
+def _within(points: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether brows, eyes, nose and mouth lie in the picture: what is cut off is a guess, however good it looks."""
+    inner, limit = points[INNER], np.array(shape[1::-1]) - 1
+    return bool(np.all(inner >= 0) and np.all(inner <= limit))
 
 
 def believable(points: np.ndarray, face: Face) -> bool:

@@ -1,4 +1,4 @@
-"""Search: turned and very large pictures for detectors that know neither.
+"""Search: turned, dim and very large pictures for detectors that know none of them.
 
 A picture that is larger than a detector takes in one piece is searched at full size, half, a quarter, … until it fits,
 each size in tiles. Neighbouring tiles share a strip wide enough for every face that the next smaller size would miss,
@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from deidcli.faces.landmarks import locate
-from deidcli.faces.suppress import suppressed
+from deidcli.faces.lift import is_dim, lifted
+from deidcli.faces.suppress import lies_in, suppressed
 from deidcli.values import Box, Face
 
 if TYPE_CHECKING:
@@ -100,10 +101,12 @@ def unturned(points: np.ndarray, turn: int, size: tuple[int, int]) -> np.ndarray
 
 def _merged(picture: np.ndarray, found: list[_Found], overlap: float) -> list[Face]:
     """Each face once, whole boxes before those that may be cut; what was found turned gets its landmarks there."""
-    ordered = sorted(found, key=lambda item: (item.cut, -item.face.score))
+    ordered = sorted(found, key=lambda item: -item.face.score)
     turns = {id(item.face): item.turn for item in ordered}
-    kept = suppressed((item.face for item in ordered), overlap)
-    return [_located(picture, face, turns[id(face)]) for face in kept]
+    whole = suppressed((item.face for item in ordered if not item.cut), overlap)
+    # However little of it a tile showed: another tile shows it whole.
+    cut = [item.face for item in ordered if item.cut and not any(lies_in(item.face.box, other.box) for other in whole)]
+    return [_located(picture, face, turns[id(face)]) for face in suppressed([*whole, *cut], overlap)]
 
 
 def _located(picture: np.ndarray, face: Face, turn: int) -> Face:
@@ -131,7 +134,10 @@ def _all_views(pictures: Sequence[np.ndarray], detector: Detector) -> Iterator[t
                     left, top, right, bottom = window
                     size = picture.shape[1], picture.shape[0]
                     view = _View(index, turn, size, scale, *window, level.shape[1], level.shape[0])
-                    yield view, level[top:bottom, left:right]
+                    pixels = level[top:bottom, left:right]
+                    yield view, pixels
+                    if detector.options.lift and is_dim(pixels):
+                        yield view, lifted(pixels)
 
 
 def _levels(picture: np.ndarray, limit: float) -> Iterator[tuple[float, np.ndarray]]:
@@ -161,9 +167,7 @@ def _cuts(length: int, side: int, strip: int) -> list[tuple[int, int]]:
     return [(round(i * step), min(length, round(i * step + step + strip))) for i in range(count)]
 
 
-def _batches(
-    views: Iterable[tuple[_View, np.ndarray]], detector: Detector
-) -> Iterator[list[tuple[_View, np.ndarray]]]:
+def _batches(views: Iterable[tuple[_View, np.ndarray]], detector: Detector) -> Iterator[list[tuple[_View, np.ndarray]]]:
     """Views that are searched in one call: together about as large as the largest single one may be."""
     batch: list[tuple[_View, np.ndarray]] = []
     total = 0

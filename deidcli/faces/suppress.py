@@ -26,8 +26,13 @@ def same(a: Box, b: Box, overlap: float) -> bool:
     """Whether two boxes are of one face: they share much of their union, or one lies in the other and is no dwarf."""
     if a.iou(b) > overlap:
         return True
-    small, large = sorted((a.area, b.area))
-    return small > DWARF * large and shared(a, b) > INSIDE * small
+    small, large = sorted((a, b), key=lambda box: box.area)
+    return small.area > DWARF * large.area and lies_in(small, large)
+
+
+def lies_in(box: Box, other: Box) -> bool:
+    """Whether nearly all of `box` lies in `other`."""
+    return shared(box, other) > INSIDE * box.area
 
 
 def shared(a: Box, b: Box) -> float:

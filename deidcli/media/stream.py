@@ -47,7 +47,7 @@ class Reader(ABC):
     def writer(self, target: BinaryIO, options: WriteOptions) -> Writer:
         """A writer that makes the same kind of file out of this source."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most readers hold nothing
         """Let go of the file."""
 
     def __enter__(self) -> Reader:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import cv2
 import numpy as np
 
 from deidcli.errors import PresetError
@@ -20,6 +21,7 @@ from deidcli.methods.base import Method, Secret, option
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec
 
+SOFTNESS = 1.5 / 64  # standard deviation of the blur that an autoencoder leaves, as a share of the picture
 STEP = 30.0  # degrees that a face which is still recognised is turned further
 
 
@@ -33,6 +35,7 @@ class Cleanir(Method):
     class Options:
         angle: float = option(180.0, "degrees by which the identity is turned: 0 keeps it, 180 is farthest", 0, 180)
         preset: str = option("cleanir-64", "name or folder of the weights")
+        sharpen: float = option(0.7, "how far the softness of the autoencoder is countered; 0 leaves it", 0, 2)
 
     def __init__(self, options=None, secret: Secret | None = None):
         super().__init__(options, secret)
@@ -49,7 +52,7 @@ class Cleanir(Method):
         axes = np.stack([self._axis(crop.key) for crop in crops])
         identity, attributes = self._network.encode(pictures)
         turned = rotate(identity, axes, self.options.angle)
-        made = self._network.decode(turned, attributes)
+        made = [sharpened(pixels, self.options.sharpen) for pixels in self._network.decode(turned, attributes)]
         return [crop.with_pixels(pixels) for crop, pixels in zip(crops, made, strict=True)]
 
     def escalate(self, attempt: int) -> Method | None:
@@ -77,6 +80,14 @@ class Cleanir(Method):
         """z^r of Equation 5 for a track: a typical identity, drawn from the run's secret."""
         spread = self._network.spread
         return self.secret.generator(key).standard_normal(len(spread)) @ spread
+
+
+def sharpened(pixels: np.ndarray, amount: float) -> np.ndarray:
+    """`amount` times the difference to a blurred copy on top of (h, w, 3) uint8; nothing of the old face takes part."""
+    if not amount:
+        return pixels
+    blurred = cv2.GaussianBlur(pixels, (0, 0), SOFTNESS * pixels.shape[0])
+    return cv2.addWeighted(pixels, 1 + amount, blurred, -amount, 0)
 
 
 def rotate(identity: np.ndarray, axis: np.ndarray, degrees: float) -> np.ndarray:

@@ -13,7 +13,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_NOISE = re.compile(r"WARNING: All log messages before absl::|To enable the following instructions|I0000 |E0000 .*(cuda_platform|cuda_executor|failed call to)")
+_NOISE = re.compile(
+    r"WARNING: All log messages before absl::|To enable the following instructions|I0000 "
+    r"|E0000 .*(cuda_platform|cuda_executor|failed call to)"
+)
 
 
 @contextmanager

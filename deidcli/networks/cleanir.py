@@ -18,7 +18,7 @@ FILES = [ENCODER, DECODER, IDENTITY]
 
 @dataclass(frozen=True)
 class Pair:
-    """encoder, decoder: the networks. spread: (k, identity) float32; k standard normal numbers times it are an identity."""
+    """encoder, decoder: the networks. spread: (k, identity) float32; k normal numbers times it are an identity."""
 
     config: VaeConfig
     encoder: keras.Model

@@ -13,6 +13,7 @@ import numpy as np
 from deidcli.networks import dlib_files as files
 from deidcli.networks import dlib_pyramid as pyramid
 from deidcli.networks.dlib_nets import build_detector
+from deidcli.presets import dlib_weights
 
 STRIDE, FIRST_CELL = 8, 14  # pixels of the frame from one cell to the next, and before the first cell's centre
 BUCKET = 32  # frames are as wide and high as a multiple of it, so that few sizes are ever prepared
@@ -51,7 +52,7 @@ def detect(images: Sequence[np.ndarray], threshold: float = 0.0, upsample: int =
 
 @functools.cache
 def _load() -> _Detector:
-    stored = files.read_network(files.model_path(files.DETECTOR))
+    stored = files.read_network(dlib_weights(files.DETECTOR))
     _, width, _, *_, overlap, _, _, _ = stored.loss.values
     return _Detector(build_detector(), np.array(stored.input.values), (width - 1) / 2, overlap)
 

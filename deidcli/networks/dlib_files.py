@@ -11,14 +11,13 @@ all that is needed, and the wiring (tags, skips) is left to who builds the netwo
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from deidcli.errors import MissingDependency, PresetError
+from deidcli.errors import PresetError
 
 RECOGNISER = "dlib_face_recognition_resnet_model_v1.dat"
 DETECTOR = "mmod_human_face_detector.dat"
@@ -61,20 +60,6 @@ class Network:
     loss: Record
     input: Record
     layers: tuple[Record, ...]
-
-
-def model_path(name: str) -> Path:
-    """The place of a model file of the package `face_recognition_models`, which is never imported.
-
-    Raises MissingDependency if the package, or the file in it, is not there.
-    """
-    # Importing the package would need pkg_resources, which newer setuptools no longer bring.
-    spec = importlib.util.find_spec("face_recognition_models")
-    for folder in spec.submodule_search_locations if spec else ():
-        path = Path(folder) / "models" / name
-        if path.is_file():
-            return path
-    raise MissingDependency(f"dlib's model file {name} was not found", "pip install face_recognition_models")
 
 
 def read_network(path: Path) -> Network:

@@ -19,6 +19,7 @@ from keras import layers, ops
 
 from deidcli.networks import dlib_files as files
 from deidcli.networks.dlib_chips import CHIP
+from deidcli.presets import dlib_weights
 
 DTYPE = "float32"  # whatever precision the networks around are trained in: thresholds are dlib's
 
@@ -30,7 +31,7 @@ def build_recogniser() -> keras.Model:
 
     Raises MissingDependency or PresetError where the weights are missing or damaged.
     """
-    network = files.read_network(files.model_path(files.RECOGNISER))
+    network = files.read_network(dlib_weights(files.RECOGNISER))
     weights = folded(network)
     image = keras.Input((CHIP, CHIP, 3), dtype=DTYPE, name="chips")
     x = _conv(image, _with_normalisation(next(weights), network.input), stride=2)
@@ -50,7 +51,7 @@ def build_detector() -> keras.Model:
     that a picture scores the same in a wider frame. Output: the scores, (N, rows, columns) float32.
     Raises MissingDependency or PresetError where the weights are missing or damaged.
     """
-    weights = folded(files.read_network(files.model_path(files.DETECTOR)))
+    weights = folded(files.read_network(dlib_weights(files.DETECTOR)))
     x = tiles = keras.Input((None, None, 3), dtype=DTYPE, name="tiles")
     valid = keras.Input((2,), dtype="int32", name="cells")
     for _ in range(3):

@@ -10,9 +10,9 @@ import numpy as np
 
 from deidcli.networks.dlib_chips import extract_chips
 from deidcli.networks.dlib_nets import build_recogniser
+from deidcli.networks.store import run
 
-BATCH = 32  # faces
-DESCRIPTOR = 128
+DESCRIPTOR = 128  # numbers
 SAME_PERSON = 0.6  # Euclidean distance: below it dlib takes two faces for one person (99.4 % right on LFW)
 
 
@@ -30,11 +30,8 @@ def describe(chips: np.ndarray) -> np.ndarray:
 
     Raises MissingDependency or PresetError where the weights are missing or damaged.
     """
-    if not len(chips):
-        return np.zeros((0, DESCRIPTOR), "float32")
     # One number type for every caller, because each other one would be traced anew.
-    batches = (np.asarray(chips[i : i + BATCH], "float32") for i in range(0, len(chips), BATCH))
-    return np.concatenate([_load().predict_on_batch(batch) for batch in batches])
+    return run(_load(), np.asarray(chips, "float32"))[0]
 
 
 @functools.cache

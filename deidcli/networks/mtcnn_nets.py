@@ -24,7 +24,6 @@ CHECKSUMS = {
     "rnet": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
     "onet": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
 }
-HINT = "run `pip install deidcli[facenet]`"
 
 
 def build_proposer(weights: list[np.ndarray]) -> keras.Model:
@@ -80,7 +79,9 @@ def _file(name: str) -> Path:
         path = Path(folder) / "assets" / "weights" / f"{name}.lz4"
         if path.is_file() and importlib.util.find_spec("joblib") and importlib.util.find_spec("lz4"):
             return path
-    raise MissingDependency("the detector mtcnn needs the package mtcnn 1.0.0", HINT)
+    raise MissingDependency(
+        "the detector mtcnn needs the packages mtcnn 1.0.0, joblib and lz4", "run `pip install deidcli[facenet]`"
+    )
 
 
 def _block(x, given: Iterator[np.ndarray]):

@@ -1,8 +1,8 @@
-"""CLEANIR's variational autoencoder (Cho et al. 2020, Table 1): a latent vector in two halves, identity and the rest."""
+"""CLEANIR's variational autoencoder (Cho et al. 2020, Table 1): a latent vector of identity and the rest."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 from keras import layers, ops
@@ -17,7 +17,9 @@ class VaeConfig:
     size: side of the square picture in pixels, a multiple of 32. identity, attributes: lengths of the two halves of the
     latent vector. encoder: channels of Enc0 and of each encoder block. decoder: channels of Dec0 and of each decoder
     block. pool: what stands before EncL's fully connected layer: "average" as in the paper, or "flatten", which keeps
-    where things are (at a reduced width the average leaves fewer numbers than the latent vector has).
+    where things are (at a reduced width the average leaves fewer numbers than the latent vector has). rank: None as in
+    the paper, or how many numbers make up the identity half through a fixed matrix: as many as the recogniser's
+    descriptor has. Without it the rest of the 512 takes up expression and light, and they turn with the identity.
     """
 
     size: int = 64
@@ -26,13 +28,12 @@ class VaeConfig:
     encoder: tuple[int, ...] = (64, 64, 128, 192, 256)
     decoder: tuple[int, ...] = (512, 256, 128, 64, 32)
     pool: str = "average"
+    rank: int | None = None
 
     def scaled(self, width: float) -> VaeConfig:
         """The same network with every channel count multiplied by `width`."""
         scale = lambda row: tuple(max(8, round(c * width)) for c in row)  # noqa: E731
-        return VaeConfig(
-            self.size, self.identity, self.attributes, scale(self.encoder), scale(self.decoder), self.pool
-        )
+        return replace(self, encoder=scale(self.encoder), decoder=scale(self.decoder))
 
 
 @keras.saving.register_keras_serializable("deidcli")
@@ -69,10 +70,20 @@ def build_encoder(config: VaeConfig) -> keras.Model:
     latent = config.identity + config.attributes
     x = layers.Dense(latent, name="encl_dense")(x)
     x = layers.BatchNormalization(momentum=0.9, name="encl_norm")(activate(x, "encl_relu"))
-    mean = layers.Dense(latent, dtype="float32", name="mean")(x)
+    mean = _mean(x, config)
     # Starting near zero variance lets the decoder see the code before the prior pulls on it.
     log_variance = layers.Dense(latent, dtype="float32", bias_initializer=keras.initializers.Constant(-4.0), name="var")
     return keras.Model(picture, [mean, log_variance(x)], name="encoder")
+
+
+def _mean(x, config: VaeConfig):
+    if config.rank is None:
+        return layers.Dense(config.identity + config.attributes, dtype="float32", name="mean")(x)
+    code = layers.Dense(config.rank, dtype="float32", name="code")(x)
+    # Its matrix is set once, from the preset's identity space, and never trained.
+    lift = layers.Dense(config.identity, use_bias=False, trainable=False, dtype="float32", name="lift")
+    attributes = layers.Dense(config.attributes, dtype="float32", name="attributes")(x)
+    return layers.Concatenate(dtype="float32", name="mean")([lift(code), attributes])
 
 
 def _average(x):
@@ -100,8 +111,8 @@ def unit(x):
 def join_latent(identity, attributes):
     """The decoder's input: the identity half on the unit sphere (Section 3.3), then the attributes.
 
-    The sphere is given the radius sqrt(identity), so that its coordinates are as large as the attributes' and the decoder
-    does not have to learn first to listen to them.
+    The sphere is given the radius sqrt(identity), so that its coordinates are as large as the attributes' and the
+    decoder does not have to learn first to listen to them.
     """
     radius = float(identity.shape[-1]) ** 0.5
     return ops.concatenate([unit(identity) * radius, attributes], axis=-1)

@@ -27,13 +27,14 @@ class Recipe:
     encoder_width: float = 1.0
     decoder_width: float = 0.5
     pool: str = "flatten"
+    rank: int | None = 128
     start: str | None = None
     losses: Losses = field(default_factory=Losses)
     fit: FitOptions = field(default_factory=FitOptions)
 
     def network(self, side: int) -> VaeConfig:
         """Table 1 at this recipe's width, for crops of `side` pixels."""
-        paper = VaeConfig(size=side, pool=self.pool)
+        paper = VaeConfig(size=side, pool=self.pool, rank=self.rank)
         encoder, decoder = paper.scaled(self.encoder_width).encoder, paper.scaled(self.decoder_width).decoder
         return replace(paper, encoder=encoder, decoder=decoder)
 
@@ -73,6 +74,8 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
         first = load(load_preset(recipe.start, "cleanir"))
         trainer.get_layer("encoder").set_weights(first.encoder.get_weights())
         trainer.get_layer("decoder").set_weights(first.decoder.get_weights())
+    if config.rank is not None:
+        trainer.get_layer("encoder").get_layer("lift").set_weights([space.matrix])
     compile_trainer(trainer, loss_functions(recipe.losses), recipe.fit)
     pair = Pair(config, trainer.get_layer("encoder"), trainer.get_layer("decoder"), space.spread)
     targets = space.target(faces.descriptors)
@@ -100,7 +103,12 @@ def _write(pair: Pair, space: IdentitySpace, recipe: Recipe, val: Pack, out: Pat
         "method": "cleanir",
         "crop": {"size": pair.config.size, "margin": MARGIN},
         "network": asdict(pair.config),
-        "training": {**asdict(recipe), "faces": data[0], "data": data[1]},
+        "training": {
+            **asdict(recipe),
+            "start": recipe.start and Path(recipe.start).name,
+            "faces": data[0],
+            "data": data[1],
+        },
         "figures": figures,
     }
     return save_preset(out, config, names, _card(out.name, config))

@@ -14,7 +14,6 @@ from deidcli.networks.dlib_chips import CHIP, chip_landmarks
 from deidcli.networks.dlib_nets import build_recogniser
 from deidcli.networks.vae import Sampling, VaeConfig, build_decoder, build_encoder, join_latent, unit
 
-
 MARGIN = 0.06  # of the crops, as `deid align` cuts them by default
 
 
@@ -23,9 +22,9 @@ class Losses:
     """The lambdas of Equation 4. All terms are means over the batch.
 
     picture: Equation 1, cross entropy summed over pixels and channels. detail: absolute difference of neighbouring
-    pixels' differences, summed likewise; likeness: squared distance of the recogniser's descriptors of the crop and of the
-    decoded picture, on a quarter of the batch because it costs as much as all the rest. The paper has neither of the two;
-    they counter the blur of Equation 1. identity: Equation 3.
+    pixels' differences, summed likewise; likeness: squared distance of the recogniser's descriptors of the crop and of
+    the decoded picture, on a quarter of the batch because it costs as much as all the rest. The paper has neither; they
+    counter the blur of Equation 1. identity: Equation 3.
     kl_identity, kl_attributes: Equation 2 on each half; the paper weighs both alike. A dearer attribute half leaves to
     the identity half what that one knows already.
     """
@@ -34,7 +33,7 @@ class Losses:
     detail: float = 0.0
     likeness: float = 0.0
     identity: float = 3000.0
-    kl_identity: float = 0.05
+    kl_identity: float = 0.01
     kl_attributes: float = 0.05
 
 
@@ -83,10 +82,11 @@ class Likeness(layers.Layer):
 
 
 def chip_samplers(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(150, size) float32 each: bilinear weights that sample rows and columns of a crop at the places of dlib's chip."""
+    """(150, size) float32 each: bilinear weights that sample rows and columns of a crop where dlib's chip has them."""
     mean = (MEAN_SHAPE[INNER] + MARGIN) / (1 + 2 * MARGIN) * size - 0.5
     to_crop = similarity(chip_landmarks(), mean)
-    return tuple(_bilinear(to_crop[axis, axis] * np.arange(CHIP) + to_crop[axis, 2], size) for axis in (1, 0))
+    columns, rows = (to_crop[axis, axis] * np.arange(CHIP) + to_crop[axis, 2] for axis in (0, 1))
+    return _bilinear(rows, size), _bilinear(columns, size)
 
 
 def _bilinear(places: np.ndarray, size: int) -> np.ndarray:
@@ -108,8 +108,8 @@ def build_trainer(config: VaeConfig, losses: Losses) -> keras.Model:
     total = config.identity + config.attributes
     halves = []
     for name, start, stop, weight, ceiling in (
-        # Noise of a third of the identity's length turns it by 20 degrees; more would teach the decoder to overhear it.
-        ("identity", 0, config.identity, losses.kl_identity, -2.0),
+        # Hardly any noise on the identity: it would teach the decoder to overhear what the method turns.
+        ("identity", 0, config.identity, losses.kl_identity, -6.0),
         ("attributes", config.identity, total, losses.kl_attributes, 0.0),
     ):
         parts = [Half(start, stop, name=f"{name}_{part}")(x) for part, x in (("mean", mean), ("var", log_variance))]
@@ -153,5 +153,5 @@ def lift_matrix(descriptor: int, identity: int, seed: int = 2020) -> np.ndarray:
 
 
 def lift(descriptors: np.ndarray, center: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Descriptors (n, d) to identity targets (n, identity): centred, so that strangers are at right angles on average."""
+    """Descriptors (n, d) to identity targets (n, identity): centred, so that strangers are at right angles."""
     return (descriptors - center) @ matrix

@@ -19,7 +19,7 @@ from deidcli.faces.shape import INNER, MEAN_SHAPE
 
 MIN_PEOPLE = 50
 MARGIN = 0.25  # room around the face square on each side, as a share of the face square
-SHARPEN = 0.9  # share of the detail that is given back after averaging
+SHARPEN = 1.4  # share of the detail that is given back after averaging
 DETAIL = 0.006  # width of that detail (one standard deviation), as a share of the side
 FADE = 0.03  # how far inside its border a picture counts in full, as a share of its shorter side
 COLLAPSED = 1e-3  # area in pixels below which a triangle has no inside
@@ -85,11 +85,12 @@ class Mesh:
         (side, side) float32, 1 inside the picture, fading to 0 at its border. Every pixel looks up its place in
         the picture, so a triangle that collapsed in the picture (the gap of a closed mouth) needs no inverse.
         """
-        y, x = np.indices(self.label.shape)
+        y, x = (np.asarray(axis)[..., None] for axis in np.indices(self.label.shape))
         affine = (self.inverse @ points[self.triangles])[self.label]
-        place = x[..., None] * affine[..., 0, :] + y[..., None] * affine[..., 1, :] + affine[..., 2, :]
+        place = x * affine[..., 0, :] + y * affine[..., 1, :] + affine[..., 2, :]
         place = np.where(self.label[..., None] < 0, -1e4, place).astype(np.float32)
-        pixels = cv2.remap(picture, place, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        columns, rows = np.ascontiguousarray(place[..., 0]), np.ascontiguousarray(place[..., 1])
+        pixels = cv2.remap(picture, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         return pixels, _seen(place, picture.shape[:2])
 
 
@@ -101,7 +102,7 @@ def delaunay(points: np.ndarray) -> np.ndarray:
     for number, (x, y) in enumerate(points.astype(np.float32).tolist()):
         plane.insert((x, y))
         index.setdefault((x, y), number)
-    corners = plane.getTriangleList().reshape(-1, 3, 2).tolist()
+    corners = np.asarray(plane.getTriangleList()).reshape(-1, 3, 2).tolist()
     known = [[index.get((x, y), -1) for x, y in triangle] for triangle in corners]
     return np.array([t for t in known if min(t) >= 0], np.int64).reshape(-1, 3)
 
@@ -143,7 +144,7 @@ def _surroundings(side: int) -> np.ndarray:
 
 
 def _anchors(points: np.ndarray, side: int) -> np.ndarray:
-    """The points of a picture that belong to those of the mesh: its landmarks, and the surroundings as the head lies."""
+    """The points of a picture that belong to those of the mesh: landmarks, and surroundings as the head lies."""
     upright = similarity(points[INNER], _to_pixels(MEAN_SHAPE, side)[INNER])
     return np.concatenate([points, apply_affine(invert(upright), _surroundings(side))])
 
@@ -168,10 +169,11 @@ def _mean(pictures: list[np.ndarray], seen: list[np.ndarray], skin: np.ndarray) 
     Where the pictures that reach a pixel would be fewer than MIN_PEOPLE, all count alike with their repeated borders:
     otherwise the one picture that reaches furthest would be shown as it is.
     """
-    reach, all_alike, by_sight = np.sum(seen, axis=0)[..., None], 0, 0
+    reach = np.sum(seen, axis=0)[..., None]
+    all_alike, by_sight = np.zeros(pictures[0].shape, np.float32), np.zeros(pictures[0].shape, np.float32)
     for lab, weight in zip(_same_tone(pictures, skin), seen, strict=True):
-        all_alike = all_alike + lab
-        by_sight = by_sight + lab * weight[..., None]
+        all_alike += lab
+        by_sight += lab * weight[..., None]
     enough = np.clip((reach - MIN_PEOPLE) / (0.1 * len(pictures)), 0, 1)
     mean = enough * by_sight / np.maximum(reach, 1) + (1 - enough) * all_alike / len(pictures)
     return mean.astype(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -40,14 +41,15 @@ def load_pack(*paths: Path) -> Pack:
     parts = [_load(Path(p)) for p in paths]
     if len({p.side for p in parts}) != 1:
         raise UsageError(f"packs of different sizes: {sorted({p.side for p in parts})} pixels", "pack them alike")
-    return Pack(*(np.concatenate(rows) for rows in zip(*((p.crops, p.descriptors, p.names) for p in parts), strict=True)))
+    columns = zip(*((p.crops, p.descriptors, p.names) for p in parts), strict=True)
+    return Pack(*(np.concatenate(rows) for rows in columns))
 
 
 def _load(path: Path) -> Pack:
     try:
         with np.load(path, allow_pickle=False) as stored:
             pack = Pack(stored["crops"], stored["descriptors"], stored["names"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise UsageError(f"{path} is not a pack of faces: {error}", "make one with `deid align --pack`") from error
     if not len(pack.crops) == len(pack.descriptors) == len(pack.names):
         raise UsageError(f"{path} is damaged: its rows do not belong together", "make it again")

@@ -1,4 +1,4 @@
-"""Fit: the loop around any trainer. Epochs of a fixed number of steps, checkpoints, a log, sheets, a budget of minutes."""
+"""Fit: the loop around any trainer. Epochs of so many steps, checkpoints, a log, sheets, a budget of minutes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from deidcli.errors import UsageError
+
 CLIP = 5000.0  # largest norm of all gradients; twice what losses summed over 64 x 64 pixels have in a common batch
-CALIBRATION = 40  # batches in which the normalisations are measured anew; they forget a tenth in each
+CALIBRATION = 40  # batches over which the normalisations are measured anew
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,16 @@ def fit(
 ) -> None:
     """Train `trainer` and leave its averaged weights in place.
 
-    batches(epoch) yields `options.steps` pairs (inputs, targets), both dicts by name. folder takes the checkpoint, `log.csv` and what
-    `sheet(epoch)` draws; a run that finds a checkpoint there goes on from it.
+    batches(epoch) yields `options.steps` pairs (inputs, targets), both dicts by name. folder takes the checkpoint,
+    `log.csv` and what `sheet(epoch)` draws; a run that finds a checkpoint there goes on from it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = Checkpoint(trainer, folder)
     start, spent = state.restore()
     _cut_log(folder / "log.csv", start)
     for epoch in range(start, options.epochs):
+        if options.minutes is not None and spent >= options.minutes * 60:
+            break
         began = time.monotonic()
         trainer.optimizer.learning_rate = options.rate * _falloff(_progress(epoch, spent, options))
         row = _run_epoch(trainer, batches(epoch))
@@ -74,8 +78,6 @@ def fit(
             sheet(epoch)
         spent += time.monotonic() - began
         state.save(epoch + 1, spent)
-        if options.minutes is not None and spent >= options.minutes * 60:
-            break
     _take_average(trainer, options, batches(0))
 
 
@@ -102,7 +104,7 @@ def _falloff(progress: float) -> float:
 @contextmanager
 def _average(trainer: keras.Model, options: FitOptions, batches: Iterator) -> Iterator[None]:
     """Let the averaged weights stand in for the trained ones while the body runs."""
-    kept = [np.array(v) for v in trainer.variables]
+    kept = [keras.ops.convert_to_numpy(v) for v in trainer.variables]
     _take_average(trainer, options, batches)
     try:
         yield
@@ -116,10 +118,22 @@ def _take_average(trainer: keras.Model, options: FitOptions, batches: Iterator) 
 
     The running means and variances belong to the weights that were trained: with others the pictures turn grey.
     """
-    if options.ema:
-        trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
-        for inputs, _ in itertools.islice(batches, CALIBRATION):
-            trainer(inputs, training=True)
+    if not options.ema:
+        return
+    trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
+    norms = [layer for layer in _leaves(trainer) if isinstance(layer, keras.layers.BatchNormalization)]
+    momentum = [layer.momentum for layer in norms]
+    for seen, (inputs, _) in enumerate(itertools.islice(batches, CALIBRATION)):
+        for layer in norms:
+            layer.momentum = seen / (seen + 1)  # the plain mean over all batches
+        trainer(inputs, training=True)
+    for layer, value in zip(norms, momentum, strict=True):
+        layer.momentum = value
+
+
+def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    for layer in model.layers:
+        yield from _leaves(layer) if isinstance(layer, keras.Model) else (layer,)
 
 
 @dataclass(frozen=True)
@@ -138,12 +152,19 @@ class Checkpoint:
         place.replace(self.folder / "last.json")
 
     def restore(self) -> tuple[int, float]:
-        """Load what was saved. Returns the next epoch and the seconds spent so far; 0 and 0.0 for a fresh run."""
+        """Load what was saved. Returns the next epoch and the seconds spent so far; 0 and 0.0 for a fresh run.
+
+        Raises UsageError for a checkpoint that does not fit these networks.
+        """
         place = self.folder / "last.json"
         if not place.exists():
             return 0, 0.0
         self.trainer.optimizer.build(self.trainer.trainable_variables)
-        self.trainer.load_weights(self.folder / "last.weights.h5")
+        try:
+            self.trainer.load_weights(self.folder / "last.weights.h5")
+        except (OSError, ValueError, KeyError) as error:
+            reason = f"the checkpoint in {self.folder} is not of these networks"
+            raise UsageError(reason, "give the settings it was begun with, or another --work") from error
         stored = json.loads(place.read_text())
         return stored["epoch"], stored["seconds"]
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from deidcli.networks import dlib_files as files
 from deidcli.networks.dlib_chips import chip_landmarks
+from deidcli.presets import dlib_weights
 
 needs_data = pytest.mark.skipif(
     not os.environ.get("DEID_DATA"), reason="DEID_DATA does not name the folder with lfw/ and scenes/"
@@ -54,7 +54,7 @@ def scene(height, width, faces, seed=0):
 
 
 def model(name):
-    return str(files.model_path(name))
+    return str(dlib_weights(name))
 
 
 def photographs(pattern, count):

@@ -11,16 +11,17 @@ import pytest
 
 from deidcli.errors import MissingDependency, PresetError
 from deidcli.networks import dlib_files as files
+from deidcli.presets import dlib_weights
 
 
 @pytest.fixture(scope="module")
 def recogniser():
-    return files.read_network(files.model_path(files.RECOGNISER))
+    return files.read_network(dlib_weights(files.RECOGNISER))
 
 
 @pytest.fixture(scope="module")
 def detector():
-    return files.read_network(files.model_path(files.DETECTOR))
+    return files.read_network(dlib_weights(files.DETECTOR))
 
 
 def kinds(network):
@@ -131,9 +132,9 @@ def test_an_unknown_layer_is_named(tmp_path):
 
 def test_missing_files_are_told():
     with pytest.raises(MissingDependency, match=r"nothing\.dat"):
-        files.model_path("nothing.dat")
+        dlib_weights("nothing.dat")
     with pytest.raises(PresetError, match="cannot be read"):
-        files.read_network(files.model_path(files.DETECTOR).with_name("nothing.dat"))
+        files.read_network(dlib_weights(files.DETECTOR).with_name("nothing.dat"))
 
 
 def test_importing_loads_neither_dlib_nor_weights():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from copy import copy
+from functools import cache
 
 import numpy as np
 
@@ -31,11 +33,21 @@ class HogDetector(Detector):
 
     def _one(self, picture: np.ndarray) -> list[Face]:
         if not hasattr(self._own, "scanner"):
-            import dlib
-
-            self._own.scanner = dlib.get_frontal_face_detector()
+            with _LOADING:
+                self._own.scanner = copy(_scanner())
         found, scores, _ = self._own.scanner.run(picture, self.doublings, self.lowest)
         return [
             Face(Box(r.left(), r.top(), r.right() + 1, r.bottom() + 1), float(s))
             for r, s in zip(found, scores, strict=True)
         ]
+
+
+_LOADING = threading.Lock()
+
+
+@cache
+def _scanner():
+    # Loading takes half a second in which no other thread runs, a copy a millisecond.
+    import dlib
+
+    return dlib.get_frontal_face_detector()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 import numpy as np
 
-from deidcli.faces.detect import Detector
+from deidcli.errors import MissingDependency
+from deidcli.faces.detect import DetectOptions, Detector
 from deidcli.values import Box, Face
 
 
@@ -18,6 +20,12 @@ class MtcnnDetector(Detector):
     smallest = 20
     largest = 12_000_000
     batches = True
+
+    def __init__(self, options: DetectOptions, file: str = ""):
+        super().__init__(options, file)
+        # Said before the first file is read, and not once for every file.
+        if importlib.util.find_spec("mtcnn") is None:
+            raise MissingDependency("the detector mtcnn needs the package mtcnn", "run `pip install deidcli[facenet]`")
 
     def find(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]:
         """Scores are the last network's probabilities."""

@@ -18,7 +18,7 @@ MOST = 5000  # boxes of one picture
 
 
 class YunetDetector(Detector):
-    """Faces of 10 to 300 pixels: `yunet:FILE` with face_detection_yunet_2023mar.onnx of OpenCV's model zoo, or a like."""
+    """`yunet:FILE`: faces of 10 to 300 pixels, with face_detection_yunet_2023mar.onnx of OpenCV's model zoo."""
 
     name = "yunet"
     threshold = 0.6

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 
@@ -22,17 +21,10 @@ class DlibRecogniser(Recogniser):
         """Upright faces of 150 pixels with a quarter of room on each side."""
         from deidcli.networks.dlib_chips import extract_chips
 
-        return extract_chips(pixels, [face.landmarks for face in faces])
+        return extract_chips(pixels, [face.landmarks for face in faces if face.landmarks is not None])
 
     def embed(self, chips: np.ndarray) -> np.ndarray:
         """Descriptors of about unit length."""
-        from deidcli.networks.store import run
+        from deidcli.networks.dlib_recogniser import describe
 
-        return run(_network(), chips.astype(np.float32))[0]
-
-
-@cache
-def _network():
-    from deidcli.networks.dlib_nets import build_recogniser
-
-    return build_recogniser()
+        return describe(chips)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -23,9 +22,9 @@ PLACES = np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (
 
 
 class OnnxRecogniser(Recogniser):
-    """`onnx:FILE`: takes (1, 3, 112, 112) RGB as (x - 127.5) / 127.5. Cosine distance; give --distance for its threshold.
+    """`onnx:FILE`: a network that takes (1, 3, 112, 112) RGB as (x - 127.5) / 127.5; cosine distance.
 
-    The default is the one that OpenCV recommends for SFace (a cosine of 0.363); ArcFace's lies near it.
+    The threshold is the one that OpenCV recommends for SFace (a cosine of 0.363); give --distance for another network.
     """
 
     name = "onnx"
@@ -39,15 +38,11 @@ class OnnxRecogniser(Recogniser):
         try:
             self._network = cv2.dnn.readNetFromONNX(file)
             self._lock = threading.Lock()  # OpenCV's network keeps the picture it works on in itself
-            self.length  # a file that cannot take a chip is refused before anything is written
+            # A file that cannot take a chip is refused before anything is written.
+            self.length = self._describe(np.zeros((SIDE, SIDE, 3), np.uint8)).size
         except cv2.error as error:
             hint = f"it has to take one picture of {SIDE} x {SIDE} pixels and give one row of numbers"
             raise UsageError(f"--recogniser onnx:{file}: OpenCV cannot run it: {error.err}", hint) from error
-
-    @cached_property
-    def length(self) -> int:
-        """Of a descriptor."""
-        return self._describe(np.zeros((SIDE, SIDE, 3), np.uint8)).size
 
     def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
         """Upright faces of 112 pixels, placed by five points."""

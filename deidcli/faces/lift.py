@@ -1,0 +1,25 @@
+"""Lift: bring out what lies in the dark, so that a detector sees an audience as it sees the stage."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+DARK = 48  # of 255: what is darker counts as dark
+SHARE = 0.1  # of the picture that has to be dark before it is worth a second search
+# Local histogram equalisation: how much it may steepen contrast, and in how many squares a side. Of the strengths that
+# were tried (2 to 8, with and without a brighter curve or a blur before) this one found most faces in a dim audience.
+STRENGTH, SQUARES = 5.0, 8
+
+
+def is_dim(pixels: np.ndarray) -> bool:
+    """Whether enough of a picture (height, width, 3) uint8 RGB is dark for faces to hide there."""
+    # Every fourth pixel says as much.
+    return bool(np.mean(pixels[::4, ::4].max(axis=2) < DARK) > SHARE) if pixels.size else False
+
+
+def lifted(pixels: np.ndarray) -> np.ndarray:
+    """The picture with its lightness equalised square by square, colours kept; same shape and type."""
+    lab = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2LAB)
+    lab[..., 0] = cv2.createCLAHE(STRENGTH, (SQUARES, SQUARES)).apply(lab[..., 0])
+    return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)

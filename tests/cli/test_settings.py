@@ -1,0 +1,131 @@
+"""Where settings come from, and the commands that tell about the installation."""
+
+import json
+import shutil
+
+import pytest
+
+from deidcli import __version__
+from deidcli.presets import presets
+from tests.conftest import rows, tree
+
+
+@pytest.fixture
+def pretend(monkeypatch, tiny_preset):
+    """The tiny preset stands for the one that is named by default."""
+    monkeypatch.setenv("DEID_MODELS", str(tiny_preset.folder.parent))
+    return tiny_preset
+
+
+def used(deid, folder, out, *options):
+    """The method and options that a run wrote into its manifest."""
+    done = deid("anonymize", "--no-verify", *options, folder / "none.png", out)
+    assert done.status == 0, done.err
+    row = rows(out)["none.png"]
+    return row["method"], row["options"]
+
+
+def test_defaults(deid, folder, pretend, tmp_path):
+    assert used(deid, folder, tmp_path / "out") == ("cleanir", {"angle": 180.0, "preset": "cleanir-64"})
+
+
+def test_environment(deid, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("DEID_METHOD", "pixelate")
+    monkeypatch.setenv("DEID_CELLS", "3")
+    assert used(deid, folder, tmp_path / "a") == ("pixelate", {"cells": 3})
+    assert used(deid, folder, tmp_path / "b", "--cells", 4) == ("pixelate", {"cells": 4}), "the command line wins"
+    monkeypatch.setenv("DEID_CELLS", "many")
+    assert deid("anonymize", folder, tmp_path / "c").status == 2
+
+
+def test_environment_of_flags(deid, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("DEID_DRY_RUN", "1")
+    monkeypatch.setenv("DEID_METHOD", "solid")
+    done = deid("anonymize", folder, tmp_path / "out")
+    assert done.status == 0 and done.out.count(b"\n") == 3 and not (tmp_path / "out").exists()
+
+
+def test_config(deid, folder, tmp_path, monkeypatch):
+    (tmp_path / "deid.toml").write_text('method = "blur"\nblur = 0.5\non-no-face = "copy"\nverify = false\n')
+    config = ("--config", tmp_path / "deid.toml")
+    assert used(deid, folder, tmp_path / "a", *config) == ("blur", {"blur": 0.5})
+    assert used(deid, folder, tmp_path / "b", *config, "--blur", 0.3) == ("blur", {"blur": 0.3}), "the command line wins"
+    monkeypatch.setenv("DEID_BLUR", "0.4")
+    assert used(deid, folder, tmp_path / "c", *config) == ("blur", {"blur": 0.4}), "the environment wins"
+    monkeypatch.delenv("DEID_BLUR")
+    monkeypatch.setenv("DEID_CONFIG", str(tmp_path / "deid.toml"))
+    assert used(deid, folder, tmp_path / "d") == ("blur", {"blur": 0.5})
+
+
+@pytest.mark.parametrize("text", ["angel = 150", "angle = ", "angle = 'steep'", "angle = 500", "\udcff", "[angle]\na = 1"])
+def test_config_that_makes_no_sense(deid, folder, pretend, tmp_path, text):
+    (tmp_path / "deid.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    done = deid("anonymize", "--config", tmp_path / "deid.toml", folder, tmp_path / "out")
+    assert done.status == 2 and "Traceback" not in done.err and not (tmp_path / "out").exists()
+
+
+def test_config_that_is_not_there(deid, folder, tmp_path):
+    assert deid("anonymize", "--config", tmp_path / "none.toml", folder, tmp_path / "out").status == 2
+
+
+def test_help_and_version(deid):
+    for arguments in (["--help"], ["-h"], ["anonymize", "--help"], ["models", "list", "--help"]):
+        done = deid(*arguments)
+        assert done.status == 0 and done.out.startswith(b"Usage: deid")
+    assert deid("--version").out.decode().split()[-1] == __version__
+    assert deid().status == 2
+
+
+def test_models(deid, pretend):
+    done = deid("models", "list")
+    assert done.status == 0 and any(line.startswith(b"cleanir-64") for line in done.out.splitlines())
+    assert deid("models", "show", "cleanir-64").out == b"Tiny.\n"
+    assert json.loads(deid("models", "show", "--json", pretend.folder).out)["method"] == "cleanir"
+    whole = deid("models", "verify", "cleanir-64")
+    assert whole.status == 0 and whole.out.startswith(b"cleanir-64: whole, ")
+    assert deid("models", "show", "nothing").status == 3
+
+
+@pytest.fixture
+def damaged(pretend, tmp_path, monkeypatch):
+    """Three presets beside each other: one whole, one with other weights, one without a configuration to speak of."""
+    for name in ("a-weights", "b-config", "c-whole"):
+        shutil.copytree(pretend.folder, tmp_path / "models" / name)
+    (tmp_path / "models" / "a-weights" / "identity.npz").write_bytes(b"other")
+    (tmp_path / "models" / "b-config" / "config.json").write_text("[]")
+    monkeypatch.setenv("DEID_MODELS", str(tmp_path / "models"))
+
+
+def test_damaged_models(deid, damaged):
+    listed = deid("models", "list")
+    assert listed.status == 3 and b"c-whole" in listed.out and "b-config" in listed.err
+    verified = deid("models", "verify")
+    assert verified.status == 3 and b"c-whole: whole" in verified.out
+    assert "identity.npz is damaged" in verified.err and "b-config" in verified.err
+    assert deid("models", "verify", "c-whole").status == 0
+
+
+def test_doctor(deid, pretend):
+    done = deid("doctor")
+    said = done.out.decode()
+    assert done.status == 0, said
+    for word in (__version__, "tensorflow", "dlib", "cleanir-64", "picture codecs", "CPU"):
+        assert word in said
+    assert "all that is needed is there" in said
+
+
+def test_doctor_names_what_is_damaged(deid, damaged):
+    done = deid("doctor")
+    said = done.out.decode()
+    assert done.status == 3 and "b-config" in said and "identity.npz is damaged" in said and "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("preset", [*presets()], ids=lambda p: p.name)
+def test_shipped_presets_do_the_main_job(deid, folder, tmp_path, preset):
+    preset.verify()
+    assert preset.card.strip()
+    options = ("--method", preset.method, "--preset", preset.folder, "--seed", 1)
+    done = deid("anonymize", *options, folder, tmp_path / "out")
+    assert done.status == 0 and sorted(tree(tmp_path / "out")) == sorted(tree(folder))
+    faces = [face for row in rows(tmp_path / "out").values() for face in row["faces"]]
+    assert len(faces) == 4 and sum(face["action"] == "replaced" for face in faces) >= 3

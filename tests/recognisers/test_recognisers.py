@@ -1,0 +1,178 @@
+"""Recognisers: their chips, their distances, and what is said where something is missing."""
+
+import importlib.util
+import urllib.error
+import urllib.request
+
+import cv2
+import numpy as np
+import pytest
+
+from deidcli.errors import MissingDependency, PresetError, UsageError
+from deidcli.faces.embed import cosine_distance, recogniser
+from deidcli.faces.recognisers import available
+from deidcli.faces.recognisers.onnx import PLACES, five_points
+from deidcli.presets import sha256
+from tests import onnx_drawn
+
+needs_facenet = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("keras_facenet", "scipy"))), reason="keras-facenet is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def onnx(tmp_path_factory):
+    return recogniser(f"onnx:{onnx_drawn.recogniser(tmp_path_factory.mktemp('onnx') / 'mean.onnx')}")
+
+
+def test_every_recogniser_is_found():
+    assert set(available()) == {"dlib", "facenet", "onnx"}
+    assert all(kind.__doc__ for kind in available().values())
+
+
+@pytest.mark.parametrize("name", ["nose", "", "onnx", "onnx:nowhere.onnx", "dlib:file"])
+def test_names_that_cannot_be(name):
+    with pytest.raises(UsageError) as error:
+        recogniser(name)
+    assert error.value.hint
+
+
+def test_a_file_that_is_no_network(tmp_path):
+    path = tmp_path / "text.onnx"
+    path.write_text("no network")
+    with pytest.raises(UsageError, match="cannot run"):
+        recogniser(f"onnx:{path}")
+
+
+def test_a_network_for_other_chips(tmp_path):
+    path = onnx_drawn.recogniser(tmp_path / "wide.onnx", side=16)
+    try:
+        assert recogniser(f"onnx:{path}").length > 0
+    except UsageError as error:
+        assert "112" in error.hint
+
+
+def test_onnx_describes_one_by_one(onnx, portrait, face):
+    chips = onnx.chips(portrait, [face, face])
+    assert chips.shape == (2, 112, 112, 3) and chips.dtype == np.uint8
+    rows = onnx.embed(chips)
+    assert rows.shape == (2, onnx.length) and np.array_equal(rows[0], rows[1])
+    squares = cv2.resize(chips[0], (7, 7), interpolation=cv2.INTER_AREA).astype(float)
+    expected = ((squares - 127.5) / 127.5).transpose(2, 0, 1).ravel()
+    assert np.abs(rows[0] - expected).max() < 0.01
+    assert onnx.embed(chips[:0]).shape == (0, onnx.length)
+
+
+def test_onnx_puts_five_points_in_their_places(onnx, portrait, face):
+    points = five_points(face.landmarks)
+    marked = portrait.copy()
+    for point in points:
+        cv2.circle(marked, tuple(int(round(v)) for v in point), 2, (255, 0, 255), -1)
+    chip = onnx.chips(marked, [face])[0].astype(int)
+    magenta = chip[..., 0] + chip[..., 2] - 2 * chip[..., 1]
+    for x, y in PLACES.round().astype(int):
+        assert magenta[y - 6 : y + 7, x - 6 : x + 7].max() > 200
+
+
+def test_cosine_distance():
+    a = np.array([[1.0, 0], [0, 2], [3, 0], [0, 0]])
+    b = np.array([[5.0, 0], [1, 0], [-1, 0], [1, 0]])
+    assert cosine_distance(a, b) == pytest.approx([0, 1, 2, 1])
+
+
+def test_dlib_tells_people_apart(portraits):
+    from tests.conftest import found
+
+    judge = recogniser("dlib")
+    chips = np.concatenate([judge.chips(p, found(p)) for p in portraits])
+    rows = judge.embed(chips)
+    assert rows.shape == (3, 128)
+    assert judge.distance(rows, rows) == pytest.approx([0, 0, 0])
+    assert judge.distance(rows[:2], rows[1:]).min() > 0.2
+
+
+@needs_facenet
+def test_facenet_says_which_file_to_place(tmp_path, monkeypatch):
+    from deidcli.networks import facenet
+
+    def no_network(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(facenet, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "urlopen", no_network)
+    with pytest.raises(PresetError) as error:
+        facenet.weight_file()
+    place = tmp_path / facenet.KEY / facenet.FILE
+    assert str(place) in error.value.hint and facenet.CHECKSUM in error.value.hint and not any(place.parent.iterdir())
+    place.write_bytes(b"damaged")
+    with pytest.raises(PresetError, match="damaged"):
+        facenet.weight_file()
+
+
+@needs_facenet
+def test_facenet_fetches_once(tmp_path, monkeypatch):
+    from deidcli.networks import facenet
+
+    source = tmp_path / "source"
+    source.write_bytes(b"weights")
+    asked = []
+
+    def answer(address, timeout):
+        asked.append(address)
+        return source.open("rb")
+
+    monkeypatch.setattr(facenet, "FOLDER", str(tmp_path / "cache"))
+    monkeypatch.setattr(facenet, "CHECKSUM", sha256(source))
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    assert facenet.weight_file().read_bytes() == b"weights" and facenet.weight_file().is_file()
+    assert asked == [facenet.ADDRESS + facenet.FILE]
+
+
+def test_facenet_may_be_missing(monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "keras_facenet" else real(name))
+    with pytest.raises(MissingDependency, match="keras_facenet"):
+        recogniser("facenet")
+
+
+@needs_facenet
+def test_facenet_runs_with_the_weights_of_a_file(tmp_path, monkeypatch, portrait, face):
+    """Random weights, written as keras-facenet's file is, forgotten, and read again."""
+    import h5py
+    from keras.src.legacy.saving import legacy_h5_format
+    from keras_facenet import inception_resnet_v1 as source
+
+    from deidcli.faces.recognisers import facenet
+    from deidcli.networks.facenet import build
+
+    drawn = source.InceptionResNetV1(input_shape=(160, 160, 3), classes=512)
+    weights, path = drawn.get_weights(), tmp_path / "drawn.h5"
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, drawn)
+    drawn.set_weights([np.zeros_like(weight) for weight in weights])
+    # Built once: it has 23 million weights in 132 layers.
+    monkeypatch.setattr(source, "InceptionResNetV1", lambda **shape: drawn)
+    network = build(path)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, network.get_weights(), strict=True))
+    monkeypatch.setattr(facenet, "_network", lambda: network)
+    judge = recogniser("facenet")
+    chips = judge.chips(portrait, [face])
+    rows = judge.embed(chips)
+    assert chips.shape == (1, 160, 160, 3) and rows.shape == (1, judge.length)
+    assert np.linalg.norm(rows, axis=1) == pytest.approx(1, abs=1e-3)
+    assert judge.distance(rows, rows) == pytest.approx(0, abs=1e-5)
+
+
+@needs_facenet
+def test_facenets_weights_of_another_network(tmp_path, monkeypatch):
+    import keras
+    from keras_facenet import inception_resnet_v1 as source
+
+    from deidcli.networks.facenet import build
+
+    small = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    monkeypatch.setattr(source, "InceptionResNetV1", lambda **shape: small)
+    path = tmp_path / "other.h5"
+    path.write_bytes(b"no weights")
+    with pytest.raises(PresetError, match="does not hold"):
+        build(path)
