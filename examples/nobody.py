@@ -20,7 +20,7 @@ from deidcli.training.composites import MIN_PEOPLE, Composite, composite
 
 SIDE = 720  # of a composite, in pixels
 PEOPLE = 80  # in a composite
-CANDIDATES = 500  # crops that are looked at for one group
+CANDIDATES = 800  # crops that are looked at for one group
 SAME_PERSON = 0.6  # dlib's distance
 SURELY_ANOTHER = 0.4  # distance that two members must keep: the data name nobody, and show some people often
 GREY = 5.0  # mean distance from grey in Lab below which a crop is taken for a grey photograph

@@ -27,11 +27,13 @@ from deidcli.values import Box, Face, Frame
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# The commands search with the fastest detector; tests/detectors looks at every one, and at the default.
+os.environ.setdefault("DEID_DETECTOR", "hog")
 # Drawn once and for all, so that a test that passes here passes elsewhere; no deadline, because machines are shared.
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("house")
 
-EXAMPLES = Path(os.environ.get("STANDIN", Path(__file__).parents[1] / "examples" / "in"))
+EXAMPLES = Path(__file__).parents[1] / "examples" / "in"
 SIDE = 224  # of a portrait, in pixels
 
 
@@ -59,7 +61,7 @@ def read(path: Path) -> np.ndarray:
 def portraits() -> list[np.ndarray]:
     """Three pictures (SIDE, SIDE, 3) uint8 with one face in each, which has landmarks."""
     portraits = []
-    for path in sorted(EXAMPLES.iterdir()):
+    for path in sorted(path for path in EXAMPLES.rglob("*") if path.is_file()):
         pixels = read(path)
         for face in found(pixels, upsample=0):
             portrait = _cut(pixels, face.box)

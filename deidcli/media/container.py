@@ -76,8 +76,21 @@ def explained(name: str, failure: str = "the picture is damaged") -> Iterator[No
         raise
     except MemoryError as error:
         raise MediaError(f"{name}: not enough memory to decode the picture", "use fewer workers") from error
-    except (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, RuntimeError, OverflowError,
-            AttributeError, ZeroDivisionError, struct.error, zlib.error, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        LookupError,
+        TypeError,
+        EOFError,
+        RuntimeError,
+        OverflowError,
+        AttributeError,
+        ZeroDivisionError,
+        struct.error,
+        zlib.error,
+        Image.DecompressionBombError,
+    ) as error:
         detail = " ".join(str(error).split()) or type(error).__name__
         raise MediaError(f"{name}: {failure}: {detail}", "get a whole copy of the file") from error
 

@@ -81,7 +81,7 @@ def pages(data: bytes) -> list[Page]:
 
 def _page(data: bytes, tags: Directory, order: str) -> Page:
     tiled = _TILES in tags
-    places, sizes = ((_TILES, _TILE_SIZES) if tiled else (_STRIPS, _STRIP_SIZES))
+    places, sizes = (_TILES, _TILE_SIZES) if tiled else (_STRIPS, _STRIP_SIZES)
     kept = {tag: value for tag, value in tags.items() if tag not in _PLACES}
     bare = Page(kept, (), tiled, order)
     offsets = _all(tags, places, order)

@@ -148,7 +148,9 @@ class Checkpoint:
         self.trainer.save_weights(temporary)
         temporary.replace(self.folder / "last.weights.h5")
         place = self.folder / "next.json"
-        place.write_text(json.dumps({"epoch": epoch, "seconds": spent}))
+        # Keras keeps the state of noise out of its file of weights.
+        noise = [keras.ops.convert_to_numpy(v).tolist() for v in self._noise()]
+        place.write_text(json.dumps({"epoch": epoch, "seconds": spent, "noise": noise}))
         place.replace(self.folder / "last.json")
 
     def restore(self) -> tuple[int, float]:
@@ -166,7 +168,12 @@ class Checkpoint:
             reason = f"the checkpoint in {self.folder} is not of these networks"
             raise UsageError(reason, "give the settings it was begun with, or another --work") from error
         stored = json.loads(place.read_text())
+        for variable, value in zip(self._noise(), stored.get("noise", ()), strict=False):
+            variable.assign(np.array(value, np.uint32))
         return stored["epoch"], stored["seconds"]
+
+    def _noise(self) -> list:
+        return [v for v in self.trainer.variables if v.path.endswith("seed_generator_state")]
 
 
 def _cut_log(path: Path, start: int) -> None:

@@ -27,7 +27,9 @@ def covered(path):
 def test_the_main_job(deid, folder, tiny_preset, tmp_path):
     """Every picture is there, its faces are replaced or covered and are somebody else's, and the manifest says so."""
     before, out = tree(folder), tmp_path / "out"
-    done = deid("anonymize", "--method", "cleanir", "--preset", tiny_preset.folder, "--angle", 180, "--seed", 1, folder, out)
+    done = deid(
+        "anonymize", "--method", "cleanir", "--preset", tiny_preset.folder, "--angle", 180, "--seed", 1, folder, out
+    )
     assert done.status == 0 and done.out == b"", done.err
     assert "3 of 3 files written" in done.err and str(out) in done.err
     assert tree(folder) == before, "an input was changed"
@@ -46,7 +48,18 @@ def test_the_main_job(deid, folder, tiny_preset, tmp_path):
 
 
 def test_secrets_are_not_written_down(deid, folder, tiny_preset, tmp_path):
-    deid("anonymize", "--preset", tiny_preset.folder, "--angle", 90, "--seed", 424242, "--no-verify", folder, tmp_path / "out")
+    deid(
+        "anonymize",
+        "--preset",
+        tiny_preset.folder,
+        "--angle",
+        90,
+        "--seed",
+        424242,
+        "--no-verify",
+        folder,
+        tmp_path / "out",
+    )
     assert "424242" not in (tmp_path / "out" / "deid-manifest.jsonl").read_text()
 
 
@@ -56,7 +69,17 @@ def test_seeds(deid, folder, tiny_preset, tmp_path):
     shown = {}
     for name, (seed, size, workers) in runs.items():
         extra = ("--seed", seed) if seed else ()
-        options = ("--preset", tiny_preset.folder, "--angle", 90, "--no-verify", "--batch-size", size, "--workers", workers)
+        options = (
+            "--preset",
+            tiny_preset.folder,
+            "--angle",
+            90,
+            "--no-verify",
+            "--batch-size",
+            size,
+            "--workers",
+            workers,
+        )
         assert deid("anonymize", *options, *extra, folder / "one.png", tmp_path / f"{name}.png").status == 0
         shown[name] = (tmp_path / f"{name}.png").read_bytes()
     assert shown["a"] == shown["b"]
@@ -107,7 +130,10 @@ def test_files_from(deid, folder, tmp_path, null):
     (tmp_path / "list").write_bytes(text)
     flags = ("--files-from", tmp_path / "list", *(["-0"] if null else []))
     assert deid("anonymize", *QUICK, *flags, tmp_path / "again").status == 0
-    assert tree(tmp_path / "out") == tree(tmp_path / "again") and sorted(tree(tmp_path / "out")) == ["none.png", "one.png"]
+    assert tree(tmp_path / "out") == tree(tmp_path / "again") and sorted(tree(tmp_path / "out")) == [
+        "none.png",
+        "one.png",
+    ]
 
 
 @pytest.mark.parametrize(("mode", "status", "files"), [("copy", 0, 3), ("skip", 0, 2), ("fail", 1, 2)])
@@ -198,7 +224,10 @@ def test_pages_are_pictures(deid, portrait, nobody, tmp_path):
     """Each frame of a moving picture is searched; the file stays one that moves."""
     frames = [Image.fromarray(np.roll(portrait, shift, axis=1)) for shift in (0, 4, 8)]
     frames[0].save(tmp_path / "moving.png", save_all=True, append_images=frames[1:], duration=80)
-    assert deid("anonymize", *QUICK, tmp_path / "moving.png", tmp_path / "out.png", "--manifest", tmp_path / "m").status == 0
+    assert (
+        deid("anonymize", *QUICK, tmp_path / "moving.png", tmp_path / "out.png", "--manifest", tmp_path / "m").status
+        == 0
+    )
     row = rows(tmp_path / "m")["moving.png"]
     assert row["frames"] == 3 and [face["frame"] for face in row["faces"]] == [0, 1, 2]
     with Image.open(tmp_path / "out.png") as picture:

@@ -38,7 +38,11 @@ def test_json(deid, folder):
 def test_csv(deid, folder):
     done = deid("detect", "--format", "csv", folder)
     lines = list(csv.DictReader(io.StringIO(done.out.decode())))
-    assert done.status == 0 and sorted(line["input"] for line in lines) == ["none.png", "one.png", *["sub/three.jpg"] * 3]
+    assert done.status == 0 and sorted(line["input"] for line in lines) == [
+        "none.png",
+        "one.png",
+        *["sub/three.jpg"] * 3,
+    ]
     assert [line["left"] for line in lines if line["input"] == "none.png"] == [""]
 
 

@@ -157,11 +157,14 @@ def test_a_full_disk(deid, folder, disk, tmp_path):
     done = deid("anonymize", *QUICK, "--resume", folder / "one.png", folder / "none.png", folder / "sub", disk)
     assert done.status == 0 and litter(disk) == [], done.err
     (disk / "fill").write_bytes(b"")
-    with (disk / "fill").open("wb", buffering=0) as file:
-        with suppress(OSError):
-            while file.write(bytes(512)) == 512:
-                pass
-    for options in (("--overwrite",), ("--resume", "--seed", "3"), ("--overwrite", "--manifest", tmp_path / "rows.jsonl")):
+    with (disk / "fill").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(512)) == 512:
+            pass
+    for options in (
+        ("--overwrite",),
+        ("--resume", "--seed", "3"),
+        ("--overwrite", "--manifest", tmp_path / "rows.jsonl"),
+    ):
         done = deid("anonymize", "--method", "pixelate", "--no-verify", *options, folder, disk)
         assert done.status == 3 and "no space left" in done.err.lower() and litter(disk) == []
     assert found(read(disk / "one.png")) == [], "the earlier output still stands"

@@ -49,7 +49,9 @@ def test_config(deid, folder, tmp_path, monkeypatch):
     (tmp_path / "deid.toml").write_text('method = "blur"\nblur = 0.5\non-no-face = "copy"\nverify = false\n')
     config = ("--config", tmp_path / "deid.toml")
     assert used(deid, folder, tmp_path / "a", *config) == ("blur", {"blur": 0.5})
-    assert used(deid, folder, tmp_path / "b", *config, "--blur", 0.3) == ("blur", {"blur": 0.3}), "the command line wins"
+    assert used(deid, folder, tmp_path / "b", *config, "--blur", 0.3) == ("blur", {"blur": 0.3}), (
+        "the command line wins"
+    )
     monkeypatch.setenv("DEID_BLUR", "0.4")
     assert used(deid, folder, tmp_path / "c", *config) == ("blur", {"blur": 0.4}), "the environment wins"
     monkeypatch.delenv("DEID_BLUR")
@@ -57,7 +59,9 @@ def test_config(deid, folder, tmp_path, monkeypatch):
     assert used(deid, folder, tmp_path / "d") == ("blur", {"blur": 0.5})
 
 
-@pytest.mark.parametrize("text", ["angel = 150", "angle = ", "angle = 'steep'", "angle = 500", "\udcff", "[angle]\na = 1"])
+@pytest.mark.parametrize(
+    "text", ["angel = 150", "angle = ", "angle = 'steep'", "angle = 500", "\udcff", "[angle]\na = 1"]
+)
 def test_config_that_makes_no_sense(deid, folder, pretend, tmp_path, text):
     (tmp_path / "deid.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
     done = deid("anonymize", "--config", tmp_path / "deid.toml", folder, tmp_path / "out")

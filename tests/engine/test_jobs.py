@@ -15,7 +15,9 @@ TREE = ["a.jpg", "b/c.PNG", "b/d/e.webp", "b/d/Ünï cödé ☃.tif", "with spac
 
 def write(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (4, 4), "red").save(path, path.suffix[1:].replace("jpg", "jpeg").replace("tif", "tiff").upper()[:4])
+    Image.new("RGB", (4, 4), "red").save(
+        path, path.suffix[1:].replace("jpg", "jpeg").replace("tif", "tiff").upper()[:4]
+    )
     return path
 
 
@@ -194,7 +196,7 @@ def test_names_of_any_bytes(tree):
 def test_shards_partition(tmp_path, count):
     listed = [room.Job(tmp_path / f"{n}.jpg", None, f"folder/{n}.jpg") for n in range(200)]
     parts = [shard(listed, index, count) for index in range(1, count + 1)]
-    assert sorted((job.name for part in parts for job in part)) == sorted(job.name for job in listed)
+    assert sorted(job.name for part in parts for job in part) == sorted(job.name for job in listed)
     assert max(map(len, parts)) < 2 * 200 / count + 1
     again = shard(listed[::-1][50:], 1, count)
     assert {j.name for j in again} == {j.name for j in parts[0]} & {j.name for j in listed[::-1][50:]}

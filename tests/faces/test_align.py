@@ -29,9 +29,7 @@ def ramp():
     return Frame(np.dstack([x + 20, y + 20, np.full_like(x, 9)]).astype(np.uint8))
 
 
-POSES = st.builds(
-    turned, st.floats(-180, 180), st.floats(30, 120), st.floats(80, SIDE - 80), st.floats(80, SIDE - 80)
-)
+POSES = st.builds(turned, st.floats(-180, 180), st.floats(30, 120), st.floats(80, SIDE - 80), st.floats(80, SIDE - 80))
 SPECS = st.builds(
     CropSpec, st.one_of(st.none(), st.integers(16, 256)), st.floats(0, 0.5), st.sampled_from(["landmarks", "box"])
 )

@@ -120,7 +120,9 @@ def test_features_do_not_come_over():
     plain, lined = patch((150, 110, 90)), patch(*[(150, 110, 90), (110, 70, 50)] * 10)
     lined = lined - np.clip(lined.mean(axis=(0, 1)) - plain.mean(axis=(0, 1)), -99, 99)
     new = patch((90, 100, 120))
-    one, other = (match_color(new, np.clip(p, 0, 255).astype(np.uint8), EVERYWHERE).astype(float) for p in (plain, lined))
+    one, other = (
+        match_color(new, np.clip(p, 0, 255).astype(np.uint8), EVERYWHERE).astype(float) for p in (plain, lined)
+    )
     assert np.std((one - other)[10:-10, 10:-10], axis=(0, 1)).max() < 2
 
 

@@ -89,7 +89,9 @@ def test_collapsed_points_are_not_believed():
     assert not believable(line, face)
 
 
-@pytest.mark.parametrize("box", [Box(100, 100, 101, 101), Box(-50, -50, -20, -20), Box(9000, 5, 9100, 105), Box(0, 0, 5, 5)])
+@pytest.mark.parametrize(
+    "box", [Box(100, 100, 101, 101), Box(-50, -50, -20, -20), Box(9000, 5, 9100, 105), Box(0, 0, 5, 5)]
+)
 def test_boxes_without_a_face_have_no_landmarks(portrait, box):
     """Typed in by hand, or cut by the border: covered by the box then, and never an error."""
     assert [f.box for f in locate(portrait, [Face(box)])] == [box]

@@ -17,8 +17,8 @@ def walk(transparent=False, mode="RGB", colours=True):
     for step in range(4):
         base = smooth(40, 56) // 64 * 64 if colours else np.zeros((40, 56, 3), np.uint8)
         alpha = np.full((40, 56, 1), 0 if transparent else 255, np.uint8)
-        base[10 : 20, 10 * step : 10 * step + 12] = (200, 30 * step, 90)
-        alpha[10 : 20, 10 * step : 10 * step + 12] = 255
+        base[10:20, 10 * step : 10 * step + 12] = (200, 30 * step, 90)
+        alpha[10:20, 10 * step : 10 * step + 12] = 255
         image = Image.fromarray(np.concatenate([base, alpha], 2))
         made.append(image if transparent else image.convert(mode))
     return made

@@ -24,7 +24,9 @@ def turns(draw, rows=3):
     numbers = arrays.arrays(np.float64, (rows, size), elements=st.floats(-1, 1, width=32))
     identity, axis = draw(numbers), draw(numbers)
     identity[np.linalg.norm(identity, axis=1) < 1e-3] = np.eye(size)[0]
-    for row, kind in enumerate(draw(st.lists(st.sampled_from("free along against none".split()), min_size=rows))[:rows]):
+    for row, kind in enumerate(
+        draw(st.lists(st.sampled_from(["free", "along", "against", "none"]), min_size=rows))[:rows]
+    ):
         factor = {"along": 2.5, "against": -0.5, "none": 0.0}.get(kind)
         axis[row] = axis[row] if factor is None else factor * identity[row]
     return identity, axis

@@ -10,7 +10,11 @@ from deidcli.training.data import Pack, batches, load_pack
 def drawn(count=10, side=8, folder="a", seed=0):
     random = np.random.default_rng(seed)
     crops = random.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
-    return Pack(crops, random.standard_normal((count, 128)).astype(np.float32), np.array([f"{folder}/{i}" for i in range(count)]))
+    return Pack(
+        crops,
+        random.standard_normal((count, 128)).astype(np.float32),
+        np.array([f"{folder}/{i}" for i in range(count)]),
+    )
 
 
 def run(pack, epoch, size=4, steps=5, seed=1):
