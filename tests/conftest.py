@@ -1,4 +1,4 @@
-"""What the tests of all rooms share: pictures of faces that belong to nobody, a tiny preset, and the command in process.
+"""What the tests of all rooms share: pictures of nobody's faces, a tiny preset, and the command in process.
 
 Every face comes out of examples/in, cut out and shrunk, so that a search takes a twentieth of a second.
 """

@@ -9,7 +9,7 @@ _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1",
 
 
 def image_kind(head: bytes) -> str | None:
-    """ "jpeg", "png", "webp", "gif", "bmp", "tiff", "avif" or "heif"; None for anything else. head: 64 bytes or more."""
+    """ "jpeg", "png", "webp", "gif", "bmp", "tiff", "avif" or "heif"; None for another. head: 64 bytes or more."""
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -81,7 +81,8 @@ def test_edited(deid, folder, tmp_path, form):
     assert deid("anonymize", *QUICK, "--faces", tmp_path / "faces", folder, tmp_path / "out").status == 0
     assert covers(tmp_path / "out" / "none.png", added)
     assert all(covers_dark(tmp_path / "out" / "sub" / "three.jpg", box) for box in kept)
-    before, after = (read(path / "sub" / "three.jpg")[int(gone[1]) : int(gone[3]), int(gone[0]) + 40 : int(gone[2]) - 40]
+    rows, columns = slice(int(gone[1]), int(gone[3])), slice(int(gone[0]) + 40, int(gone[2]) - 40)
+    before, after = (read(path / "sub" / "three.jpg")[rows, columns]
                      for path in (folder, tmp_path / "out"))  # fmt: skip
     assert np.abs(before.astype(int) - after).max() < 40, "the face that was taken off the list stays as it was"
 
