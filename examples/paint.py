@@ -22,6 +22,10 @@ class Canvas:
         self.rgb = np.zeros((height, width, 3), np.float32) if background is None else background.astype(np.float32)
         self.alpha = np.full((height, width, 1), 0.0 if background is None else 1.0, np.float32)
 
+    def cut(self, height: int) -> None:
+        """Drop what lies below row `height`."""
+        self.height, self.rgb, self.alpha = height, self.rgb[:height], self.alpha[:height]
+
     def lay(self, colour: np.ndarray | Colour, cover: np.ndarray, window: tuple[slice, slice]) -> None:
         """Put a colour, one or (h, w, 3), over a window by its cover (h, w) from 0 to 1."""
         cover, below = cover[..., None], self.alpha[window]

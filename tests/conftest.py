@@ -46,6 +46,13 @@ class Result:
     err: str
 
 
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch) -> None:
+    """No setting of whoever runs the tests; DEID_DATA says where research data lie and is no setting."""
+    for name in [name for name in os.environ if name.startswith("DEID_") and name != "DEID_DATA"]:
+        monkeypatch.delenv(name)
+
+
 def found(pixels: np.ndarray, upsample: int = 1) -> list[Face]:
     """The faces of a picture with their landmarks, as a run with the default options sees them."""
     return locate(pixels, detector(DetectOptions(upsample=upsample)).detect([pixels])[0])

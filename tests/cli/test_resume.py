@@ -26,9 +26,13 @@ def many(tmp_path, crowd):
 
 
 def started(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "deidcli", "anonymize", *map(str, arguments)], stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "deidcli", "anonymize", *map(str, arguments)]
+    # A shell lets what it runs in the background ignore Ctrl-C, and children inherit that.
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_listen)
+
+
+def _listen():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def stopped(process, out, kind, after=3):

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 
 from deidcli import __version__
+from deidcli.methods.cleanir import Cleanir
 from deidcli.presets import presets
 from tests.conftest import rows, tree
 
@@ -26,7 +28,9 @@ def used(deid, folder, out, *options):
 
 
 def test_defaults(deid, folder, pretend, tmp_path):
-    assert used(deid, folder, tmp_path / "out") == ("cleanir", {"angle": 180.0, "preset": "cleanir-64"})
+    method, options = used(deid, folder, tmp_path / "out")
+    assert method == "cleanir" and options == asdict(Cleanir.Options())
+    assert (options["angle"], options["preset"]) == (180, "cleanir-64")
 
 
 def test_environment(deid, folder, tmp_path, monkeypatch):
