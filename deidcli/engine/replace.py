@@ -170,7 +170,7 @@ class Replacer:
             if case not in judged:
                 self._close(case, rung, action, None)
         if judged:
-            originals = np.stack([case.original for case in judged])
+            originals = np.array([case.original for case in judged])
             distances = self.recogniser.distance(originals, self._embed(judged, source=False))
             for case, distance in zip(judged, distances, strict=True):
                 if distance > self.threshold:

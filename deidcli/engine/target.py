@@ -58,7 +58,7 @@ class Target:
 
     def _commit(self) -> str:
         assert self.file is not None
-        if self.path is None:
+        if self.path is None and isinstance(self.file, io.BytesIO):
             whole = self.file.getvalue()
             sys.stdout.buffer.write(whole)
             sys.stdout.buffer.flush()

@@ -58,7 +58,9 @@ class DetectionRates:
 
 def search(jobs: Sequence[Job], name: str, detector: Detector) -> Iterator[Search]:
     """Search every frame of every job; yields what is known so far after each file, so that progress can be shown."""
-    found, sizes, seconds, failed, warm = {}, {}, 0.0, 0, False
+    found: dict = {}
+    sizes: dict = {}
+    seconds, failed, warm = 0.0, 0, False
     for chunk, lost in _chunks(jobs):
         failed += lost
         pictures = [pixels for _, pixels in chunk]

@@ -31,7 +31,7 @@ def plot(rows: Sequence[DetectionRates], path: Path) -> None:
         raise UsageError(f"--plot {path}: {error}", "give a path like detectors.png") from error
 
 
-def _panels(rows: Sequence[DetectionRates]) -> list[tuple[str, list[float], str]]:
+def _panels(rows: Sequence[DetectionRates]) -> list[tuple[str, list, str]]:
     known = all(row.recall is not None for row in rows)
     share = [row.recall if known else row.central for row in rows]
     return [

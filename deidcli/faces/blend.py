@@ -91,11 +91,11 @@ def _mix(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def _poisson(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Poisson cloning of the mask's core, then the soft mask over it, so that the edge stays as soft as without."""
-    core = np.pad((alpha > 0.5).astype(np.uint8) * 255, _ROOM)
-    if not core.any():
+    inside = np.pad((alpha > 0.5).astype(np.uint8) * 255, _ROOM)
+    if not inside.any():
         return _mix(old, new, alpha)
     # OpenCV takes three pixels off the mask and keeps the old face in them; a small face would stay as it was.
-    core = cv2.dilate(core, np.ones((3, 3), np.uint8), iterations=3)
+    core = cv2.dilate(inside, np.ones((3, 3), np.uint8), iterations=3)
     x, y, width, height = cv2.boundingRect(core)
     wide = ((_ROOM, _ROOM), (_ROOM, _ROOM), (0, 0))
     center = (x + width // 2, y + height // 2)

@@ -40,7 +40,8 @@ def detect(images: Sequence[np.ndarray], threshold: float = 0.0, upsample: int =
     within the face, possibly past the picture's border; scores are above `threshold`, rarely above 1.2.
     Raises MissingDependency or PresetError where the weights are missing or damaged.
     """
-    detector, found = _load(), [[] for _ in images]
+    detector = _load()
+    found: list[list[Detection]] = [[] for _ in images]
     doubled = [_doubled(image, upsample) for image in images]
     layouts = [pyramid.tiling(*image.shape[:2]) for image in doubled]
     for batch in _batches(layouts):
@@ -68,7 +69,8 @@ def _batches(layouts: Sequence[pyramid.Tiling]) -> Iterator[list[int]]:
 
 
 def _frame_size(layout: pyramid.Tiling) -> tuple[int, int]:
-    return tuple(math.ceil(side / BUCKET) * BUCKET for side in (layout.height, layout.width))
+    height, width = (math.ceil(side / BUCKET) * BUCKET for side in (layout.height, layout.width))
+    return height, width
 
 
 def _scores(detector: _Detector, images: list[np.ndarray], layouts: list[pyramid.Tiling]) -> list[np.ndarray]:

@@ -144,10 +144,10 @@ class _Reader:
         return self.take(self.integer() if length is None else length).decode("ascii")
 
     def shape(self) -> tuple[int, int, int, int]:
-        version, *sizes = (self.integer() for _ in range(5))
+        version, samples, channels, rows, columns = (self.integer() for _ in range(5))
         if version not in (1, 2):
             raise ValueError(f"tensor version {version} is not known")
-        return tuple(sizes)
+        return samples, channels, rows, columns
 
     def tensor(self) -> np.ndarray:
         shape = self.shape()
