@@ -197,7 +197,18 @@ def test_a_small_disk(small_disk):
         file.write(os.urandom(100_000))
         target.commit()
     target.discard()
-    assert list(small_disk.iterdir()) == [], "and what was in the buffer is dropped without another error"
+    assert list(small_disk.iterdir()) == []
+
+
+def test_what_no_longer_fits_is_dropped_without_another_error(small_disk):
+    """A little that still stands in the buffer when the disk is full."""
+    target = Target(small_disk / "a.jpg", overwrite=False)
+    target.open().write(b"little")
+    with (small_disk / "fill").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while file.write(bytes(4096)):
+            pass
+    target.discard()
+    assert [path.name for path in small_disk.iterdir()] == ["fill"]
 
 
 def test_a_manifest_on_a_small_disk(small_disk):
