@@ -19,13 +19,3 @@ def bootstrap(values: np.ndarray, draws: int = 2000, level: float = 0.95, seed: 
     tail = (1 - level) / 2 * 100
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)
-
-
-def threshold_at(strangers: np.ndarray, accepted: float) -> float:
-    """The largest threshold that takes no more than a share `accepted` of stranger pairs for one person.
-
-    strangers: (n,) their distances. With n pairs no share below 1/n can be told apart from none.
-    """
-    ordered = np.sort(np.asarray(strangers, float))
-    allowed = int(np.floor(accepted * len(ordered)))
-    return float(np.nextafter(ordered[allowed], -np.inf)) if allowed < len(ordered) else float(ordered[-1])
