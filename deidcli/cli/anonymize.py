@@ -71,7 +71,7 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     \b
     deid anonymize --method cleanir --angle 180 in/ out/
     deid anonymize --method blur --seed 7 --resume footage/ clean/
-    find . -name '*.jpg' -print0 | deid anonymize --files-from - -0 out/
+    find . -maxdepth 1 -name '*.jpg' -print0 | deid anonymize --files-from - -0 out/
     """
     flags, rest = opt.split_flags(options)
     use_device(rest["device"])
