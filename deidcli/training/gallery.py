@@ -13,14 +13,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from deidcli.faces.shape import MIRROR
 from deidcli.faces.tone import skin
-from deidcli.training.composites import MIN_PEOPLE, Composite, composite
+from deidcli.training.composites import Composite, composite
 from deidcli.training.people import People, read
 
 SIDE = 320  # of a proxy, in pixels
-PEOPLE = 64  # in one picture of a proxy
-POOL = 2.0  # so many times as many are alike, of whom the people are drawn
-SURELY_ANOTHER = 0.4  # dlib's distance that two of them must keep: the data name nobody, and show some people often
+PEOPLE = 60  # in one picture of a proxy
+POOL = 1.5  # so many times as many are alike, of whom the people are drawn
+SURELY_ANOTHER = 0.36  # dlib's distance that two of them must keep: the data name nobody, and show some people often
 # Gap of the lips, as a share of the distance between the eyes, from and to which a mouth is of each kind.
 MOUTHS = {"closed": (-1.0, 0.05), "teeth": (0.06, 0.2), "open": (0.2, 1.0)}
 OTHER_RACE, OTHER_TONE = 12.0, 0.4  # years that another race, or a unit of lightness, count as
@@ -49,11 +50,11 @@ def _kinds() -> Iterator[Kind]:
         yield from (Kind(gender, 0, age) for age in (2, 7, 15, 75))
         yield from (Kind(gender, 0, age, shade) for age in (22, 28, 35, 43, 52, 62) for shade in (-1, 1))
         yield from (Kind(gender, 1, age, shade) for age in (24, 30, 38) for shade in (-1, 1))
-        yield from (Kind(gender, 1, age) for age in (50, 65))
-        yield from (Kind(gender, 2, age) for age in (2, 24, 30, 42))
-        yield from (Kind(gender, 3, age) for age in (22, 28, 36, 50))
+        yield Kind(gender, 1, 52)
+        yield from (Kind(gender, 2, age) for age in (2, 24, 30, 40))
+        yield from (Kind(gender, 3, age) for age in (22, 29, 38, 52))
         yield from (Kind(gender, 4, age) for age in (24, 38))
-    yield from (Kind(0, 2, 64), Kind(0, 3, 65))
+    yield from (Kind(0, 1, 65), Kind(0, 2, 64))
 
 
 KINDS = tuple(_kinds())
@@ -61,15 +62,20 @@ KINDS = tuple(_kinds())
 
 @dataclass(frozen=True)
 class Proxy:
-    """One face of nobody. faces: a composite for each of MOUTHS. members: of each, names of the files it was made of."""
+    """One face of nobody. faces: a composite for each of MOUTHS. members: of each, names of the files in it."""
 
     kind: Kind
     faces: tuple[Composite, ...]
     members: tuple[np.ndarray, ...]
 
 
-def build(known: People, pictures: Path, kinds: Sequence[Kind] = KINDS, seed: int = 1,
-          said: Callable[[str], None] = lambda text: None) -> list[Proxy]:
+def build(
+    known: People,
+    pictures: Path,
+    kinds: Sequence[Kind] = KINDS,
+    seed: int = 1,
+    said: Callable[[str], None] = lambda text: None,
+) -> list[Proxy]:
     """The proxies of `kinds`, from people whose files lie in `pictures`. said: is told of each that is made.
 
     Raises UsageError where fewer than 50 people are of a kind.
@@ -86,32 +92,44 @@ def build(known: People, pictures: Path, kinds: Sequence[Kind] = KINDS, seed: in
 
 
 def chosen(known: People, kind: Kind, mouth: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """Rows of the people who are averaged: drawn among those most alike, no two of them perhaps the same person."""
-    rows = alike(known, kind, mouth)
+    """Rows of the people who are averaged: drawn among those most alike, no two of them perhaps the same person.
+
+    Where too few of those are left, the next most alike are asked.
+    """
+    rows, step = alike(known, kind, mouth), int(PEOPLE * POOL)
     drawn: list[int] = []
-    for row in rng.permutation(rows):
-        apart = np.linalg.norm(known.descriptors[drawn] - known.descriptors[row], axis=1)
-        if len(drawn) < PEOPLE and not (apart < SURELY_ANOTHER).any():
-            drawn.append(int(row))
+    for start in range(0, len(rows), step):
+        for row in rng.permutation(rows[start : start + step]):
+            apart = np.linalg.norm(known.descriptors[drawn] - known.descriptors[row], axis=1)
+            if len(drawn) < PEOPLE and not (apart < SURELY_ANOTHER).any():
+                drawn.append(int(row))
     return np.array(drawn, int)
 
 
 def alike(known: People, kind: Kind, mouth: tuple[float, float]) -> np.ndarray:
-    """Rows of the people most like a kind, POOL times as many as are wanted: by age, and by shade where it has one."""
+    """Rows of the people who can stand for a kind, most alike first: by age, and by shade where the kind has one."""
     fits = known.good & (known.gender == kind.gender) & (known.gap >= mouth[0]) & (known.gap < mouth[1])
     # Years count less with age: 30 and 33 look more alike than 3 and 6.
-    years = np.abs(np.log((known.age + 8) / (kind.age + 8))) * (kind.age + 8)
-    cost = np.where(fits, years + OTHER_RACE * (known.race != kind.race), np.inf)
-    if mouth[0] < MOUTHS["open"][0]:
-        cost = np.where(known.race == kind.race, cost, np.inf)
+    cost = np.abs(np.log((known.age + 8) / (kind.age + 8))) * (kind.age + 8)
+    other = known.race != kind.race
+    if mouth == MOUTHS["open"]:
+        # So few mouths are open that other races are asked, who are like in tone.
+        strange = np.abs(known.tone[:, 0] - np.median(known.tone[~other, 0]))
+        cost = cost + other * (OTHER_RACE + OTHER_TONE * strange)
     else:
-        cost += OTHER_TONE * np.abs(known.tone[:, 0] - np.median(known.tone[known.race == kind.race, 0]))
-    wanted = int(PEOPLE * POOL * (2 if kind.shade else 1))
-    order = np.argsort(cost, kind="stable")[:wanted]
-    rows = order[np.isfinite(cost[order])]
-    if kind.shade:
-        rows = rows[np.argsort(-kind.shade * known.tone[rows, 0], kind="stable")][: max(MIN_PEOPLE, len(rows) // 2)]
-    return rows
+        fits &= ~other
+    order = np.argsort(np.where(fits, cost, np.inf), kind="stable")[: np.count_nonzero(fits)]
+    return _shaded(known, kind, order)
+
+
+def _shaded(known: People, kind: Kind, order: np.ndarray) -> np.ndarray:
+    """Of every few hundred in order the lighter or the darker half."""
+    if not kind.shade:
+        return order
+    span = int(2 * PEOPLE * POOL)
+    blocks = [order[i : i + span] for i in range(0, len(order), span)]
+    halves = [b[np.argsort(-kind.shade * known.tone[b, 0], kind="stable")][: len(b) // 2] for b in blocks]
+    return np.concatenate(halves)
 
 
 def _average(known: People, rows: np.ndarray, pictures: Path) -> Composite:
@@ -125,8 +143,6 @@ def _average(known: People, rows: np.ndarray, pictures: Path) -> Composite:
 
 def mirrored(picture: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A picture and its landmarks (68, 2) as a mirror shows them."""
-    from deidcli.faces.shape import MIRROR
-
     flipped = np.column_stack([picture.shape[1] - 1 - landmarks[:, 0], landmarks[:, 1]])
     return np.ascontiguousarray(picture[:, ::-1]), flipped[MIRROR]
 

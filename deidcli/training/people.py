@@ -1,4 +1,4 @@
-"""People: what is known of every face that a gallery can be averaged from; labels, landmarks, tone, mouth, sharpness."""
+"""People: what is known of every face that a gallery can be averaged from; labels, landmarks, tone, mouth."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from deidcli.engine.given import load_faces
 from deidcli.errors import UsageError
-from deidcli.faces.align import apply_affine, similarity
-from deidcli.faces.shape import INNER, LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
+from deidcli.faces.pose import mouth_gap, upright
+from deidcli.faces.shape import LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
 from deidcli.faces.tone import skin
 from deidcli.training.data import Pack
 
@@ -29,8 +29,8 @@ class People:
     """Columns of n faces; all rows belong together.
 
     names: file names. age: years. gender: 0 man, 1 woman. race: UTKFace's codes 0 to 4. landmarks: (n, 68, 2) pixels.
-    descriptors: (n, 128) of dlib's recogniser. tone: (n, 3) mean Lab of the cheeks. gap: of the lips, eyes: height of the
-    eyes as a share of their width. good: looks ahead, with colour, eyes open, not blurred.
+    descriptors: (n, 128) of dlib's recogniser. tone: (n, 3) mean Lab of the cheeks. gap: of the lips.
+    good: looks ahead, with colour, eyes open, not blurred.
     """
 
     names: np.ndarray
@@ -109,29 +109,15 @@ def read(path: Path) -> np.ndarray:
     return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
 
 
-def mouth_gap(landmarks: np.ndarray) -> float:
-    """How far the inner lips are apart, as a share of the distance between the eyes."""
-    return float((landmarks[65:68] - landmarks[[63, 62, 61]]).mean(axis=0) @ _down(landmarks)) / _between(landmarks)
-
-
-def _down(points: np.ndarray) -> np.ndarray:
-    across = (points[RIGHT_EYE].mean(axis=0) - points[LEFT_EYE].mean(axis=0)) / _between(points)
-    return np.array([-across[1], across[0]])
-
-
-def _between(points: np.ndarray) -> float:
-    return float(np.linalg.norm(points[RIGHT_EYE].mean(axis=0) - points[LEFT_EYE].mean(axis=0)))
-
-
 def _good(landmarks: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    upright = np.stack([apply_affine(similarity(p[INNER], MEAN_SHAPE[INNER]), p) for p in landmarks])
+    shapes = np.stack([upright(points) for points in landmarks])
     apart = MEAN_SHAPE[RIGHT_EYE].mean(axis=0)[0] - MEAN_SHAPE[LEFT_EYE].mean(axis=0)[0]
-    off = (upright - MEAN_SHAPE)[:, 30] / apart
-    sides = upright[:, [0, 16, 27], 0]
+    off = (shapes - MEAN_SHAPE)[:, 30] / apart
+    sides = shapes[:, [0, 16, 27], 0]
     # The nose between the ends of the jaw: what turns first.
     lopsided = np.abs((sides[:, 2] - sides[:, 0]) / (sides[:, 1] - sides[:, 0]) - 0.5)
     ahead = (np.abs(off[:, 0]) < TURNED) & (np.abs(off[:, 1]) < NODDED) & (lopsided < LOPSIDED)
-    lids = np.linalg.norm(upright[:, [37, 38, 43, 44]] - upright[:, [41, 40, 47, 46]], axis=2).mean(axis=1)
-    wide = np.linalg.norm(upright[:, [36, 42]] - upright[:, [39, 45]], axis=2).mean(axis=1)
+    lids = np.linalg.norm(shapes[:, [37, 38, 43, 44]] - shapes[:, [41, 40, 47, 46]], axis=2).mean(axis=1)
+    wide = np.linalg.norm(shapes[:, [36, 42]] - shapes[:, [39, 45]], axis=2).mean(axis=1)
     sharp = seen[:, 3] > np.quantile(seen[:, 3], BLURRED)
     return ahead & sharp & (lids / wide > SHUT) & (np.hypot(seen[:, 1], seen[:, 2]) > GREY)
