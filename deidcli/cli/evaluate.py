@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from deidcli.cli import evaluate_detection
+from deidcli.cli import evaluate_detection, evaluate_kanonymity
 from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.errors import UsageError
@@ -21,6 +21,7 @@ def command() -> None:
 
 
 command.add_command(evaluate_detection.command)
+command.add_command(evaluate_kanonymity.command)
 
 
 @command.command("pairs", cls=opt.Command)

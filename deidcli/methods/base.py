@@ -53,13 +53,15 @@ class Method(ABC):
 
     Subclasses set `name` (the word after --method), `summary` (one line for the help), `crop` (what the engine cuts out
     for them) and `Options`. One instance serves a whole run and is called from one thread. closed: whether it has to
-    see every face first (methods/closed.py).
+    see every face first (methods/closed.py). judged: whether its new faces are compared with their originals unless the
+    command says otherwise.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     crop: CropSpec
     closed: ClassVar[bool] = False
+    judged: ClassVar[bool] = True
 
     @dataclass(frozen=True)
     class Options:
