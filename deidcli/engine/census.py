@@ -1,4 +1,4 @@
-"""The first pass of a closed-set run: every face of every input is described, cut out on to disk, and given a person."""
+"""The first pass of a closed-set run: every face of every input is described, spilled to disk, given a person."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class CensusTaker:
                 yield _Seen(crop, self.recogniser.chips(shot.frame.pixels, [face])[0])
 
     def _wanted(self, key: str) -> bool:
-        """Whether this sighting of a track is looked at: the 1st, 2nd, 4th, 8th and so on, so that long ones stay cheap."""
+        """Whether this sighting of a track is looked at: the 1st, 2nd, 4th, 8th and so on; long ones stay cheap."""
         track = self._tracks.setdefault(key, len(self._tracks))
         if track == len(self._sightings):
             self._sightings.append(0)

@@ -26,9 +26,9 @@ def anonymize(
 ) -> Iterator[Row]:  # fmt: skip
     """Replace every face of every job and write the files. A row for each file, in order, while the run goes on.
 
-    whole: for closed-set methods all jobs of the set, of which `jobs` are a part; None if they are the same. watch: sees
-    the shots of their first pass go by. Raises UsageError at once, before anything is written, for settings that cannot
-    be carried out.
+    whole: for closed-set methods all jobs of the set, of which `jobs` are a part; None if they are the same. watch:
+    sees the shots of the first pass go by. Raises UsageError at once, before anything is written, for settings that
+    cannot be carried out.
     """
     judge = recogniser(settings.recogniser) if settings.verify else None
     replacer = Replacer(method, settings, judge)

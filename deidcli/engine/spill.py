@@ -18,7 +18,7 @@ class Spill:
     def __init__(self, shape: tuple[int, ...], dtype: type):
         self.shape, self.dtype, self._count = shape, np.dtype(dtype), 0
         self._bytes = int(np.prod(shape)) * self.dtype.itemsize
-        self._file = tempfile.TemporaryFile(prefix="deid-")
+        self._file = tempfile.TemporaryFile(prefix="deid-")  # noqa: SIM115 - lives as long as the rows do
 
     def add(self, row: np.ndarray) -> None:
         """Append a row. Raises MediaError where the disk is full."""

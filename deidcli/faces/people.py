@@ -85,7 +85,7 @@ class _Clusters:
         first, place = np.nonzero((distances <= threshold * 1.001) & (numbers >= 0))
         a, b = roots[first], roots[numbers[first, place]]
         pairs = np.unique(np.stack([np.minimum(a, b), np.maximum(a, b)], axis=1)[a != b], axis=0)
-        heap = []
+        heap: list[tuple[float, int, int]] = []
         for start in range(0, len(pairs), BLOCK):
             a, b = pairs[start : start + BLOCK].T
             apart = self._apart(a, b)

@@ -16,10 +16,10 @@ A subclass says what a surrogate is, and nothing about people, groups or names:
 
 What the engine does. First pass: every input is searched as in the run itself, with `--shard` the inputs of all parts;
 every face with landmarks that `accepts` lets in is described by the recogniser and cut out as `crop` says, `stored`
-pixels wide, on to disk. Descriptors are grouped into people. `prepare` gets all that as a `Census`. Second pass: `apply`
-as for any method; a face that the census does not know (no landmarks, not accepted) raises MethodError and is covered.
-What is kept of a target (pose, expression, light) `render` takes from its crop and its landmarks, never from the pixels
-in a way that brings the face back: that part is the method's promise, the groups are this class's.
+pixels wide, on to disk. Descriptors are grouped into people. `prepare` gets all that as a `Census`. Second pass:
+`apply` as for any method; a face that the census does not know (no landmarks, not accepted) raises MethodError and is
+covered. What is kept of a target (pose, expression, light) `render` takes from its crop and its landmarks, never from
+the pixels in a way that brings the face back: that part is the method's promise, the groups are this class's.
 
 In the manifest each replaced face has `person`, `surrogate` and `group`, random names drawn from the run's secret, and
 `guarantee`, one of:
@@ -91,13 +91,13 @@ class ClosedSet(Method):
 
     @abstractmethod
     def render(self, surrogates: Sequence[Any], crops: Sequence[Crop]) -> list[np.ndarray]:
-        """The new pixels of each crop, of its shape, uint8: the surrogate in the target's place. Batches change nothing."""
+        """The new pixels of each crop, of its shape, uint8: the surrogate in the target's place; alike in any batch."""
 
     def accepts(self, crop: Crop) -> bool:
-        """Whether a face, as it was found, can get a surrogate at all; others are no part of the set and are covered."""
+        """Whether a face, as it was found, can get a surrogate at all; others are not in the set and are covered."""
         return True
 
-    def learn(self, census: Census) -> None:  # noqa: B027 - most have nothing to learn
+    def learn(self, census: Census) -> None:
         """Fit what surrogates are made with on the whole set."""
 
     # --- what the engine calls

@@ -82,6 +82,4 @@ def _read(path: str, select: str) -> dict[str, tuple[str, ...]]:
                 raise UsageError(f"{path} has no column {missing[0]}", f"it has {', '.join(table.fieldnames or ())}")
             return {row[IMAGE]: tuple(row[name] or "" for name in wanted) for row in table}
     except (OSError, csv.Error) as error:
-        raise UsageError(
-            f"--labels {path}: {error}", "give a CSV with the columns image and one an attribute"
-        ) from error
+        raise UsageError(f"--labels {path}: {error}", "give a CSV with a column image and others") from error

@@ -23,9 +23,18 @@ def has_preset(kind):
     return any(item.name == "preset" for item in dataclasses.fields(kind.Options))
 
 
+@pytest.fixture(scope="session")
+def labels(tmp_path_factory):
+    """A table of labels for the census's pictures."""
+    rows = [f"picture{i},{'ab'[i % 2]}" for i in range(COUNT)]
+    path = tmp_path_factory.mktemp("labels") / "labels.csv"
+    path.write_text("\n".join(["image,kind", *rows]))
+    return path
+
+
 @pytest.fixture(params=[*NAMES, *SHIPPED])
-def make(request):
-    """A maker of one method: make(secret=..., **options)."""
+def make(request, census_of):
+    """A maker of one method: make(secret=..., **options). Closed-set methods have their first pass behind them."""
     name = request.param.split(":")[0]
     kind = find(name)
     given = {}
@@ -39,14 +48,14 @@ def make(request):
     def made(secret=None, **options):
         method = kind(kind.Options(**given, **options), secret or Secret.seeded(5))
         if kind.closed:
-            method.prepare(census(method))
+            method.prepare(census_of(method))
         return method
 
     return made
 
 
 @pytest.fixture
-def census(portraits):
+def census_of(portraits):
     """The census of COUNT people, each with one of three faces."""
 
     def taken(method: Method) -> Census:
