@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 
 # Up to here a search of all with all takes less time than building a graph does.
@@ -18,7 +15,8 @@ class Neighbours:
 
     def __init__(self, points: np.ndarray, exact: bool = False):
         """exact: compare with every point, however many there are."""
-        faiss = _faiss()
+        import faiss
+
         points = np.ascontiguousarray(points, np.float32)
         self._count, self._exact = len(points), exact or len(points) <= EXACT
         if self._exact:
@@ -29,8 +27,12 @@ class Neighbours:
         self._index.hnsw.efConstruction = BUILD
         self._index.hnsw.efSearch = SEARCH
         # Several threads would link the graph in another order in every run.
-        with _one_thread(faiss):
+        before = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
             self._index.add(points)
+        finally:
+            faiss.omp_set_num_threads(before)
 
     def nearest(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Distances (q, c) float32 and numbers (q, c) int of the up to `count` nearest points, nearest first.
@@ -43,23 +45,3 @@ class Neighbours:
         squares, numbers = self._index.search(np.ascontiguousarray(queries, np.float32), count)
         squares[numbers < 0] = np.inf
         return np.sqrt(np.maximum(squares, 0)), numbers
-
-
-def _faiss():
-    from deidcli.errors import MissingDependency
-
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingDependency("grouping people needs faiss", "pip install 'deidcli[ksame]'") from error
-    return faiss
-
-
-@contextmanager
-def _one_thread(faiss) -> Iterator[None]:
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

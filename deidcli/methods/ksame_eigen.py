@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deidcli.errors import MissingDependency
 from deidcli.methods.base import option
 from deidcli.methods.census import Census
 from deidcli.methods.closed import ClosedSet
@@ -24,7 +23,7 @@ BATCH = 200  # pictures in memory at once, never fewer than components
 
 
 class KSameEigen(ClosedSet):
-    """Means of coefficients. Raises MissingDependency without scikit-learn."""
+    """Means of coefficients."""
 
     name = "ksame-eigen"
     summary = "k people share the mean of their eigenface coefficients; a closed set, with k-anonymity"
@@ -42,7 +41,9 @@ class KSameEigen(ClosedSet):
         faces = census.typical()
         faces = faces[np.unique(np.linspace(0, len(faces) - 1, min(len(faces), SAMPLE)).astype(int))]
         count = min(self.options.components, max(1, len(faces) - 1))
-        model = _incremental_pca(count)
+        from sklearn.decomposition import IncrementalPCA
+
+        model = IncrementalPCA(n_components=count)
         for batch in np.array_split(faces, max(1, len(faces) // BATCH)):
             model.partial_fit(_flat(census.pixels[batch]))
         self._mean, self._components = model.mean_, model.components_
@@ -62,11 +63,3 @@ class KSameEigen(ClosedSet):
 def _flat(pixels: np.ndarray) -> np.ndarray:
     """Pictures (n, side, side, 3) uint8 as rows of numbers."""
     return pixels.reshape(len(pixels), -1).astype(np.float64)
-
-
-def _incremental_pca(components: int):
-    try:
-        from sklearn.decomposition import IncrementalPCA
-    except ImportError as error:
-        raise MissingDependency("eigenfaces need scikit-learn", "pip install 'deidcli[ksame]'") from error
-    return IncrementalPCA(n_components=components)

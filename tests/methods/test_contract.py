@@ -42,8 +42,11 @@ def make(request, census_of):
         given = {"preset": str(SHIPPED[request.param].folder)}
     elif has_preset(kind):
         given = {"preset": str(request.getfixturevalue("tiny_preset").folder)}
-    if hasattr(kind.Options(), "labels"):
-        given = {"labels": str(request.getfixturevalue("labels")), "select": "kind"}
+    own = {item.name for item in dataclasses.fields(kind.Options)}
+    if "labels" in own:
+        given |= {"labels": str(request.getfixturevalue("labels")), "select": "kind"}
+    if kind.closed and "size" in own:
+        given |= {"size": 32}  # what is promised does not depend on it
 
     def made(secret=None, **options):
         method = kind(kind.Options(**given, **options), secret or Secret.seeded(5))
@@ -54,13 +57,19 @@ def make(request, census_of):
     return made
 
 
+@pytest.fixture(scope="session")
+def faces(portraits):
+    """The faces of the portraits."""
+    return [found(pixels)[0] for pixels in portraits]
+
+
 @pytest.fixture
-def census_of(portraits):
+def census_of(portraits, faces):
     """The census of COUNT people, each with one of three faces."""
 
     def taken(method: Method) -> Census:
         spec = dataclasses.replace(method.crop, size=method.stored)
-        cut = [align(Frame(pixels), found(pixels)[0], spec) for pixels in portraits]
+        cut = [align(Frame(pixels), face, spec) for pixels, face in zip(portraits, faces, strict=True)]
         points = [apply_affine(crop.transform, crop.face.landmarks) for crop in cut]
         return Census(
             keys=[f"picture{i}#0" for i in range(COUNT)],
@@ -74,12 +83,11 @@ def census_of(portraits):
 
 
 @pytest.fixture
-def crops(portraits):
+def crops(portraits, faces):
     """Three different faces as `method` asks for them, over and over, each with its own key."""
 
     def cut(method: Method, count: int):
-        faces = [(pixels, found(pixels)[0]) for pixels in portraits]
-        picked = [faces[i % len(faces)] for i in range(count)]
+        picked = [(portraits[i % len(faces)], faces[i % len(faces)]) for i in range(count)]
         return [align(Frame(p), face, method.crop, f"picture{i}#0") for i, (p, face) in enumerate(picked)]
 
     return cut
