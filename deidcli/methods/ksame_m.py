@@ -44,7 +44,7 @@ class KSameM(ClosedSet):
     class Options(ClosedSet.Options):
         k: int = option(0, "people who share a surrogate, at least; 0: no closed set, but faces of the gallery", 0)
         gallery: str = option("ksame-gallery", "name or folder of a preset of proxy faces")
-        apart: float = option(0.75, "least distance, by dlib's recogniser, of a proxy from the person who gets it", 0, 2)
+        apart: float = option(0.75, "least distance of a proxy from its person, by dlib's recogniser", 0, 2)
         shape: float = option(0.0, "how much of a person's own face shape stays, beside pose and expression", 0, 1)
 
     def __init__(self, options=None, secret: Secret | None = None):
@@ -54,7 +54,7 @@ class KSameM(ClosedSet):
         if self.options.k and self.options.shape:
             raise UsageError("--shape tells the people of a group apart", "leave it out, or leave --k out")
         # Proxies are of other people, so whoever is still recognised may get a stronger setting.
-        self.closed, self.judged = bool(self.options.k), not self.options.k  # type: ignore[misc]
+        self.closed, self.judged = bool(self.options.k), not self.options.k
         self._given = Given(self._gallery)
 
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
@@ -129,7 +129,7 @@ class KSameM(ClosedSet):
     def _proxy(self, crop: Crop, descriptor: np.ndarray) -> tuple[int, np.ndarray]:
         """The proxy of a face, and the numbers that make its shape the person's alone."""
         rng = self.secret.generator(crop.key)
-        numbers = VARIETY * rng.standard_normal(self._gallery.shapes.own.shape[1])
+        numbers = VARIETY * rng.standard_normal((self._gallery.shapes.own.shape[1],))
         return self._given.proxy(crop.key, descriptor, self.options.apart, rng), numbers
 
     def _posed(self, crop: Crop, proxy: int, numbers: np.ndarray | None) -> list[Worn]:

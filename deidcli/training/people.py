@@ -77,12 +77,12 @@ def people(pack: Pack, faces: Path, pictures: Path) -> People:
     with ThreadPoolExecutor() as pool:
         seen = np.array(list(pool.map(lambda r: look(pictures / r[1], r[3]), rows)))
     points = np.stack([r[3] for r in rows])
-    said = np.array([r[2] for r in rows])
+    labelled = np.array([r[2] for r in rows])
     return People(
         names=np.array([r[1] for r in rows]),
-        age=said[:, 0],
-        gender=said[:, 1],
-        race=said[:, 2],
+        age=labelled[:, 0],
+        gender=labelled[:, 1],
+        race=labelled[:, 2],
         landmarks=points,
         descriptors=pack.descriptors[[r[0] for r in rows]],
         tone=seen[:, :3],
