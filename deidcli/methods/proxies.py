@@ -15,7 +15,7 @@ from deidcli.presets import Preset, load_preset
 
 DRAWN = 4  # proxies of like gender, age and race of which one is drawn
 # One unit of cost each: so much logarithm of age, so much of the share that speaks for the race, and for the gender.
-AGE, RACE, GENDER = 0.35, 0.4, 0.12
+AGE, RACE, GENDER = 0.2, 0.4, 0.12
 # dlib's distance up to which a face under the same key keeps its proxy: wider than the recogniser's own threshold,
 # since most keys are one person's.
 SAME = 0.7
