@@ -9,10 +9,10 @@ from deidcli import presets
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file; of a folder that of all names in it with theirs. Raises OSError."""
+    """The sha256 of a file; of a folder that of all files in it, by name. Raises OSError."""
     if not path.is_dir():
         return presets.sha256(path)
     whole = sha256()
-    for inside in sorted(path.iterdir(), key=lambda p: p.name):
+    for inside in sorted((p for p in path.iterdir() if p.is_file()), key=lambda p: p.name):
         whole.update(f"{presets.sha256(inside)}  {inside.name}\n".encode("utf-8", "surrogateescape"))
     return whole.hexdigest()

@@ -43,7 +43,7 @@ def one_ahead(pool: Executor, items: Iterator[A]) -> Iterator[A]:
     try:
         while (item := coming.result()) is not end:
             coming = pool.submit(next, items, end)
-            yield item  # type: ignore[misc]
+            yield item
     finally:
         # What makes the items may be closed after this, and not while it works.
         if not coming.cancel():

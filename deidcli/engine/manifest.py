@@ -23,8 +23,8 @@ class Row:
 
     input: its name below the folder that was given. output: its path, None where nothing was written. sha256,
     output_sha256: of both files. size: [width, height] in pixels. faces: a dict for each face of each frame. settings:
-    the fingerprint of all that decides what is written. seconds: from opening to writing. error: one line. notes: what is
-    not as in the source.
+    the fingerprint of all that decides what is written. seconds: from opening to writing. error: one line. notes: what
+    is not as in the source.
     """
 
     input: str

@@ -38,7 +38,7 @@ class _File:
                 held.close()
 
 
-# Told of every frame of a video that was written: its file, how many there are so far, and about how many there will be.
+# Told of every frame of a video that was written: its file, how many there are so far, and about how many in all.
 Watch = Callable[[str, int, int | None], None]
 
 

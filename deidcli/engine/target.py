@@ -45,7 +45,7 @@ class Target:
         return self.file
 
     def open_folder(self) -> Path:
-        """An empty folder to write into. Raises MediaError where it exists and may not be replaced, or cannot be made."""
+        """An empty folder to write into. Raises MediaError where it exists and may not be replaced, or cannot be."""
         if self.path is None:
             raise MediaError("a folder cannot go to standard output", "name an output folder")
         if os.path.lexists(self.path) and not (self.overwrite or _is_empty(self.path)):

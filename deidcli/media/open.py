@@ -35,7 +35,9 @@ _OPENERS: tuple[Callable[[bytes, Path | bytes, str, ReadOptions], Reader | None]
 
 
 def open_reader(
-    source: Path | bytes | BinaryIO, name: str = "-", options: ReadOptions = ReadOptions()  # noqa: B008 - frozen
+    source: Path | bytes | BinaryIO,
+    name: str = "-",
+    options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> Reader:
     """A reader for whatever `source` holds. name: how errors call it; a path names itself.
 

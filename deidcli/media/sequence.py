@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -13,25 +12,10 @@ import numpy as np
 
 from deidcli.errors import MediaError
 from deidcli.media.image import ImageReader, open_image
+from deidcli.media.numbered import numbered
 from deidcli.media.sniff import HEAD, image_kind
 from deidcli.media.stream import Reader, ReadOptions, StreamInfo, WriteOptions, Writer
 from deidcli.values import Frame
-
-_NUMBERED = re.compile(r"^(.*?)(\d+)(\.[A-Za-z]+)$", re.DOTALL)
-
-
-def numbered(names: Sequence[str]) -> list[tuple[int, str]]:
-    """(number, name) in the order of the numbers, where all names are alike but for one number at their end.
-
-    Empty where they are not, where two have one number, or where there are fewer than two.
-    """
-    parts = [_NUMBERED.match(name) for name in names]
-    if len(parts) < 2 or not all(parts):
-        return []
-    if len({(part[1], part[3].lower()) for part in parts if part}) > 1:
-        return []
-    order = sorted((int(part[2]), name) for part, name in zip(parts, names, strict=True) if part)
-    return order if len({number for number, _ in order}) == len(order) else []
 
 
 class SequenceReader(Reader):
@@ -40,10 +24,10 @@ class SequenceReader(Reader):
     streams = True
 
     def __init__(self, folder: Path, name: str, options: ReadOptions):
-        """Raises MediaError for a folder that holds anything but numbered pictures."""
+        """Raises MediaError for a folder whose pictures are not numbered alike."""
         self.folder, self.name = folder, name
         self.rate = Fraction(str(options.fps))
-        self.order = numbered([path.name for path in folder.iterdir()])
+        self.order = numbered(path.name for path in folder.iterdir())
         if not self.order:
             raise MediaError(f"{name}: not a sequence of numbered pictures", "leave out --sequence")
         with self._open(0) as first:

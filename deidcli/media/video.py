@@ -62,7 +62,9 @@ class VideoReader(Reader):
             self.count = index + 1
             yield Frame(pixels.rgb(native), index, time, native)
         if not self.count:
-            raise MediaError(f"{self.source.name}: no frame of the video can be decoded", "get a whole copy of the file")
+            raise MediaError(
+                f"{self.source.name}: no frame of the video can be decoded", "get a whole copy of the file"
+            )
 
     def natives(self) -> Iterator[tuple[VideoFrame, Fraction]]:
         """Every frame as the decoder gives it, and its time in seconds.
@@ -75,7 +77,8 @@ class VideoReader(Reader):
         last: int | None = None
         for native in self._decoded():
             if (native.width, native.height) != self.facts.size:
-                raise MediaError(self._at(last, f"the picture becomes {native.width}x{native.height}"), _SPLIT)
+                said = f"its picture becomes {native.width}x{native.height} after {float(last or 0) * clock:.2f} s"
+                raise MediaError(f"{self.source.name}: {said}", _SPLIT)
             stamp = native.pts
             if stamp is None or (last is not None and stamp <= last):
                 stamp = 0 if last is None else last + (step if stamp is None else 1)
@@ -141,9 +144,9 @@ class VideoReader(Reader):
         """Note what is wrong, the first time. Raises MediaError where nothing is to be salvaged."""
         said = self._at(stamp, what)
         if not self.salvage:
-            raise MediaError(said, _HINT)
+            raise MediaError(f"{self.source.name}: {said}", _HINT)
         self.damage = self.damage or said
 
     def _at(self, stamp: int | None, what: str) -> str:
         where = "" if stamp is None else f" after {float(stamp * self.facts.clock):.2f} s"
-        return f"{self.source.name}: the video is damaged{where}: {what}"
+        return f"the video is damaged{where}: {what}"

@@ -93,7 +93,17 @@ def _encoder(name: str) -> Codec | None:
 
 
 def _software(name: str) -> bool:
-    return name not in ("cuda", "vaapi", "qsv", "videotoolbox_vld", "d3d11", "vulkan", "drm_prime", "mediacodec", "d3d12")
+    return name not in (
+        "cuda",
+        "vaapi",
+        "qsv",
+        "videotoolbox_vld",
+        "d3d11",
+        "vulkan",
+        "drm_prime",
+        "mediacodec",
+        "d3d12",
+    )
 
 
 def _options(encoder: str, asked: VideoOptions) -> dict[str, str]:

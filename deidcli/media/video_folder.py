@@ -24,8 +24,6 @@ class FolderWriter(Writer):
     The pictures have eight bits, are upright and carry no metadata. Sound and time stamps have no place in them.
     """
 
-    notes = ("written as pictures: sound and time stamps are left out",)
-
     def __init__(self, reader: VideoReader, folder: Path, kind: str):
         self.reader, self.folder, self.kind = reader, folder, kind
         self._taken = 0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from io import BytesIO
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -60,7 +60,7 @@ class Output:
     def encoded_track(self, encoding: Encoding, shape: Fraction | None) -> VideoStream:
         """The track for frames that are encoded; the encoder is open. Raises MediaError where it cannot be."""
         try:
-            stream = self._out.add_stream(encoding.encoder, rate=encoding.rate, options=dict(encoding.options))
+            stream: Any = self._out.add_stream(encoding.encoder, rate=encoding.rate, options=dict(encoding.options))
         except ValueError as error:
             raise self._unfit(f"no {encoding.codec}") from error
         original = self.source.pictures(self._from)
@@ -132,7 +132,7 @@ class Output:
 
     def write(self, packet: Packet) -> None:
         """One packet of encoded pictures, after all that is heard before it."""
-        self.copy(packet.dts * packet.time_base if packet.dts is not None else None)
+        self.copy(_begins(packet))
         self._out.mux_one(packet)
 
     def copy(self, until: Fraction | None = None) -> None:
@@ -140,7 +140,7 @@ class Output:
         if self._ahead is None:
             self._ahead = self._packets(self._from)
             self._next = next(self._ahead, None)
-        while self._next is not None and (until is None or self._next.dts * self._next.time_base <= until):
+        while self._next is not None and (until is None or _begins(self._next) <= until):
             packet, self._next = self._next, next(self._ahead, None)
             packet.stream = self._copies[packet.stream.index]
             self._out.mux_one(packet)
@@ -149,7 +149,7 @@ class Output:
         """Copy what is left and end the file."""
         self.copy()
         self._out.start_encoding()
-        written = next(stream.time_base for stream in self._out.streams if stream.type == "video")
+        written: Any = next(stream.time_base for stream in self._out.streams if stream.type == "video")
         self._out.close()
         if (self.facts.clock / written).denominator != 1:
             self.notes.append(f"{self.muxer} rounds time stamps to {written} s")
@@ -209,6 +209,11 @@ class Output:
     def _unfit(self, what: str) -> MediaError:
         hint = "name the output .mkv, or .mp4; --streams none leaves the sound out"
         return MediaError(f"{self.source.name}: {self.muxer} takes {what}", hint)
+
+
+def _begins(packet: Packet) -> Fraction:
+    """When a packet has to be there, in seconds."""
+    return (packet.dts or 0) * Fraction(packet.time_base or 1)
 
 
 def _like(context, original, encoding: Encoding, shape: Fraction | None) -> None:

@@ -1,8 +1,8 @@
 """Pixels of a video's own format, to upright RGB, and changed pixels back into the frame they came from.
 
-A pixel that was not changed never goes through RGB: the decoder's own frame is kept, in its own depth, chroma and range,
-and only what was changed is written into it. A chroma sample belongs to a block of pixels, and is new where any of them
-is.
+A pixel that was not changed never goes through RGB: the decoder's own frame is kept, in its own depth, chroma and
+range, and only what was changed is written into it. A chroma sample belongs to a block of pixels, and is new where any
+of them is.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Pixels:
             interpolation=Interpolation.BILINEAR,
             threads=1,
         )
-        rows = np.frombuffer(shown.planes[0], np.uint8).reshape(shown.height, -1)
+        rows = np.frombuffer(memoryview(shown.planes[0]), np.uint8).reshape(shown.height, -1)
         pixels = rows[:, : shown.width * 3].reshape(shown.height, shown.width, 3)
         pixels = np.ascontiguousarray(turn(pixels, self.orientation))
         pixels.flags.writeable = False
@@ -182,14 +182,15 @@ def _blocks(changed: np.ndarray, high: int, wide: int) -> np.ndarray:
         return changed
     rows, columns = -changed.shape[0] % high, -changed.shape[1] % wide
     padded = np.pad(changed, ((0, rows), (0, columns)))
-    return padded.reshape(padded.shape[0] // high, high, padded.shape[1] // wide, wide).any(axis=(1, 3))
+    blocks = padded.reshape(padded.shape[0] // high, high, padded.shape[1] // wide, wide)
+    return np.asarray(blocks.any(axis=(1, 3)))
 
 
 def _plane(frame: VideoFrame, component: av.video.format.VideoFormatComponent) -> np.ndarray:
     """(height, width) of one component, a view of the frame's own memory."""
     plane, depth = frame.planes[component.plane], component.bits
     kind = np.uint8 if depth <= 8 else np.uint16 if depth <= 16 else np.uint32
-    rows = np.frombuffer(plane, np.uint8)[: abs(plane.line_size) * component.height]
+    rows = np.frombuffer(memoryview(plane), np.uint8)[: abs(plane.line_size) * component.height]
     rows = rows.reshape(component.height, abs(plane.line_size))
     # Some decoders store the picture from the bottom up.
     rows = rows[::-1] if plane.line_size < 0 else rows

@@ -68,8 +68,8 @@ class Facts:
     size: (width, height) as stored. orientation: 1 to 8, as the EXIF tag numbers them. matrix: the nine numbers of its
     display matrix, None without one. codec: FFmpeg's name. rate: frames a second on average. frames: about how many,
     None where nothing says so. others: how many more streams of moving pictures there are. clock: seconds that one step
-    of its time stamps lasts. shape: of a pixel, width by height, None where it is not stated. pixels: FFmpeg's name of the
-    pixel format.
+    of its time stamps lasts. shape: of a pixel, width by height, None where it is not stated. pixels: FFmpeg's name
+    of the pixel format.
     """
 
     size: tuple[int, int]
@@ -127,7 +127,7 @@ def _first(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
 
 
 def _estimate(container: InputContainer, stream: VideoStream, rate: Fraction) -> int | None:
-    if stream.duration:
+    if stream.duration and stream.time_base:
         return round(stream.duration * stream.time_base * rate)
     return round(container.duration * rate / av.time_base) if container.duration else None
 
@@ -135,7 +135,7 @@ def _estimate(container: InputContainer, stream: VideoStream, rate: Fraction) ->
 def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
     """The nine 32-bit numbers that say how a frame is shown; None where it is shown as it is stored."""
     side = frame.side_data.get("DISPLAYMATRIX")
-    return None if side is None else tuple(np.frombuffer(bytes(side), np.int32).tolist())
+    return None if side is None else tuple(np.frombuffer(memoryview(side), np.int32).tolist())
 
 
 def orientation(matrix: tuple[int, ...] | None) -> int:

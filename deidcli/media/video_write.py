@@ -161,7 +161,7 @@ class _Track:
 
     def _write(self, packets: list[av.Packet]) -> None:
         for packet in packets:
-            number, order = packet.pts, packet.dts
+            number, order = int(packet.pts or 0), int(packet.dts or 0)
             packet.time_base = self.clock
             packet.pts, packet.duration = self._stamps[number], self._lengths.pop(number)
             packet.dts = self._stamps[order] if order >= 0 else self._stamps[0] + order * self._step
