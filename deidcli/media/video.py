@@ -24,6 +24,7 @@ from deidcli.media.video_write import VideoWriter
 from deidcli.values import Frame
 
 _SPLIT = "cut it where that happens, with ffmpeg"
+_SLACK = Fraction(1, 2)  # seconds by which a whole file may be shorter than it says
 _HINT = "get a whole copy of the file, or use --salvage to write what can be decoded"
 
 
@@ -108,27 +109,40 @@ class VideoReader(Reader):
 
     def _steps(self, container: InputContainer, stream: VideoStream) -> Iterator[list[VideoFrame]]:
         """What each packet gives. After an error of the file itself there is only what the decoder still holds."""
-        packets, last = container.demux(stream), None
+        # The sound is looked at for where it ends, and not decoded.
+        packets, last, end = container.demux(stream, *container.streams.audio), None, Fraction(0)
         while True:
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
                 self._damaged(last, reason(error))
                 packet = None
-            try:
-                frames = stream.decode(packet)
-            except av.EOFError:
-                return
-            except av.FFmpegError as error:
-                # What comes before the first whole picture belongs to what was recorded before the file began.
-                if last is not None:
-                    self._damaged(last, reason(error))
-                frames = []
-            yield frames
-            if packet is None:
-                return
-            self.hidden = self.hidden or packet.is_discard
-            last = frames[-1].pts if frames else last
+            if packet is None or (packet.stream is stream and not packet.size):
+                yield self._given(stream, None, last)
+                return self._ended(container, last, end)
+            end = max(end, _end(packet))
+            if packet.stream is stream:
+                if packet.is_corrupt and last is not None:
+                    self._damaged(last, "a packet is damaged")
+                yield (frames := self._given(stream, packet, last))
+                self.hidden = self.hidden or packet.is_discard
+                last = frames[-1].pts if frames else last
+
+    def _given(self, stream: VideoStream, packet: av.Packet | None, last: int | None) -> list[VideoFrame]:
+        try:
+            return stream.decode(packet)
+        except av.FFmpegError as error:
+            # What comes before the first whole picture belongs to what was recorded before the file began.
+            if last is not None:
+                self._damaged(last, reason(error))
+            return []
+
+    def _ended(self, container: InputContainer, last: int | None, end: Fraction) -> None:
+        """Whether the file ends where it says. Raises MediaError, or notes the damage, where it does not."""
+        said = Fraction(container.duration or 0, av.time_base)
+        # Of other kinds FFmpeg guesses the length.
+        if self.source.kind in ("mp4", "mov", "mkv", "webm", "flv") and end < said - _SLACK:
+            self._damaged(last, f"it ends {float(said - end):.2f} s before its time")
 
     def _lacking(self) -> None:
         """Look whether the file is as long as it says. Raises MediaError, or notes the damage."""
@@ -150,3 +164,9 @@ class VideoReader(Reader):
     def _at(self, stamp: int | None, what: str) -> str:
         where = "" if stamp is None else f" after {float(stamp * self.facts.clock):.2f} s"
         return f"the video is damaged{where}: {what}"
+
+
+def _end(packet: av.Packet) -> Fraction:
+    """Until when a packet is shown or heard, in seconds."""
+    begin = packet.pts if packet.pts is not None else packet.dts
+    return Fraction(0) if begin is None else (begin + (packet.duration or 0)) * Fraction(packet.time_base or 0)

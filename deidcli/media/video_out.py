@@ -28,6 +28,7 @@ _MUXERS = {
 }  # fmt: skip
 _TURNING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that hold a display matrix
 REORDERING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that take frames out of order without a delay
+_EARLY = 16  # frames that may come before the first that says when to decode it
 _EXACT = 0x0400  # AVFMT_FLAG_BITEXACT: no program's name, no random identity
 
 
@@ -94,8 +95,10 @@ class Output:
         """A track for the source's own compressed pictures."""
         original = self.source.pictures(self._from)
         stream = self._template(original)
-        if original.codec_context.codec_tag in ("hvc1", "avc3", "hev1") and self.muxer in ("mp4", "mov"):
-            stream.codec_context.codec_tag = original.codec_context.codec_tag
+        tag = _tag(original)
+        if tag == "hvc1" or (tag and self.muxer == muxer("", self.source.kind)):
+            # One codec may have several tags, and in some the tag says which of its forms this is.
+            stream.codec_context.codec_tag = tag
         if self.facts.matrix and self.muxer not in _TURNING:
             raise self._unturned()
         self._copies[original.index] = stream
@@ -159,18 +162,25 @@ class Output:
         self._held.close()
 
     def _packets(self, container: InputContainer) -> Iterator[Packet]:
+        if not self._copies:
+            return  # which FFmpeg would take for all of them
         packets = container.demux([container.streams[index] for index in self._copies])
+        early: dict[int, list[Packet]] = {}
         while True:
             try:
                 packet = next(packets, None)
             except av.FFmpegError:
-                return  # a damaged file: whoever reads its frames has met this and decided to go on
+                packet = None  # a damaged file: whoever reads its frames has met this and decided to go on
             if packet is None:
+                for waiting in early.values():
+                    yield from _ordered(waiting)
                 return
-            if packet.dts is None:
-                packet.dts = packet.pts
-            if packet.size and packet.dts is not None:
-                yield packet
+            if packet.size:
+                waiting = early.setdefault(packet.stream.index, [])
+                waiting.append(packet)
+                if packet.dts is not None or len(waiting) > _EARLY:
+                    yield from _ordered(waiting)
+                    waiting.clear()
 
     def _template(self, original: Stream) -> Stream:
         try:
@@ -211,6 +221,29 @@ class Output:
         return MediaError(f"{self.source.name}: {self.muxer} takes {what}", hint)
 
 
+def _ordered(packets: list[Packet]) -> Iterator[Packet]:
+    """Packets with times at which to decode them.
+
+    Matroska tells only when a frame is shown. FFmpeg works out the rest, except for the first few frames of a video
+    that is not stored in the order it is shown; theirs are counted back from the next.
+    """
+    last = packets[-1] if packets else None
+    if last is not None and last.dts is not None:
+        for back, packet in enumerate(reversed(packets)):
+            packet.dts = last.dts - back * max(last.duration or 0, 1) if packet.dts is None else packet.dts
+    for packet in packets:
+        packet.dts = packet.pts if packet.dts is None else packet.dts
+        if packet.dts is not None:
+            yield packet
+
+
+def _tag(stream: Stream) -> str:
+    try:
+        return stream.codec_context.codec_tag
+    except UnicodeDecodeError:
+        return ""  # a number that no muxer made of letters takes
+
+
 def _begins(packet: Packet) -> Fraction:
     """When a packet has to be there, in seconds."""
     return (packet.dts or 0) * Fraction(packet.time_base or 1)
@@ -222,7 +255,9 @@ def _like(context, original, encoding: Encoding, shape: Fraction | None) -> None
     context.color_range = 2 if full else original.color_range
     context.color_primaries, context.color_trc = original.color_primaries, original.color_trc
     # A matrix belongs to luma and chroma; where one of the two is RGB there is none to speak of.
-    rgb = av.VideoFormat(encoding.pixels, 16, 16).is_rgb
-    context.colorspace = 0 if rgb else original.colorspace or 2
+    rgb, unstated = av.VideoFormat(encoding.pixels, 16, 16).is_rgb, 2
+    context.colorspace = (
+        (0 if original.colorspace != unstated else unstated) if rgb else original.colorspace or unstated
+    )
     if shape:
         context.sample_aspect_ratio = shape

@@ -57,7 +57,9 @@ class Source:
             raise SoundOnly(f"{self.name}: not a video: it holds no moving picture", "give a video")
         stream = next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
         if stream.codec_context is None or not stream.codec_context.pix_fmt:
-            raise MediaError(f"{self.name}: its video codec cannot be decoded", "convert it with ffmpeg first")
+            raise MediaError(
+                f"{self.name}: no frame of the video can be decoded", "get a whole copy, or convert it with ffmpeg"
+            )
         return stream
 
 

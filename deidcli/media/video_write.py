@@ -105,8 +105,12 @@ class VideoWriter(Writer):
         width, height = self.reader.facts.size
         room = min(max(_WAITING // (width * height), 2), 16)
         self._behind = Behind(self._track.add, room, "deid-encode")
+        again = 0
         for native, time in islice(self.reader.natives(), self._taken):
             self._behind.put(_Change(native, time))
+            again += 1
+        if again != self._taken:
+            raise MediaError(f"its first {self._taken} frames were {again} when they were read again", "copy it anew")
 
     def _check(self, frame: Frame, changed: np.ndarray | None) -> None:
         if frame.index != self._taken:
