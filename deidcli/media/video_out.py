@@ -225,16 +225,19 @@ def _ordered(packets: list[Packet]) -> Iterator[Packet]:
     """Packets with times at which to decode them.
 
     Matroska tells only when a frame is shown. FFmpeg works out the rest, except for the first few frames of a video
-    that is not stored in the order it is shown; theirs are counted back from the next.
+    that is not stored in the order it is shown; theirs are counted back from the next. In a file that ends before that,
+    frames are decoded in turn, as early as the one that is most out of turn needs it.
     """
-    last = packets[-1] if packets else None
-    if last is not None and last.dts is not None:
-        for back, packet in enumerate(reversed(packets)):
-            packet.dts = last.dts - back * max(last.duration or 0, 1) if packet.dts is None else packet.dts
-    for packet in packets:
-        packet.dts = packet.pts if packet.dts is None else packet.dts
-        if packet.dts is not None:
-            yield packet
+    timed = [packet for packet in packets if packet.pts is not None or packet.dts is not None]
+    if timed and timed[-1].dts is not None:
+        for back, packet in enumerate(reversed(timed)):
+            packet.dts = timed[-1].dts - back * max(timed[-1].duration or 0, 1) if packet.dts is None else packet.dts
+    else:
+        order = sorted(packet.pts for packet in timed)
+        late = max((when - packet.pts for when, packet in zip(order, timed, strict=True)), default=0)
+        for when, packet in zip(order, timed, strict=True):
+            packet.dts = when - late
+    yield from timed
 
 
 def _tag(stream: Stream) -> str:

@@ -23,6 +23,7 @@ CASES = {
     "ten.mkv": ({"pixels": "yuv422p10le"}, "exact"),
     "ten.mp4": ({"codec": "libx264", "pixels": "yuv420p10le"}, 36),
     "order.mkv": ({"codec": "libx264", "sound": [AAC]}, 36),
+    "few.mkv": ({"codec": "libx264", "stamps": [320, 330, 400]}, 36),
     "hevc.mp4": ({"codec": "libx265", "settings": {"x265-params": "log-level=none"}}, 36),
     "rgb.mkv": ({"pixels": "bgr0"}, "exact"),
     "grey.mkv": ({"pixels": "gray"}, "exact"),
