@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Any, BinaryIO
 
 import av
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
@@ -18,6 +18,7 @@ from deidcli.errors import MediaError
 from deidcli.media import video_tags
 from deidcli.media.stream import WriteOptions
 from deidcli.media.video_codec import Encoding
+from deidcli.media.video_packets import begins, packets
 from deidcli.media.video_source import Facts, Source, reason
 
 _MUXERS = {
@@ -28,7 +29,6 @@ _MUXERS = {
 }  # fmt: skip
 _TURNING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that hold a display matrix
 REORDERING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that take frames out of order without a delay
-_EARLY = 16  # frames that may come before the first that says when to decode it
 _EXACT = 0x0400  # AVFMT_FLAG_BITEXACT: no program's name, no random identity
 
 
@@ -135,15 +135,15 @@ class Output:
 
     def write(self, packet: Packet) -> None:
         """One packet of encoded pictures, after all that is heard before it."""
-        self.copy(_begins(packet))
+        self.copy(begins(packet))
         self._out.mux_one(packet)
 
     def copy(self, until: Fraction | None = None) -> None:
         """Copy packets up to a time in seconds; all that are left without one."""
         if self._ahead is None:
-            self._ahead = self._packets(self._from)
+            self._ahead = packets(self._from, self._copies.keys())
             self._next = next(self._ahead, None)
-        while self._next is not None and (until is None or _begins(self._next) <= until):
+        while self._next is not None and (until is None or begins(self._next) <= until):
             packet, self._next = self._next, next(self._ahead, None)
             packet.stream = self._copies[packet.stream.index]
             self._out.mux_one(packet)
@@ -160,27 +160,6 @@ class Output:
     def close(self) -> None:
         """Let go of the source; what was written stays as it is."""
         self._held.close()
-
-    def _packets(self, container: InputContainer) -> Iterator[Packet]:
-        if not self._copies:
-            return  # which FFmpeg would take for all of them
-        packets = container.demux([container.streams[index] for index in self._copies])
-        early: dict[int, list[Packet]] = {}
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError:
-                packet = None  # a damaged file: whoever reads its frames has met this and decided to go on
-            if packet is None:
-                for waiting in early.values():
-                    yield from _ordered(waiting)
-                return
-            if packet.size:
-                waiting = early.setdefault(packet.stream.index, [])
-                waiting.append(packet)
-                if packet.dts is not None or len(waiting) > _EARLY:
-                    yield from _ordered(waiting)
-                    waiting.clear()
 
     def _template(self, original: Stream) -> Stream:
         try:
@@ -221,35 +200,11 @@ class Output:
         return MediaError(f"{self.source.name}: {self.muxer} takes {what}", hint)
 
 
-def _ordered(packets: list[Packet]) -> Iterator[Packet]:
-    """Packets with times at which to decode them.
-
-    Matroska tells only when a frame is shown. FFmpeg works out the rest, except for the first few frames of a video
-    that is not stored in the order it is shown; theirs are counted back from the next. In a file that ends before that,
-    frames are decoded in turn, as early as the one that is most out of turn needs it.
-    """
-    timed = [packet for packet in packets if packet.pts is not None or packet.dts is not None]
-    if timed and timed[-1].dts is not None:
-        for back, packet in enumerate(reversed(timed)):
-            packet.dts = timed[-1].dts - back * max(timed[-1].duration or 0, 1) if packet.dts is None else packet.dts
-    else:
-        order = sorted(packet.pts for packet in timed)
-        late = max((when - packet.pts for when, packet in zip(order, timed, strict=True)), default=0)
-        for when, packet in zip(order, timed, strict=True):
-            packet.dts = when - late
-    yield from timed
-
-
 def _tag(stream: Stream) -> str:
     try:
         return stream.codec_context.codec_tag
     except UnicodeDecodeError:
         return ""  # a number that no muxer made of letters takes
-
-
-def _begins(packet: Packet) -> Fraction:
-    """When a packet has to be there, in seconds."""
-    return (packet.dts or 0) * Fraction(packet.time_base or 1)
 
 
 def _like(context, original, encoding: Encoding, shape: Fraction | None) -> None:
