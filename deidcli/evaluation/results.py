@@ -179,7 +179,7 @@ def from_json(kind: Any, value: Any) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return None if value is None else from_json(next(k for k in inner if k is not type(None)), value)
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         return kind(**{key: from_json(hints[key], entry) for key, entry in value.items()})
     if origin is tuple:
