@@ -25,6 +25,9 @@ FRAMES = 8  # of a video or an animation that are looked at, spread over its fir
 READ = 1000
 OVERLAP = 0.3  # intersection over union of two detectors' boxes of one face
 REACH = 1.2  # a face whose centre lies in a known box grown by this is that face
+# A new face may make its neighbourhood look like a face. Where so large a share of a box differs by so many levels from
+# the original, what was there is not in the clear.
+CHANGED, LEVELS = 0.25, 24
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Examiner:
         faces = [Face(face.box, track=face.track) for face in known]
         found = self.detector.detect([new.pixels])[0]
         unknown = [face for face in found if not any(_is(face.box, other.box) for other in known)]
+        unknown = [face for face in unknown if old is None or _changed(old, new, face.box) < CHANGED]
         seen = [Seen(new.index, k.box, k.track, k.action, k.method, k.said, reason=k.reason) for k in known]
         seen += [Seen(new.index, face.box, face.track, UNKNOWN, "") for face in unknown]
         yield from self._compared(old, new, seen, [*faces, *unknown]) if old else seen
@@ -173,3 +177,9 @@ def _is(found: Box, known: Box) -> bool:
     inside = around.left <= x <= around.right and around.top <= y <= around.bottom
     return inside or same(found, known, OVERLAP)
 
+
+def _changed(old: Frame, new: Frame, box: Box) -> float:
+    """The share of pixels in a box that differ from the original's."""
+    left, top, right, bottom = (max(0, round(side)) for side in (box.left, box.top, box.right, box.bottom))
+    a, b = (frame.pixels[top:bottom, left:right].astype(np.int16) for frame in (old, new))
+    return float(np.mean(np.abs(a - b).max(axis=2) > LEVELS)) if a.size else 0.0

@@ -98,7 +98,7 @@ def _record(name: str, row: dict[str, Any], out: Path, inputs: Path | None) -> R
             error=row.get("error") or "",
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"the manifest's line of {name} is damaged: {error!r}", "run `deid anonymize` again") from error
+        raise UsageError(f"the manifest's line of {name} is damaged: {error!r}", "run deid again") from error
 
 
 def _known(entry: dict[str, Any]) -> Known:

@@ -6,22 +6,21 @@ from collections.abc import Iterator
 
 from deidcli.evaluation.quick.verdict import Verdict
 
-# What each kind of finding means for the whole folder; {n} is how many there are.
+# What each kind of finding means for the whole folder: of one, and of {n}.
 _WRONG = {
-    "recognised": "{n} faces are still taken for the person in the original",
-    "untouched": "{n} faces are as they were: the run did not find them",
-    "stray": "{n} pictures in the folder are in no manifest",
-    "unlisted": "{n} inputs are in no manifest: nothing was done to them",
-    "altered": "{n} files are no longer what the run wrote",
-    "unreadable": "{n} files cannot be read again",
-    "failed": "{n} files failed and were not written",
-    "suspect": "{n} places look like faces that the run did not know",
-}
-_SINGULAR = (("1 faces are", "1 face is"), ("as they were", "as it was"), ("find them", "find it"),
-             ("1 pictures in the folder are", "1 picture in the folder is"),
-             ("1 inputs are", "1 input is"), ("done to them", "done to it"), ("1 files are", "1 file is"),
-             ("1 files cannot", "1 file cannot"), ("1 files failed and were", "1 file failed and was"),
-             ("1 places look like faces", "1 place looks like a face"))  # fmt: skip
+    "recognised": ("one face is still taken for the person in the original",
+                   "{n} faces are still taken for the people in the originals"),
+    "untouched": ("one face is as it was: the run did not find it",
+                  "{n} faces are as they were: the run did not find them"),
+    "stray": ("one picture in the folder is in no manifest", "{n} pictures in the folder are in no manifest"),
+    "unlisted": ("one input is in no manifest: nothing was done to it",
+                 "{n} inputs are in no manifest: nothing was done to them"),
+    "altered": ("one file is no longer what the run wrote", "{n} files are no longer what the run wrote"),
+    "unreadable": ("one file cannot be read again", "{n} files cannot be read again"),
+    "failed": ("one file failed and was not written", "{n} files failed and were not written"),
+    "suspect": ("one place looks like a face that the run did not know",
+                "{n} places look like faces that the run did not know"),
+}  # fmt: skip
 
 
 def told(verdict: Verdict) -> str:
@@ -34,9 +33,9 @@ def _head(v: Verdict) -> Iterator[str]:
     yield f"{'NOT SAFE YET' if v.wrong else 'Nothing looks wrong'}. {_summary(v)}"
     if not v.looked:
         yield "- Not one written file could be looked at again, so nothing is known of them"
-    for kind, text in _WRONG.items():
+    for kind, (one, many) in _WRONG.items():
         if count := v.counts.get(kind):
-            yield f"- {_counted(text, count)}"
+            yield f"- {one if count == 1 else many.format(n=count)}"
     if v.missing:
         yield f"- {v.missing} of {v.written} results are not where they were written; of these nothing is known"
 
@@ -97,14 +96,6 @@ def _unknown(v: Verdict) -> Iterator[str]:
     yield f"- whether another recogniser than {v.recogniser}, or a friend, knows somebody: try another --recogniser"
     yield "- who is known by clothes, place, text, voice, file names, or the people beside them"
     yield "- whether somebody can undo the method: `deid evaluate` attacks it"
-
-
-def _counted(text: str, count: int) -> str:
-    said = text.format(n=count)
-    if count == 1:
-        for many, one in _SINGULAR:
-            said = said.replace(many, one)
-    return said
 
 
 def _shown(name: str) -> str:
