@@ -49,7 +49,7 @@ nav a{display:inline-block;margin-right:1.1rem;padding:.3rem 0}
 .cards>li{background:var(--card);border-radius:6px;padding:.8rem 1rem;margin:0;min-width:0}
 .cards strong{display:block;margin-top:.15rem;font:600 1.55rem/1.2 system-ui,sans-serif}
 .cards p{margin:.2rem 0 0;font-size:.93rem;line-height:1.45}
-.scroll{overflow-x:auto;max-width:100%;margin:.7rem 0 1.2rem;border-bottom:1px solid var(--rule);
+.scroll{position:relative;overflow-x:auto;max-width:100%;margin:.7rem 0 1.2rem;border-bottom:1px solid var(--rule);
  background:linear-gradient(to left,var(--paper) 40%,transparent) right/2.5rem 100% no-repeat local,
  linear-gradient(to left,var(--rule),transparent) right/.9rem 100% no-repeat scroll}
 table{border-collapse:collapse;font-size:.88rem;line-height:1.4;min-width:100%;font-variant-numeric:tabular-nums}
@@ -70,7 +70,7 @@ td small,th small{display:block;color:var(--faint);font-size:.8rem;font-weight:4
 .bar b{position:absolute;top:-.15rem;bottom:-.15rem;border:1.5px solid var(--ink);border-width:0 1.5px}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:1.4rem 1.2rem;margin:.8rem 0;
  align-items:start}
-figure{margin:0;min-width:0}
+figure{position:relative;margin:0;min-width:0}
 figure svg,figure img{display:block;max-width:100%;height:auto}
 figure.sheet{margin:1rem 0}figure.sheet img{max-width:none;width:max(100%,38rem)}
 figcaption{margin-top:.3rem;max-width:42rem}
