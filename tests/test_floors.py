@@ -99,8 +99,10 @@ def visit(command, path):
     loaded = [name for name in {HEAVY!r} if name in sys.modules]
     if loaded:
         sys.exit(f"{{path}} --help imports {{loaded}}")
-    for name, below in getattr(command, "commands", {{}}).items():
-        visit(below, [*path, name])
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            visit(command.get_command(context, name), [*path, name])
 
 for name in _COMMANDS:
     visit(main.get_command(None, name), [name])

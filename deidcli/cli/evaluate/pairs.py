@@ -1,4 +1,4 @@
-"""The `evaluate` command: how well faces are protected, measured."""
+"""`evaluate pairs`: the share of pairs that a recogniser still matches."""
 
 from __future__ import annotations
 
@@ -9,21 +9,12 @@ from typing import Any
 
 import click
 
-from deidcli.cli import evaluate_detection
 from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.errors import UsageError
 
 
-@click.group()
-def command() -> None:
-    """Measure how well faces are protected."""
-
-
-command.add_command(evaluate_detection.command)
-
-
-@command.command("pairs", cls=opt.Command)
+@click.command("pairs", cls=opt.Command)
 @click.argument("images", metavar="FOLDER")
 @opt.stacked(
     click.option("--pairs", required=True, metavar="FILE",
@@ -39,7 +30,7 @@ command.add_command(evaluate_detection.command)
     opt.device,
     opt.config,
 )  # fmt: skip
-def pairs_command(images: str, **options: Any) -> int:
+def command(images: str, **options: Any) -> int:
     """Share of pairs that a recogniser still matches after the second picture went through a method.
 
     Without verification and fallback: this is what the method alone does. The columns: pairs of one person, a picture

@@ -1,0 +1,53 @@
+"""Options that every `deid train` command shares, and what is made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deidcli.cli import options as opt
+
+packs = opt.stacked(
+    click.option("--data", multiple=True, required=True, metavar="PACK", help="Training faces; may be given again."),
+    click.option("--val", required=True, metavar="PACK", help="Faces of people who are not in the training data."),
+    click.option("--out", required=True, metavar="DIR", help="The preset's folder, like models/cleanir-64."),
+    click.option("--work", metavar="DIR", help="Checkpoints, log and sheets; default: OUT.training."),
+)
+
+
+def fitting(**defaults: Any):
+    """How long and how fast: the fields of FitOptions as flags. defaults: those that differ from FitOptions' own."""
+    own = {"epochs": 100, "steps": 250, "batch": 64, "rate": 3e-4, "precision": "mixed_bfloat16", **defaults}
+    return opt.stacked(
+        click.option("--epochs", type=click.IntRange(1), default=own["epochs"], show_default=True,
+                     help="Of --steps batches each."),
+        click.option("--steps", type=click.IntRange(1), default=own["steps"], show_default=True,
+                     help="Batches in an epoch."),
+        click.option("--batch", type=click.IntRange(1), default=own["batch"], show_default=True,
+                     help="Faces in a batch."),
+        click.option("--rate", type=opt.Real(0), default=own["rate"], show_default=True, help="First learning rate."),
+        click.option("--minutes", type=opt.Real(0), help="Stop at the end of the epoch in which these are over."),
+        click.option("--precision", type=click.Choice(["float32", "mixed_bfloat16"]), default=own["precision"],
+                     show_default=True, help="Of the arithmetic; weights stay in float32."),
+        click.option("--seed", type=int, default=1, show_default=True, help="Of weights, batches and noise."),
+    )  # fmt: skip
+
+
+def prepared(options: dict[str, Any]):
+    """Set the arithmetic and the seed of this process, and give the FitOptions that the flags ask for."""
+    import keras
+
+    from deidcli.training.fit import FitOptions
+
+    keras.mixed_precision.set_dtype_policy(options["precision"])
+    keras.utils.set_random_seed(options["seed"])
+    return FitOptions(**{k: options[k] for k in ("epochs", "steps", "batch", "rate", "minutes", "seed")})
+
+
+def folders(options: dict[str, Any]) -> tuple[list[Path], Path, Path, Path]:
+    """--data, --val, --out and --work as paths."""
+    out = Path(options["out"])
+    work = Path(options["work"]) if options["work"] else out.with_name(out.name + ".training")
+    return [Path(p) for p in options["data"]], Path(options["val"]), out, work
