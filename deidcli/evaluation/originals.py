@@ -51,14 +51,10 @@ class Originals:
         """Find and describe the face of every picture that is not known yet; yields each name when it is done."""
         waiting = []
         for name in names:
-            if name in self.known or name in self.blank or name in self.failed:
+            if self._is_settled(name) or self._recall(name) or self._is_settled(name):
                 yield name
-            elif self._recall(name):
-                yield name
-            elif name not in self.failed:
-                waiting.append(name)
             else:
-                yield name
+                waiting.append(name)
         yield from self._search(waiting)
 
     def frame(self, name: str) -> Frame:
@@ -74,6 +70,9 @@ class Originals:
     def landmarks(self, names: Sequence[str]) -> np.ndarray:
         """Of known pictures, (n, 68, 2) in pixels."""
         return np.array([self.known[name].face.landmarks for name in names], np.float64).reshape(-1, 68, 2)
+
+    def _is_settled(self, name: str) -> bool:
+        return name in self.known or name in self.blank or name in self.failed
 
     def _recall(self, name: str) -> bool:
         """Whether the cache knows a picture; then it is known here, too."""
@@ -130,7 +129,9 @@ def describe(judge: Recogniser, pairs: Sequence[tuple[np.ndarray, Face]]) -> np.
 def read_error(originals: Originals) -> MediaError:
     """What to say where no picture of a set can be used."""
     reasons = [*originals.failed.values(), *(f"{name}: no face was found" for name in sorted(originals.blank))]
-    return MediaError(f"no picture of {originals.folder} can be measured; the first: {(reasons or ['there is none'])[0]}")
+    return MediaError(
+        f"no picture of {originals.folder} can be measured; the first: {(reasons or ['there is none'])[0]}"
+    )
 
 
 def _packed(known: Known) -> np.ndarray:
@@ -149,5 +150,3 @@ def _how(detect: DetectOptions, judge: Recogniser) -> str:
     said = {"detect": asdict(detect), "judge": judge.name, "deid": __version__}
     said |= {"files": [sha256(Path(f)) for f in (detect.detector.partition(":")[2], judge.file) if f]}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
