@@ -150,7 +150,7 @@ def kept(options: dict[str, Any], label: str) -> Path | None:
     return Path(options["out"]) / "worst" / safe if options["out"] else None
 
 
-def told(runs: Iterable[Run], columns: Sequence[str], as_json: bool) -> list[Run]:
+def told(runs: Iterable[Run], columns: Sequence[str], as_json: bool, head: bool = True) -> list[Run]:
     """Print a line for each run while it is measured; returns all of them."""
     from deidcli.evaluation.results import to_json
 
@@ -159,7 +159,7 @@ def told(runs: Iterable[Run], columns: Sequence[str], as_json: bool) -> list[Run
         if as_json:
             click.echo(json.dumps(to_json(run), allow_nan=False))
         else:
-            _line(run, columns, head=not seen)
+            _line(run, columns, head=head and not seen)
         seen.append(run)
     return seen
 

@@ -7,6 +7,7 @@ known who is who, because pictures of one person succeed and fail together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from deidcli.evaluation.extra import needed
 from deidcli.evaluation.results import NAN, Curve, Figure
 
 DRAWS, LEVEL = 2000, 0.95
+DRAWN = 200  # resamples that are drawn at once
 
 
 def matching_rate(distances: np.ndarray, threshold: float) -> float:
@@ -34,8 +36,8 @@ def bootstrap(
         return NAN, NAN
     groups = np.arange(len(values)) if people is None else np.unique(np.asarray(people), return_inverse=True)[1]
     sums, counts = np.bincount(groups, values), np.bincount(groups)
-    generator = np.random.default_rng(seed)
-    means = [mean for part in _parts(draws) for mean in _drawn(generator, sums, counts, part)]
+    times = _resamples(len(sums), draws, seed)
+    means = (times @ sums) / (times @ counts)
     tail = (1 - level) / 2 * 100
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)
@@ -126,12 +128,10 @@ def equal_error_rate(same: np.ndarray, strangers: np.ndarray) -> float:
     return float(false[after - 1] + weight * (false[after] - false[after - 1]))
 
 
-def _parts(draws: int, size: int = 200) -> list[int]:
-    # In parts, so that ten thousand people need little memory.
-    return [min(size, draws - start) for start in range(0, draws, size)]
-
-
-def _drawn(generator: np.random.Generator, sums: np.ndarray, counts: np.ndarray, draws: int) -> np.ndarray:
-    """Means of `draws` resamples of the groups."""
-    times = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), draws)
-    return (times @ sums) / (times @ counts)
+@lru_cache(maxsize=2)
+def _resamples(groups: int, draws: int, seed: int) -> np.ndarray:
+    """How often (draws, groups) each group is drawn in each resample. A curve asks for the same ones at every point."""
+    generator = np.random.default_rng(seed)
+    parts = [generator.multinomial(groups, np.full(groups, 1 / groups), DRAWN) for _ in range(-(-draws // DRAWN))]
+    # Small numbers: ten thousand people take 80 MB.
+    return np.concatenate([part.astype(np.float32) for part in parts])[:draws]

@@ -69,9 +69,10 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Gauge:
-    """What measures outputs. likeness: measure SSIM. untouched: describe the untouched rest, too."""
+    """What measures outputs. detector: None for not searching them. likeness: measure SSIM. untouched: describe the
+    untouched rest, too."""
 
-    detector: Detector
+    detector: Detector | None
     labellers: tuple[Labeller, ...] = ()
     likeness: bool = True
     untouched: bool = False
@@ -133,7 +134,9 @@ def _measured(
     )
 
 
-def _detected(detector: Detector, pixels: Sequence[np.ndarray], pool: ThreadPoolExecutor) -> list[list[Face]]:
+def _detected(detector: Detector | None, pixels: Sequence[np.ndarray], pool: ThreadPoolExecutor) -> list[list[Face]]:
+    if detector is None:
+        return [[] for _ in pixels]
     if detector.batches:
         return detector.detect(pixels) if pixels else []
     return list(pool.map(lambda picture: detector.detect([picture])[0], pixels))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from deidcli.engine.jobs import walk
+from deidcli.errors import UsageError
 from deidcli.evaluation import parts
-from deidcli.evaluation.bench import Bench, Subject, pictures_of
+from deidcli.evaluation.bench import Bench, Subject, person, pictures_of, spread
 from deidcli.evaluation.identification import Draw, draws
 from deidcli.evaluation.makers import ByFolder, Original
 from deidcli.evaluation.observe import Outputs
@@ -22,24 +24,28 @@ WORST = 20
 
 @dataclass(frozen=True)
 class Plan:
-    """pairs: the second picture of each is replaced. draws: closed sets, of which the probes are replaced. truth: for
-    each label the words that people gave to pictures."""
+    """pairs: the second picture of each is replaced. draws: closed sets, of which the probes are replaced. also: further
+    pictures that are replaced. truth: for each label the words that people gave to pictures.
+    """
 
     protocol: str
     pairs: tuple[Pair, ...] = ()
     draws: tuple[Draw, ...] = ()
     truth: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """Every picture that is looked at, in order."""
-        return list(dict.fromkeys([*(n for a, b, _ in self.pairs for n in (a, b)), *self.replaced]))
+        known = (name for draw in self.draws for name in draw.gallery)
+        return list(dict.fromkeys([*(n for a, b, _ in self.pairs for n in (a, b)), *known, *self.replaced]))
 
     @property
     def replaced(self) -> list[str]:
-        """Every picture that is replaced, and those that closed sets know people by, in order."""
-        drawn = [name for draw in self.draws for column in (draw.probes, draw.gallery) for name in column]
-        return sorted({*(b for _, b, _ in self.pairs), *drawn})
+        """Every picture that is replaced, in order."""
+        return sorted(
+            {*(b for _, b, _ in self.pairs), *(name for draw in self.draws for name in draw.probes), *self.also}
+        )
 
 
 def from_folder(folder: Path, limit: int | None, seed: int, people: int = 50, repetitions: int = 5) -> Plan:
@@ -51,6 +57,22 @@ def from_pairs(path: Path, limit: int | None, seed: int) -> Plan:
     """A list of pairs, and closed sets of the people in it. Raises UsageError."""
     pairs = limited(load_pairs(path), limit)
     return Plan("pairs", tuple(pairs), tuple(draws(people_of(pairs), 50, 5, seed)))
+
+
+def from_names(folder: Path, limit: int | None, seed: int) -> Plan:
+    """Every picture of a folder; pairs and closed sets, too, where it has a sub-folder for each person.
+
+    A folder whose sub-folders hold one picture each, or that has none, has no pairs. Raises UsageError for an empty one.
+    """
+    names = spread([path.relative_to(folder).as_posix() for path in walk(folder)], limit)
+    if not names:
+        raise UsageError(f"{folder} holds no pictures", "name a folder of pictures")
+    people: dict[str, list[str]] = {}
+    for name in names:
+        people.setdefault(person(name), []).append(name)
+    plan = _drawn("pair", people, len(names), seed, 50, 5)
+    alone = not any(same for _, _, same in plan.pairs)
+    return Plan("pair", also=tuple(names)) if alone else replace(plan, also=tuple(names))
 
 
 def from_lfw(data: Path, limit: int | None, seed: int, split: str = "val") -> Plan:
