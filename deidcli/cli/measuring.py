@@ -174,7 +174,7 @@ def cell(figure: Figure | None) -> str:
 
 
 def _line(run: Run, columns: Sequence[str], head: bool) -> None:
-    row = partial("{:>24}".format)
+    row = partial("{:>27}".format)
     if head:
         judge = run.judge
         click.echo(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from deidcli.faces.shape import INNER, MEAN_SHAPE
+from deidcli.faces.shape import MEAN_SHAPE
 
 _HALF_JAW = (0.241, 0.238, 0.238, 0.236, 0.222, 0.198, 0.169, 0.140, 0.130)
 _HALF_BROWS = (0.119, 0.091, 0.069, 0.052, 0.042)
@@ -30,7 +30,7 @@ FOCAL = 20.0
 def rotations(landmarks: np.ndarray) -> np.ndarray:
     """The turn (n, 3, 3) of each face from the frontal one, of landmarks (n, 68, 2); NaN where they are NaN.
 
-    By OpenCV's solvePnP on brows, eyes, nose and mouth; the jaw slides.
+    By OpenCV's solvePnP on all 68 points. A new nose or chin of another length shows as a turn of some degrees, too.
     """
     return np.array([_rotation(points) for points in landmarks]).reshape(-1, 3, 3)
 
@@ -45,8 +45,8 @@ def pose_difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 def _rotation(points: np.ndarray) -> np.ndarray:
     if not np.isfinite(points).all():
         return np.full((3, 3), np.nan)
-    model = np.column_stack([MEAN_SHAPE - 0.5, DEPTH])[INNER]
-    inner = np.asarray(points, np.float64)[INNER]
+    model = np.column_stack([MEAN_SHAPE - 0.5, DEPTH])
+    inner = np.asarray(points, np.float64)
     # Where and how large a face is says nothing of its pose.
     inner = (inner - inner.mean(axis=0)) / max(float(inner.std()), 1e-9) * float(model[:, :2].std())
     camera = np.array([[FOCAL, 0, 0], [0, FOCAL, 0], [0, 0, 1]])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deidcli.cli import measuring
 from deidcli.cli import options as opt
 from deidcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from deidcli.evaluation.results import Run
 
 TABLES = ("cleanir-2", "ksame-net-3", "autoencoder-5", "fatm-lfw", "epdnet-1")
 
@@ -48,7 +51,7 @@ def command(name: str, folder: str, **options: Any) -> int:
     )
     plan = chosen.plan(pictures, bench.study.draw, options["limit"])
     bench.read(plan.names)
-    runs = []
+    runs: list[Run] = []
     if not options["as_json"]:
         click.echo(chosen.title)
     for text, reason in missing.items():
@@ -63,6 +66,6 @@ def command(name: str, folder: str, **options: Any) -> int:
         runs += measuring.told([run], columns, options["as_json"], head=not runs)
         paper = chosen.paper.get(one.label)
         if paper and not options["as_json"]:
-            click.echo(f"{'  the paper':28}" + "".join(f"{paper.get(column, ''):>24}" for column in columns))
+            click.echo(f"{'  the paper':28}" + "".join(f"{paper.get(column, ''):>27}" for column in columns))
     measuring.finish(runs, options)
     return 1 if bench.originals.failed else 0

@@ -24,8 +24,8 @@ WORST = 20
 
 @dataclass(frozen=True)
 class Plan:
-    """pairs: the second picture of each is replaced. draws: closed sets, of which the probes are replaced. also: further
-    pictures that are replaced. truth: for each label the words that people gave to pictures.
+    """pairs: the second picture of each is replaced. draws: closed sets, of which the probes are replaced. truth: for
+    each label the words that people gave to pictures. also: further pictures that are replaced.
     """
 
     protocol: str
@@ -62,7 +62,7 @@ def from_pairs(path: Path, limit: int | None, seed: int) -> Plan:
 def from_names(folder: Path, limit: int | None, seed: int) -> Plan:
     """Every picture of a folder; pairs and closed sets, too, where it has a sub-folder for each person.
 
-    A folder whose sub-folders hold one picture each, or that has none, has no pairs. Raises UsageError for an empty one.
+    A folder without sub-folders, or with one picture in each, has no pairs. Raises UsageError for an empty one.
     """
     names = spread([path.relative_to(folder).as_posix() for path in walk(folder)], limit)
     if not names:
