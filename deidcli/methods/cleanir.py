@@ -48,10 +48,14 @@ class Cleanir(Method):
             raise PresetError(f"preset {self._preset.name} does not say its crop", "fetch the preset again") from error
 
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
+        return self.turn(crops, self.options.angle)
+
+    def turn(self, crops: Sequence[Crop], degrees: float) -> list[Crop]:
+        """The crops turned by any angle about the secret axes of their keys; the attack that turns back asks for it."""
         pictures = np.stack([crop.pixels for crop in crops])
         axes = np.stack([self._axis(crop.key) for crop in crops])
         identity, attributes = self._network.encode(pictures)
-        turned = rotate(identity, axes, self.options.angle)
+        turned = rotate(identity, axes, degrees)
         made = [sharpened(pixels, self.options.sharpen) for pixels in self._network.decode(turned, attributes)]
         return [crop.with_pixels(pixels) for crop, pixels in zip(crops, made, strict=True)]
 
