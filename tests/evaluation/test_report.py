@@ -265,3 +265,17 @@ def test_command(deid, small, tmp_path):
     assert done.status == 0 and done.out.decode().strip() == str(tmp_path / "again" / "report.html")
     assert "<img" not in (tmp_path / "again" / "report.html").read_text(encoding="utf-8")
     assert deid("evaluate", "report", tmp_path / "none.json", tmp_path / "x").status == 2
+
+
+def test_attacks_with_a_condition_are_told_apart():
+    secret, rest = attack("reversal, same secret", "x", 0.9, True), attack("rest, whole picture", "x", 0.9, True)
+    assert summary.verdict(run("x", "blur", 0.001, 1.0), [secret, rest]) == summary.HOLDS
+    assert not summary.broken([secret, rest])
+    first, second = summary.broken([rest, secret], anybody=False)
+    assert "breaks x by the picture around the face" in first
+    assert "breaks x for those who know the secret of the run" in second
+
+
+def test_one_sentence_an_attack():
+    said = summary.broken([attack("parrot", "a", 0.3, True), attack("parrot", "b", 0.8, True)])
+    assert len(said) == 1 and said[0].startswith("The parrot attack breaks b and a: at worst, with b, it names")

@@ -16,7 +16,7 @@ from deidcli.evaluation.results import Curve, Figure, Matrix, Run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST = 8  # lines in one panel: past that nobody can tell them apart
+MOST, POINTS = 8, 24  # lines and points in one panel: past that nobody can tell them apart
 DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.3)), (0, (6, 1.5, 1.2, 1.5)))  # lines differ by more than their colour
 MARKS = "osD^vPX*"
 FLOOR = 0.001  # the smallest share of people that a panel tells from none
@@ -40,8 +40,8 @@ def tradeoff_plots(runs: Sequence[Run], group: str) -> Iterator[Plot]:
     for name in useful(runs):
         pairs = [(run, recognised(run), run.figure(name)) for run in runs]
         points = [(run, left, kept) for run, left, kept in pairs if left and kept and not np.isnan(kept.value)]
-        for part in range(0, len(points) if len(points) > 1 else 0, 2 * MOST):
-            yield _tradeoff(f"{group}-kept-{slug(name)}{part or ''}", name, points[part : part + 2 * MOST])
+        for part in range(0, len(points) if len(points) > 1 else 0, POINTS):
+            yield _tradeoff(f"{group}-kept-{slug(name)}{part or ''}", name, points[part : part + POINTS])
 
 
 def matrix_plot(matrix: Matrix, name: str, title: str) -> Plot:
@@ -119,15 +119,17 @@ def _line(axes: Axes, curve: Curve, label: str, colour: str, number: int, base: 
 def _operating(axes: Axes, run: Run, curve: Curve) -> None:
     """The recogniser's own threshold, where the curve is over thresholds."""
     label = f"{run.judge.recogniser}'s threshold, {run.judge.threshold:g}"
-    if "threshold" in curve.xlabel.lower() or "distance" in curve.xlabel.lower():
+    if curve.xlabel.endswith("threshold"):  # in the recogniser's own unit, which CLEANIR's eta is not
         axes.axvline(run.judge.threshold, color=INK[0], linewidth=0.9, label=label)
 
 
 def _tradeoff(file: str, name: str, points: Sequence[tuple[Run, Figure, Figure]]) -> Plot:
     said = []
+    methods = list(dict.fromkeys(run.method for run, _, _ in points if run.method != UNTOUCHED))
     with canvas(len(points)) as (figure, axes):
         for number, (run, hidden, kept) in enumerate(points, 1):
-            colour = FAINT[0] if run.method == UNTOUCHED else SERIES[number % len(SERIES)][0]
+            family = methods.index(run.method) if run.method in methods else -1
+            colour = FAINT[0] if family < 0 else SERIES[family % len(SERIES)][0]
             x, y = max(hidden.value, FLOOR), kept.value
             axes.errorbar([x], [y], yerr=_sides(kept), xerr=_sides(hidden, FLOOR), fmt="o", markersize=10.5,
                           color=colour, elinewidth=1.6, label=f"{number}  {_short(run.label)}")  # fmt: skip

@@ -9,7 +9,17 @@ from collections.abc import Iterator, Sequence
 from deidcli.evaluation.pages import summary as words
 from deidcli.evaluation.pages.drawing import Plot, svg
 from deidcli.evaluation.pages.markup import Child, Html, e, joined, scrolling, table
-from deidcli.evaluation.pages.names import COST, PRIVACY, UTILITY, interval, meaning, percent, recognised, written
+from deidcli.evaluation.pages.names import (
+    COST,
+    PRIVACY,
+    UTILITY,
+    condition,
+    interval,
+    meaning,
+    percent,
+    recognised,
+    written,
+)
 from deidcli.evaluation.pages.plots import row_shares
 from deidcli.evaluation.pages.summary import LOOKS, Group, attacks_on, verdict
 from deidcli.evaluation.results import Attack, Figure, Matrix, Results, Run
@@ -132,9 +142,9 @@ def _attacked(attacks: Sequence[Attack]) -> Html:
     title = e("h3", "Which attacks work?")
     if not attacks:
         return joined(title, e("p", "No attack was measured; the rates above are those of plain comparisons."))
-    works, fails = words.broken(attacks), words.withstood(attacks)
-    first = _list(works, "works") if works else e("p", "None of those measured.")
-    return joined(title, first, _list(fails) if fails else None)
+    works, told, fails = words.broken(attacks), words.broken(attacks, anybody=False), words.withstood(attacks)
+    first = _list(works, "works") if works else e("p", "None of those measured that anybody can try.")
+    return joined(title, first, *(_list(lines) for lines in (told, fails) if lines))
 
 
 def _list(lines: Sequence[str], style: str | None = None) -> Html:
@@ -175,7 +185,7 @@ def _best_attack(run: Run, attacks: Sequence[Attack]) -> Html:
     found = [a for a in attacks_on(run, attacks) if not math.isnan(a.rank1.value)]
     if not found:
         return e("span", "–", class_="none")
-    best = max(found, key=lambda a: (a.breaks, a.rank1.value))
+    best = max(found, key=lambda a: (a.breaks and not condition(a), a.rank1.value))
     return joined(percent(best.rank1.value), e("small", f"{best.name}; chance {percent(best.chance)}"))
 
 

@@ -94,11 +94,11 @@ footer{margin-top:3rem;padding-top:.8rem;border-top:1px solid var(--rule)}
 """
 _PRINT = """
 @media print{
- body{font-size:10pt}main{max-width:none;padding:0}nav{display:none}
+ :root{--paper:#fff}body{font-size:10pt}main{max-width:none;padding:0}nav{display:none}
  h2,h3,summary{break-after:avoid}figure,tr,.cards>li{break-inside:avoid}
  .scroll{overflow:visible;background:none}figure.sheet img{width:100%}
  table{font-size:8pt}td,thead th{white-space:normal}
- details>*{display:block}details::details-content{content-visibility:visible;display:block}
+ details>*{display:block}details>dl{display:grid}details::details-content{content-visibility:visible;display:block}
  .heat td,.bar,.bar i,.cards>li{-webkit-print-color-adjust:exact;print-color-adjust:exact}
  @page{margin:16mm}
 }

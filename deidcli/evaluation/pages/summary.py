@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from deidcli.evaluation.pages.names import UNTOUCHED, interval, meaning, percent, recognised, useful, written
+from deidcli.evaluation.pages.names import UNTOUCHED, condition, interval, meaning, percent, recognised, useful, written
 from deidcli.evaluation.results import Attack, Figure, Results, Run
 
 SHOWN = 6  # methods in a list; of more the best and the worst
@@ -48,10 +48,10 @@ def attacks_on(run: Run, attacks: Iterable[Attack]) -> list[Attack]:
 
 
 def verdict(run: Run, attacks: Sequence[Attack]) -> str:
-    """One of the words of LOOKS. An attack that breaks a method counts for more than any rate."""
+    """One of the words of LOOKS. An attack that anybody can try counts for more than any rate."""
     if run.method == UNTOUCHED:
         return BASE
-    if any(attack.breaks for attack in attacks_on(run, attacks)):
+    if any(attack.breaks and not condition(attack) for attack in attacks_on(run, attacks)):
         return FAILS
     rate = recognised(run)
     if rate is None:
@@ -65,10 +65,11 @@ def verdict(run: Run, attacks: Sequence[Attack]) -> str:
 def rule() -> str:
     """How `verdict` chooses its words."""
     return (
-        f"“{HOLDS.capitalize()}”: with its interval of 95 %, at most {percent(RARELY)} of people are still recognised "
-        f"and no attack measured here breaks it. “{FAILS.capitalize()}”: more than {percent(OFTEN)} are, or an attack "
-        f"breaks it. “{PARTLY.capitalize()}”: what lies between. An attack breaks a method where it names people "
-        "clearly more often than blind guessing does."
+        f"“{HOLDS.capitalize()}”: with its interval of 95 %, at most {percent(RARELY)} of people are recognised, "
+        f"and no attack that anybody can try breaks it. “{FAILS.capitalize()}”: more than {percent(OFTEN)} are, or "
+        f"such an attack breaks it. “{PARTLY.capitalize()}”: what lies between. An attack breaks a method where it names "
+        "people clearly more often than blind guessing does. Attacks that need the secret of a run, or that look at "
+        "the picture around the face, are told by themselves and do not count here."
     )
 
 
@@ -102,10 +103,14 @@ def recognition(group: Group) -> Iterator[str]:
         yield left_out if pair is None else f"{pair[1]}: {_of_people(pair[0], judge.false_accepts)}"
 
 
-def broken(attacks: Iterable[Attack]) -> list[str]:
-    """A sentence for every attack that works, the worst first."""
-    found = sorted((a for a in attacks if a.breaks), key=lambda a: -_strength(a))
-    return [f"The {a.name} attack breaks {a.label}: {_gains(a)}" for a in found]
+def broken(attacks: Sequence[Attack], anybody: bool = True) -> list[str]:
+    """A sentence for every attack that works. anybody: those that anybody can try, or else those with a condition."""
+    found: dict[str, list[Attack]] = {}
+    for attack in sorted(
+        (a for a in attacks if a.breaks and bool(condition(a)) != anybody), key=lambda a: -_strength(a)
+    ):
+        found.setdefault(attack.name, []).append(attack)
+    return [_breaks(name, own) for name, own in found.items()]
 
 
 def withstood(attacks: Sequence[Attack]) -> list[str]:
@@ -114,9 +119,7 @@ def withstood(attacks: Sequence[Attack]) -> list[str]:
     for attack in attacks:
         if not attack.breaks:
             names.setdefault(attack.name, []).append(attack.label)
-    return [
-        f"The {name} attack does not break {_listed(list(dict.fromkeys(labels)))}." for name, labels in names.items()
-    ]
+    return [f"The {name} attack does not break {_listed(list(dict.fromkeys(own)))}." for name, own in names.items()]
 
 
 def kept(results: Results) -> Iterator[str]:
@@ -145,6 +148,14 @@ def _of_people(rate: Figure, strangers: float) -> str:
 
 def _about(value: float) -> str:
     return f", about 1 in {round(1 / value)}" if 0 < value < 0.4 else ""
+
+
+def _breaks(name: str, attacks: Sequence[Attack]) -> str:
+    """One sentence about an attack; attacks: where it works, the strongest first."""
+    who = _listed(list(dict.fromkeys(attack.label for attack in attacks)))
+    how = f" {condition(attacks[0])}" if condition(attacks[0]) else ""
+    worst = f"at worst, with {attacks[0].label}, " if len(attacks) > 1 else ""
+    return f"The {name} attack breaks {who}{how}: {worst}{_gains(attacks[0])}"
 
 
 def _gains(attack: Attack) -> str:
