@@ -67,8 +67,8 @@ def rule() -> str:
     return (
         f"“{HOLDS.capitalize()}”: with its interval of 95 %, at most {percent(RARELY)} of people are recognised, "
         f"and no attack that anybody can try breaks it. “{FAILS.capitalize()}”: more than {percent(OFTEN)} are, or "
-        f"such an attack breaks it. “{PARTLY.capitalize()}”: what lies between. An attack breaks a method where it names "
-        "people clearly more often than blind guessing does. Attacks that need the secret of a run, or that look at "
+        f"such an attack breaks it. “{PARTLY.capitalize()}”: what lies between. An attack breaks a method where it "
+        "names people clearly more often than blind guessing does. Attacks that need the secret of a run, or that look at "
         "the picture around the face, are told by themselves and do not count here."
     )
 
