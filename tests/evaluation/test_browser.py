@@ -13,7 +13,6 @@ import pytest
 
 from deidcli.evaluation.compare import as_page, compared
 from deidcli.evaluation.pages.style import PAPER
-from deidcli.evaluation.report import write_report
 from tests.evaluation.drawn_results import drawn
 
 pytest.importorskip("matplotlib")
@@ -68,9 +67,8 @@ def chrome():
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("browser")
-    return write_report(drawn(folder), folder / "out")
+def page(report):
+    return report[1]
 
 
 def looked_at(chrome, text, folder: Path, *flags):

@@ -13,12 +13,22 @@ from PIL import Image
 from deidcli.errors import MissingDependency, UsageError
 from deidcli.evaluation.pages import summary
 from deidcli.evaluation.pages.markup import Html, e, table
-from deidcli.evaluation.pages.names import MEANINGS, PRIVACY, UTILITY, interval, meaning, percent, recognised, written
+from deidcli.evaluation.pages.names import (
+    MEANINGS,
+    PRIVACY,
+    UTILITY,
+    interval,
+    meaning,
+    percent,
+    recognised,
+    useful,
+    written,
+)
 from deidcli.evaluation.pages.plots import row_shares, slug
 from deidcli.evaluation.pages.style import colours
 from deidcli.evaluation.report import figures_csv, write_report
 from deidcli.evaluation.results import Figure, Matrix, Results
-from tests.evaluation.drawn_results import NASTY, attack, drawn, rate, run
+from tests.evaluation.drawn_results import NASTY, attack, rate, run
 
 pytest.importorskip("matplotlib")
 VOID = {"meta", "br", "img", "hr"}
@@ -57,13 +67,6 @@ class Page(HTMLParser):
     @property
     def text(self):
         return re.sub(r"\s+", " ", "".join(self.words))
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    results = drawn(folder)
-    return results, write_report(results, folder / "out")
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +127,8 @@ def test_names_are_no_markup(page):
 
 
 def test_summary_says_what_broke(page):
-    assert "The reversal attack breaks cleanir 180: it names the right person for 90.0 % of faces" in page.text
-    assert "The parrot attack does not break solid." in page.text
+    assert "The attack “reversal” breaks cleanir 180: it names the right person for 90.0 % of faces" in page.text
+    assert "The attack “parrot” does not break solid." in page.text
     assert "On the untouched originals dlib (one person up to a distance of 0.6) matches 97.0 %" in page.text
     assert "solid: 0.2 % are still recognised" in page.text
     assert "cleanir 180: the closest new face is 0.82 from its original." in page.text
@@ -278,4 +281,15 @@ def test_attacks_with_a_condition_are_told_apart():
 
 def test_one_sentence_an_attack():
     said = summary.broken([attack("parrot", "a", 0.3, True), attack("parrot", "b", 0.8, True)])
-    assert len(said) == 1 and said[0].startswith("The parrot attack breaks b and a: at worst, with b, it names")
+    assert len(said) == 1 and said[0].startswith("The attack “parrot” breaks b and a: at worst, with b, it names")
+
+
+def test_one_figure_under_two_names_is_told_once():
+    twice = [replace(r, figures=(*r.figures, replace(r.figures[1], name="faces found")))
+             for r in (run("a", "blur", 0.1, 0.5), run("b", "blur", 0.1, 0.7))]  # fmt: skip
+    assert useful(twice) == ["FCNS", "expression accuracy", "SSIM"]
+
+
+def test_an_attack_tells_its_price():
+    confirmed = replace(attack("naive", "x", 0.5, True), verification=rate("TAR at FAR 0.01", 0.4))
+    assert "it confirms 40.0 % of people where it errs on 1.0 % of strangers" in summary.broken([confirmed])[0]

@@ -83,15 +83,23 @@ def recognised(run: Run) -> Figure | None:
 
 
 def useful(runs: Iterable[Run]) -> list[str]:
-    """Names of what is kept, as shares of which more is better, in the order of the runs; SSIM counts among them."""
+    """Names of what is kept, as shares of which more is better, in the order of the runs; SSIM counts among them.
+
+    Of two names for the same figure only the first is given.
+    """
     names: dict[str, None] = {}
+    runs = list(runs)
     for run in runs:
         for figure in run.figures:
             about = meaning(figure.name)
             scaled = about.share or "ssim" in figure.name.lower()
             if about.kind == UTILITY and figure.better == "higher" and scaled and not math.isnan(figure.value):
                 names.setdefault(figure.name)
-    return list(names)
+    first: dict[tuple, str] = {}
+    for name in names:
+        values = (found and found.value for found in (run.figure(name) for run in runs))
+        first.setdefault((meaning(name).says, *values), name)
+    return list(first.values())
 
 
 def condition(attack: Attack) -> str:

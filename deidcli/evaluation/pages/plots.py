@@ -20,6 +20,7 @@ MOST, POINTS = 8, 24  # lines and points in one panel: past that nobody can tell
 DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.3)), (0, (6, 1.5, 1.2, 1.5)))  # lines differ by more than their colour
 MARKS = "osD^vPX*"
 FLOOR = 0.001  # the smallest share of people that a panel tells from none
+ROOM = 14  # pixels at 100 to the inch: the width of a point
 LONGEST = 46  # letters of a label in a legend
 
 
@@ -133,14 +134,26 @@ def _tradeoff(file: str, name: str, points: Sequence[tuple[Run, Figure, Figure]]
             x, y = max(hidden.value, FLOOR), kept.value
             axes.errorbar([x], [y], yerr=_sides(kept), xerr=_sides(hidden, FLOOR), fmt="o", markersize=10.5,
                           color=colour, elinewidth=1.6, label=f"{number}  {_short(run.label)}")  # fmt: skip
-            axes.text(x, y, str(number), ha="center", va="center_baseline", fontsize=7.5, color=PAPER[0],
-                      fontweight="bold", zorder=5)  # fmt: skip
             said.append(f"{run.label} leaves {percent(hidden.value)} recognised and keeps {y:.3g}")
         axes.set(title=name, xlabel="people still recognised (better to the right)", ylabel=f"{name}, kept")
         axes.margins(y=0.15)
         _rates(axes)
+        _numbers(axes, [(max(left.value, FLOOR), kept.value) for _, left, kept in points])
         legend(figure, axes)
     return Plot(file, name, f"{name} against people still recognised: {'; '.join(said)}.", figure)
+
+
+def _numbers(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """The number of each point on it; of points that hide each other the later ones' numbers stand to the left."""
+    taken: list[np.ndarray] = []
+    for number, point in enumerate(points, 1):
+        place, shift = axes.transData.transform(point), 0
+        while any(np.abs(place + (shift, 0) - other).max() < ROOM for other in taken):
+            shift -= ROOM
+        taken.append(place + (shift, 0))
+        axes.annotate(str(number), point, (shift * 72 / axes.figure.dpi, 0), textcoords="offset points", ha="center",
+                      va="center_baseline", fontsize=7.5, color=INK[0] if shift else PAPER[0],
+                      fontweight="bold", zorder=5)  # fmt: skip
 
 
 def _rates(axes: Axes) -> None:

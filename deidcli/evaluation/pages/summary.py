@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -68,8 +69,9 @@ def rule() -> str:
         f"“{HOLDS.capitalize()}”: with its interval of 95 %, at most {percent(RARELY)} of people are recognised, "
         f"and no attack that anybody can try breaks it. “{FAILS.capitalize()}”: more than {percent(OFTEN)} are, or "
         f"such an attack breaks it. “{PARTLY.capitalize()}”: what lies between. An attack breaks a method where it "
-        "names people clearly more often than blind guessing does. Attacks that need the secret of a run, or that look at "
-        "the picture around the face, are told by themselves and do not count here."
+        "names people clearly more often than blind guessing does. Attacks that need the secret of a run, or that look "
+        "at the picture around the face, are told by themselves and do not count here. "
+        "Where no attack was measured, only comparisons speak."
     )
 
 
@@ -119,7 +121,7 @@ def withstood(attacks: Sequence[Attack]) -> list[str]:
     for attack in attacks:
         if not attack.breaks:
             names.setdefault(attack.name, []).append(attack.label)
-    return [f"The {name} attack does not break {_listed(list(dict.fromkeys(own)))}." for name, own in names.items()]
+    return [f"The attack “{name}” does not break {_listed(list(dict.fromkeys(own)))}." for name, own in names.items()]
 
 
 def kept(results: Results) -> Iterator[str]:
@@ -142,7 +144,7 @@ def _of_people(rate: Figure, strangers: float) -> str:
     within = interval(rate)
     said = f"{percent(rate.value)} are still recognised{f' ({within})' if within else ''}"
     if rate.low is not None and not math.isnan(strangers) and rate.low <= strangers:
-        return f"{said}, which is no more than the recogniser's error on strangers."
+        return f"{said}, which cannot be told from the recogniser's error on strangers."
     return f"{said}{_about(rate.value)}."
 
 
@@ -155,14 +157,16 @@ def _breaks(name: str, attacks: Sequence[Attack]) -> str:
     who = _listed(list(dict.fromkeys(attack.label for attack in attacks)))
     how = f" {condition(attacks[0])}" if condition(attacks[0]) else ""
     worst = f"at worst, with {attacks[0].label}, " if len(attacks) > 1 else ""
-    return f"The {name} attack breaks {who}{how}: {worst}{_gains(attacks[0])}"
+    return f"The attack “{name}” breaks {who}{how}: {worst}{_gains(attacks[0])}"
 
 
 def _gains(attack: Attack) -> str:
     parts = [f"it names the right person for {percent(attack.rank1.value)} of faces (blind guessing: "
              f"{percent(attack.chance)})"] if not math.isnan(attack.rank1.value) else []  # fmt: skip
     if not math.isnan(attack.verification.value):
-        parts.append(f"it confirms {percent(attack.verification.value)} of people ({attack.verification.name})")
+        far = re.search(r"FAR ([\d.]+)", attack.verification.name)
+        price = f"where it errs on {percent(float(far[1]))} of strangers" if far else f"({attack.verification.name})"
+        parts.append(f"it confirms {percent(attack.verification.value)} of people {price}")
     return " and ".join(parts) + "."
 
 

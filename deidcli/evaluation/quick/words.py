@@ -95,7 +95,7 @@ def _unknown(v: Verdict) -> Iterator[str]:
     yield f"- faces that neither the run nor {v.detector} finds: look yourself, or try another --detector"
     yield f"- whether another recogniser than {v.recogniser}, or a friend, knows somebody: try another --recogniser"
     yield "- who is known by clothes, place, text, voice, file names, or the people beside them"
-    yield "- whether somebody can undo the method: `deid evaluate` attacks it"
+    yield "- whether somebody can undo the method: `deid evaluate attacks` tries"
 
 
 def _shown(name: str) -> str:
