@@ -47,9 +47,9 @@ class Reversal(Attacker):
 
     def attack(self, scene: Scene) -> Iterator[Attack]:
         note = "Outputs were turned back by the run's angle with the very secret of the run."
-        yield self._turned(scene, scene.method, "reversal, same secret", note)
+        yield self._turned(scene, scene.method, "reversal (same secret)", note)
         note = "Outputs were turned back by the run's angle with another secret."
-        yield self._turned(scene, scene.stranger().method, "reversal, wrong secret", note)
+        yield self._turned(scene, scene.stranger().method, "reversal (wrong secret)", note)
 
     def _turned(self, scene: Scene, tool: Any, name: str, note: str) -> Attack:
         people, probes = scene.probed()
