@@ -82,7 +82,12 @@ def progress(options: dict[str, Any]) -> Callable[[Iterable, int, str], Iterator
 
 def subjects(text: str, seed: int | None) -> list[Subject]:
     """What --methods names. Raises UsageError."""
-    return [subject(word, seed) for part in text.split(",") for word in (every() if part == EACH else [part])]
+    return [subject(word, seed) for word in split(text)]
+
+
+def split(text: str) -> list[str]:
+    """The words of --methods, each once, with every method and preset in the place of `each`."""
+    return list(dict.fromkeys(word for part in text.split(",") for word in (every() if part == EACH else [part])))
 
 
 def subject(text: str, seed: int | None) -> Subject:
@@ -146,8 +151,12 @@ def finish(runs: Sequence[Run], options: dict[str, Any], attacks: Sequence[Attac
 
 def kept(options: dict[str, Any], label: str) -> Path | None:
     """Where the worst outputs of a method are written."""
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
-    return Path(options["out"]) / "worst" / safe if options["out"] else None
+    return Path(options["out"]) / "worst" / safe(label) if options["out"] else None
+
+
+def safe(label: str) -> str:
+    """A label as the name of a folder."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
 
 
 def told(runs: Iterable[Run], columns: Sequence[str], as_json: bool, head: bool = True) -> list[Run]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from deidcli.engine.persona import Personas
 from deidcli.engine.settings import Settings
 from deidcli.errors import MethodError, one_line
 from deidcli.faces.align import align
@@ -62,7 +63,8 @@ class _Case:
 
     canvas: _Canvas
     face: Face
-    key: str
+    name: str
+    key: str = ""
     original: np.ndarray | None = None
     outcome: Outcome | None = None
     tries: int = 0
@@ -86,12 +88,13 @@ class Replacer:
         self.threshold = 0.0
         if recogniser is not None:
             self.threshold = recogniser.threshold if settings.distance is None else settings.distance
+        self.personas = Personas(settings.persona, recogniser and recogniser.distance, self.threshold)
         self.rungs = tuple(_ladder(method, settings.fallback))
 
     def __call__(self, requests: Sequence[Request]) -> list[Replaced]:
         canvases = [_Canvas(r.frame, r.frame) for r in requests]
         cases = [
-            _Case(canvas, face, f"{request.name}#{face.track}")
+            _Case(canvas, face, request.name)
             for canvas, request in zip(canvases, requests, strict=True)
             # The nearest face last: where two overlap it lies over the other, as in the scene.
             for face in sorted(request.faces, key=lambda f: f.box.area)
@@ -110,6 +113,8 @@ class Replacer:
         if self.recogniser is not None and known:
             for case, row in zip(known, self._embed(known, source=True), strict=True):
                 case.original = row
+        for case in cases:
+            case.key = self.personas.key(case.name, case.face, case.original)
 
     def _embed(self, cases: Sequence[_Case], source: bool) -> np.ndarray:
         frames = [case.canvas.source if source else case.canvas.frame for case in cases]

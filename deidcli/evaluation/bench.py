@@ -105,7 +105,7 @@ class Bench:
             return ByFolder(subject.folder)
         if subject.method is None:
             return Untouched()
-        return ByMethod(subject.method, self.judge if self.study.verify else None)
+        return ByMethod(subject.method, self.judge if self.study.verify else None, self.study.distance)
 
     @cached_property
     def labelled(self) -> Outputs:

@@ -56,10 +56,9 @@ class ByMethod:
     Without the ladder a face that the method cannot make is covered all the same.
     """
 
-    def __init__(self, method: Method, judge: Recogniser | None = None):
+    def __init__(self, method: Method, judge: Recogniser | None = None, distance: float | None = None):
         self.method = method
-        name = judge.name if judge else Settings().recogniser
-        self._replacer = Replacer(method, Settings(verify=judge is not None, recogniser=name), judge)
+        self._replacer = Replacer(method, Settings(verify=judge is not None, distance=distance), judge)
 
     def __call__(self, batch: Sequence[Original]) -> list[Made | None]:
         done = self._replacer([Request(o.frame, (o.face,), o.name) for o in batch])

@@ -46,10 +46,10 @@ def _rotation(points: np.ndarray) -> np.ndarray:
     if not np.isfinite(points).all():
         return np.full((3, 3), np.nan)
     model = np.column_stack([MEAN_SHAPE - 0.5, DEPTH])
-    inner = np.asarray(points, np.float64)
+    seen = np.asarray(points, np.float64)
     # Where and how large a face is says nothing of its pose.
-    inner = (inner - inner.mean(axis=0)) / max(float(inner.std()), 1e-9) * float(model[:, :2].std())
+    seen = (seen - seen.mean(axis=0)) / max(float(seen.std()), 1e-9) * float(model[:, :2].std())
     camera = np.array([[FOCAL, 0, 0], [0, FOCAL, 0], [0, 0, 1]])
     start = np.zeros(3), np.array([0, 0, FOCAL])
-    _, turn, _ = cv2.solvePnP(model, inner, camera, None, *start, True, cv2.SOLVEPNP_ITERATIVE)
+    _, turn, _ = cv2.solvePnP(model, seen, camera, None, *start, True, cv2.SOLVEPNP_ITERATIVE)
     return cv2.Rodrigues(turn)[0]

@@ -132,11 +132,14 @@ class Attack:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything of one evaluation. made: when, as UTC in ISO 8601."""
+    """Everything of one evaluation. made: when, as UTC in ISO 8601. settings: a name for all that decided the figures
+    beside the methods; a report goes on only under the same.
+    """
 
     runs: tuple[Run, ...] = ()
     attacks: tuple[Attack, ...] = ()
     made: str = ""
+    settings: str = ""
     schema: int = field(default=SCHEMA)
 
     def save(self, path: Path) -> None:

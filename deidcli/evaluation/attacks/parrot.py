@@ -20,7 +20,7 @@ class Parrot(Attacker):
         other = "The known pictures went through the same method with another secret."
         yield self._against(scene, scene.stranger(), "parrot", other)
         same = "The known pictures went through the same method with the very secret of the run."
-        yield self._against(scene, scene.subject, "parrot, same secret", same)
+        yield self._against(scene, scene.subject, "parrot (same secret)", same)
 
     def _against(self, scene: Scene, subject: Subject, name: str, note: str) -> Attack:
         known = scene.outputs if subject is scene.subject else scene.observe(subject, scene.crowd.gallery)

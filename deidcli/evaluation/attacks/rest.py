@@ -26,8 +26,8 @@ class Rest(Attacker):
         described = scene.outputs.rest_descriptors
         note = "The recogniser saw the pictures with all that the method may change painted grey."
         apart = all_distances(scene.bench.judge, described[first], described[second])
-        yield scene.told("rest, recogniser", apart, people, whose, note)
+        yield scene.told("rest (recogniser)", apart, people, whose, note)
         small = scene.outputs.rest.astype(np.float32)
         apart = np.array([np.linalg.norm(small[second] - small[i], axis=1) for i in first], float)
         note = "Whole pictures, made small and with all that the method may change painted grey, were compared."
-        yield scene.told("rest, whole picture", apart, people, whose, note)
+        yield scene.told("rest (whole picture)", apart, people, whose, note)

@@ -43,20 +43,20 @@ class Reversal(Attacker):
     summary = "CLEANIR turned back by its angle, with the run's secret and with another"
 
     def applies(self, scene: Scene) -> bool:
-        return hasattr(scene.method, "turn")
+        return hasattr(scene.method, "turned")
 
     def attack(self, scene: Scene) -> Iterator[Attack]:
         note = "Outputs were turned back by the run's angle with the very secret of the run."
-        yield self._turned(scene, scene.method, "reversal, same secret", note)
+        yield self._turned(scene, scene.method, "reversal (same secret)", note)
         note = "Outputs were turned back by the run's angle with another secret."
-        yield self._turned(scene, scene.stranger().method, "reversal, wrong secret", note)
+        yield self._turned(scene, scene.stranger().method, "reversal (wrong secret)", note)
 
     def _turned(self, scene: Scene, tool: Any, name: str, note: str) -> Attack:
         people, probes = scene.probed()
         gallery = scene.bench.originals.descriptors(scene.crowd.gallery)
         nearest = np.full((len(probes), len(gallery)), np.inf)
-        for degrees in (-tool.options.angle, tool.options.angle):
-            rows = [describe(scene.bench.judge, _back(scene, part, tool, degrees)) for part in parts(probes)]
+        for sense in (-1, 1):
+            rows = [describe(scene.bench.judge, _back(scene, part, tool, sense)) for part in parts(probes)]
             nearest = np.minimum(nearest, all_distances(scene.bench.judge, np.concatenate(rows), gallery))
         return scene.told(name, nearest, people, scene.crowd.people, note)
 
@@ -88,10 +88,10 @@ def _twice(scene: Scene, names: Sequence[str]) -> list:
     return [(m.pixels, o.face) for o, m in zip(outputs, done, strict=True) if m is not None]
 
 
-def _back(scene: Scene, names: Sequence[str], tool: Any, degrees: float) -> list:
+def _back(scene: Scene, names: Sequence[str], tool: Any, sense: int) -> list:
     outputs = remade(scene, names)
     crops = [align(o.frame, o.face, tool.crop, f"{o.name}#{o.face.track}") for o in outputs]
-    turned = tool.turn(crops, degrees)
+    turned = tool.turned(crops, sense)
     return [blended(o, crop, tool.crop) for o, crop in zip(outputs, turned, strict=True)]
 
 
