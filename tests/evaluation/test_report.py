@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -28,6 +29,7 @@ from deidcli.evaluation.pages.plots import row_shares, slug
 from deidcli.evaluation.pages.style import colours
 from deidcli.evaluation.report import figures_csv, write_report
 from deidcli.evaluation.results import Figure, Matrix, Results
+from tests.conftest import save
 from tests.evaluation.drawn_results import NASTY, attack, rate, run
 
 pytest.importorskip("matplotlib")
@@ -293,3 +295,19 @@ def test_one_figure_under_two_names_is_told_once():
 def test_an_attack_tells_its_price():
     confirmed = replace(attack("naive", "x", 0.5, True), verification=rate("TAR at FAR 0.01", 0.4))
     assert "it confirms 40.0 % of people where it errs on 1.0 % of strangers" in summary.broken([confirmed])[0]
+
+
+def test_all_ends_with_a_page(deid, portraits, tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("skimage")
+    for number, pixels in enumerate(portraits):
+        for shade in (0, 12):
+            save(np.clip(pixels.astype(int) + shade, 0, 255).astype(np.uint8),
+                 tmp_path / "lfw" / "images" / f"nobody {number}" / f"{shade}.png")  # fmt: skip
+    lines = [f"nobody {number},val" for number in range(len(portraits))]
+    (tmp_path / "lfw" / "people.csv").write_text("\n".join(["person,split", *lines]) + "\n")
+    done = deid("evaluate", "all", "--data", tmp_path, "--out", tmp_path / "out", "--methods", "original,solid",
+                "--attacks", "none", "--detector", "hog", "--cache", "none", "--seed", 1, "--quiet")  # fmt: skip
+    assert done.status == 0, done.err
+    text = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
+    assert "solid: 0 % are still recognised" in text and str(tmp_path / "out" / "report.html") in done.err
