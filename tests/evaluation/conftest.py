@@ -1,4 +1,4 @@
-"""An album of seven people who do not exist, two pictures of each, cut out of examples/in."""
+"""What several tests of the evaluation share: an album of seven people who do not exist, and a drawn report."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from deidcli.faces.embed import recogniser
 from deidcli.methods.base import Method
 from deidcli.values import CropSpec
 from tests.conftest import EXAMPLES, SIDE, _cut, found, read, save
+from tests.evaluation.drawn_results import drawn
 
 PEOPLE = 7
 
@@ -117,3 +118,14 @@ def plan(album, bench) -> Plan:
     plan = from_folder(album, None, 1, PEOPLE, 1)
     assert len(bench.read(plan.names)) == 2 * PEOPLE
     return plan
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory):
+    """Drawn results, and the page that was written of them."""
+    pytest.importorskip("matplotlib")
+    from deidcli.evaluation.report import write_report
+
+    folder = tmp_path_factory.mktemp("report")
+    results = drawn(folder)
+    return results, write_report(results, folder / "out")

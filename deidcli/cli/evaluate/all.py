@@ -28,7 +28,7 @@ COLUMNS = ("match rate", "self match rate", "rank-1", "faces found", "SSIM", "po
     measuring.measured,
 )  # fmt: skip
 def command(data: str, attacks: str, resume: bool, overwrite: bool, **options: Any) -> int:
-    """Measure and attack every method and preset that there is, and write report.json to --out.
+    """Measure and attack every method and preset that there is, and write report.json and report.html to --out.
 
     The figures are of the split `val`, whose people were in no training; the reconstruction learns from `train`. The
     report is saved after each method. Exit status 1 where a method or a picture failed.
@@ -41,7 +41,8 @@ def command(data: str, attacks: str, resume: bool, overwrite: bool, **options: A
     from deidcli.evaluation.attacks.stage import crowd_of
     from deidcli.evaluation.everything import Order, evaluated
     from deidcli.evaluation.protocols.plan import from_lfw
-    from deidcli.evaluation.results import REPORT
+    from deidcli.evaluation.report import write_report
+    from deidcli.evaluation.results import REPORT, Results
 
     if not options["out"]:
         raise UsageError("--out is missing", "name the folder that the report goes to")
@@ -64,6 +65,8 @@ def command(data: str, attacks: str, resume: bool, overwrite: bool, **options: A
             failed[step.subject.label] = step.error
         else:
             runs += len(measuring.told([step.run], COLUMNS, options["as_json"], head=not runs))
+    if runs:
+        click.echo(str(write_report(Results.load(out), out)), err=True)
     for label, reason in [*failed.items(), *bench.originals.failed.items()]:
         click.echo(f"failed: {label}: {reason}", err=True)
     return 3 if not runs else 1 if failed or bench.originals.failed else 0
