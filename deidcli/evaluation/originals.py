@@ -55,7 +55,8 @@ class Originals:
                 yield name
             else:
                 waiting.append(name)
-        yield from self._search(waiting)
+        if waiting:
+            yield from self._search(waiting)
 
     def frame(self, name: str) -> Frame:
         """The first frame of a picture. Raises MediaError."""

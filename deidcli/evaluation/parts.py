@@ -69,11 +69,10 @@ def judged(bench: Bench, pairs: Sequence[Pair]) -> Judge:
 
 def verification(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Part:
     """Matching rates, TAR at FAR, equal error rate, ROC and the rate over thresholds (CLEANIR, Table 2; FATM, 4)."""
-    apart, own, limit = pair_distances(bench, outputs, pairs), own_distances(bench, outputs), bench.threshold
-    people, whose = apart.people, [person(name) for name in outputs.names]
+    apart, limit = pair_distances(bench, outputs, pairs), bench.threshold
+    people = apart.people
     figures = [
         metrics.share("match rate", apart.same <= limit, people, "lower"),
-        metrics.share("self match rate", own <= limit, whose, "lower"),
         metrics.share("stranger match rate", apart.strangers <= limit, apart.strange),
     ]
     curves = [metrics.rate_curve("match rate", apart.same, grid(bench), people)]
@@ -83,6 +82,14 @@ def verification(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Part:
         figures.append(Figure("equal error rate", error, count=len(apart.same), better="higher"))
         curves.append(metrics.roc(apart.same, apart.strangers))
     return Part(tuple(figures), tuple(curves))
+
+
+def itself(bench: Bench, outputs: Outputs) -> Part:
+    """The share of outputs that are matched with their very original (FATM, Section 4: self de-identification)."""
+    whose = [person(name) for name in outputs.names]
+    own = own_distances(bench, outputs)
+    curve = metrics.rate_curve("self match rate", own, grid(bench), whose)
+    return Part((metrics.share("self match rate", own <= bench.threshold, whose, "lower"),), (curve,))
 
 
 def grid(bench: Bench) -> np.ndarray:

@@ -63,7 +63,7 @@ class Cleanir(Method):
         return self.turned(crops)
 
     def turned(self, crops: Sequence[Crop], sense: int = 1) -> list[Crop]:
-        """The crops turned by the angles and about the axes of their keys; with `sense` -1 back, as an attacker would."""
+        """The crops turned by the angles and about the axes of their keys; `sense` -1 turns back, as attackers do."""
         pictures = np.stack([crop.pixels for crop in crops])
         identity, attributes = self._network.encode(pictures)
         axes, angles = zip(*(self._draw(crop.key) for crop in crops), strict=True)

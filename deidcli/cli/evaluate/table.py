@@ -62,7 +62,7 @@ def command(name: str, folder: str, **options: Any) -> int:
         outputs = bench.observe(one, plan.replaced)
         part = chosen.tell(bench, outputs, plan)
         run = signed(bench, one, plan, outputs, part, measuring.kept(options, one.label))
-        columns = [figure.name for figure in part.figures][:8]
+        columns = chosen.columns or [figure.name for figure in part.figures]
         runs += measuring.told([run], columns, options["as_json"], head=not runs)
         paper = chosen.paper.get(one.label)
         if paper and not options["as_json"]:

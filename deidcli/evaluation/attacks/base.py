@@ -121,15 +121,26 @@ class Scene:
         chance: float | None = None,
     ) -> Attack:  # fmt: skip
         """The attack's success from distances (n, m) of probes to a gallery, inf where they may not be compared."""
-        own = np.asarray(probes)[:, None] == np.asarray(gallery)[None, :]
-        open_ = np.isfinite(distances)
-        rank1 = share("rank-1", hits_at(distances, probes, gallery, 1), probes, "lower")
-        whose = np.broadcast_to(np.asarray(probes)[:, None], own.shape)[own & open_]
-        far = self.options.far
-        accepted = accepts_at(distances[own & open_], distances[~own & open_], far, whose.tolist())
-        guess = 1 / max(1, len(set(gallery))) if chance is None else chance
-        broken = _above(rank1, guess) or _above(accepted, far)
-        return Attack(name, self.subject.label, self.subject.kind, rank1, accepted, guess, broken, note)
+        attack = outcome(self.subject, distances, probes, gallery, self.options.far, chance)
+        return replace(attack, name=name, note=note)
+
+
+def outcome(
+    subject: Subject, distances: np.ndarray, probes: Sequence[str], gallery: Sequence[str], far: float,
+    chance: float | None = None,
+) -> Attack:  # fmt: skip
+    """What distances (n, m) of probes to a gallery tell of whose they are, and whether that breaks the method.
+
+    chance: rank-1 of guessing; None for one over the people of the gallery. The attack has no name and no note yet.
+    """
+    own = np.asarray(probes)[:, None] == np.asarray(gallery)[None, :]
+    allowed = np.isfinite(distances)
+    rank1 = share("rank-1", hits_at(distances, probes, gallery, 1), probes, "lower")
+    whose = np.broadcast_to(np.asarray(probes)[:, None], own.shape)[own & allowed]
+    accepted = accepts_at(distances[own & allowed], distances[~own & allowed], far, whose.tolist())
+    guess = 1 / max(1, len(set(gallery))) if chance is None else chance
+    broken = _above(rank1, guess) or _above(accepted, far)
+    return Attack("", subject.label, subject.kind, rank1, accepted, guess, broken)
 
 
 class Attacker(ABC):

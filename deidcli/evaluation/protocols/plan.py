@@ -94,7 +94,7 @@ def from_lfw(data: Path, limit: int | None, seed: int, split: str = "val") -> Pl
 def measured(bench: Bench, subject: Subject, plan: Plan, keep: Path | None = None) -> tuple[Run, Outputs]:
     """A subject under a plan: everything that can be told of it. keep: where the worst outputs are written."""
     outputs = bench.observe(subject, plan.replaced)
-    part = Part()
+    part = parts.itself(bench, outputs)
     if plan.pairs:
         part += parts.verification(bench, outputs, plan.pairs)
     if plan.draws:

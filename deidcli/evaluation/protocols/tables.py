@@ -32,7 +32,7 @@ class Table:
 
     methods: as `--methods` names them; those that do not exist here are left out and said. plan: (pictures of each
     person, seed, limit) to what is compared. tell: (bench, outputs, plan) to the figures. paper: for a row the paper's
-    own figures by the name of ours.
+    own figures by the name of ours. columns: the figures that are printed, all for none.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Table:
     plan: Callable[[Pictures, int, int | None], Plan]
     tell: Callable[[Bench, Outputs, Plan], Part]
     paper: Mapping[str, Mapping[str, float]]
+    columns: tuple[str, ...] = ()
 
 
 def eta(bench: Bench, value: float) -> float:
@@ -55,7 +56,8 @@ def _cleanir(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
     figures = [metrics.share(f"eta {e}", apart.same <= eta(bench, e), apart.people, "lower") for e in ETA]
     y, low, high = (tuple(getattr(f, key) for f in figures) for key in ("value", "low", "high"))
     curve = parts.Curve("matching rate", ETA, y, low, high, "threshold eta", "share of pairs matched")
-    return parts.verification(bench, outputs, plan.pairs) + Part(tuple(figures), (curve,))
+    shared = parts.verification(bench, outputs, plan.pairs) + parts.itself(bench, outputs)
+    return Part(tuple(figures), (curve,)) + shared
 
 
 def _ksame(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
@@ -126,7 +128,7 @@ TABLES = {
             "cleanir:angle=30": {"eta 1.1": 0.998}, "cleanir:angle=60": {"eta 1.1": 0.997},
             "cleanir:angle=90": {"eta 1.1": 0.965}, "cleanir:angle=120": {"eta 1.1": 0.507},
             "cleanir:angle=150": {"eta 1.1": 0.219}, "cleanir:angle=180": {"eta 1.1": 0.161},
-        }),
+        }, ("match rate", *(f"eta {e}" for e in (0.5, 0.7, 0.9, 1.1, 1.3)))),
         Table("ksame-net-3", "k-Same-Net, Table 3 and Figure 10: rank-1 of 50 people, five draws",
               ("original", "ksame-net:k=2", "ksame-m:k=2", "ksame:k=2", "blur", "pixelate"),
               _closed("table:ksame-net-3", 50, 5), _ksame,
@@ -143,12 +145,12 @@ TABLES = {
               ("original", "fatm", "cleanir", "blur"), _thousand, _fatm, {
                   "original": {"match rate": 0.976},
                   "fatm": {"pairs no longer matched": 0.831, "itself no longer matched": 0.672, "SSIM": 0.97},
-              }),
+              }, ("pairs no longer matched", "itself no longer matched", "SSIM", "match rate", "milliseconds a face")),
         Table("epdnet-1", "EPD-Net, Table I and Section IV: de-identification, switching, emotion error",
               ("original", "epd-net", "cleanir", "blur"), _closed("table:epdnet-1", 67, 1), _epdnet, {
                   "epd-net": {"self de-identification": 0.6990, "switching de-identification": 0.8608,
                               "emotion error": 0.0099},
-              }),
+              }, ("self de-identification", "switching de-identification", "emotion error", "SSIM", "faces found")),
     )
 }  # fmt: skip
 
