@@ -35,6 +35,7 @@ DONE, SOME, NONE = 0, 1, 3  # exit status: all done, some files failed, nothing 
     opt.method_flags,
     opt.seed,
     opt.detection,
+    opt.tracking,
     opt.faces,
     click.option("--mask-scale", type=opt.Real(0.5, 3), default=1.0, show_default=True,
                  help="Grow the part of the picture that is replaced."),
@@ -91,6 +92,7 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
 def _settings(rest: dict[str, Any]) -> Settings:
     return Settings(
         detect=opt.detect_options(rest),
+        track=opt.track_options(rest),
         blend=BlendOptions(rest["mask_scale"], rest["feather"], rest["poisson"]),
         write=WriteOptions(rest["metadata"]),
         faces=_checksum(rest["faces"]),
@@ -177,7 +179,8 @@ def _dry_run(jobs: Sequence[Job], settings: Settings, rest: dict[str, Any]) -> i
 
     given = load_faces(Path(rest["faces"])) if rest["faces"] else None
     failed = 0
-    for shot in shown(find(jobs, settings.detect, given, settings.workers), len(jobs), _style(rest), "frame"):
+    shots = find(jobs, settings.detect, settings.track, given, settings.workers)
+    for shot in shown(shots, len(jobs), _style(rest), "frame"):
         job, entries = shot.source.job, [face_entry(face, landmarks=False) for face in shot.faces]
         said = {"input": job.name, "output": job.target and str(job.target)}
         row = {**said, "faces": entries, "error": shot.error or None}

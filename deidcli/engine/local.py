@@ -16,6 +16,7 @@ from deidcli.engine.replace import Replacer
 from deidcli.engine.settings import Settings
 from deidcli.faces.detect import DetectOptions, detector
 from deidcli.faces.embed import recogniser
+from deidcli.faces.track import TrackOptions
 from deidcli.methods.base import Method
 
 
@@ -32,7 +33,7 @@ def anonymize(
 
     def rows() -> Iterator[Row]:
         with ExitStack() as last, _pool(settings.workers) as (pool, depth):
-            chain = Pipeline(method, settings, Finder(search, given, pool, depth), replacer, overwrite)
+            chain = Pipeline(method, settings, Finder(search, given, pool, depth, settings.track), replacer, overwrite)
             last.callback(chain.drop)
             yield from chain(jobs, pool, depth)
 
@@ -40,14 +41,18 @@ def anonymize(
 
 
 def find(
-    jobs: Sequence[Job], options: DetectOptions, given: GivenFaces | None = None, workers: int = 0
+    jobs: Sequence[Job],
+    options: DetectOptions,
+    track: TrackOptions,
+    given: GivenFaces | None = None,
+    workers: int = 0,
 ) -> Iterator[Shot]:
     """Every frame of every job with its faces, or with the error that ended its file. Raises UsageError at once."""
     search = None if given else detector(options)
 
     def shots() -> Iterator[Shot]:
         with _pool(workers) as (pool, depth):
-            yield from Finder(search, given, pool, depth)(jobs)
+            yield from Finder(search, given, pool, depth, track)(jobs)
 
     return shots()
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from deidcli import __version__
 from deidcli.faces.blend import BlendOptions
 from deidcli.faces.detect import DetectOptions
+from deidcli.faces.track import TrackOptions
 from deidcli.media.stream import WriteOptions
 from deidcli.methods.base import Method
 
@@ -29,6 +30,7 @@ class Settings:
     """
 
     detect: DetectOptions = field(default_factory=DetectOptions)
+    track: TrackOptions = field(default_factory=TrackOptions)
     blend: BlendOptions = field(default_factory=BlendOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
     on_no_face: str = "copy"
