@@ -14,7 +14,7 @@ from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import shown
 from deidcli.engine.given import face_entry, load_faces
-from deidcli.engine.jobs import MANIFEST, STREAM, Job, check_apart
+from deidcli.engine.jobs import MANIFEST, STREAM, Job, check_apart, check_sheets
 from deidcli.engine.manifest import FAILED, Earlier, Manifest, Row, encoded, totals
 from deidcli.engine.settings import ON_NO_FACE, Settings, fingerprint
 from deidcli.errors import MediaError, UsageError
@@ -58,6 +58,8 @@ DONE, SOME, NONE = 0, 1, 3  # exit status: all done, some files failed, nothing 
     click.option("--overwrite", is_flag=True, help="Replace files that exist."),
     click.option("--shard", metavar="I/N", help="Do only part I of N; the parts can run on N machines."),
     opt.listing,
+    click.option("--preview-sheet", is_flag=True,
+                 help="Write a picture of all tracks, as they were written, beside each video."),
     click.option("--manifest", metavar="FILE", help=f"Where the JSON lines go; default: OUTPUT/{MANIFEST}."),
     click.option("--dry-run", is_flag=True, help="Search, print what would be done as JSON lines, write nothing."),
     opt.config,
@@ -79,6 +81,8 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     method = opt.make_method(rest["method"], flags, rest["seed"])
     settings = _settings(rest)
     jobs = gather(inputs, output, rest["files_from"], rest["null"], rest["shard"])
+    if rest["preview_sheet"]:
+        check_sheets(jobs)
     if rest["dry_run"]:
         return _dry_run(jobs, settings, rest)
     place = _manifest_path(output, jobs, rest)
@@ -97,7 +101,7 @@ def _settings(rest: dict[str, Any]) -> Settings:
         write=WriteOptions(rest["metadata"]),
         faces=_checksum(rest["faces"]),
         **{name: rest[name] for name in ("on_no_face", "fallback", "verify", "recogniser", "distance")},
-        **{name: rest[name] for name in ("batch_size", "workers", "seed")},
+        **{name: rest[name] for name in ("preview_sheet", "batch_size", "workers", "seed")},
     )
 
 
@@ -149,7 +153,7 @@ def _recorded(rows: Iterator[Row], manifest: Manifest | None, rest: dict[str, An
         if row.error:
             click.echo(f"deid: {row.error}", err=True)
         elif rest["verbose"]:
-            click.echo(f"{row.input}: {row.status}, {len(row.faces)} faces, {row.seconds:.2f} s", err=True)
+            click.echo(f"{row.input}: {row.status}, {sum(row.actions().values())} faces, {row.seconds:.2f} s", err=True)
         yield row
 
 

@@ -3,6 +3,9 @@
 A face climbs a ladder: the method, the method's stronger settings, the fallback, the fallback's stronger settings, and
 at last a solid colour. It stops at the first rung that could make it and after which the recogniser does not take it
 for its original.
+
+In a video a face does not change its rung from frame to frame: a track that had to climb in one frame begins at the
+rung that it reached there for some seconds (engine/ladder.py), and then tries the first one again.
 """
 
 from __future__ import annotations
@@ -12,12 +15,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from deidcli.engine.ladder import Heights, ladder
 from deidcli.engine.settings import Settings
 from deidcli.errors import MethodError, one_line
 from deidcli.faces.align import align
 from deidcli.faces.blend import blend
 from deidcli.faces.embed import Recogniser
-from deidcli.methods import find
 from deidcli.methods.base import Method
 from deidcli.values import Crop, Face, Frame
 
@@ -49,7 +52,7 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Request:
-    """A frame, its faces, and the name its file has in draws."""
+    """A frame, its faces, and the name its file has in draws. Frames of one file come in order."""
 
     frame: Frame
     faces: tuple[Face, ...]
@@ -58,7 +61,7 @@ class Request:
 
 @dataclass(eq=False)
 class _Case:
-    """A face on its way up the ladder."""
+    """A face on its way up the ladder. start: the first rung that it takes. rung: the last one."""
 
     canvas: _Canvas
     face: Face
@@ -67,6 +70,8 @@ class _Case:
     outcome: Outcome | None = None
     tries: int = 0
     reason: str = ""
+    start: int = 0
+    rung: int = 0
 
 
 @dataclass(eq=False)
@@ -86,24 +91,55 @@ class Replacer:
         self.threshold = 0.0
         if recogniser is not None:
             self.threshold = recogniser.threshold if settings.distance is None else settings.distance
-        self.rungs = tuple(_ladder(method, settings.fallback))
+        self.rungs = tuple(ladder(method, settings.fallback))
+        self._heights = Heights()
 
     def __call__(self, requests: Sequence[Request]) -> list[Replaced]:
+        done: list[Replaced] = []
+        while len(done) < len(requests):
+            done += self._replace(requests[len(done) :])
+        return done
+
+    def _replace(self, requests: Sequence[Request]) -> list[Replaced]:
+        """The new frames, up to the first in which a track climbed that shows again: the later ones start from there.
+
+        So what a frame becomes does not depend on which frames came in one call.
+        """
+        self._heights.begin(requests[0].name)
         canvases = [_Canvas(r.frame, r.frame) for r in requests]
         cases = [
-            _Case(canvas, face, f"{request.name}#{face.track}")
+            self._case(canvas, request, face)
             for canvas, request in zip(canvases, requests, strict=True)
             # The nearest face last: where two overlap it lies over the other, as in the scene.
             for face in sorted(request.faces, key=lambda f: f.box.area)
         ]
         self._describe(cases)
-        open_cases = cases
-        for action, rung in self.rungs:
-            if not open_cases:
-                break
-            self._climb(open_cases, rung, action)
-            open_cases = [case for case in open_cases if case.outcome is None]
-        return [self._result(canvas, cases) for canvas in canvases]
+        for level, (action, rung) in enumerate(self.rungs):
+            due = [case for case in cases if case.outcome is None and case.start <= level]
+            if due:
+                self._climb(due, rung, action)
+                for case in due:
+                    case.rung = level
+        sound = self._steady(requests, canvases, cases)
+        return [self._result(canvas, cases) for canvas in canvases[:sound]]
+
+    def _case(self, canvas: _Canvas, request: Request, face: Face) -> _Case:
+        height = self._heights.of(request.name, request.frame, face)
+        return _Case(canvas, face, f"{request.name}#{face.track}", start=height.rung, reason=height.reason)
+
+    def _steady(self, requests: Sequence[Request], canvases: Sequence[_Canvas], cases: Sequence[_Case]) -> int:
+        """Note which tracks climbed; how many frames no later note changes."""
+        for count, (request, canvas) in enumerate(zip(requests, canvases, strict=True), 1):
+            own = [case for case in cases if case.canvas is canvas]
+            climbed = {
+                case.face.track
+                for case in own
+                if self._heights.note(request.name, request.frame, case.face, case.rung, case.reason)
+            }
+            later = (face.track for other in requests[count:] if other.name == request.name for face in other.faces)
+            if climbed.intersection(later):
+                return count
+        return len(requests)
 
     def _describe(self, cases: Sequence[_Case]) -> None:
         known = [case for case in cases if case.face.landmarks is not None]
@@ -196,20 +232,3 @@ def _made(pairs: list[tuple[_Case, Crop]], rung: Method) -> list[tuple[_Case, Cr
         if new.pixels.shape != crop.pixels.shape or new.pixels.dtype != np.uint8:
             raise ValueError(f"made {new.pixels.dtype} {new.pixels.shape} of {crop.pixels.shape}")
     return [(case, replace(crop, pixels=new.pixels)) for (case, crop), new in zip(pairs, crops, strict=True)]
-
-
-def _ladder(method: Method, fallback: str) -> Iterator[tuple[str, Method]]:
-    """("replaced", the method and its stronger settings), then ("covered", the fallback and its), then solid."""
-    yield from (("replaced", rung) for rung in _stronger(method))
-    yield from (("covered", rung) for rung in _stronger(find(fallback)(secret=method.secret)))
-    if fallback != "solid":
-        yield "covered", find("solid")(secret=method.secret)
-
-
-def _stronger(method: Method) -> Iterator[Method]:
-    rung: Method | None = method
-    attempt = 0
-    while rung is not None:
-        yield rung
-        attempt += 1
-        rung = rung.escalate(attempt)

@@ -25,8 +25,8 @@ class Settings:
     fallback: the method that covers a face which the chosen one cannot replace. verify: compare every new face with its
     original and go on to stronger settings, then to the fallback, while `recogniser` still takes them for one person.
     distance: the recogniser's threshold, None for its own. faces: the sha256 of a list of faces that was given, empty
-    where they are searched for. batch_size: faces that are made in one go. workers: threads
-    that read, search and write; 0 for one a processor core.
+    where they are searched for. preview_sheet: whether a video gets a picture of its tracks beside it. batch_size:
+    faces that are made in one go. workers: threads that read, search and write; 0 for one a processor core.
     """
 
     detect: DetectOptions = field(default_factory=DetectOptions)
@@ -39,6 +39,7 @@ class Settings:
     recogniser: str = "dlib"
     distance: float | None = None
     faces: str = ""
+    preview_sheet: bool = False
     batch_size: int = 32
     workers: int = 0
     seed: int | None = None
