@@ -16,6 +16,7 @@ from deidcli.cli.progress import shown
 from deidcli.engine.given import face_entry, load_faces
 from deidcli.engine.jobs import MANIFEST, STREAM, Job, check_apart, check_sheets
 from deidcli.engine.manifest import FAILED, Earlier, Manifest, Row, encoded, totals
+from deidcli.engine.persona import PERSONAS
 from deidcli.engine.settings import ON_NO_FACE, Settings, fingerprint
 from deidcli.errors import MediaError, UsageError
 from deidcli.faces.blend import BlendOptions
@@ -34,6 +35,9 @@ DONE, SOME, NONE = 0, 1, 3  # exit status: all done, some files failed, nothing 
     click.option("-m", "--method", default="cleanir", show_default=True, help="How faces are replaced."),
     opt.method_flags,
     opt.seed,
+    click.option("--persona", type=click.Choice(PERSONAS), default="track", show_default=True,
+                 help="Who gets the same secret draw: one face through a video (track), all faces of a file, of the "
+                      "run, or one person in the whole run (identity)."),
     opt.detection,
     opt.tracking,
     opt.faces,
@@ -80,6 +84,9 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     use_device(rest["device"])
     method = opt.make_method(rest["method"], flags, rest["seed"])
     settings = _settings(rest)
+    if rest["persona"] == "identity" and (rest["resume"] or rest["shard"]):
+        # Descriptors of people are written nowhere, so another process cannot know who was seen before.
+        raise UsageError("--persona identity needs all files in one run", "leave out --resume and --shard")
     jobs = gather(inputs, output, rest["files_from"], rest["null"], rest["shard"])
     if rest["preview_sheet"]:
         check_sheets(jobs)
@@ -101,7 +108,7 @@ def _settings(rest: dict[str, Any]) -> Settings:
         write=WriteOptions(rest["metadata"]),
         faces=_checksum(rest["faces"]),
         **{name: rest[name] for name in ("on_no_face", "fallback", "verify", "recogniser", "distance")},
-        **{name: rest[name] for name in ("preview_sheet", "batch_size", "workers", "seed")},
+        **{name: rest[name] for name in ("persona", "preview_sheet", "batch_size", "workers", "seed")},
     )
 
 

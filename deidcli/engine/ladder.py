@@ -45,10 +45,6 @@ class Heights:
     def __init__(self) -> None:
         self._of: dict[tuple[str, int], Height] = {}
 
-    def begin(self, name: str) -> None:
-        """Forget other files."""
-        self._of = {key: height for key, height in self._of.items() if key[0] == name}
-
     def of(self, name: str, frame: Frame, face: Face) -> Height:
         """Where a face of this frame begins."""
         height = self._of.get((name, face.track), Height())
@@ -61,5 +57,7 @@ class Heights:
         """
         if frame.time is None or face.landmarks is None or rung <= self.of(name, frame, face).rung:
             return False
+        # Frames come in order: other files are over.
+        self._of = {key: height for key, height in self._of.items() if key[0] == name}
         self._of[name, face.track] = Height(rung, reason, frame.time + STEADY)
         return True

@@ -27,7 +27,7 @@ def anonymize(
 
     Raises UsageError at once, before anything is read or written, for settings that cannot be carried out.
     """
-    judge = recogniser(settings.recogniser) if settings.verify else None
+    judge = recogniser(settings.recogniser) if settings.verify or settings.persona == "identity" else None
     replacer = Replacer(method, settings, judge)
     search = None if given else detector(settings.detect)
 

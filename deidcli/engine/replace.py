@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deidcli.engine.ladder import Heights, ladder
+from deidcli.engine.persona import Personas
 from deidcli.engine.settings import Settings
 from deidcli.errors import MethodError, one_line
 from deidcli.faces.align import align
@@ -65,7 +66,8 @@ class _Case:
 
     canvas: _Canvas
     face: Face
-    key: str
+    name: str
+    key: str = ""
     original: np.ndarray | None = None
     outcome: Outcome | None = None
     tries: int = 0
@@ -82,6 +84,11 @@ class _Canvas:
     frame: Frame
     changed: np.ndarray | None = None
 
+    def cleared(self) -> _Canvas:
+        """Without the new faces."""
+        self.frame, self.changed = self.source, None
+        return self
+
 
 class Replacer:
     """Applies a method to batches of requests."""
@@ -91,61 +98,65 @@ class Replacer:
         self.threshold = 0.0
         if recogniser is not None:
             self.threshold = recogniser.threshold if settings.distance is None else settings.distance
+        self.personas = Personas(settings.persona, recogniser and recogniser.distance, self.threshold)
         self.rungs = tuple(ladder(method, settings.fallback))
         self._heights = Heights()
 
     def __call__(self, requests: Sequence[Request]) -> list[Replaced]:
-        done: list[Replaced] = []
-        while len(done) < len(requests):
-            done += self._replace(requests[len(done) :])
-        return done
-
-    def _replace(self, requests: Sequence[Request]) -> list[Replaced]:
-        """The new frames, up to the first in which a track climbed that shows again: the later ones start from there.
-
-        So what a frame becomes does not depend on which frames came in one call.
-        """
-        self._heights.begin(requests[0].name)
         canvases = [_Canvas(r.frame, r.frame) for r in requests]
         cases = [
-            self._case(canvas, request, face)
+            _Case(canvas, face, request.name)
             for canvas, request in zip(canvases, requests, strict=True)
             # The nearest face last: where two overlap it lies over the other, as in the scene.
             for face in sorted(request.faces, key=lambda f: f.box.area)
         ]
         self._describe(cases)
+        done: list[Replaced] = []
+        while canvases:
+            self._replace(cases)
+            count = self._steady(canvases, cases)
+            done += [self._result(canvas, cases) for canvas in canvases[:count]]
+            canvases = [canvas.cleared() for canvas in canvases[count:]]
+            cases = [case for case in cases if case.canvas in canvases]
+        return done
+
+    def _replace(self, cases: Sequence[_Case]) -> None:
+        """Let every face climb from where its track stands."""
+        for case in cases:
+            height = self._heights.of(case.name, case.canvas.source, case.face)
+            case.start, case.reason, case.tries, case.outcome = height.rung, height.reason, 0, None
         for level, (action, rung) in enumerate(self.rungs):
             due = [case for case in cases if case.outcome is None and case.start <= level]
             if due:
                 self._climb(due, rung, action)
-                for case in due:
-                    case.rung = level
-        sound = self._steady(requests, canvases, cases)
-        return [self._result(canvas, cases) for canvas in canvases[:sound]]
+            for case in due:
+                case.rung = level
 
-    def _case(self, canvas: _Canvas, request: Request, face: Face) -> _Case:
-        height = self._heights.of(request.name, request.frame, face)
-        return _Case(canvas, face, f"{request.name}#{face.track}", start=height.rung, reason=height.reason)
+    def _steady(self, canvases: Sequence[_Canvas], cases: Sequence[_Case]) -> int:
+        """How many frames stand as they are: those up to the first in which a track climbed that shows again.
 
-    def _steady(self, requests: Sequence[Request], canvases: Sequence[_Canvas], cases: Sequence[_Case]) -> int:
-        """Note which tracks climbed; how many frames no later note changes."""
-        for count, (request, canvas) in enumerate(zip(requests, canvases, strict=True), 1):
-            own = [case for case in cases if case.canvas is canvas]
-            climbed = {
-                case.face.track
-                for case in own
-                if self._heights.note(request.name, request.frame, case.face, case.rung, case.reason)
-            }
-            later = (face.track for other in requests[count:] if other.name == request.name for face in other.faces)
-            if climbed.intersection(later):
+        The later ones are made anew from the rung that it reached, so that no frame depends on which came in one call.
+        """
+        for count, canvas in enumerate(canvases, 1):
+            climbed = {(case.name, case.face.track) for case in cases if case.canvas is canvas and self._climbed(case)}
+            later = ((case.name, case.face.track) for case in cases if case.canvas in canvases[count:])
+            if climbed and climbed.intersection(later):
                 return count
-        return len(requests)
+        return len(canvases)
+
+    def _climbed(self, case: _Case) -> bool:
+        return self._heights.note(case.name, case.canvas.source, case.face, case.rung, case.reason)
 
     def _describe(self, cases: Sequence[_Case]) -> None:
         known = [case for case in cases if case.face.landmarks is not None]
         if self.recogniser is not None and known:
             for case, row in zip(known, self._embed(known, source=True), strict=True):
                 case.original = row
+        for case in cases:
+            case.key = self.personas.key(case.name, case.face, case.original, self._is_followed(case))
+
+    def _is_followed(self, case: _Case) -> bool:
+        return self.settings.track.track and case.canvas.source.time is not None
 
     def _embed(self, cases: Sequence[_Case], source: bool) -> np.ndarray:
         frames = [case.canvas.source if source else case.canvas.frame for case in cases]
