@@ -15,25 +15,27 @@ LOOKS = 0.6  # correlation at which two faces look the same
 GROWTH = 0.5  # logarithm of the ratio of their sides up to which they can be one without overlap
 _NEVER = 1e6
 
-Known = tuple[Box, np.ndarray | None]
-"""Where a face is or is expected, and what it looks like (`motion.patch`)."""
+Look = np.ndarray | None
+"""What a face looks like (`motion.patch`)."""
 
 
-def assigned(tracks: Sequence[Known], faces: Sequence[Known]) -> list[tuple[int, int]]:
-    """Pairs of positions (track, face), each at most once."""
+def assigned(tracks: Sequence[tuple[Sequence[Box], Look]], faces: Sequence[tuple[Box, Look]]) -> list[tuple[int, int]]:
+    """Pairs of positions (track, face), each at most once.
+
+    tracks: for each the boxes where it may be, and its look. faces: for each its box and its look.
+    """
     if not tracks or not faces:
         return []
     # Imported here, because it takes a tenth of a second that no photograph needs.
     from scipy.optimize import linear_sum_assignment
 
-    costs = np.array([[_cost(track, face) for face in faces] for track in tracks])
+    costs = np.array([[min(_cost(box, look, *face) for box in boxes) for face in faces] for boxes, look in tracks])
     pairs = zip(*linear_sum_assignment(costs), strict=True)
     return [(int(i), int(j)) for i, j in pairs if costs[i, j] < _NEVER]
 
 
-def _cost(track: Known, face: Known) -> float:
+def _cost(expected: Box, before: Look, box: Box, now: Look) -> float:
     """How unlikely it is that they are one, by overlap, distance, look and size; _NEVER where they cannot be."""
-    (expected, before), (box, now) = track, face
     overlap, looks = expected.iou(box), alike(before, now)
     away = float(np.hypot(*np.subtract(expected.center, box.center)) / np.sqrt(max(expected.area, box.area, 1.0)))
     growth = abs(float(np.log(max(box.area, 1.0) / max(expected.area, 1.0)))) / 2

@@ -127,7 +127,7 @@ class _Shot:
 
     def _find(self, live: list[Trail], now: Moment, faces: tuple[Face, ...]) -> None:
         """Give every face that was found to its trail, or begin one."""
-        expected = [(trail.spots[now.index].box, trail.look) for trail in live]
+        expected = [(trail.expected(now), trail.look) for trail in live]
         pairs = assigned(expected, [(face.box, patch(now.grey, face.box)) for face in faces])
         moments = list(self.moments)
         for i, j in pairs:

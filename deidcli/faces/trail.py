@@ -16,6 +16,7 @@ from deidcli.faces.motion import alike, motion, moved_box, patch, shifted
 from deidcli.values import Box, Face
 
 SAME = 0.6  # correlation with what was last found, above which a face that is carried is still there to be seen
+RECENT = 0.25  # seconds over which the speed of a face is taken
 SLOWING = 0.8  # of its speed that a face keeps from frame to frame where nothing shows how it moves
 
 
@@ -78,6 +79,18 @@ class Trail:
         self._lend(moments)
         self.times += 1
         self.found_at, self.look, self.there = now.time, patch(now.grey, face.box), True
+
+    def expected(self, now: Moment) -> list[Box]:
+        """Where it may be: where it was carried to, and, if it was hidden meanwhile, straight on at its old speed."""
+        box = self.spots[now.index].box
+        found = [spot for spot in self.spots.values() if spot.found]
+        recent = [spot for spot in found if self.found_at - spot.time <= RECENT]
+        if self.there or len(recent) < 2:
+            return [box]
+        first, last = recent[0], recent[-1]
+        share = (now.time - last.time) / max(last.time - first.time, 1e-9)
+        shift = np.subtract(last.box.center, first.box.center) * share
+        return [box, shifted(last.box, (float(shift[0]), float(shift[1])))]
 
     def carry(self, before: Moment, now: Moment, hold: float) -> None:
         """Go on into the next frame. For `hold` seconds the face is covered even where it cannot be seen."""
