@@ -21,6 +21,9 @@ from deidcli.errors import one_line
 from deidcli.media.stream import Writer
 from deidcli.methods.base import Method
 
+BATCH = 1_000_000  # shares of a batch
+BATCH_PIXELS = 32_000_000  # of the frames that are held in one batch, however few faces they show
+
 
 @dataclass(eq=False)
 class _File:
@@ -47,7 +50,7 @@ class Pipeline:
 
     def __call__(self, jobs: Iterable[Job], pool: Executor, depth: int) -> Iterator[Row]:
         """A row for each job, in order, as soon as its file is in its place."""
-        batches = batched(self.finder(jobs), _weight, self.settings.batch_size, longest=4 * depth)
+        batches = batched(self.finder(jobs), self._weight, BATCH, longest=4 * depth)
         done = (pair for batch in batches for pair in self._replace(batch))
         return ahead(pool, self._finish, self._gather(done), depth)
 
@@ -55,6 +58,11 @@ class Pipeline:
         """Drop what an interrupted run has begun to write, once no thread works on it any more."""
         for file in self._under_way:
             file.target.discard()
+
+    def _weight(self, shot: Shot) -> int:
+        """How much of a batch a frame fills: by its faces, or, where it has few, by its size."""
+        pixels = shot.frame.width * shot.frame.height if shot.frame else 0
+        return max(BATCH * len(shot.faces) // self.settings.batch_size, BATCH * pixels // BATCH_PIXELS)
 
     def _replace(self, shots: list[Shot]) -> Iterator[tuple[Shot, Replaced | None]]:
         """The shots with their new frames; a batch that fails as a whole is tried frame by frame."""
@@ -161,10 +169,6 @@ class Pipeline:
             seconds=round(time.monotonic() - file.source.began, 3),
             error=file.error or None,
         )
-
-
-def _weight(shot: Shot) -> int:
-    return len(shot.faces)
 
 
 def _failed(shot: Shot, error: Exception) -> Shot:
