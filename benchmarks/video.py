@@ -3,7 +3,7 @@
 CLIP is a video. FACES and OTHER are lists that `deid detect --no-track` wrote of it, with one detector each: FACES are
 tracked and replaced, and every face of any list is then looked up in the output. Printed are, frame by frame and
 tracked: how many faces are covered, how much of each listed box was changed, how far a mask jumps between neighbouring
-frames, and how steady the new faces are. Options: --method, --limit FRAMES, --every N.
+frames, and how steady the new faces are. Options: --method, --limit FRAMES, --every N (as --detect-every).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from deidcli.engine.settings import Settings
 from deidcli.faces.align import align
 from deidcli.faces.embed import recogniser
 from deidcli.faces.track import TrackOptions
+from deidcli.media.open import open_reader
 from deidcli.methods import find
 from deidcli.methods.base import Secret
 from deidcli.values import Box, CropSpec, Face
@@ -56,24 +58,41 @@ def main() -> None:
     parser.add_argument("others", type=Path, nargs="*")
     parser.add_argument("--method", default="cleanir")
     parser.add_argument("--limit", type=int, default=10**9)
-    parser.add_argument("--every", type=int, default=1, help="keep every Nth frame's faces of the list")
+    parser.add_argument("--every", type=int, default=1, help="look up every Nth frame in the list only")
     options = parser.parse_args()
     lists = {path.name: load_faces(path) for path in (options.faces, *options.others)}
-    given = _thinned(lists[options.faces.name], options.every)
-    reference = [shot.faces for shot in shots(options.clip, given, TrackOptions(), options.limit)]
-    for title, track in (("frame by frame", TrackOptions(track=False)), ("tracked", TrackOptions())):
-        found = shots(options.clip, given, track, options.limit)
+    detector = Listed(options.clip, lists[options.faces.name])
+    reference = [shot.faces for shot in shots(options.clip, detector, TrackOptions(), options.limit)]
+    for title, track in (
+        ("frame by frame", TrackOptions(track=False)),
+        ("tracked", TrackOptions(detect_every=options.every)),
+    ):
+        found = shots(options.clip, detector, track, options.limit)
         report(title, measured(found, reference, lists, options.clip.name, options.method))
 
 
-def _thinned(given: GivenFaces, every: int) -> GivenFaces:
-    return GivenFaces({name: {i: f for i, f in rows.items() if i % every == 0} for name, rows in given.faces.items()})
+class Listed:
+    """A detector that has searched every frame of a clip before: it knows a frame by its pixels."""
+
+    batches = False
+
+    def __init__(self, clip: Path, given: GivenFaces):
+        with open_reader(clip) as reader:
+            self.faces = {_digest(f.pixels): given.of(clip.name, f.index) for f in reader.frames()}
+
+    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]:
+        """The faces of the list."""
+        return [self.faces[_digest(pixels)] for pixels in pictures]
 
 
-def shots(clip: Path, given: GivenFaces, track: TrackOptions, limit: int) -> Iterator[Shot]:
+def _digest(pixels: np.ndarray) -> bytes:
+    return sha256(pixels.tobytes()).digest()
+
+
+def shots(clip: Path, detector: Listed, track: TrackOptions, limit: int) -> Iterator[Shot]:
     """The frames of a clip with the faces of a list, as a run takes them."""
     with ThreadPoolExecutor(2) as pool:
-        for shot in Finder(None, given, pool, 4, track)([Job(clip, None, clip.name)]):
+        for shot in Finder(detector, None, pool, 4, track)([Job(clip, None, clip.name)]):
             if shot.error:
                 raise SystemExit(shot.error)
             if shot.frame.index >= limit:

@@ -26,7 +26,7 @@ def assigned(tracks: Sequence[tuple[Sequence[Box], Look]], faces: Sequence[tuple
     """
     if not tracks or not faces:
         return []
-    # Imported here, because it takes a tenth of a second that no photograph needs.
+    # Imported here: it takes a second, which no photograph needs.
     from scipy.optimize import linear_sum_assignment
 
     costs = np.array([[min(_cost(box, look, *face) for box in boxes) for face in faces] for boxes, look in tracks])

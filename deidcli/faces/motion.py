@@ -13,9 +13,9 @@ import numpy as np
 from deidcli.faces.align import apply_affine
 from deidcli.values import Box
 
-GRID = 9  # points a side
+GRID = 7  # points a side
 ROOM = 2.0  # sides of a face's box that the window about it measures; a face may leave its place by half of its side
-SIDE = 96  # pixels of the box in the window: larger ones are shrunk, because the grid needs no more
+SIDE = 64  # pixels of the box in the window: larger ones are shrunk, because the grid needs no more
 STRAY = 1.0  # pixels of that window by which a point may miss its place on the way back
 FEWEST = 8  # points that have to agree
 _AREA, _LEVELS = (15, 15), 3  # pixels about a point that are compared, and how often the pictures are halved

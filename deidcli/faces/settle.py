@@ -29,7 +29,7 @@ def settled(trail: Trail, index: int, options: TrackOptions) -> Face:
     spot = trail.spots[index]
     spots = sorted(trail.spots.items())
     box = _box(spot, [s for _, s in spots if s.covered], options.smooth)
-    shows = _shows(trail, spot, [s for _, s in spots if s.found], options.gap)
+    shows = _shows(trail, spot, [s for _, s in spots if s.found], options.around)
     points = _points(spot, [s for _, s in spots], options) if shows else None
     face = Face(box, spot.score, None, trail.number)
     if points is None or not believable(points, face):
@@ -45,9 +45,9 @@ def _box(spot: Spot, spots: list[Spot], sigma: float) -> Box:
     return Box(float(left), float(top), float(right), float(bottom))
 
 
-def _shows(trail: Trail, spot: Spot, found: list[Spot], gap: float) -> bool:
+def _shows(trail: Trail, spot: Spot, found: list[Spot], around: float) -> bool:
     """Whether the track shows landmarks now, by the share of frames around that have their own."""
-    own = [s.own for s in found if abs(s.time - spot.time) <= gap]
+    own = [s.own for s in found if abs(s.time - spot.time) <= around]
     share = sum(own) / len(own) if own else 0.0
     needed = HALF if trail.shows is None else FEW if trail.shows else MANY
     if own:

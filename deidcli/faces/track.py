@@ -15,12 +15,13 @@ from deidcli.errors import UsageError
 from deidcli.faces.assign import assigned
 from deidcli.faces.motion import grey, patch
 from deidcli.faces.settle import settled
+from deidcli.faces.smooth import REACH
 from deidcli.faces.suppress import lies_in
 from deidcli.faces.trail import Moment, Trail
 from deidcli.values import Box, Face, Frame
 
 # However long the look-ahead, no more is held: frames, and pixels of all of them together (4 bytes each).
-MOST_FRAMES, MOST_PIXELS = 128, 80_000_000
+MOST_FRAMES, MOST_PIXELS = 128, 64_000_000
 SHARED = 0.5  # intersection over union above which a face that was carried is the one that was found
 
 
@@ -49,6 +50,11 @@ class TrackOptions:
             raise UsageError(f"--detect-every {self.detect_every} is out of range", "from 1 up")
         if self.detect_every > 1 and not self.track:
             raise UsageError("--detect-every needs tracks", "leave --no-track out")
+
+    @property
+    def around(self) -> float:
+        """How far to either side of a frame its neighbours matter, in seconds."""
+        return max(self.gap, self.hold, REACH * self.smooth)
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class _Shot:
 
     def is_full(self) -> bool:
         """Whether the first frame has waited long enough, or too much is held."""
-        ahead = self.options.gap + 2 * self.options.smooth
+        ahead = self.options.around + REACH * self.options.smooth
         pixels = sum(frame.width * frame.height for frame in self.frames)
         waited = self.moments[-1].time - self.moments[0].time if self.moments else 0.0
         return len(self.frames) > 1 and (waited >= ahead or len(self.frames) > MOST_FRAMES or pixels > MOST_PIXELS)
@@ -155,12 +161,12 @@ class _Shot:
         x, y = trail.spots[now.index].box.center
         height, width = now.grey.shape
         inside = 0 <= x <= width and 0 <= y <= height
-        stay = min(self.options.stay, trail.times * self.options.gap) if trail.there else self.options.gap
-        return inside and lost <= stay
+        stay = min(self.options.stay, trail.times * self.options.gap) if trail.there else 0
+        return inside and lost <= max(stay, self.options.gap, self.options.hold)
 
     def _forget(self, now: Moment) -> None:
         """Drop trails that have ended, and spots that no later frame looks back at."""
-        since = now.time - self.options.gap
+        since = now.time - self.options.around
         for trail in self.trails:
             trail.forget(next((i for i, spot in sorted(trail.spots.items()) if spot.time >= since), now.index))
         self.trails = [t for t in self.trails if t.open or any(i > now.index for i in t.spots)]

@@ -1,5 +1,6 @@
 """Tracking: nothing that was found is lost, gaps close from both sides, cuts end everything, boxes do not jump."""
 
+import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
 
@@ -83,11 +84,32 @@ def test_look_ahead_is_bounded(head):
     ahead = []
     for given_out, _ in enumerate(track(counted(clip(head, walk(60, step=(1, 0)))), QUICK), 1):
         ahead.append(taken[0] - given_out)
-    assert 8 < max(ahead) <= RATE * (QUICK.gap + 2 * QUICK.smooth) + 2
+    assert 8 < max(ahead) <= RATE * (QUICK.around + 2.5 * QUICK.smooth) + 2
     taken[0] = 0
     still = Seen(Frame(background(), 0, Fraction(0)), (), True)
     endless = (replace(still, frame=replace(still.frame, index=i), begins=i == 0) for i in range(400))
     assert max(taken[0] - n for n, _ in enumerate(track(counted(endless), QUICK), 1)) <= MOST_FRAMES + 1
+
+
+def test_a_long_film_needs_no_more_memory(head):
+    """Nor does one in which faces come and go."""
+
+    def endless(count):
+        shown = clip(head, [*walk(10), None, None, None, None])
+        for i in range(count):
+            seen = shown[i % len(shown)]
+            yield replace(seen, frame=replace(seen.frame, index=i, time=Fraction(i, RATE)), begins=i == 0)
+
+    def peak(count):
+        tracemalloc.start()
+        for _ in track(endless(count), QUICK):
+            pass
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(30)
+    assert peak(180) < 1.1 * peak(60)
 
 
 def test_large_frames_are_not_held(monkeypatch, head):
