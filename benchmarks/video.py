@@ -92,7 +92,7 @@ def _digest(pixels: np.ndarray) -> bytes:
 def shots(clip: Path, detector: Listed, track: TrackOptions, limit: int) -> Iterator[Shot]:
     """The frames of a clip with the faces of a list, as a run takes them."""
     with ThreadPoolExecutor(2) as pool:
-        for shot in Finder(detector, None, pool, 4, track)([Job(clip, None, clip.name)]):
+        for shot in Finder(detector, None, pool, 4, track=track)([Job(clip, None, clip.name)]):
             if shot.error:
                 raise SystemExit(shot.error)
             if shot.frame.index >= limit:

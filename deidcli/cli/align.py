@@ -105,7 +105,7 @@ def _crops(jobs: list, options: dict[str, Any], failed: list[str]) -> Iterator[t
     given = load_faces(Path(options["faces"])) if options["faces"] else None
     spec, judge = CropSpec(options["size"], options["margin"]), recogniser("dlib")
     style = "none" if options["quiet"] else options["progress"]
-    for shot in shown(find(jobs, detect, alone, given, options["workers"]), len(jobs), style, "frame"):
+    for shot in shown(find(jobs, detect, given, options["workers"], track=alone), len(jobs), style, "frame"):
         if shot.error:
             _note(shot.error, failed)
             continue

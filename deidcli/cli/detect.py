@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from deidcli.cli import media_options as med
 from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
@@ -27,6 +28,7 @@ from deidcli.engine.manifest import encoded
     opt.detection,
     opt.tracking,
     opt.faces,
+    med.reading,
     opt.device,
     opt.workers,
     opt.listing,
@@ -50,7 +52,7 @@ def command(inputs: tuple[str, ...], form: str, **options: Any) -> int:
     CSV:  input, frame, left, top, right, bottom, score
     """
     use_device(options["device"])
-    jobs = gather(inputs, None, options["files_from"], options["null"])
+    jobs = gather(inputs, None, options["files_from"], options["null"], sequences=options["sequence"])
     return _print(jobs, form, options)
 
 
@@ -63,7 +65,8 @@ def _print(jobs: list, form: str, options: dict[str, Any]) -> int:
     if form == "csv":
         click.echo(_line(COLUMNS), nl=False)
     failed = 0
-    shots = find(jobs, detect, opt.track_options(options), given, options["workers"])
+    track, read = opt.track_options(options), med.read_options(options)
+    shots = find(jobs, detect, given, options["workers"], read, track)
     for shot in shown(shots, len(jobs), style, "frame"):
         if shot.error:
             failed += 1

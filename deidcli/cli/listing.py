@@ -11,13 +11,18 @@ from deidcli.errors import UsageError
 
 
 def gather(
-    inputs: Sequence[str], output: str | None, files_from: str | None, null: bool, part: str | None = None
+    inputs: Sequence[str],
+    output: str | None,
+    files_from: str | None,
+    null: bool,
+    part: str | None = None,
+    sequences: bool = False,
 ) -> list[Job]:
     """The jobs of a command. part: "I/N" of --shard. Raises UsageError; also where there is nothing to do."""
     names = [*inputs, *(_names(files_from, null) if files_from else ())]
     if not names:
         raise UsageError("no input was given", "name files or folders, or give --files-from")
-    jobs = list_jobs(names, output)
+    jobs = list_jobs(names, output, sequences)
     return shard(jobs, *_part(part)) if part else jobs
 
 

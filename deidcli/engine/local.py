@@ -11,20 +11,27 @@ from deidcli.engine.find import Finder, Shot
 from deidcli.engine.given import GivenFaces
 from deidcli.engine.jobs import Job
 from deidcli.engine.manifest import Row
-from deidcli.engine.pipeline import Pipeline
+from deidcli.engine.pipeline import Pipeline, Watch, unwatched
 from deidcli.engine.replace import Replacer
 from deidcli.engine.settings import Settings
 from deidcli.faces.detect import DetectOptions, detector
 from deidcli.faces.embed import recogniser
 from deidcli.faces.track import TrackOptions
+from deidcli.media.stream import ReadOptions
 from deidcli.methods.base import Method
 
 
 def anonymize(
-    jobs: Sequence[Job], method: Method, settings: Settings, given: GivenFaces | None = None, overwrite: bool = False
+    jobs: Sequence[Job],
+    method: Method,
+    settings: Settings,
+    given: GivenFaces | None = None,
+    overwrite: bool = False,
+    watch: Watch = unwatched,
 ) -> Iterator[Row]:
     """Replace every face of every job and write the files. A row for each file, in order, while the run goes on.
 
+    watch: is told of every frame of a video.
     Raises UsageError at once, before anything is read or written, for settings that cannot be carried out.
     """
     judge = recogniser(settings.recogniser) if settings.verify or settings.persona == "identity" else None
@@ -33,7 +40,8 @@ def anonymize(
 
     def rows() -> Iterator[Row]:
         with ExitStack() as last, _pool(settings.workers) as (pool, depth):
-            chain = Pipeline(method, settings, Finder(search, given, pool, depth, settings.track), replacer, overwrite)
+            finder = Finder(search, given, pool, depth, settings.read, settings.track)
+            chain = Pipeline(method, settings, finder, replacer, overwrite, watch)
             last.callback(chain.drop)
             yield from chain(jobs, pool, depth)
 
@@ -43,16 +51,17 @@ def anonymize(
 def find(
     jobs: Sequence[Job],
     options: DetectOptions,
-    track: TrackOptions,
     given: GivenFaces | None = None,
     workers: int = 0,
+    read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+    track: TrackOptions = TrackOptions(),  # noqa: B008 - frozen
 ) -> Iterator[Shot]:
     """Every frame of every job with its faces, or with the error that ended its file. Raises UsageError at once."""
     search = None if given else detector(options)
 
     def shots() -> Iterator[Shot]:
         with _pool(workers) as (pool, depth):
-            yield from Finder(search, given, pool, depth, track)(jobs)
+            yield from Finder(search, given, pool, depth, read, track)(jobs)
 
     return shots()
 

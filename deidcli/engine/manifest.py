@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from deidcli.engine.digest import digest
 from deidcli.errors import MediaError, UsageError
-from deidcli.presets import sha256
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 ACTIONS = ("replaced", "covered")
+SALVAGED = "salvaged"  # what could be decoded of a damaged file was written
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Row:
     input: its name below the folder that was given. output: its path, None where nothing was written. sha256,
     output_sha256: of both files. size: [width, height] in pixels. faces: a dict for each face of each frame; tracks: in
     their place, where faces were followed through a video, a dict for each track. settings: the fingerprint of all that
-    decides what is written. seconds: from opening to writing. error: one line.
+    decides what is written. seconds: from opening to writing. error: one line. notes: what is not as in the source.
     """
 
     input: str
@@ -42,6 +43,7 @@ class Row:
     settings: str | None = None
     seconds: float = 0.0
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
     def actions(self) -> dict[str, int]:
         """How many faces were "replaced" and "covered"; one that is in many frames counts in each."""
@@ -118,7 +120,7 @@ class Earlier:
 
 def _digest(path: Path) -> str:
     try:
-        return sha256(path)
+        return digest(path)
     except OSError:
         return "unreadable"  # is no sha256: the run itself will say what is wrong with the file
 
@@ -152,7 +154,7 @@ def totals(rows: Iterable[Row]) -> dict[str, int]:
     """How many files ended with each status, and how many faces of the files that were written with each action."""
     count: dict[str, int] = {}
     for row in rows:
-        said = {row.status: 1, **(row.actions() if row.status == DONE else {})}
+        said = {row.status: 1, **(row.actions() if row.status in (DONE, SALVAGED) else {})}
         for word, number in said.items():
             count[word] = count.get(word, 0) + number
     return count

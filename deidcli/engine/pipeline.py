@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 
-from deidcli.engine.find import Finder, Shot, Source
+from deidcli.engine.find import UNDER_WAY, Finder, Shot, Source, pixels
 from deidcli.engine.flow import ahead, batched
 from deidcli.engine.given import face_entry
 from deidcli.engine.jobs import Job, sheet_path
-from deidcli.engine.manifest import DONE, FAILED, SKIPPED, Row
+from deidcli.engine.manifest import DONE, FAILED, SALVAGED, SKIPPED, Row
 from deidcli.engine.replace import Replaced, Replacer, Request
 from deidcli.engine.settings import Settings, fingerprint
 from deidcli.engine.sheet import Sheet
@@ -20,9 +20,6 @@ from deidcli.engine.tracks import Tracks
 from deidcli.errors import one_line
 from deidcli.media.stream import Writer
 from deidcli.methods.base import Method
-
-BATCH = 1_000_000  # shares of a batch
-BATCH_PIXELS = 32_000_000  # of the frames that are held in one batch, however few faces they show
 
 
 @dataclass(eq=False)
@@ -38,31 +35,53 @@ class _File:
     sheet: Sheet | None = None
     error: str = ""
 
+    def close(self) -> None:
+        """Let go of the source, and of what a writer that was stopped still does."""
+        for held in (self.writer, self.source.reader):
+            if held is not None:
+                held.close()
+
+
+# Told of every frame of a video that was written: its file, how many there are so far, and about how many in all.
+Watch = Callable[[str, int, int | None], None]
+
+
+def unwatched(name: str, done: int, total: int | None) -> None:
+    """A `Watch` that says nothing."""
+
 
 class Pipeline:
     """Runs jobs through the chain. overwrite: whether a file that exists may be replaced."""
 
-    def __init__(self, method: Method, settings: Settings, finder: Finder, replacer: Replacer, overwrite: bool = False):
-        self.method, self.settings, self.overwrite = method, settings, overwrite
+    def __init__(
+        self,
+        method: Method,
+        settings: Settings,
+        finder: Finder,
+        replacer: Replacer,
+        overwrite: bool = False,
+        watch: Watch = unwatched,
+    ):
+        self.method, self.settings, self.overwrite, self.watch = method, settings, overwrite, watch
         self.finder, self.replacer = finder, replacer
         self.fingerprint = fingerprint(method, settings)
         self._under_way: set[_File] = set()
 
     def __call__(self, jobs: Iterable[Job], pool: Executor, depth: int) -> Iterator[Row]:
         """A row for each job, in order, as soon as its file is in its place."""
-        batches = batched(self.finder(jobs), self._weight, BATCH, longest=4 * depth)
+        size = self.settings.batch_size
+        # Full by its faces or by its pixels, whichever comes first.
+        batches = batched(
+            self.finder(jobs), lambda s: max(len(s.faces) / size, pixels(s) / UNDER_WAY), 1, longest=4 * depth
+        )
         done = (pair for batch in batches for pair in self._replace(batch))
         return ahead(pool, self._finish, self._gather(done), depth)
 
     def drop(self) -> None:
         """Drop what an interrupted run has begun to write, once no thread works on it any more."""
         for file in self._under_way:
+            file.close()
             file.target.discard()
-
-    def _weight(self, shot: Shot) -> int:
-        """How much of a batch a frame fills: by its faces, or, where it has few, by its size."""
-        pixels = shot.frame.width * shot.frame.height if shot.frame else 0
-        return max(BATCH * len(shot.faces) // self.settings.batch_size, BATCH * pixels // BATCH_PIXELS)
 
     def _replace(self, shots: list[Shot]) -> Iterator[tuple[Shot, Replaced | None]]:
         """The shots with their new frames; a batch that fails as a whole is tried frame by frame."""
@@ -99,22 +118,30 @@ class Pipeline:
             return
         try:
             if file.writer is None:
-                file.writer = shot.source.reader.writer(file.target.open(), self.settings.write)
+                file.writer = self._writer(file)
             file.writer.write(replaced.frame, replaced.changed)
         except Exception as error:
             file.error = one_line(error)
         file.frames += 1
-        if self.settings.track.track and shot.frame.time is not None:
-            self._note(file, replaced)
-        else:
-            file.faces += [_outcome_entry(outcome, shot.frame.index) for outcome in replaced.outcomes]
+        self._note(file, replaced)
+        if shot.source.reader.streams:
+            self.watch(shot.source.job.name, file.frames, shot.source.reader.info.frames)
 
     def _note(self, file: _File, replaced: Replaced) -> None:
-        """What happened to the tracks of a video."""
-        file.tracks.add(replaced.frame, replaced.outcomes)
+        """What happened to the faces of a picture, or to the tracks of a video."""
+        frame, outcomes = replaced.frame, replaced.outcomes
+        if not self.settings.track.track or frame.time is None:
+            file.faces += [_outcome_entry(outcome, frame.index) for outcome in outcomes]
+            return
+        file.tracks.add(frame, outcomes)
         if self.settings.preview_sheet and file.source.job.target is not None:
             file.sheet = file.sheet or Sheet(file.source.job.name)
-            file.sheet.add(replaced.frame, replaced.outcomes)
+            file.sheet.add(frame, outcomes)
+
+    def _writer(self, file: _File) -> Writer:
+        reader, options = file.source.reader, self.settings.write
+        place = file.target.open_folder() if reader.makes_folder(options) else file.target.open()
+        return reader.writer(place, options, file.target.suffix)
 
     def _finish(self, file: _File) -> Row:
         """Put a file in its place, or drop it, and say so."""
@@ -129,11 +156,12 @@ class Pipeline:
                 digest = self._commit(file)
         except Exception as error:
             file.error = one_line(error)
+        file.close()
         if digest is None:
             file.target.discard()
         self._under_way.discard(file)
-        if file.source.reader is not None:
-            file.source.reader.close()
+        if digest and file.source.reader.damage:
+            status = SALVAGED
         return self._row(file, FAILED if file.error else status, digest)
 
     def _commit(self, file: _File) -> str:
@@ -168,7 +196,13 @@ class Pipeline:
             settings=self.fingerprint,
             seconds=round(time.monotonic() - file.source.began, 3),
             error=file.error or None,
+            notes=_notes(file) if digest else (),
         )
+
+
+def _notes(file: _File) -> tuple[str, ...]:
+    notes = (file.source.reader.damage, *file.source.reader.notes, *file.writer.notes)
+    return tuple(note for note in notes if note)
 
 
 def _failed(shot: Shot, error: Exception) -> Shot:

@@ -10,7 +10,7 @@ from deidcli import __version__
 from deidcli.faces.blend import BlendOptions
 from deidcli.faces.detect import DetectOptions
 from deidcli.faces.track import TrackOptions
-from deidcli.media.stream import WriteOptions
+from deidcli.media.stream import ReadOptions, WriteOptions
 from deidcli.methods.base import Method
 
 ON_NO_FACE = ("copy", "skip", "fail")
@@ -33,6 +33,7 @@ class Settings:
     detect: DetectOptions = field(default_factory=DetectOptions)
     track: TrackOptions = field(default_factory=TrackOptions)
     blend: BlendOptions = field(default_factory=BlendOptions)
+    read: ReadOptions = field(default_factory=ReadOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
     on_no_face: str = "copy"
     fallback: str = "solid"

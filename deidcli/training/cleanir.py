@@ -93,7 +93,10 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
         drawn = (faces, options.batch, options.seed, epoch, options.steps, recipe.augment, recipe.balance)
         for crops, picked in batches(*drawn):
             inputs = {"crops": crops, "descriptors": faces.descriptors[picked]}
-            yield inputs, {"picture": crops.astype(np.float32) / 255, "identity": targets[picked]}
+            answers = {"picture": crops.astype(np.float32) / 255, "identity": targets[picked]}
+            if recipe.losses.secrecy:
+                answers["secrecy"] = faces.descriptors[picked] - space.center
+            yield inputs, answers
 
     def look(epoch: int) -> dict[str, float]:
         save_sheet(pair, strangers.crops, work / "sheet.png", ANGLES)

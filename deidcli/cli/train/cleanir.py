@@ -30,6 +30,8 @@ from deidcli.cli import training
     click.option("--identity", default=3000.0, show_default=True, help="Weight of Equation 3, the embedding loss."),
     click.option("--kl-identity", default=0.01, show_default=True, help="Weight of Equation 2 on the identity half."),
     click.option("--kl-attributes", default=0.03, show_default=True, help="Weight of Equation 2 on the other half."),
+    click.option("--secrecy", default=1000.0, show_default=True,
+                 help="Weight of hiding the person from a network that reads the half which is not turned."),
     opt.config,
 )  # fmt: skip
 def command(**options: Any) -> int:
