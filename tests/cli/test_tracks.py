@@ -2,6 +2,7 @@
 
 import json
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,8 +23,21 @@ def place(index):
 
 def written(path, frames):
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".mp4":
+        return filmed(path, frames)
     pictures = [Image.fromarray(frame) for frame in frames]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40, lossless=True)
+    return path
+
+
+def filmed(path, frames):
+    """A video of 25 frames a second."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"crf": "10"})
+        stream.height, stream.width = frames[0].shape[:2]
+        for picture in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(stream.encode())
     return path
 
 
@@ -43,9 +57,9 @@ def drawn(portrait, nobody):
     return frames
 
 
-@pytest.fixture(params=["png", "gif"])
+@pytest.fixture(params=["png", "gif", "mp4"])
 def film(request, tmp_path, portrait, nobody):
-    """An animation in a folder."""
+    """An animation or a video in a folder."""
     return written(tmp_path / "in" / f"film.{request.param}", drawn(portrait, nobody))
 
 
@@ -166,7 +180,7 @@ def test_sheet(deid, film, portrait, tmp_path):
     assert sorted(tree(out)) == sorted([film.name, f"{film.name}.tracks.png", "still.png"])
     sheet = read(out / f"{film.name}.tracks.png")
     middle = sheet[24 + 36, 250 + 36 :: 72]
-    assert (middle == (0, 255, 0)).all() and len(middle) == 10 and sheet.shape[0] == 24 + 72
+    assert (np.abs(middle.astype(int) - (0, 255, 0)) < 9).all() and len(middle) == 10 and sheet.shape[0] == 24 + 72
     assert (sheet[24:, :250] < 128).any(), "its number and its times"
     again = deid("anonymize", *QUICK, "--preview-sheet", film.parent, out)
     assert again.status in (1, 3), "what exists is not replaced"
