@@ -20,7 +20,7 @@ from deidcli.faces.suppress import lies_in
 from deidcli.faces.trail import Moment, Trail
 from deidcli.values import Box, Face, Frame
 
-# However long the look-ahead, no more is held: frames, and pixels of all of them together (4 bytes each).
+# However long the look-ahead, no more is held: frames, and pixels of all of them together.
 MOST_FRAMES, MOST_PIXELS = 128, 64_000_000
 SHARED = 0.5  # intersection over union above which a face that was carried is the one that was found
 
