@@ -16,6 +16,7 @@ from deidcli.engine.replace import Replacer
 from deidcli.engine.settings import Settings
 from deidcli.faces.detect import DetectOptions, detector
 from deidcli.faces.embed import recogniser
+from deidcli.faces.track import TrackOptions
 from deidcli.media.stream import ReadOptions
 from deidcli.methods.base import Method
 
@@ -39,7 +40,7 @@ def anonymize(
 
     def rows() -> Iterator[Row]:
         with ExitStack() as last, _pool(settings.workers) as (pool, depth):
-            finder = Finder(search, given, pool, depth, settings.read)
+            finder = Finder(search, given, pool, depth, settings.read, settings.track)
             chain = Pipeline(method, settings, finder, replacer, overwrite, watch)
             last.callback(chain.drop)
             yield from chain(jobs, pool, depth)
@@ -53,13 +54,14 @@ def find(
     given: GivenFaces | None = None,
     workers: int = 0,
     read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+    track: TrackOptions = TrackOptions(),  # noqa: B008 - frozen
 ) -> Iterator[Shot]:
     """Every frame of every job with its faces, or with the error that ended its file. Raises UsageError at once."""
     search = None if given else detector(options)
 
     def shots() -> Iterator[Shot]:
         with _pool(workers) as (pool, depth):
-            yield from Finder(search, given, pool, depth, read)(jobs)
+            yield from Finder(search, given, pool, depth, read, track)(jobs)
 
     return shots()
 
