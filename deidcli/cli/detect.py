@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from deidcli.cli import media_options as med
 from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
@@ -26,6 +27,7 @@ from deidcli.engine.manifest import encoded
                  help="JSON lines, a line a frame with landmarks; or CSV, a row a face."),
     opt.detection,
     opt.faces,
+    med.reading,
     opt.device,
     opt.workers,
     opt.listing,
@@ -48,7 +50,7 @@ def command(inputs: tuple[str, ...], form: str, **options: Any) -> int:
     CSV:  input, frame, left, top, right, bottom, score
     """
     use_device(options["device"])
-    jobs = gather(inputs, None, options["files_from"], options["null"])
+    jobs = gather(inputs, None, options["files_from"], options["null"], sequences=options["sequence"])
     return _print(jobs, form, options)
 
 
@@ -61,7 +63,8 @@ def _print(jobs: list, form: str, options: dict[str, Any]) -> int:
     if form == "csv":
         click.echo(_line(COLUMNS), nl=False)
     failed = 0
-    for shot in shown(find(jobs, detect, given, options["workers"]), len(jobs), style, "frame"):
+    shots = find(jobs, detect, given, options["workers"], med.read_options(options))
+    for shot in shown(shots, len(jobs), style, "frame"):
         if shot.error:
             failed += 1
             click.echo(f"deid: {shot.error}", err=True)

@@ -9,19 +9,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from deidcli.engine.flow import ahead, batched
+from deidcli.engine.digest import digest
+from deidcli.engine.flow import ahead, batched, one_ahead
 from deidcli.engine.given import GivenFaces
 from deidcli.engine.jobs import Job
 from deidcli.errors import MediaError, one_line
 from deidcli.faces.detect import Detector
 from deidcli.faces.landmarks import locate
-from deidcli.media.open import open_reader
-from deidcli.media.stream import Reader
+from deidcli.media.open import is_stream, open_reader
+from deidcli.media.stream import Reader, ReadOptions
 from deidcli.values import Face, Frame
 
 # Frames that a detector which works in batches gets in one call: enough to keep it busy, few to hold in memory.
 GROUP, GROUP_PIXELS = 16, 4_000_000
+# Pixels of the frames that are under way in one stage: two dozen of full HD, a few of a large photograph.
+UNDER_WAY = 48_000_000
 
 
 @dataclass(frozen=True)
@@ -48,19 +52,45 @@ class Shot:
 class Finder:
     """Turns jobs into shots with faces."""
 
-    def __init__(self, detector: Detector | None, given: GivenFaces | None, pool: Executor, depth: int):
-        self.detector, self.given, self.pool, self.depth = detector, given, pool, depth
+    def __init__(
+        self,
+        detector: Detector | None,
+        given: GivenFaces | None,
+        pool: Executor,
+        depth: int,
+        read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+    ):
+        self.detector, self.given, self.pool, self.depth, self.read = detector, given, pool, depth, read
         self._one_at_a_time = threading.Lock()
 
     def __call__(self, jobs: Iterable[Job]) -> Iterator[Shot]:
-        opened = ahead(self.pool, _open, jobs, self.depth)
+        opened = ahead(self.pool, self._open, jobs, self.depth)
         shots = (shot for source, frames in opened for shot in _shots(source, frames))
         if self.given is None and self.detector is not None and self.detector.batches:
-            groups = batched(shots, _pixels, GROUP_PIXELS, longest=GROUP)
+            groups = batched(shots, pixels, GROUP_PIXELS, longest=GROUP)
             # Two groups: the frames of one are read while the other is searched.
             searched = (shot for group in ahead(self.pool, self._search, groups, 2) for shot in group)
-            return ahead(self.pool, self._locate, searched, self.depth)
-        return ahead(self.pool, self._find, shots, self.depth)
+            return ahead(self.pool, self._locate, searched, self.depth, pixels, UNDER_WAY)
+        return ahead(self.pool, self._find, shots, self.depth, pixels, UNDER_WAY)
+
+    def _open(self, job: Job) -> tuple[Source, list[Shot] | Iterator[Shot]]:
+        """The file and its frames.
+
+        The first frame of a picture is decoded here, in the thread. Those of a video are made one ahead when its turn
+        comes: the decoders of all the videos that are open would hold more than the frames.
+        """
+        began = time.monotonic()
+        try:
+            data, said = _read(job)
+            reader = open_reader(data, job.name, self.read)
+            source = Source(job, reader, said, began)
+            frames = _frames(source)
+            if reader.streams:
+                return source, one_ahead(self.pool, frames)
+            return source, _chain(next(frames), frames)
+        except Exception as error:
+            source = Source(job, None, None, began)
+            return source, [Shot(source, None, True, error=one_line(error))]
 
     def _find(self, shot: Shot) -> Shot:
         """A frame's faces, from the list or by a search of this frame alone."""
@@ -103,23 +133,9 @@ def _failed(shot: Shot, error: Exception) -> Shot:
     return replace(shot, frame=None, faces=(), last=True, error=one_line(error))
 
 
-def _pixels(shot: Shot) -> int:
+def pixels(shot: Shot) -> int:
+    """How many pixels a shot holds."""
     return 0 if shot.frame is None else shot.frame.width * shot.frame.height
-
-
-def _open(job: Job) -> tuple[Source, list[Shot] | Iterator[Shot]]:
-    """The file and its frames, the first of which is decoded here, in the thread; others when they are asked for."""
-    began = time.monotonic()
-    try:
-        data, digest = _read(job)
-        reader = open_reader(data, job.name)
-        source = Source(job, reader, digest, began)
-        frames = _frames(source)
-        first = next(frames)
-        return source, _chain(first, frames)
-    except Exception as error:
-        source = Source(job, None, None, began)
-        return source, [Shot(source, None, True, error=one_line(error))]
 
 
 def _shots(source: Source, frames: Iterable[Shot]) -> Iterator[Shot]:
@@ -146,8 +162,11 @@ def _chain(first: Shot, rest: Iterator[Shot]) -> Iterator[Shot]:
     yield from rest
 
 
-def _read(job: Job) -> tuple[bytes, str]:
+def _read(job: Job) -> tuple[bytes | Path, str]:
+    """What is opened, and its sha256: a video is opened where it lies, a picture as the bytes that were read once."""
     try:
+        if job.source is not None and is_stream(job.source):
+            return job.source, digest(job.source)
         data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

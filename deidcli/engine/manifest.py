@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from deidcli.engine.digest import digest
 from deidcli.errors import MediaError, UsageError
-from deidcli.presets import sha256
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
+SALVAGED = "salvaged"  # what could be decoded of a damaged file was written
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Row:
     input: its name below the folder that was given. output: its path, None where nothing was written. sha256,
     output_sha256: of both files. size: [width, height] in pixels. faces: a dict for each face of each frame,
     of closed-set methods with `person`, `surrogate`, `group` and `guarantee` (methods/closed.py). settings: the
-    fingerprint of all that decides what is written. seconds: from opening to writing. error: one line.
+    fingerprint of all that decides what is written. seconds: from opening to writing. error: one line. notes: what is
+    not as in the source.
     """
 
     input: str
@@ -40,6 +42,7 @@ class Row:
     settings: str | None = None
     seconds: float = 0.0
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -109,7 +112,7 @@ class Earlier:
 
 def _digest(path: Path) -> str:
     try:
-        return sha256(path)
+        return digest(path)
     except OSError:
         return "unreadable"  # is no sha256: the run itself will say what is wrong with the file
 
@@ -143,6 +146,6 @@ def totals(rows: Iterable[Row]) -> dict[str, int]:
     """How many files ended with each status, and how many faces of the files that were written with each action."""
     count: dict[str, int] = {}
     for row in rows:
-        for word in (row.status, *(face["action"] for face in row.faces if row.status == DONE)):
+        for word in (row.status, *(face["action"] for face in row.faces if row.status in (DONE, SALVAGED))):
             count[word] = count.get(word, 0) + 1
     return count

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 
-from deidcli.engine.find import Shot, Source
+from deidcli.engine.find import UNDER_WAY, Shot, Source, pixels
 from deidcli.engine.flow import ahead, batched
 from deidcli.engine.given import face_entry
 from deidcli.engine.jobs import Job
-from deidcli.engine.manifest import DONE, FAILED, SKIPPED, Row
+from deidcli.engine.manifest import DONE, FAILED, SALVAGED, SKIPPED, Row
 from deidcli.engine.replace import Replaced, Replacer, Request
 from deidcli.engine.settings import Settings, fingerprint
 from deidcli.engine.target import Target
@@ -34,25 +34,52 @@ class _File:
     faces: list[dict] = field(default_factory=list)
     error: str = ""
 
+    def close(self) -> None:
+        """Let go of the source, and of what a writer that was stopped still does."""
+        for held in (self.writer, self.source.reader):
+            if held is not None:
+                held.close()
+
+
+# Told of every frame of a video that was written: its file, how many there are so far, and about how many in all.
+Watch = Callable[[str, int, int | None], None]
+
+
+def unwatched(name: str, done: int, total: int | None) -> None:
+    """A `Watch` that says nothing."""
+
 
 class Pipeline:
     """Runs jobs through the chain. overwrite: whether a file that exists may be replaced."""
 
-    def __init__(self, method: Method, settings: Settings, finder: Search, replacer: Replacer, overwrite: bool = False):
-        self.method, self.settings, self.overwrite = method, settings, overwrite
+    def __init__(
+        self,
+        method: Method,
+        settings: Settings,
+        finder: Search,
+        replacer: Replacer,
+        overwrite: bool = False,
+        watch: Watch = unwatched,
+    ):
+        self.method, self.settings, self.overwrite, self.watch = method, settings, overwrite, watch
         self.finder, self.replacer = finder, replacer
         self.fingerprint = fingerprint(method, settings)
         self._under_way: set[_File] = set()
 
     def __call__(self, jobs: Iterable[Job], pool: Executor, depth: int) -> Iterator[Row]:
         """A row for each job, in order, as soon as its file is in its place."""
-        batches = batched(self.finder(jobs), _weight, self.settings.batch_size, longest=4 * depth)
+        size = self.settings.batch_size
+        # Full by its faces or by its pixels, whichever comes first.
+        batches = batched(
+            self.finder(jobs), lambda s: max(len(s.faces) / size, pixels(s) / UNDER_WAY), 1, longest=4 * depth
+        )
         done = (pair for batch in batches for pair in self._replace(batch))
         return ahead(pool, self._finish, self._gather(done), depth)
 
     def drop(self) -> None:
         """Drop what an interrupted run has begun to write, once no thread works on it any more."""
         for file in self._under_way:
+            file.close()
             file.target.discard()
 
     def _replace(self, shots: list[Shot]) -> Iterator[tuple[Shot, Replaced | None]]:
@@ -90,12 +117,19 @@ class Pipeline:
             return
         try:
             if file.writer is None:
-                file.writer = shot.source.reader.writer(file.target.open(), self.settings.write)
+                file.writer = self._writer(file)
             file.writer.write(replaced.frame, replaced.changed)
         except Exception as error:
             file.error = one_line(error)
         file.frames += 1
         file.faces += [_outcome_entry(outcome, shot.frame.index) for outcome in replaced.outcomes]
+        if shot.source.reader.streams:
+            self.watch(shot.source.job.name, file.frames, shot.source.reader.info.frames)
+
+    def _writer(self, file: _File) -> Writer:
+        reader, options = file.source.reader, self.settings.write
+        place = file.target.open_folder() if reader.makes_folder(options) else file.target.open()
+        return reader.writer(place, options, file.target.suffix)
 
     def _finish(self, file: _File) -> Row:
         """Put a file in its place, or drop it, and say so."""
@@ -110,11 +144,12 @@ class Pipeline:
                 digest = file.target.commit()
         except Exception as error:
             file.error = one_line(error)
+        file.close()
         if digest is None:
             file.target.discard()
         self._under_way.discard(file)
-        if file.source.reader is not None:
-            file.source.reader.close()
+        if digest and file.source.reader.damage:
+            status = SALVAGED
         return self._row(file, FAILED if file.error else status, digest)
 
     def _row(self, file: _File, status: str, digest: str | None) -> Row:
@@ -134,11 +169,13 @@ class Pipeline:
             settings=self.fingerprint,
             seconds=round(time.monotonic() - file.source.began, 3),
             error=file.error or None,
+            notes=_notes(file) if digest else (),
         )
 
 
-def _weight(shot: Shot) -> int:
-    return len(shot.faces)
+def _notes(file: _File) -> tuple[str, ...]:
+    notes = (file.source.reader.damage, *file.source.reader.notes, *file.writer.notes)
+    return tuple(note for note in notes if note)
 
 
 def _failed(shot: Shot, error: Exception) -> Shot:

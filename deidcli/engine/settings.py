@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from deidcli import __version__
 from deidcli.faces.blend import BlendOptions
 from deidcli.faces.detect import DetectOptions
-from deidcli.media.stream import WriteOptions
+from deidcli.media.stream import ReadOptions, WriteOptions
 from deidcli.methods.base import Method
 
 ON_NO_FACE = ("copy", "skip", "fail")
@@ -31,6 +31,7 @@ class Settings:
 
     detect: DetectOptions = field(default_factory=DetectOptions)
     blend: BlendOptions = field(default_factory=BlendOptions)
+    read: ReadOptions = field(default_factory=ReadOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
     on_no_face: str = "copy"
     fallback: str = "solid"

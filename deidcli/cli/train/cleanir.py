@@ -23,12 +23,15 @@ from deidcli.cli import training
     click.option("--rank", type=click.IntRange(0), default=128, show_default=True,
                  help="Numbers that make up the identity half; 0: all 512 are free, as in the paper."),
     training.fitting(rate=4e-4),
+    training.sampling,
     click.option("--picture", default=1.0, show_default=True, help="Weight of Equation 1, the cross entropy."),
     click.option("--detail", default=0.25, show_default=True, help="Weight of the differences of neighbours."),
     click.option("--likeness", default=1000.0, show_default=True, help="Weight of the descriptors' squared distance."),
     click.option("--identity", default=3000.0, show_default=True, help="Weight of Equation 3, the embedding loss."),
     click.option("--kl-identity", default=0.01, show_default=True, help="Weight of Equation 2 on the identity half."),
     click.option("--kl-attributes", default=0.03, show_default=True, help="Weight of Equation 2 on the other half."),
+    click.option("--secrecy", default=1000.0, show_default=True,
+                 help="Weight of hiding the person from a network that reads the half which is not turned."),
     opt.config,
 )  # fmt: skip
 def command(**options: Any) -> int:
@@ -43,6 +46,7 @@ def command(**options: Any) -> int:
     """
     fit = training.prepared(options)
     from deidcli.training.cleanir import Losses, Recipe, train
+    from deidcli.training.sampling import Augment
 
     recipe = Recipe(
         encoder_width=options["encoder_width"],
@@ -50,6 +54,8 @@ def command(**options: Any) -> int:
         pool=options["pool"],
         rank=options["rank"] or None,
         start=options["start"],
+        augment=Augment(options["mirror"], options["shift"], options["colour"]),
+        balance=options["balance"],
         losses=Losses(**{k: options[k] for k in Losses.__dataclass_fields__}),
         fit=fit,
     )
