@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
+from deidcli.engine.census import take_census
 from deidcli.engine.find import Finder, Shot
 from deidcli.engine.given import GivenFaces
 from deidcli.engine.jobs import Job
 from deidcli.engine.manifest import Row
-from deidcli.engine.pipeline import Pipeline, Watch, unwatched
+from deidcli.engine.pipeline import Pipeline, Search, Watch, unwatched
 from deidcli.engine.replace import Replacer
 from deidcli.engine.settings import Settings
 from deidcli.faces.detect import DetectOptions, detector
@@ -28,19 +29,32 @@ def anonymize(
     given: GivenFaces | None = None,
     overwrite: bool = False,
     watch: Watch = unwatched,
+    whole: Sequence[Job] | None = None,
+    seen: Callable[[Iterator[Shot]], Iterator[Shot]] = iter,
 ) -> Iterator[Row]:
     """Replace every face of every job and write the files. A row for each file, in order, while the run goes on.
 
-    watch: is told of every frame of a video.
-    Raises UsageError at once, before anything is read or written, for settings that cannot be carried out.
+    watch: is told of every frame of a video. whole: for closed-set methods all jobs of the set, of which `jobs` are a
+    part; None if they are the same. seen: the shots of their first pass go through it.
+    Raises UsageError at once, before anything is written, for settings that cannot be carried out.
     """
     judge = recogniser(settings.recogniser) if settings.verify or settings.persona == "identity" else None
     replacer = Replacer(method, settings, judge)
     search = None if given else detector(settings.detect)
+    taker = None
+    if method.closed:
+        with _pool(settings.workers) as (pool, depth):
+            finder = Finder(search, given, pool, depth, settings.read, settings.track)
+            shots = finder(jobs if whole is None else whole)
+            taker = take_census(method, seen(shots))
 
     def rows() -> Iterator[Row]:
         with ExitStack() as last, _pool(settings.workers) as (pool, depth):
-            finder = Finder(search, given, pool, depth, settings.read, settings.track)
+            known = taker.seen if taker else given
+            finder: Search = Finder(search, known, pool, depth, settings.read, settings.track)
+            if taker:
+                last.callback(taker.close)
+                finder = taker.seen.unchanged(finder)
             chain = Pipeline(method, settings, finder, replacer, overwrite, watch)
             last.callback(chain.drop)
             yield from chain(jobs, pool, depth)

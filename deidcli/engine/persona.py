@@ -12,6 +12,11 @@ PERSONAS = ("track", "file", "run", "identity")
 ROOM = 64  # rows by which the table of people grows at the least
 
 
+def track_key(name: str, face: Face) -> str:
+    """The key of one person's way through the file `name`."""
+    return f"{name}#{face.track}"
+
+
 class Personas:
     """Keys by the setting `persona`.
 
@@ -44,7 +49,7 @@ class Personas:
                 self._followed = {known: person for known, person in self._followed.items() if known[0] == name}
                 self._followed[name, face.track] = key
             return key
-        return f"{name}#{face.track}"
+        return track_key(name, face)
 
     def _person(self, descriptor: np.ndarray) -> int:
         known = self._people[: self._count]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 
-from deidcli.engine.find import UNDER_WAY, Finder, Shot, Source, pixels
+from deidcli.engine.find import UNDER_WAY, Shot, Source, pixels
 from deidcli.engine.flow import ahead, batched
 from deidcli.engine.given import face_entry
 from deidcli.engine.jobs import Job, sheet_path
@@ -20,6 +20,9 @@ from deidcli.engine.tracks import Tracks
 from deidcli.errors import one_line
 from deidcli.media.stream import Writer
 from deidcli.methods.base import Method
+
+# Jobs in, frames with their faces out: a Finder, or one that is watched.
+Search = Callable[[Iterable[Job]], Iterator[Shot]]
 
 
 @dataclass(eq=False)
@@ -57,7 +60,7 @@ class Pipeline:
         self,
         method: Method,
         settings: Settings,
-        finder: Finder,
+        finder: Search,
         replacer: Replacer,
         overwrite: bool = False,
         watch: Watch = unwatched,
@@ -212,4 +215,4 @@ def _failed(shot: Shot, error: Exception) -> Shot:
 def _outcome_entry(outcome, frame: int) -> dict:
     said = {"action": outcome.action, "method": outcome.method, "tries": outcome.tries}
     measured = {"distance": outcome.distance, "reason": outcome.reason or None}
-    return {"frame": frame, **face_entry(outcome.face, landmarks=False), **said, **measured}
+    return {"frame": frame, **face_entry(outcome.face, landmarks=False), **said, **measured, **outcome.marks}

@@ -11,7 +11,8 @@ rung that it reached there for some seconds (engine/ladder.py), and then tries t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Outcome:
     """What became of a face. action: "replaced" by the method, or "covered" by the fallback.
 
     tries: how many rungs were taken. distance: to the original by the recogniser, None where it was not measured.
-    reason: why it was covered; empty for a replaced face.
+    reason: why it was covered; empty for a replaced face. marks: what the method says of a face that it replaced.
     """
 
     face: Face
@@ -40,6 +41,7 @@ class Outcome:
     tries: int
     distance: float | None = None
     reason: str = ""
+    marks: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,8 @@ class Replacer:
 
     def _close(self, case: _Case, rung: Method, action: str, distance: float | None) -> None:
         reason = case.reason if action == "covered" else ""
-        case.outcome = Outcome(case.face, action, rung.name, case.tries, distance, reason)
+        marks = rung.marks(case.key) if action == "replaced" else {}
+        case.outcome = Outcome(case.face, action, rung.name, case.tries, distance, reason, marks)
 
     def _result(self, canvas: _Canvas, cases: Sequence[_Case]) -> Replaced:
         own = [case for case in cases if case.canvas is canvas]

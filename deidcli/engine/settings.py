@@ -25,8 +25,9 @@ class Settings:
     fallback: the method that covers a face which the chosen one cannot replace. verify: compare every new face with its
     original and go on to stronger settings, then to the fallback, while `recogniser` still takes them for one person.
     distance: the recogniser's threshold, None for its own. persona: for whom secrets are drawn (`engine.persona`).
-    faces: the sha256 of a list of faces that was given, empty where they are searched for. preview_sheet: whether a
-    video gets a picture of its tracks beside it. batch_size: faces that are made in one go. workers: threads that read,
+    faces: the sha256 of a list of faces that was given, empty where they are searched for. inputs: for closed-set
+    methods the sha256 of all inputs, on which every surrogate depends; empty for others. preview_sheet: whether a video
+    gets a picture of its tracks beside it. batch_size: faces that are made in one go. workers: threads that read,
     search and write; 0 for one a processor core.
     """
 
@@ -43,6 +44,7 @@ class Settings:
     persona: str = "track"
     faces: str = ""
     preview_sheet: bool = False
+    inputs: str = ""
     batch_size: int = 32
     workers: int = 0
     seed: int | None = None

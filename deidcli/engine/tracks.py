@@ -23,6 +23,7 @@ class _Track:
     boxes: list[list[int]] = field(default_factory=list)
     distance: float | None = None
     reason: str | None = None
+    marks: dict[str, Any] = field(default_factory=dict)
 
     def add(self, frame: Frame, outcome: Outcome) -> None:
         """Take the outcome of one frame."""
@@ -34,6 +35,7 @@ class _Track:
         if outcome.distance is not None:
             self.distance = min(outcome.distance, outcome.distance if self.distance is None else self.distance)
         self.reason = outcome.reason or self.reason
+        self.marks |= outcome.marks
 
     def _run(self, index: int, outcome: Outcome) -> None:
         said = [outcome.action, outcome.method]
@@ -46,7 +48,7 @@ class _Track:
         """The track as it stands in the manifest."""
         frames = [self.runs[0][0], self.runs[-1][1]]
         said = {"track": self.number, "frames": frames, "times": self.times, **self.counts, "runs": self.runs}
-        return {**said, "distance": self.distance, "reason": self.reason, "boxes": self.boxes}
+        return {**said, "distance": self.distance, "reason": self.reason, **self.marks, "boxes": self.boxes}
 
 
 class Tracks:
@@ -65,9 +67,12 @@ class Tracks:
         return len(self._tracks)
 
     def entries(self) -> tuple[dict[str, Any], ...]:
-        """One for each track: its number; "frames", the first and the last; "times" of these in seconds; how often it
-        was "replaced" and "covered"; "runs" of frames with the same action and method; the least "distance" to the
-        original; the last "reason" why it was covered; "boxes", each with the frame from which on it holds.
+        """One for each track.
+
+        Its number; "frames", the first and the last; "times" of these in seconds; how often it was "replaced" and
+        "covered"; "runs" of frames with the same action and method; the least "distance" to the original; the last
+        "reason" why it was covered; what a closed-set method says of it; "boxes", each with the frame from which on it
+        holds.
         """
         return tuple(track.entry() for track in self._tracks.values())
 
