@@ -6,36 +6,49 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import keras
 import numpy as np
 
-from deidcli.networks.cleanir import Pair, load, save
+from deidcli.errors import UsageError
+from deidcli.networks.cleanir import TRAIT, Pair, load, save
 from deidcli.networks.vae import VaeConfig
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.chips import MARGIN
+from deidcli.training.cleanir_figures import measure, probe, quick
 from deidcli.training.cleanir_losses import Losses, build_trainer, lift, lift_matrix, loss_functions
-from deidcli.training.data import Pack, check_apart, load_pack
+from deidcli.training.data import check_apart, load_pack
+from deidcli.training.erasure import erase
 from deidcli.training.fit import FitOptions, compile_trainer, fit
-from deidcli.training.sampling import batches
+from deidcli.training.sampling import Augment, batches
 from deidcli.training.sheet import save_sheet
+from deidcli.training.traits import directions
 
 ANGLES = (0, 60, 90, 120, 180)  # of the sheet, degrees
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what is trained. start: a preset of the same sizes whose weights are the first ones."""
+    """All that decides what is trained.
+
+    erase: of VaeConfig; set before the first epoch and once more after the last, so it belongs to a second stage that
+    goes on from a trained preset. start: a preset of the same sizes whose weights are the first ones. augment, balance:
+    how batches are varied and drawn (`sampling.batches`).
+    """
 
     encoder_width: float = 1.0
     decoder_width: float = 0.5
     pool: str = "flatten"
     rank: int | None = 128
+    erase: bool = False
     start: str | None = None
+    augment: Augment = field(default_factory=Augment)
+    balance: str = ""
     losses: Losses = field(default_factory=Losses)
     fit: FitOptions = field(default_factory=FitOptions)
 
     def network(self, side: int) -> VaeConfig:
         """Table 1 at this recipe's width, for crops of `side` pixels."""
-        paper = VaeConfig(size=side, pool=self.pool, rank=self.rank)
+        paper = VaeConfig(size=side, pool=self.pool, rank=self.rank, erase=self.erase)
         encoder, decoder = paper.scaled(self.encoder_width).encoder, paper.scaled(self.decoder_width).decoder
         return replace(paper, encoder=encoder, decoder=decoder)
 
@@ -73,31 +86,54 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     trainer = build_trainer(config, recipe.losses)
     if recipe.start:
         first = load(load_preset(recipe.start, "cleanir"))
-        trainer.get_layer("encoder").set_weights(first.encoder.get_weights())
-        trainer.get_layer("decoder").set_weights(first.decoder.get_weights())
+        _take(trainer.get_layer("encoder"), first.encoder)
+        _take(trainer.get_layer("decoder"), first.decoder)
     if config.rank is not None:
         trainer.get_layer("encoder").get_layer("lift").set_weights([space.matrix])
+    if config.erase:
+        erase(trainer.get_layer("encoder"), faces)
     compile_trainer(trainer, loss_functions(recipe.losses), recipe.fit)
     pair = Pair(config, trainer.get_layer("encoder"), trainer.get_layer("decoder"), space.spread)
     targets = space.target(faces.descriptors)
 
     def feed(epoch: int) -> Iterator:
         options = recipe.fit
-        for crops, picked in batches(faces, options.batch, options.seed, epoch, options.steps):
+        drawn = (faces, options.batch, options.seed, epoch, options.steps, recipe.augment, recipe.balance)
+        for crops, picked in batches(*drawn):
             inputs = {"crops": crops, "descriptors": faces.descriptors[picked]}
             yield inputs, {"picture": crops.astype(np.float32) / 255, "identity": targets[picked]}
 
-    fit(trainer, feed, recipe.fit, work, lambda epoch: save_sheet(pair, strangers.crops, work / "sheet.png", ANGLES))
-    return _write(pair, space, recipe, strangers, out, (len(faces), [p.name for p in data]))
+    def look(epoch: int) -> dict[str, float]:
+        save_sheet(pair, strangers.crops, work / "sheet.png", ANGLES)
+        return quick(pair, space, strangers)
+
+    fit(trainer, feed, recipe.fit, work, look)
+    if config.erase:
+        erase(pair.encoder, faces)
+    pair = replace(pair, traits=directions(faces, targets))
+    figures = measure(pair, space, strangers) | probe(pair, faces, strangers)
+    return _write(pair, space, recipe, figures, out, (len(faces), [p.name for p in data]))
 
 
-def _write(pair: Pair, space: IdentitySpace, recipe: Recipe, val: Pack, out: Path, data: tuple[int, list]) -> Preset:
-    names = save(out, pair.encoder, pair.decoder, **asdict(space))
-    figures = measure(pair, space, val)
+def _take(network: keras.Model, first: keras.Model) -> None:
+    """Copy the weights of every layer that the first network has. Raises UsageError where the sizes differ."""
+    known = {layer.name: layer for layer in first.layers}
+    try:
+        for layer in network.layers:
+            if layer.weights and layer.name in known:
+                layer.set_weights(known[layer.name].get_weights())
+    except ValueError as error:
+        raise UsageError(f"--start: {error}", "give a preset of the same sizes") from error
+
+
+def _write(pair: Pair, space: IdentitySpace, recipe: Recipe, figures: dict, out: Path, data: tuple) -> Preset:
+    known = {TRAIT + name: rows.astype(np.float32) for name, rows in pair.traits.items()}
+    names = save(out, pair.encoder, pair.decoder, **asdict(space), **known)
     config = {
         "method": "cleanir",
         "crop": {"size": pair.config.size, "margin": MARGIN},
         "network": asdict(pair.config),
+        "traits": list(pair.traits),
         "training": {
             **asdict(recipe),
             "start": recipe.start and Path(recipe.start).name,
@@ -107,18 +143,6 @@ def _write(pair: Pair, space: IdentitySpace, recipe: Recipe, val: Pack, out: Pat
         "figures": figures,
     }
     return save_preset(out, config, names, _card(out.name, config))
-
-
-def measure(pair: Pair, space: IdentitySpace, val: Pack) -> dict[str, float]:
-    """On faces of strangers: Equation 3 between encoder and recogniser, and the mean absolute error of the picture."""
-    identity, attributes = pair.encode(val.crops)
-    made = pair.decode(identity, attributes)
-    target = space.target(val.descriptors)
-    target = target / np.linalg.norm(target, axis=1, keepdims=True)
-    return {
-        "embedding_distance": round(float(1 - np.mean(np.sum(identity * target, axis=1))), 4),
-        "picture_error": round(float(np.abs(made.astype(np.float32) - val.crops).mean() / 255), 4),
-    }
 
 
 def _card(name: str, config: dict) -> str:
@@ -131,6 +155,7 @@ channels {config["network"]["decoder"]}, {config["network"]["pool"]} before the 
 - Trained on {training["faces"]} aligned faces ({", ".join(training["data"])}).
 - Losses: {training["losses"]}
 - Schedule: {training["fit"]}
-- On the faces of --val, whose people are not in the training data: embedding distance (Equation 3)
-  {figures["embedding_distance"]}, mean absolute error of a pixel at 0 degrees {figures["picture_error"]} of the range.
+- Kept on request: {", ".join(config["traits"]) or "nothing"}.
+- On the faces of --val, whose people are not in the training data (`training/cleanir_figures.py` says what each is):
+  {", ".join(f"{name} {value}" for name, value in figures.items())}.
 """
