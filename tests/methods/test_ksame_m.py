@@ -12,7 +12,7 @@ from deidcli.methods.appearance import SIDE, averaged
 from deidcli.methods.base import Secret
 from deidcli.methods.fitted import Surrogate, Worn, fitted
 from deidcli.methods.ksame_m import STEPS, KSameM
-from deidcli.methods.proxies import Gallery, Given, mouth_mix
+from deidcli.methods.proxies import NEEDED, Gallery, Given, mouth_mix
 from deidcli.presets import load_preset
 from deidcli.values import Box, Crop, Face, Frame
 from tests.conftest import found, rows
@@ -64,13 +64,11 @@ def test_proxies_suit_and_keep_their_distance(gallery):
         assert gallery.names[gallery.nearest(own)[0]].split("-")[0] == gallery.names[proxy].split("-")[0]
 
 
-def test_nothing_far_enough_gives_the_farthest_that_suits(gallery):
-    proxy = gallery.names.tolist().index("man-white-35-dark")
-    own = gallery.descriptors[proxy, 0]
-    chosen = gallery.choose(own, 9.0, np.random.default_rng(0))
-    distance = np.linalg.norm(gallery.descriptors - own, axis=2).min(axis=1)
-    name = gallery.names[chosen].split("-")
-    assert name[0] == "man" and int(name[2]) > 15 and distance[chosen] > np.median(distance[distance > 0]) - 0.2
+def test_nothing_far_enough_gives_one_that_will_do(gallery):
+    """Proxies themselves are the hardest people to serve: all others are averages like them."""
+    for own in gallery.descriptors[::4, 0]:
+        chosen = gallery.choose(own, 9.0, np.random.default_rng(0))
+        assert np.linalg.norm(gallery.descriptors[chosen] - own, axis=1).min() >= NEEDED
 
 
 def test_a_track_keeps_its_proxy(gallery):
