@@ -80,13 +80,17 @@ class Box:
         return [round(float(v), 2) for v in (self.left, self.top, self.right, self.bottom)]
 
 
+UNTRACKED = -1
+"""The track of a face that has no number yet."""
+
+
 @dataclass(frozen=True)
 class Face:
     """A face that was found.
 
     landmarks: (68, 2) float32 in the iBUG order, or None where they were not asked for or cannot be right; a face
     without landmarks is covered by its box and never gets a generated face. track: which face of the file this is; the
-    same track gets the same new face in every frame.
+    same track gets the same new face in every frame; UNTRACKED before it has a number.
     """
 
     box: Box

@@ -34,6 +34,8 @@ os.environ.setdefault("DEID_DETECTOR", "hog")
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("house")
 
+# PyAV 18, which videos need, is not made for Python 3.10.
+collect_ignore_glob = [] if sys.version_info >= (3, 11) else ["*/test_video*.py", "*/test_sequence.py"]
 EXAMPLES = Path(__file__).parents[1] / "examples" / "in"
 SIDE = 224  # of a portrait, in pixels
 

@@ -17,7 +17,7 @@ from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather, parted
 from deidcli.cli.progress import FrameMeter, shown
 from deidcli.engine.given import face_entry, load_faces
-from deidcli.engine.jobs import MANIFEST, STREAM, Job, check_apart
+from deidcli.engine.jobs import MANIFEST, STREAM, Job, check_apart, check_sheets
 from deidcli.engine.manifest import FAILED, SALVAGED, Earlier, Manifest, Row, encoded, totals
 from deidcli.engine.persona import PERSONAS
 from deidcli.engine.settings import ON_NO_FACE, Settings, fingerprint
@@ -42,6 +42,7 @@ DONE, SOME, NONE = 0, 1, 3  # exit status: all done, some files failed, nothing 
                  help="Who gets the same secret draw: one face through a video (track), all faces of a file, of the "
                       "run, or one person in the whole run (identity)."),
     opt.detection,
+    opt.tracking,
     opt.faces,
     click.option("--mask-scale", type=opt.Real(0.5, 3), default=1.0, show_default=True,
                  help="Grow the part of the picture that is replaced."),
@@ -66,6 +67,8 @@ DONE, SOME, NONE = 0, 1, 3  # exit status: all done, some files failed, nothing 
     click.option("--overwrite", is_flag=True, help="Replace files that exist."),
     click.option("--shard", metavar="I/N", help="Do only part I of N; the parts can run on N machines."),
     opt.listing,
+    click.option("--preview-sheet", is_flag=True,
+                 help="Write a picture of all tracks, as they were written, beside each video."),
     click.option("--manifest", metavar="FILE", help=f"Where the JSON lines go; default: OUTPUT/{MANIFEST}."),
     click.option("--dry-run", is_flag=True, help="Search, print what would be done as JSON lines, write nothing."),
     opt.config,
@@ -94,6 +97,8 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     jobs = parted(whole, rest["shard"])
     if method.closed:
         settings = closed.settled(settings, whole, rest)
+    if rest["preview_sheet"]:
+        check_sheets(jobs)
     if rest["dry_run"]:
         return _dry_run(jobs, settings, rest)
     place = _manifest_path(output, jobs, rest)
@@ -107,14 +112,14 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
 def _settings(rest: dict[str, Any], judged: bool) -> Settings:
     return Settings(
         detect=opt.detect_options(rest),
+        track=opt.track_options(rest),
         blend=BlendOptions(rest["mask_scale"], rest["feather"], rest["poisson"]),
         read=med.read_options(rest),
         write=WriteOptions(rest["metadata"], med.video_options(rest)),
         faces=_checksum(rest["faces"]),
         verify=judged if rest["verify"] is None else rest["verify"],
         **{name: rest[name] for name in ("on_no_face", "fallback", "recogniser", "distance")},
-        persona=rest["persona"],
-        **{name: rest[name] for name in ("batch_size", "workers", "seed")},
+        **{name: rest[name] for name in ("persona", "preview_sheet", "batch_size", "workers", "seed")},
     )
 
 
@@ -173,7 +178,7 @@ def _recorded(rows: Iterator[Row], manifest: Manifest | None, rest: dict[str, An
         if row.error:
             click.echo(f"deid: {row.error}", err=True)
         elif rest["verbose"]:
-            click.echo(f"{row.input}: {row.status}, {len(row.faces)} faces, {row.seconds:.2f} s", err=True)
+            click.echo(f"{row.input}: {row.status}, {sum(row.actions().values())} faces, {row.seconds:.2f} s", err=True)
         if row.status == SALVAGED or not rest["quiet"]:
             for note in row.notes:
                 click.echo(f"deid: {row.input}: {note}", err=True)
@@ -207,7 +212,7 @@ def _dry_run(jobs: Sequence[Job], settings: Settings, rest: dict[str, Any]) -> i
 
     given = load_faces(Path(rest["faces"])) if rest["faces"] else None
     failed = 0
-    shots = find(jobs, settings.detect, given, settings.workers, settings.read)
+    shots = find(jobs, settings.detect, given, settings.workers, settings.read, settings.track)
     for shot in shown(shots, len(jobs), _style(rest), "frame"):
         job, entries = shot.source.job, [face_entry(face, landmarks=False) for face in shot.faces]
         said = {"input": job.name, "frame": shot.frame.index if shot.frame else 0}

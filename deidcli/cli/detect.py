@@ -26,6 +26,7 @@ from deidcli.engine.manifest import encoded
     click.option("--format", "form", type=click.Choice(["json", "csv"]), default="json", show_default=True,
                  help="JSON lines, a line a frame with landmarks; or CSV, a row a face."),
     opt.detection,
+    opt.tracking,
     opt.faces,
     med.reading,
     opt.device,
@@ -38,7 +39,8 @@ def command(inputs: tuple[str, ...], form: str, **options: Any) -> int:
     """Print the faces of INPUT... (files, folders, - for standard input) to standard output.
 
     `deid anonymize --faces FILE` takes the result back, edited or not. A file without a face has a line with none:
-    a file that is missing from the list is refused there.
+    a file that is missing from the list is refused there. A face with a "track" is taken as it stands there, without
+    landmarks it is covered; one without "track" is located, and in a video followed like one that was found.
 
     \b
     deid detect in/ > faces.jsonl
@@ -63,7 +65,8 @@ def _print(jobs: list, form: str, options: dict[str, Any]) -> int:
     if form == "csv":
         click.echo(_line(COLUMNS), nl=False)
     failed = 0
-    shots = find(jobs, detect, given, options["workers"], med.read_options(options))
+    track, read = opt.track_options(options), med.read_options(options)
+    shots = find(jobs, detect, given, options["workers"], read, track)
     for shot in shown(shots, len(jobs), style, "frame"):
         if shot.error:
             failed += 1

@@ -59,10 +59,11 @@ def methods(default: str) -> opt.Decorator:
     return click.option("--methods", default=default, show_default=True, help=text)
 
 
-def make_bench(folder: Path, data: str, options: dict[str, Any], split: str = "") -> Bench:
-    """The bench that the options ask for. Raises UsageError."""
+def make_bench(folder: Path, data: str, options: dict[str, Any], split: str = "", labels: bool = True) -> Bench:
+    """The bench that the options ask for. labels: whether classifiers read labels. Raises UsageError."""
     from deidcli.evaluation.bench import Bench, Study
     from deidcli.evaluation.cache import default_folder
+    from deidcli.evaluation.labels import installed
 
     use_device(options["device"])
     named = options["cache"]
@@ -71,7 +72,7 @@ def make_bench(folder: Path, data: str, options: dict[str, Any], split: str = ""
         folder, data, split, opt.detect_options(options), options["recogniser"], options["distance"], options["seed"],
         bool(options.get("verify")), place,
     )  # fmt: skip
-    return Bench(study, progress(options))
+    return Bench(study, progress(options), installed() if labels else ())
 
 
 def progress(options: dict[str, Any]) -> Callable[[Iterable, int, str], Iterator]:

@@ -14,6 +14,7 @@ import click
 from deidcli.engine.settings import FALLBACKS, Settings
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DetectOptions
+from deidcli.faces.track import TrackOptions
 from deidcli.methods import available, find
 from deidcli.methods.base import Method, Secret
 
@@ -108,6 +109,23 @@ detection = stacked(
                  help="What finds the faces: cnn, hog, mtcnn, yunet:FILE or all."),
     searching,
 )  # fmt: skip
+
+
+tracking = stacked(
+    click.option("--track/--no-track", default=True, show_default=True,
+                 help="Follow the faces of a video from frame to frame; otherwise each frame stands alone."),
+    click.option("--detect-every", type=click.IntRange(1), default=TrackOptions().detect_every, show_default=True,
+                 metavar="N", help="Search every Nth frame of a video and carry the faces through those between."),
+    click.option("--gap", type=Real(0, 10), default=TrackOptions().gap, show_default=True, metavar="SECONDS",
+                 help="How long a face of a video may be lost, and is covered all the while, if it is found again."),
+    click.option("--hold", type=Real(0, 10), default=TrackOptions().hold, show_default=True, metavar="SECONDS",
+                 help="How long a face of a video is covered before it was first and after it was last found."),
+)  # fmt: skip
+
+
+def track_options(options: dict[str, Any]) -> TrackOptions:
+    """What the options of `tracking` ask for. Raises UsageError."""
+    return TrackOptions(**{name: options[name] for name in ("track", "detect_every", "gap", "hold")})
 
 
 def whole(text: str, said: str) -> int:

@@ -13,14 +13,16 @@ from pathlib import Path
 
 from deidcli.engine.digest import digest
 from deidcli.engine.flow import ahead, batched, one_ahead
+from deidcli.engine.follow import followed, planned
 from deidcli.engine.given import GivenFaces
 from deidcli.engine.jobs import Job
 from deidcli.errors import MediaError, one_line
 from deidcli.faces.detect import Detector
 from deidcli.faces.landmarks import locate
+from deidcli.faces.track import TrackOptions
 from deidcli.media.open import is_stream, open_reader
 from deidcli.media.stream import Reader, ReadOptions
-from deidcli.values import Face, Frame
+from deidcli.values import UNTRACKED, Face, Frame
 
 # Frames that a detector which works in batches gets in one call: enough to keep it busy, few to hold in memory.
 GROUP, GROUP_PIXELS = 16, 4_000_000
@@ -40,17 +42,22 @@ class Source:
 
 @dataclass(frozen=True)
 class Shot:
-    """A frame on its way. last: whether it ends its file. error: why the file cannot go on; then there is no frame."""
+    """A frame on its way. last: whether it ends its file. error: why the file cannot go on; then there is no frame.
+
+    begins: whether a shot of a video begins with it. searched: whether faces are looked for in this very frame.
+    """
 
     source: Source
     frame: Frame | None
     last: bool
     faces: tuple[Face, ...] = ()
     error: str = ""
+    begins: bool = False
+    searched: bool = True
 
 
 class Finder:
-    """Turns jobs into shots with faces."""
+    """Turns jobs into shots with faces that have their numbers."""
 
     def __init__(
         self,
@@ -59,13 +66,19 @@ class Finder:
         pool: Executor,
         depth: int,
         read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+        track: TrackOptions = TrackOptions(),  # noqa: B008 - frozen
     ):
         self.detector, self.given, self.pool, self.depth, self.read = detector, given, pool, depth, read
+        # A list knows the faces of every frame.
+        self.track = replace(track, detect_every=1) if given else track
         self._one_at_a_time = threading.Lock()
 
     def __call__(self, jobs: Iterable[Job]) -> Iterator[Shot]:
         opened = ahead(self.pool, self._open, jobs, self.depth)
-        shots = (shot for source, frames in opened for shot in _shots(source, frames))
+        shots = (shot for source, frames in opened for shot in planned(_shots(source, frames), self.track))
+        return followed(self._searched(shots), self.track, self.given)
+
+    def _searched(self, shots: Iterator[Shot]) -> Iterator[Shot]:
         if self.given is None and self.detector is not None and self.detector.batches:
             groups = batched(shots, pixels, GROUP_PIXELS, longest=GROUP)
             # Two groups: the frames of one are read while the other is searched.
@@ -97,31 +110,36 @@ class Finder:
         return _guarded(shot, lambda frame: self._located(frame, self._faces(shot.source.job.name, frame)))
 
     def _faces(self, name: str, frame: Frame) -> Sequence[Face]:
-        return self.given.of(name, frame.index) if self.given else self.detector.detect([frame.pixels])[0]
+        return self.given.of(name, frame.index) if self.given else _loose(self.detector.detect([frame.pixels])[0])
 
     def _search(self, shots: list[Shot]) -> list[Shot]:
         """The faces of several frames in one call; if it fails, of each frame alone, so that one fails for itself."""
-        sound = [shot for shot in shots if shot.frame is not None]
+        sound = [shot for shot in shots if shot.frame is not None and shot.searched]
         try:
             with self._one_at_a_time:
-                found = self.detector.detect([shot.frame.pixels for shot in sound])
+                found = self.detector.detect([shot.frame.pixels for shot in sound]) if sound else []
         except Exception as error:
             if len(shots) == 1:
                 return [_failed(shots[0], error)]
             return [done for shot in shots for done in (self._search([shot]) if shot.frame is not None else [shot])]
-        faces = {id(shot): tuple(each) for shot, each in zip(sound, found, strict=True)}
+        faces = {id(shot): tuple(_loose(each)) for shot, each in zip(sound, found, strict=True)}
         return [replace(shot, faces=faces.get(id(shot), ())) for shot in shots]
 
     def _locate(self, shot: Shot) -> Shot:
         return _guarded(shot, lambda frame: self._located(frame, shot.faces))
 
     def _located(self, frame: Frame, faces: Sequence[Face]) -> Sequence[Face]:
-        return locate(frame.pixels, [replace(face, track=track) for track, face in enumerate(faces)])
+        """With landmarks. A face that was given with a number is as it was given, without any too."""
+        return [locate(frame.pixels, [face])[0] if face.track == UNTRACKED else face for face in faces]
+
+
+def _loose(faces: Sequence[Face]) -> list[Face]:
+    return [replace(face, track=UNTRACKED) for face in faces]
 
 
 def _guarded(shot: Shot, faces: Callable[[Frame], Sequence[Face]]) -> Shot:
     """The shot with the faces of its frame; a frame that fails fails alone."""
-    if shot.error or shot.frame is None:
+    if shot.error or shot.frame is None or not shot.searched:
         return shot
     try:
         return replace(shot, faces=tuple(faces(shot.frame)))

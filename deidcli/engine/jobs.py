@@ -14,6 +14,7 @@ from deidcli.media.numbered import numbered
 
 STREAM = "-"
 MANIFEST = "deid-manifest.jsonl"
+SHEET = ".tracks.png"
 _SUFFIXES = frozenset([
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif",
     ".heic", ".heif", ".avif",
@@ -146,6 +147,21 @@ def check_apart(path: Path, jobs: Iterable[Job]) -> None:
     taken = {_real(place) for job in jobs for place in (job.source, job.target) if place}
     if _real(path) in taken:
         raise UsageError(f"{path} is a picture of this run and would be written over", "name another file")
+
+
+def sheet_path(target: Path) -> Path:
+    """Where the sheet of a video's tracks lies: beside it."""
+    return target.with_name(target.name + SHEET)
+
+
+def check_sheets(jobs: Sequence[Job]) -> None:
+    """Raises UsageError if the sheet of a video could lie where a picture of the run is read or written, or nowhere."""
+    taken = {_real(place) for job in jobs for place in (job.source, job.target) if place}
+    for job in jobs:
+        if job.target is None:
+            raise UsageError("--preview-sheet lies beside the output", "name an output folder, not standard output")
+        if _real(sheet_path(job.target)) in taken:
+            raise UsageError(f"{sheet_path(job.target)} is a picture of this run and a sheet", "rename the picture")
 
 
 def _check(jobs: Iterable[Job], root: Path | None) -> None:

@@ -17,6 +17,7 @@ from deidcli.engine.replace import Replacer
 from deidcli.engine.settings import Settings
 from deidcli.faces.detect import DetectOptions, detector
 from deidcli.faces.embed import recogniser
+from deidcli.faces.track import TrackOptions
 from deidcli.media.stream import ReadOptions
 from deidcli.methods.base import Method
 
@@ -43,12 +44,12 @@ def anonymize(
     taker = None
     if method.closed:
         with _pool(settings.workers) as (pool, depth):
-            shots = Finder(search, given, pool, depth, settings.read)(jobs if whole is None else whole)
+            shots = Finder(search, given, pool, depth, settings.read, settings.track)(whole or jobs)
             taker = take_census(method, seen(shots))
 
     def rows() -> Iterator[Row]:
         with ExitStack() as last, _pool(settings.workers) as (pool, depth):
-            finder: Search = Finder(search, taker.seen if taker else given, pool, depth, settings.read)
+            finder: Search = Finder(search, taker.seen if taker else given, pool, depth, settings.read, settings.track)
             if taker:
                 last.callback(taker.close)
                 finder = taker.seen.unchanged(finder)
@@ -65,13 +66,14 @@ def find(
     given: GivenFaces | None = None,
     workers: int = 0,
     read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+    track: TrackOptions = TrackOptions(),  # noqa: B008 - frozen
 ) -> Iterator[Shot]:
     """Every frame of every job with its faces, or with the error that ended its file. Raises UsageError at once."""
     search = None if given else detector(options)
 
     def shots() -> Iterator[Shot]:
         with _pool(workers) as (pool, depth):
-            yield from Finder(search, given, pool, depth, read)(jobs)
+            yield from Finder(search, given, pool, depth, read, track)(jobs)
 
     return shots()
 

@@ -1,4 +1,4 @@
-"""The chain: Reader.frames > detect > align > Method.apply > blend > verify > Writer.write, each a generator."""
+"""The chain: Reader.frames > detect > track > align > Method.apply > blend > verify > Writer.write, all generators."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass, field
 from deidcli.engine.find import UNDER_WAY, Shot, Source, pixels
 from deidcli.engine.flow import ahead, batched
 from deidcli.engine.given import face_entry
-from deidcli.engine.jobs import Job
+from deidcli.engine.jobs import Job, sheet_path
 from deidcli.engine.manifest import DONE, FAILED, SALVAGED, SKIPPED, Row
 from deidcli.engine.replace import Replaced, Replacer, Request
 from deidcli.engine.settings import Settings, fingerprint
+from deidcli.engine.sheet import Sheet
 from deidcli.engine.target import Target
+from deidcli.engine.tracks import Tracks
 from deidcli.errors import one_line
 from deidcli.media.stream import Writer
 from deidcli.methods.base import Method
@@ -25,13 +27,15 @@ Search = Callable[[Iterable[Job]], Iterator[Shot]]
 
 @dataclass(eq=False)
 class _File:
-    """A file on its way out: what was written of it so far."""
+    """A file on its way out: what was written of it so far. A video has tracks, and no faces but in them."""
 
     source: Source
     target: Target
     writer: Writer | None = None
     frames: int = 0
     faces: list[dict] = field(default_factory=list)
+    tracks: Tracks = field(default_factory=Tracks)
+    sheet: Sheet | None = None
     error: str = ""
 
     def close(self) -> None:
@@ -122,9 +126,20 @@ class Pipeline:
         except Exception as error:
             file.error = one_line(error)
         file.frames += 1
-        file.faces += [_outcome_entry(outcome, shot.frame.index) for outcome in replaced.outcomes]
+        self._note(file, replaced)
         if shot.source.reader.streams:
             self.watch(shot.source.job.name, file.frames, shot.source.reader.info.frames)
+
+    def _note(self, file: _File, replaced: Replaced) -> None:
+        """What happened to the faces of a picture, or to the tracks of a video."""
+        frame, outcomes = replaced.frame, replaced.outcomes
+        if not self.settings.track.track or frame.time is None:
+            file.faces += [_outcome_entry(outcome, frame.index) for outcome in outcomes]
+            return
+        file.tracks.add(frame, outcomes)
+        if self.settings.preview_sheet and file.source.job.target is not None:
+            file.sheet = file.sheet or Sheet(file.source.job.name)
+            file.sheet.add(frame, outcomes)
 
     def _writer(self, file: _File) -> Writer:
         reader, options = file.source.reader, self.settings.write
@@ -134,14 +149,14 @@ class Pipeline:
     def _finish(self, file: _File) -> Row:
         """Put a file in its place, or drop it, and say so."""
         status, digest = DONE, None
-        if not file.error and not file.faces and self.settings.on_no_face != "copy":
+        if not file.error and not file.faces and not file.tracks and self.settings.on_no_face != "copy":
             status = SKIPPED
             if self.settings.on_no_face == "fail":
                 file.error = f"{file.source.job.name}: no face was found (--on-no-face fail)"
         try:
             if status == DONE and not file.error:
                 file.writer.finish()
-                digest = file.target.commit()
+                digest = self._commit(file)
         except Exception as error:
             file.error = one_line(error)
         file.close()
@@ -151,6 +166,20 @@ class Pipeline:
         if digest and file.source.reader.damage:
             status = SALVAGED
         return self._row(file, FAILED if file.error else status, digest)
+
+    def _commit(self, file: _File) -> str:
+        """Both files or none: the sheet is whole on the disk before the video gets its name."""
+        if file.sheet is None:
+            return file.target.commit()
+        beside = Target(sheet_path(file.source.job.target), self.overwrite)
+        beside.open().write(file.sheet.png())
+        try:
+            digest = file.target.commit()
+        except Exception:
+            beside.discard()
+            raise
+        beside.commit()
+        return digest
 
     def _row(self, file: _File, status: str, digest: str | None) -> Row:
         info, job = file.source.reader and file.source.reader.info, file.source.job
@@ -164,6 +193,7 @@ class Pipeline:
             size=info.size if info else None,
             frames=file.frames,
             faces=tuple(file.faces),
+            tracks=file.tracks.entries(),
             method=self.method.name,
             options=asdict(self.method.options),
             settings=self.fingerprint,

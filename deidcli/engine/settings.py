@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from deidcli import __version__
 from deidcli.faces.blend import BlendOptions
 from deidcli.faces.detect import DetectOptions
+from deidcli.faces.track import TrackOptions
 from deidcli.media.stream import ReadOptions, WriteOptions
 from deidcli.methods.base import Method
 
@@ -25,11 +26,13 @@ class Settings:
     original and go on to stronger settings, then to the fallback, while `recogniser` still takes them for one person.
     distance: the recogniser's threshold, None for its own. persona: for whom secrets are drawn (`engine.persona`).
     faces: the sha256 of a list of faces that was given, empty where they are searched for. inputs: for closed-set
-    methods the sha256 of all inputs, on which every surrogate depends; empty for others. batch_size: faces that are
-    made in one go. workers: threads that read, search and write; 0 for one a processor core.
+    methods the sha256 of all inputs, on which every surrogate depends; empty for others. preview_sheet: whether a video
+    gets a picture of its tracks beside it. batch_size: faces that are made in one go. workers: threads that read,
+    search and write; 0 for one a processor core.
     """
 
     detect: DetectOptions = field(default_factory=DetectOptions)
+    track: TrackOptions = field(default_factory=TrackOptions)
     blend: BlendOptions = field(default_factory=BlendOptions)
     read: ReadOptions = field(default_factory=ReadOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
@@ -41,6 +44,7 @@ class Settings:
     persona: str = "track"
     faces: str = ""
     inputs: str = ""
+    preview_sheet: bool = False
     batch_size: int = 32
     workers: int = 0
     seed: int | None = None

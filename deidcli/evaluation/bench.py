@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from deidcli.engine.find import Shot, Source
+from deidcli.engine.jobs import Job
 from deidcli.errors import UsageError
 from deidcli.evaluation import provenance
 from deidcli.evaluation.cache import Cache
@@ -80,6 +82,7 @@ class Bench:
         self.gauge = Gauge(detector(study.detect), tuple(labellers))
         cache = Cache(study.cache) if study.cache else None
         self.originals = Originals(study.folder, study.detect, self.judge, cache)
+        self._prepared: list[tuple[Any, Any]] = []  # closed-set methods, each with its open census
 
     def read(self, names: Iterable[str]) -> list[str]:
         """Read originals; the names of those with a face. Raises MediaError where there is none."""
@@ -96,8 +99,27 @@ class Bench:
         known = [name for name in names if name in self.originals.known]
         if not known:
             raise read_error(self.originals)
+        self.prepare(subject, known)
         parts = observe(self.originals, known, self.maker(subject, known), gauge or self.gauge)
         return joined(list(self.progress(parts, -(-len(known) // BATCH), f"batch of {subject.label}")))
+
+    def prepare(self, subject: Subject, names: Sequence[str]) -> None:
+        """Show a closed-set method the known pictures among `names`, once; to all others nothing is done.
+
+        Raises UsageError where it cannot serve so few people.
+        """
+        method = subject.method
+        if not getattr(method, "closed", False) or any(method is done for done, _ in self._prepared):
+            return
+        from deidcli.engine.census import take_census
+
+        self._prepared.append((method, take_census(method, self._shots(names))))
+
+    def _shots(self, names: Sequence[str]) -> Iterator[Shot]:
+        for name in names:
+            if name in self.originals.known:
+                source = Source(Job(self.study.folder / name, None, name), None, None, 0.0)
+                yield Shot(source, self.originals.frame(name), True, (self.originals.known[name].face,))
 
     def maker(self, subject: Subject, names: Sequence[str]) -> Maker:
         """What makes the outputs of `subject`."""

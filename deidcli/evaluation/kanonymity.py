@@ -112,7 +112,9 @@ class _Tally:
             self._promised(row)
         self._output(manifest, row)
         for face in row.get("faces") or ():
-            self._face(row["input"], face)
+            self._face(row["input"], face, face.get("action") != "covered")
+        for track in row.get("tracks") or ():
+            self._face(row["input"], track, bool(track.get("replaced")))
 
     def _promised(self, row: dict[str, Any]) -> None:
         k = (row.get("options") or {}).get("k")
@@ -133,8 +135,9 @@ class _Tally:
         elif not any(digest(place) == row.get("output_sha256") for place in there):
             self.problem(f"{row['input']}: the output {there[0]} is not what was written")
 
-    def _face(self, name: str, face: dict[str, Any]) -> None:
-        if face.get("action") == "covered":
+    def _face(self, name: str, face: dict[str, Any], is_shown: bool) -> None:
+        """A face of a picture, or a track of a video; one that is covered throughout has nothing to show."""
+        if not is_shown:
             return
         marks = [str(face.get(mark) or "") for mark in MARKS]
         if not all(marks) or marks[3] not in GUARANTEES:

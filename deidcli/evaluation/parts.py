@@ -139,7 +139,22 @@ def autoencoders(bench: Bench, outputs: Outputs) -> Part:
         privacy.diversity(bench.judge, outputs.descriptors, bench.threshold, bench.study.draw),
         privacy.anonymity(bench.judge, outputs.descriptors, bench.threshold),
     ]
-    return Part(tuple(figures))
+    return Part((*figures, *_attributes(bench, outputs)))
+
+
+def _attributes(bench: Bench, outputs: Outputs) -> list[Figure]:
+    """ATTR, where labellers tell gender and race: one attribute for gender and three for race, as in Section 4.4."""
+    classes = {label: said for reader in bench.gauge.labellers for label, said in reader.classes.items()}
+    if not all(classes.get(label) for label in ("gender", "race")):
+        return []
+    rows = bench.labelled.rows(outputs.names)
+    asked = [("gender", classes["gender"][-1]), *(("race", word) for word in classes["race"][:3])]
+    before, after = (
+        np.column_stack([words(classes[label], said[label]) == word for label, word in asked])
+        for said in ({label: bench.labelled.labels[label][rows] for label in ("gender", "race")}, outputs.labels)
+    )
+    value = privacy.attributes_kept(before, after)
+    return [Figure("ATTR", value, count=len(outputs.names), better="higher")]
 
 
 def linked(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Part:

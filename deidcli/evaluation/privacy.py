@@ -32,10 +32,7 @@ def diversity(judge: Recogniser, new: np.ndarray, threshold: float, seed: int = 
 
     Every pair is taken where there are no more than `pairs`. The interval resamples pairs.
     """
-    first, second = np.triu_indices(len(new), 1)
-    if len(first) > pairs:
-        rows = np.random.default_rng(seed).choice(len(first), pairs, replace=False)
-        first, second = first[rows], second[rows]
+    first, second = _pairs(len(new), pairs, seed)
     return share("DIV", judge.distance(new[first], new[second]) > threshold, None, "higher")
 
 
@@ -47,8 +44,9 @@ def anonymity(judge: Recogniser, new: np.ndarray, threshold: float) -> Figure:
     """
     if not len(new):
         return Figure("ANON", float("nan"), better="higher")
-    alike = np.sum(all_distances(judge, new, new) <= threshold, axis=1)
-    return Figure("ANON", float(alike.min()), count=len(new), better="higher")
+    # Row by row: the distances of ten thousand faces among each other would fill the memory.
+    fewest = min(np.sum(all_distances(judge, row[None], new) <= threshold) for row in new)
+    return Figure("ANON", float(fewest), count=len(new), better="higher")
 
 
 def attributes_kept(before: np.ndarray, after: np.ndarray) -> float:
@@ -83,3 +81,14 @@ def switched(distances: np.ndarray, probes: Sequence, gallery: Sequence, thresho
 def linkability(distances: np.ndarray, threshold: float, people: Sequence | None = None) -> Figure:
     """The share of pairs of two outputs of one person that match each other: how far outputs can be put together."""
     return share("linkability", np.asarray(distances) <= threshold, people, "lower")
+
+
+def _pairs(count: int, wanted: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both members (m,) of `wanted` different pairs of `count` things, or of all pairs where there are no more."""
+    total = count * (count - 1) // 2
+    if total <= wanted:
+        return np.triu_indices(count, 1)
+    numbers = np.random.default_rng(seed).choice(total, wanted, replace=False)
+    # Pair number n is (b, a) with a < b, counted b by b: b (b - 1) / 2 pairs lie before those of b.
+    second = np.floor((1 + np.sqrt(1 + 8.0 * numbers)) / 2).astype(int)
+    return numbers - second * (second - 1) // 2, second

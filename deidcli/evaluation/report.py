@@ -20,7 +20,6 @@ from deidcli.evaluation.sheets import Tile, around, sheet
 from deidcli.evaluation.sheets import png as sheet_png
 
 PAGE, TABLE, PLOTS = "report.html", "figures.csv", "plots"
-WORST = 12  # pairs of a contact sheet
 COLUMNS = ("what", "label", "method", "options", "preset", "protocol", "data", "split", "seed", "recogniser",
            "threshold", "figure", "value", "low", "high", "count", "better")  # fmt: skip
 TITLE = "How well are faces protected?"
@@ -84,7 +83,7 @@ def _drawn(group: Group) -> list[Plot]:
 
 
 def _sheet(run: Run) -> bytes:
-    worst = sorted(run.worst, key=lambda one: one.distance)[:WORST]
+    worst = sorted(run.worst, key=lambda one: one.distance)[: sections.PAIRS]
     pairs = ((one, around(Path(one.before)), around(Path(one.after))) for one in worst)
     return sheet_png(
         sheet([Tile(before, after, one.name, f"distance {one.distance:.2f}") for one, before, after in pairs], 3)
@@ -121,18 +120,19 @@ def _page(results: Results, drawn: dict[str, list[Plot]], sheets: dict[int, byte
 def _header(results: Results, faces: bool, titles: Sequence[str]) -> Html:
     warning = "This page shows original faces. Keep it as you keep the originals, and do not pass it on."
     return e(
-        "header", e("p", " · ".join(_counts(results)), class_="kicker"), e("h1", TITLE),
+        "header", _kicker(results), e("h1", TITLE),
         e("p", warning, class_="warn") if faces else None,
         e("nav", (e("a", title, href=f"#{slug(title)}") for title in titles), aria_label="Contents"),
     )  # fmt: skip
 
 
-def _counts(results: Results) -> Sequence[str]:
+def _kicker(results: Results) -> Html:
     methods, judges = len({run.label for run in results.runs}), len({run.judge.recogniser for run in results.runs})
     words = [("method", methods), ("recogniser", judges), ("attack", len({a.name for a in results.attacks}))]
-    return [f"{count} {word}{'' if count == 1 else 's'}" for word, count in words] + [results.made[:10]] * bool(
-        results.made
-    )
+    said = [f"{count} {word}{'' if count == 1 else 's'}" for word, count in words]
+    said += [results.made[:10]] if results.made else []
+    spans = [e("span", text, class_="whole") for text in said]
+    return e("p", spans[0], *(part for span in spans[1:] for part in (" · ", span)), class_="kicker")
 
 
 def _panels(group: Group, found: Sequence[Plot], several: bool) -> Html | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from deidcli.errors import MediaError
+from deidcli.errors import MediaError, MissingDependency
 from deidcli.media import sniff
 from deidcli.media.stream import Reader, ReadOptions, SoundOnly
 
@@ -26,7 +26,11 @@ def _video(head: bytes, source: Path | bytes, name: str, options: ReadOptions) -
     if kind is None:
         return None
     # PyAV is loaded here and not with the command line.
-    from deidcli.media.video import open_video
+    try:
+        from deidcli.media.video import open_video
+    except ImportError as error:
+        said = f"{name}: videos need PyAV 18, which needs Python 3.11 or later: {error}"
+        raise MissingDependency(said, "pip install 'av>=18'") from error
 
     return open_video(source, name, kind, options)
 
@@ -82,7 +86,7 @@ def _is_video(head: bytes, path: Path) -> bool:
         reader = _video(head, path, str(path), ReadOptions(salvage=True))
     except SoundOnly:
         return False
-    except MediaError:
+    except (MediaError, MissingDependency):
         return True
     return reader is not None
 

@@ -47,7 +47,7 @@ class VideoReader(Reader):
 
     def __init__(self, source: Source, options: ReadOptions):
         self.source, self.salvage = source, options.salvage
-        self.hidden, self.count, self.damage = False, 0, ""
+        self.hidden, self.count, self.damage, self._closed = False, 0, "", False
         self._lacking()
         self.facts = facts(source)
         check_size(self.facts.size)
@@ -92,6 +92,10 @@ class VideoReader(Reader):
             return FolderWriter(self, target, options.video.frames)
         return VideoWriter(self, target, options, suffix)
 
+    def close(self) -> None:
+        """Stop: a file that cannot be written is read no further."""
+        self._closed = True
+
     def makes_folder(self, options: WriteOptions) -> bool:
         return bool(options.video.frames)
 
@@ -102,6 +106,8 @@ class VideoReader(Reader):
             stream.thread_type = "AUTO"
             for frames in self._steps(container, stream):
                 for frame in frames:
+                    if self._closed:
+                        return
                     if frame.is_corrupt:
                         self._damaged(last, "a frame is damaged")
                     last = frame.pts if frame.pts is not None else last

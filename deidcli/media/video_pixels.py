@@ -12,19 +12,14 @@ import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from deidcli.media.modes import turn, turn_back
 
 # FFmpeg numbers the matrices of frames and those of its scaler differently. What is not stated is read as BT.601 on the
 # way to RGB and on the way back, so that the two cancel out.
-_MATRICES = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
-}
+_MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}
+_BT601 = 5
 _FULL = 2
 _PLANAR = tuple(
     name
@@ -140,8 +135,8 @@ def nearest(names: list[str], native: str) -> tuple[str, bool]:
     return (best.name if best else names[0]), bool(loss)
 
 
-def _matrix(frame: VideoFrame) -> Colorspace:
-    return _MATRICES.get(frame.colorspace, Colorspace.ITU601)
+def _matrix(frame: VideoFrame) -> int:
+    return _MATRICES.get(frame.colorspace, _BT601)
 
 
 def _range(frame: VideoFrame) -> ColorRange:

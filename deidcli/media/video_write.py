@@ -165,7 +165,8 @@ class _Track:
 
     def _write(self, packets: list[av.Packet]) -> None:
         for packet in packets:
-            number, order = int(packet.pts or 0), int(packet.dts or 0)
+            number = int(packet.pts or 0)
+            order = number if packet.dts is None else packet.dts
             packet.time_base = self.clock
             packet.pts, packet.duration = self._stamps[number], self._lengths.pop(number)
             packet.dts = self._stamps[order] if order >= 0 else self._stamps[0] + order * self._step

@@ -12,8 +12,6 @@ from deidcli.networks.dlib_nets import build_recogniser
 from deidcli.networks.vae import Sampling, VaeConfig, build_decoder, build_encoder, join_latent, unit
 from deidcli.training.chips import chip_samplers
 
-READER = 512  # units of each of the adversary's two hidden layers
-
 
 @dataclass(frozen=True)
 class Losses:
@@ -24,9 +22,7 @@ class Losses:
     the decoded picture, on a quarter of the batch because it costs as much as all the rest. The paper has neither; they
     counter the blur of Equation 1. identity: Equation 3.
     kl_identity, kl_attributes: Equation 2 on each half; the paper weighs both alike. A dearer attribute half leaves to
-    the identity half what that one knows already. secrecy: how strongly the attribute half is kept from telling the
-    descriptor to a small network that tries to read it there (cosine distance, turned round for the encoder). Without
-    it the paper's attributes give away who it was, however far the identity is turned.
+    the identity half what that one knows already.
     """
 
     picture: float = 1.0
@@ -35,7 +31,6 @@ class Losses:
     identity: float = 3000.0
     kl_identity: float = 0.01
     kl_attributes: float = 0.05
-    secrecy: float = 0.0
 
 
 @keras.saving.register_keras_serializable("deidcli")
@@ -56,14 +51,6 @@ class Half(layers.Layer):
 
     def call(self, x):
         return x[:, self.start : self.stop]
-
-
-@keras.saving.register_keras_serializable("deidcli")
-class Reverse(layers.Layer):
-    """Passes values through and turns the gradient round: what comes after learns to read, what is before to hide."""
-
-    def call(self, x):
-        return ops.stop_gradient(2 * x) - x
 
 
 @keras.saving.register_keras_serializable("deidcli")
@@ -94,7 +81,7 @@ def build_trainer(config: VaeConfig, losses: Losses) -> keras.Model:
     """The training graph, uncompiled.
 
     In: {"crops": (batch, size, size, 3) uint8, "descriptors": (batch, 128)}. Out: {"picture": (batch, size, size, 3) in
-    [0, 1], "identity": (batch, config.identity)}, with secrecy also {"secrecy": (batch, 128)}.
+    [0, 1], "identity": (batch, config.identity)}.
     """
     crops = layers.Input((config.size, config.size, 3), dtype="uint8", name="crops")
     descriptors = layers.Input((128,), name="descriptors")
@@ -111,22 +98,11 @@ def build_trainer(config: VaeConfig, losses: Losses) -> keras.Model:
         halves.append(Sampling(weight, ceiling, dtype="float32", name=f"{name}_sample")(parts))
         if name == "identity":
             identity = layers.Identity(dtype="float32", name="identity")(parts[0])
-        elif losses.secrecy:
-            told = _reader(Reverse(dtype="float32", name="reverse")(parts[0]))
     picture = decoder(JoinHalves(dtype="float32", name="join")(halves))
     if losses.likeness:
         picture = Likeness(losses.likeness, config.size, name="likeness")([picture, descriptors])
     inputs = {"crops": crops, "descriptors": descriptors}
-    outputs = {"picture": picture, "identity": identity}
-    return keras.Model(inputs, outputs | {"secrecy": told} if losses.secrecy else outputs, name="trainer")
-
-
-def _reader(attributes):
-    """The adversary of `secrecy`: attributes (batch, n) to a centred descriptor (batch, 128)."""
-    x = attributes
-    for i in range(2):
-        x = layers.Dense(READER, activation="leaky_relu", dtype="float32", name=f"reader{i}")(x)
-    return layers.Dense(128, dtype="float32", name="secrecy")(x)
+    return keras.Model(inputs, {"picture": picture, "identity": identity}, name="trainer")
 
 
 def loss_functions(losses: Losses) -> dict:
@@ -142,11 +118,7 @@ def loss_functions(losses: Losses) -> dict:
     def identity(target, made):
         return losses.identity * (1 - ops.sum(unit(target) * unit(made), axis=-1))
 
-    def secrecy(target, told):
-        return losses.secrecy * (1 - ops.sum(unit(target) * unit(told), axis=-1))
-
-    known = {"picture": picture, "identity": identity}
-    return known | {"secrecy": secrecy} if losses.secrecy else known
+    return {"picture": picture, "identity": identity}
 
 
 def _edges(difference, axis: int):

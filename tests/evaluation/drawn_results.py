@@ -50,7 +50,8 @@ def drawn(folder):
     runs += [run(f"blur {b}", "blur", 0.3 - b / 5, 0.6, blur=b) for b in (0.1, 0.3, 0.5)]
     runs += [run("solid", "solid", 0.002, 0.0), run(NASTY, "pixelate", 0.06, 0.2, cells=6)]
     runs += [run("original", "original", 0.99, 1.0, "facenet"), run("cleanir 150", "cleanir", 0.3, 0.8, "facenet")]
-    attacks = [attack("reversal", "cleanir 180", 0.9, True), attack("parrot", "blur 0.3", 0.95, True),
+    attacks = [attack("naive", "original", 1.0, True),
+               attack("reversal", "cleanir 180", 0.9, True), attack("parrot", "blur 0.3", 0.95, True),
                attack("parrot", "solid", 0.02, False), attack("naive", NASTY, 0.03, False)]  # fmt: skip
     return Results(tuple(runs), tuple(attacks), "2026-01-02T03:04:05Z")
 

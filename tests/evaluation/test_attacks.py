@@ -88,7 +88,7 @@ def test_what_is_undone_can_be_learnt():
 
     old = np.random.default_rng(1).integers(60, 200, (8, 1, 1, 3)).repeat(16, 1).repeat(16, 2).astype(np.uint8)
     new = old + np.array([40, 0, 30], np.uint8)
-    undo = train_undo(new, old, steps=60, batch=8, seed=1)
+    undo = train_undo(new, old, steps=40, batch=4, seed=1)
     before, after = (np.abs(x.astype(float) - old).mean() for x in (new, undo(new)))
     assert after < before / 2
 

@@ -55,6 +55,32 @@ def test_swapped_people_are_private_and_useless(bench, plan):
     assert not np.trace(next(matrix for matrix in run.matrices if matrix.name == "look").cells)
 
 
+class Tells:
+    """A labeller that tells two genders and four races by where a picture stands in its batch, right or turned over."""
+
+    classes = {"gender": ("m", "f"), "race": ("a", "b", "c", "d"), "age": ()}
+
+    def __init__(self):
+        self.turn = 0
+
+    def read(self, pairs):
+        rows = (np.arange(len(pairs)) + self.turn) % 4
+        return {"gender": np.eye(2)[rows % 2], "race": np.eye(4)[rows], "age": 20.0 + rows}
+
+
+def test_attributes_are_those_of_the_paper(bench, plan):
+    labeller = Tells()
+    bench.gauge = Gauge(bench.gauge.detector, (labeller,))
+    everything = replace(plan, also=tuple(sorted(plan.names)))
+    assert figures(bench, everything, None)[0]["ATTR"] == 1
+    labeller.turn = 1
+    after = figures(bench, everything, None)[0]
+    assert after["ATTR"] == after["gender kept"] == after["race kept"] == 0, "one further: all four claims are wrong"
+    labeller.turn = 2
+    after = figures(bench, everything, None)[0]
+    assert 0 < after["ATTR"] < 1 == after["gender kept"] and after["age difference"] == 2
+
+
 def test_a_run_says_where_it_comes_from(bench, plan):
     method = find("pixelate")(find("pixelate").Options(cells=4), Secret.seeded(1))
     _, run, outputs = figures(bench, plan, method)

@@ -141,6 +141,13 @@ def test_diversity_of_many_is_sampled():
     assert figure.count == 2000 and figure.value == pytest.approx(200 * 200 / (400 * 399 / 2), abs=0.04)
 
 
+@pytest.mark.parametrize("count", [3, 40, 20_000])
+def test_sampled_pairs_are_pairs(count):
+    first, second = privacy._pairs(count, 700, seed=1)
+    assert len(first) == min(700, count * (count - 1) // 2) == len(set(zip(first, second, strict=True)))
+    assert (first < second).all() and first.min() >= 0 and second.max() < count
+
+
 def test_attributes_are_the_micro_precision_of_scikit_learn():
     before, after = RANDOM.random((50, 4)) < 0.4, RANDOM.random((50, 4)) < 0.4
     ours = privacy.attributes_kept(before, after)

@@ -157,6 +157,8 @@ def test_sheet(deid, folder, out, tmp_path):
         assert page.width > 3 * 300 and page.height > 150 and len(page.getcolors(1 << 20)) > 1000
     assert deid("evaluate", "quick", out, "--sheet", sheet, *LOOK).status == 2, "nothing is written over"
     assert deid("evaluate", "quick", out, "--sheet", tmp_path / "look.jpg", *LOOK).status == 2
+    inside = deid("evaluate", "quick", out, "--sheet", out / "sub" / "look.png", *LOOK)
+    assert inside.status == 2 and "would show real faces" in inside.err
 
 
 @pytest.mark.parametrize("line", ["", '{"input": "a.png"', '{"input": "a.png", "faces": [{"box": [1, 2]}]}'])

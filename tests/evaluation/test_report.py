@@ -131,6 +131,7 @@ def test_names_are_no_markup(page):
 def test_summary_says_what_broke(page):
     assert "The attack “reversal” breaks cleanir 180: it names the right person for 90.0 % of faces" in page.text
     assert "The attack “parrot” does not break solid." in page.text
+    assert "breaks original" not in page.text, "what was not protected cannot be broken"
     assert "On the untouched originals dlib (one person up to a distance of 0.6) matches 97.0 %" in page.text
     assert "solid: 0.2 % are still recognised" in page.text
     assert "cleanir 180: the closest new face is 0.82 from its original." in page.text

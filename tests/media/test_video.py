@@ -33,6 +33,7 @@ CASES = {
     "odd.webm": ({"codec": "libvpx-vp9", "size": (61, 43), "sound": [("libopus", "eng")]}, 34),
     "turned.mov": ({"codec": "prores_ks", "pixels": "yuv422p10le", "matrix": QUARTER}, 36),
     "turned.mp4": ({"codec": "libx264", "matrix": QUARTER, "sound": [AAC]}, 36),
+    "laced.ts": ({"codec": "mpeg2video", "clock": Fraction(1, 25), "settings": {"flags": "+ildct+ilme"}}, 32),
     "two.mp4": ({"codec": "libx264", "sound": [AAC, ("aac", "fra")]}, 36),
     "mjpeg.avi": ({"codec": "mjpeg", "pixels": "yuvj420p", "sound": [("pcm_s16le", "eng")]}, 36),
     "mpeg4.avi": ({"codec": "mpeg4", "clock": Fraction(1, 25)}, 32),
@@ -88,7 +89,7 @@ def test_what_was_not_changed_is_as_it_was(filmed, tmp_path, name):
         assert getattr(new.codec_context, said) == getattr(old.codec_context, said), said
     mask = stored(made.get("size", SIZE), made.get("matrix"))
     for one, other in zip(before.frames, after.frames, strict=True):
-        assert one.rotation == other.rotation
+        assert (one.rotation, one.interlaced_frame) == (other.rotation, other.interlaced_frame)
         if name == "rgb.mkv":
             continue
         for plane, again in zip(planes(one), planes(other), strict=True):

@@ -234,6 +234,13 @@ def test_a_writer_that_is_dropped_lets_go(tmp_path):
     assert not [thread for thread in threading.enumerate() if thread.name == "deid-encode"]
 
 
+def test_a_reader_that_is_closed_stops(tmp_path):
+    with open_reader(film(tmp_path / "in.mkv", "ffv1", count=40)) as reader:
+        frames = reader.frames()
+        next(frames)
+    assert len(list(frames)) < 5
+
+
 def test_an_error_of_the_encoder_is_not_lost(tmp_path):
     path = film(tmp_path / "in.mkv", "ffv1", count=40)
 

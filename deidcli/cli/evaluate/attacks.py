@@ -57,7 +57,7 @@ def command(folder: str, **options: Any) -> int:
     how = AttackOptions(
         people=options["people"], far=options["far"], training=options["training"], steps=options["steps"]
     )
-    bench = measuring.make_bench(Path(folder), Path(folder).parent.name or folder, options)
+    bench = measuring.make_bench(Path(folder), Path(folder).parent.name or folder, options, labels=False)
     wanted = measuring.subjects(options["methods"], options["seed"])
     people = crowd_of(Path(folder), options["split"] and Path(options["split"]), how, bench.study.draw)
     bench.read(people.names)

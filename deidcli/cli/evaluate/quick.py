@@ -55,7 +55,7 @@ def command(output: str, **options: Any) -> int:
     from deidcli.evaluation.quick.words import told
 
     use_device(options["device"])
-    sheet = _sheet_path(options["sheet"])
+    sheet = _sheet_path(options["sheet"], Path(output))
     place = options["inputs"] and Path(options["inputs"]), options["manifest"] and Path(options["manifest"])
     verdict = _verdict(load(Path(output), *place), options)
     if sheet:
@@ -80,18 +80,22 @@ def _verdict(records, options: dict[str, Any]):
         records.records, Examiner(detector(detect), judge, threshold), options["limit"], options["seconds"]
     )
     style = "none" if options["quiet"] else options["progress"]
+    if options["seconds"] and style != "none":
+        click.echo(f"looking at up to {total} files, for {options['seconds']:g} s", err=True)
     looked = list(shown(checks, total, style))
     return judged(records, looked, judge, threshold, detect.detector, options["look"])
 
 
-def _sheet_path(text: str | None) -> Path | None:
-    """Raises UsageError for a file that is there, because it may be one of the pictures."""
+def _sheet_path(text: str | None, output: Path) -> Path | None:
+    """Raises UsageError for a file that is there, because it may be one of the pictures, and for one in the folder."""
     if text is None:
         return None
     if Path(text).suffix.lower() != SUFFIX:
         raise UsageError(f"--sheet {text}: a sheet is a PNG", "name a file like look.png")
     if Path(text).exists():
         raise UsageError(f"--sheet {text}: this file exists", "name another file, or remove it")
+    if Path(text).resolve().is_relative_to(output.resolve()):
+        raise UsageError(f"--sheet {text}: it would show real faces in {output}", "name a file outside of it")
     return Path(text)
 
 

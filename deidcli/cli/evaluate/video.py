@@ -39,7 +39,7 @@ def command(file: str, **options: Any) -> int:
     path = Path(file)
     if not path.is_file():
         raise UsageError(f"{file} is no file", "name a video")
-    bench = measuring.make_bench(path.parent, path.name, options)
+    bench = measuring.make_bench(path.parent, path.name, options, labels=False)
     runs: list[Run] = []
     attacks: list[Attack] = []
     for one in measuring.subjects(options["methods"], options["seed"]):

@@ -81,7 +81,9 @@ class Scene:
     """One subject before the attackers; its outputs are made once for all of them."""
 
     def __init__(self, bench: Bench, subject: Subject, crowd: Crowd, options: AttackOptions):
-        self.bench, self.subject, self.crowd, self.options = bench, subject, crowd, options
+        self.bench, self.crowd, self.options = bench, crowd, options
+        # A closed-set method serves the people that it has seen, and those of the attack are others.
+        self.subject = _anew(subject, subject.method.secret) if getattr(subject.method, "closed", False) else subject
 
     @property
     def method(self) -> Method | None:
@@ -100,10 +102,9 @@ class Scene:
 
     def stranger(self) -> Subject:
         """The same method with another secret, which an attacker who has the tool can make."""
-        assert self.method is not None
         seed = self.bench.study.seed
         secret = Secret.drawn() if seed is None else Secret.seeded(seed + 1)
-        return replace(self.subject, method=type(self.method)(self.method.options, secret))
+        return _anew(self.subject, secret)
 
     def probed(self) -> tuple[list[str], list[str]]:
         """The people whose probe has an output, and those probes."""
@@ -157,6 +158,11 @@ class Attacker(ABC):
     @abstractmethod
     def attack(self, scene: Scene) -> Iterator[Attack]:
         """The outcomes, one for each way in which the attack was tried."""
+
+
+def _anew(subject: Subject, secret: Secret) -> Subject:
+    assert subject.method is not None
+    return replace(subject, method=type(subject.method)(subject.method.options, secret))
 
 
 def _above(figure: Figure, chance: float) -> bool:

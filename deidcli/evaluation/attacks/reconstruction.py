@@ -42,6 +42,7 @@ def _pairs(scene: Scene, spec: CropSpec) -> tuple[np.ndarray, np.ndarray]:
     """Crops of the training pictures (n, size, size, 3) uint8, before and after."""
     originals, other = scene.bench.originals, scene.stranger()
     old, new = [], []
+    scene.bench.prepare(other, scene.crowd.training)
     wanted = list(parts(scene.crowd.training))
     for part in scene.bench.progress(wanted, len(wanted), "batch to learn from"):
         for output in remade(scene, part, other):

@@ -12,6 +12,7 @@ from deidcli.evaluation.pages.markup import Child, Html, e, joined, scrolling, t
 from deidcli.evaluation.pages.names import (
     COST,
     PRIVACY,
+    UNTOUCHED,
     UTILITY,
     condition,
     interval,
@@ -24,6 +25,7 @@ from deidcli.evaluation.pages.plots import row_shares
 from deidcli.evaluation.pages.summary import LOOKS, Group, attacks_on, verdict
 from deidcli.evaluation.results import Attack, Figure, Matrix, Results, Run
 
+PAIRS = 12  # of a contact sheet
 ARROWS = {"lower": ("↓", "lower is better"), "higher": ("↑", "higher is better")}
 
 
@@ -72,9 +74,9 @@ def attacks_table(attacks: Sequence[Attack]) -> Html | None:
         return None
     head = ["Attack", "On", "Result", "Rank 1", "Blind guessing", "Verification", "What was done"]
     rows: list[list[Child]] = [
-        [a.name, a.label, tag("broken" if a.breaks else "withstood"), _value(a.rank1), percent(a.chance),
+        [a.name, a.label, tag(_outcome(a)), _value(a.rank1), percent(a.chance),
          [_value(a.verification), e("small", a.verification.name)], e("span", a.note, class_="words")]
-        for a in sorted(attacks, key=lambda a: not a.breaks)
+        for a in sorted(attacks, key=lambda a: (a.method == UNTOUCHED, not a.breaks))
     ]  # fmt: skip
     return table(head, rows, "Attacks, those that work first")
 
@@ -85,6 +87,10 @@ def closest_faces(sheets: Sequence[tuple[Run, bytes]]) -> Html | None:
     folded = (e("details", _title(run), _sheet(run, sheet), open=not number)
               for number, (run, sheet) in enumerate(ordered))  # fmt: skip
     return joined(folded) if sheets else None
+
+
+def _outcome(attack: Attack) -> str:
+    return words.BASE if attack.method == UNTOUCHED else "broken" if attack.breaks else "withstood"
 
 
 def details(run: Run, attacks: Sequence[Attack]) -> Html:
@@ -142,6 +148,7 @@ def _attacked(attacks: Sequence[Attack]) -> Html:
     title = e("h3", "Which attacks work?")
     if not attacks:
         return joined(title, e("p", "No attack was measured; the rates above are those of plain comparisons."))
+    attacks = [attack for attack in attacks if attack.method != UNTOUCHED]
     works, told, fails = words.broken(attacks), words.broken(attacks, anybody=False), words.withstood(attacks)
     first = _list(works, "works") if works else e("p", "None of those measured that anybody can try.")
     return joined(title, first, *(_list(lines) for lines in (told, fails) if lines))
@@ -214,6 +221,7 @@ def _cell(count: float, share: float) -> Html:
 
 def _sheet(run: Run, sheet: bytes) -> Html:
     data = base64.b64encode(sheet).decode()
-    says = f"{len(run.worst)} pairs of original and new face of {run.label}, the closest to their originals first"
+    count = min(len(run.worst), PAIRS)
+    says = f"{count} pairs of original and new face of {run.label}, the closest to their originals first"
     image = scrolling(e("img", src=f"data:image/png;base64,{data}", alt=says), f"Closest faces of {run.label}")
     return e("figure", image, e("figcaption", f"{says}."), class_="sheet")

@@ -39,7 +39,7 @@ li::marker{color:var(--faint)}
 a{color:var(--link)}
 :focus-visible{outline:2px solid var(--link);outline-offset:2px}
 .kicker,.note,figcaption,caption{color:var(--faint);font-size:.85rem;line-height:1.45}
-.kicker{margin:0}
+.kicker{margin:0}.whole{white-space:nowrap}
 nav{font-size:.9rem;margin:1.4rem 0 0}
 nav a{display:inline-block;margin-right:1.1rem;padding:.3rem 0}
 .warn{border-left:4px solid var(--fair);background:var(--card);padding:.6rem .9rem;max-width:42rem;
