@@ -196,11 +196,17 @@ def _flag(name: str, owners: list[tuple[str, dataclasses.Field]]) -> Decorator:
     choices = item.metadata.get("choices")
     kind = click.Choice(choices) if choices else type(item.default)
     names = ", ".join(method for method, _ in owners)
-    text = f"{item.metadata['help'].capitalize()}. [{names}; default: {item.default}]"
+    text = f"{item.metadata['help'].capitalize()}. [{names}; default: {item.default}{_others(owners)}]"
     flag = "--" + name.replace("_", "-")
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)
     return click.option(flag, name, type=kind, default=None, help=text)
+
+
+def _others(owners: list[tuple[str, dataclasses.Field]]) -> str:
+    """What the default is for methods that have another one than the first."""
+    first = owners[0][1].default
+    return "".join(f", {method}: {item.default}" for method, item in owners[1:] if item.default != first)
 
 
 def make_method(name: str, flags: dict[str, Any], seed: int | None) -> Method:

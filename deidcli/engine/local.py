@@ -44,12 +44,14 @@ def anonymize(
     taker = None
     if method.closed:
         with _pool(settings.workers) as (pool, depth):
-            shots = Finder(search, given, pool, depth, settings.read, settings.track)(whole or jobs)
+            finder = Finder(search, given, pool, depth, settings.read, settings.track)
+            shots = finder(jobs if whole is None else whole)
             taker = take_census(method, seen(shots))
 
     def rows() -> Iterator[Row]:
         with ExitStack() as last, _pool(settings.workers) as (pool, depth):
-            finder: Search = Finder(search, taker.seen if taker else given, pool, depth, settings.read, settings.track)
+            known = taker.seen if taker else given
+            finder: Search = Finder(search, known, pool, depth, settings.read, settings.track)
             if taker:
                 last.callback(taker.close)
                 finder = taker.seen.unchanged(finder)

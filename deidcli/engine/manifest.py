@@ -23,10 +23,10 @@ class Row:
     """What became of one file.
 
     input: its name below the folder that was given. output: its path, None where nothing was written. sha256,
-    output_sha256: of both files. size: [width, height] in pixels. faces: a dict for each face of each frame; tracks: in
-    their place, where faces were followed through a video, a dict for each track. Of closed-set methods both
-    have `person`, `surrogate`, `group` and `guarantee` (methods/closed.py). settings: the fingerprint of all that
-    decides what is written. seconds: from opening to writing. error: one line. notes: what is not as in the source.
+    output_sha256: of both files. size: [width, height] in pixels. faces: a dict for each face of each frame, of
+    closed-set methods with `person`, `surrogate`, `group` and `guarantee` (methods/closed.py); tracks: in their place,
+    where faces were followed through a video, a dict for each track. settings: the fingerprint of all that decides what
+    is written. seconds: from opening to writing. error: one line. notes: what is not as in the source.
     """
 
     input: str

@@ -43,8 +43,8 @@ class Settings:
     distance: float | None = None
     persona: str = "track"
     faces: str = ""
-    inputs: str = ""
     preview_sheet: bool = False
+    inputs: str = ""
     batch_size: int = 32
     workers: int = 0
     seed: int | None = None

@@ -35,7 +35,7 @@ class _Track:
         if outcome.distance is not None:
             self.distance = min(outcome.distance, outcome.distance if self.distance is None else self.distance)
         self.reason = outcome.reason or self.reason
-        self.marks = outcome.marks or self.marks
+        self.marks |= outcome.marks
 
     def _run(self, index: int, outcome: Outcome) -> None:
         said = [outcome.action, outcome.method]
@@ -48,7 +48,7 @@ class _Track:
         """The track as it stands in the manifest."""
         frames = [self.runs[0][0], self.runs[-1][1]]
         said = {"track": self.number, "frames": frames, "times": self.times, **self.counts, "runs": self.runs}
-        return {**said, "distance": self.distance, "reason": self.reason, "boxes": self.boxes, **self.marks}
+        return {**said, "distance": self.distance, "reason": self.reason, **self.marks, "boxes": self.boxes}
 
 
 class Tracks:
@@ -67,10 +67,12 @@ class Tracks:
         return len(self._tracks)
 
     def entries(self) -> tuple[dict[str, Any], ...]:
-        """One for each track: its number; "frames", the first and the last; "times" of these in seconds; how often it
-        was "replaced" and "covered"; "runs" of frames with the same action and method; the least "distance" to the
-        original; the last "reason" why it was covered; "boxes", each with the frame from which on it holds; and
-        what the method says of it.
+        """One for each track.
+
+        Its number; "frames", the first and the last; "times" of these in seconds; how often it was "replaced" and
+        "covered"; "runs" of frames with the same action and method; the least "distance" to the original; the last
+        "reason" why it was covered; what a closed-set method says of it; "boxes", each with the frame from which on it
+        holds.
         """
         return tuple(track.entry() for track in self._tracks.values())
 

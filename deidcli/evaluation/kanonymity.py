@@ -135,9 +135,8 @@ class _Tally:
         elif not any(digest(place) == row.get("output_sha256") for place in there):
             self.problem(f"{row['input']}: the output {there[0]} is not what was written")
 
-    def _face(self, name: str, face: dict[str, Any], is_shown: bool) -> None:
-        """A face of a picture, or a track of a video; one that is covered throughout has nothing to show."""
-        if not is_shown:
+    def _face(self, name: str, face: dict[str, Any], shown: bool) -> None:
+        if not shown:
             return
         marks = [str(face.get(mark) or "") for mark in MARKS]
         if not all(marks) or marks[3] not in GUARANTEES:

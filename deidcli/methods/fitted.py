@@ -1,0 +1,91 @@
+"""Fitted: a surrogate face put over a target, in the target's pose, expression, tone and light."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from deidcli.errors import MethodError
+from deidcli.faces.align import apply_affine
+from deidcli.faces.blend import match_color
+from deidcli.faces.shape import JAW
+from deidcli.faces.tone import covering, skin
+from deidcli.faces.warp import bend
+from deidcli.values import Crop
+
+# How far the bridge of the nose may lie off the middle between the ends of the jaw, as a share of their distance: a
+# head that is turned further shows a side of itself that no frontal face has.
+PROFILE = 0.36
+LIP = 0.02  # soft edge of what lies between the lips, as a share of the width of the mouth
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A face of nobody: pixels (height, width, 3) uint8 RGB, landmarks (68, 2) in its pixels."""
+
+    pixels: np.ndarray
+    landmarks: np.ndarray
+
+
+@dataclass(frozen=True)
+class Worn:
+    """A surrogate on its way into a crop: share in the mixture, shape (68, 2) it takes on, in the crop's pixels."""
+
+    share: float
+    surrogate: Surrogate
+    shape: np.ndarray
+
+
+def crop_landmarks(crop: Crop) -> np.ndarray:
+    """The 68 points of a crop's face in the crop's pixels, (68, 2) float64. Raises MethodError where it has none."""
+    if crop.face.landmarks is None:
+        raise MethodError("the face has no landmarks")
+    return apply_affine(crop.transform, crop.face.landmarks)
+
+
+def fitted(worn: Sequence[Worn], crop: Crop, inside: Sequence[Worn] = ()) -> np.ndarray:
+    """Surrogates, mixed, in the place of the face of `crop`, of its shape (side, side, 3).
+
+    inside: what is seen between the lips instead; all of one shape. Raises MethodError for a profile.
+    """
+    target = crop_landmarks(crop)
+    check_pose(target)
+    size = crop.pixels.shape[:2]
+    try:
+        new = _mixed(worn, size)
+        if inside:
+            between = _between_lips(inside[0].shape, size)
+            new = new * (1 - between) + _mixed(inside, size) * between
+    except (np.linalg.LinAlgError, ValueError, cv2.error) as error:
+        raise MethodError(f"the face cannot be bent: {error}") from error
+    new = match_color(np.clip(new + 0.5, 0, 255).astype(np.uint8), crop.pixels, skin(target, size).astype(np.float32))
+    cover = covering(crop.pixels, target)[..., None]
+    return np.clip(crop.pixels * (1 - cover) + new * cover + 0.5, 0, 255).astype(np.uint8)
+
+
+def _mixed(worn: Sequence[Worn], size: tuple[int, int]) -> np.ndarray:
+    """(height, width, 3) float32."""
+    total = np.zeros((*size, 3), np.float32)
+    for one in worn:
+        total += one.share * bend(one.surrogate.pixels, one.surrogate.landmarks, one.shape, size)
+    return total
+
+
+def _between_lips(shape: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(height, width, 1) float32: 1 between the lips, 0 outside, with a soft edge."""
+    hole = np.zeros(size, np.float32)
+    cv2.fillPoly(hole, [np.round(shape[60:68] * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+    wide = float(np.linalg.norm(shape[64] - shape[60]))
+    return cv2.GaussianBlur(hole, (0, 0), max(0.5, LIP * wide))[..., None]
+
+
+def check_pose(landmarks: np.ndarray) -> None:
+    """Raises MethodError for a head that is turned away too far."""
+    jaw, bridge = landmarks[JAW], landmarks[27]
+    across = jaw[16] - jaw[0]
+    width = float(np.linalg.norm(across))
+    if width < 1 or abs(float((bridge - jaw[0]) @ across) / width**2 - 0.5) > PROFILE:
+        raise MethodError("the head is turned away too far")
