@@ -15,7 +15,7 @@ from PIL import Image
 from tests.conftest import found, rows, save
 from tests.media.filmed import _speak, _voice, film_of, planes, psnr
 
-QUICK = ("--method", "blur", "--detector", "hog", "--no-verify", "--progress", "plain")
+QUICK = ("--method", "blur", "--no-track", "--no-verify", "--progress", "plain")
 STAMPS = [0, 40, 80, 120, 200, 240, 280, 320, 330, 400]  # milliseconds; nobody is there in the last three
 
 
