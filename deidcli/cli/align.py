@@ -15,10 +15,11 @@ from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import shown
 from deidcli.engine.given import load_faces
-from deidcli.engine.jobs import check_apart
+from deidcli.engine.jobs import Job, check_apart
 from deidcli.engine.target import Target
 from deidcli.errors import DeidError, UsageError, one_line
 from deidcli.faces.align import align
+from deidcli.presets import sha256
 from deidcli.values import Crop, CropSpec, Face
 
 
@@ -30,10 +31,13 @@ from deidcli.values import Crop, CropSpec, Face
     click.option("--margin", type=opt.Real(0, 2), default=0.06, show_default=True,
                  help="Surroundings on each side, as a share of the face."),
     click.option("--pack", is_flag=True,
-                 help="Write one .npz file with crops, descriptors and names instead of a folder of PNG files."),
+                 help="Write one .npz file with crops, descriptors, landmarks and labels instead of a folder of PNG "
+                      "files. A pack that was made of the same files alike is left as it is."),
     click.option("--largest", is_flag=True, help="Take one face of each picture: the largest near the middle."),
     click.option("--only", metavar="FILE", help="CSV of people (person,split): take only those of --split."),
     click.option("--split", default="train", show_default=True, help="Which people of --only."),
+    click.option("--labels", metavar="FILE",
+                 help="CSV with a head, file names in its first column: the others become labels of the pack."),
     opt.detection,
     opt.faces,
     opt.device,
@@ -54,13 +58,32 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     if options["only"]:
         people = _people(Path(options["only"]), options["split"])
         jobs = [job for job in jobs if job.name.split("/")[0] in people]
-    if options["pack"]:
-        check_apart(Path(output), jobs)
     failed: list[str] = []
-    crops = _crops(jobs, options, failed)
-    count = (_pack if options["pack"] else _folder)(crops, Path(output), failed)
+    write = _pack if options["pack"] else _folder
+    count = write(jobs, options, Path(output), failed)
+    if count is None:
+        click.echo(f"{output} is up to date", err=True)
+        return 0
     click.echo(f"{count} faces of {len(jobs)} files in {output}", err=True)
     return 3 if not count else 1 if failed else 0
+
+
+def _pack(jobs: list[Job], options: dict[str, Any], output: Path, failed: list[str]) -> int | None:
+    """Write one pack, whole or not at all. How many faces are in it; None where it is there already."""
+    from deidcli.training.data import load_labels, origin_of
+    from deidcli.training.packing import origin, pack_faces, write
+
+    check_apart(output, jobs)
+    wanted = [options[name] for name in ("size", "margin", "largest")] + [opt.detect_options(options)]
+    wanted += [sha256(Path(options[name])) for name in ("faces", "labels") if options[name]]
+    said = origin(jobs, *wanted)
+    if origin_of(output) == said:
+        return None
+    labels = load_labels(Path(options["labels"])) if options["labels"] else {}
+    pack = pack_faces(_crops(jobs, options, failed), labels)
+    if pack is not None:
+        write(pack, output, said if not failed else "")
+    return len(pack or ())
 
 
 def _people(path: Path, split: str) -> set[str]:
@@ -105,12 +128,12 @@ def _central(faces: list[Face], width: int, height: int) -> list[Face]:
     return [max(faces, key=weight)] if faces else []
 
 
-def _folder(crops: Iterator[tuple[Crop, np.ndarray]], output: Path, failed: list[str]) -> int:
+def _folder(jobs: list[Job], options: dict[str, Any], output: Path, failed: list[str]) -> int | None:
     """Write a PNG for each crop, whole or not at all; crops of an earlier run are replaced. How many were written."""
     from PIL import Image
 
     count = 0
-    for crop, _ in crops:
+    for crop, _ in _crops(jobs, options, failed):
         name, _, number = crop.key.rpartition("#")
         target = Target(output / f"{name}.{number}.png", overwrite=True)
         try:
@@ -121,28 +144,3 @@ def _folder(crops: Iterator[tuple[Crop, np.ndarray]], output: Path, failed: list
             target.discard()
             _note(one_line(error), failed)
     return count
-
-
-def _pack(crops: Iterator[tuple[Crop, np.ndarray]], output: Path, failed: list[str]) -> int:
-    """Write one pack, whole or not at all. How many faces are in it."""
-    from deidcli.faces.embed import recogniser
-    from deidcli.training.data import Pack
-
-    judge, pixels, names, descriptors, chips = recogniser("dlib"), [], [], [], []
-    for crop, chip in crops:
-        pixels.append(crop.pixels)
-        names.append(crop.key.rpartition("#")[0])
-        chips.append(chip)
-        if len(chips) == 64:
-            descriptors.append(judge.embed(np.stack(chips)))
-            chips = []
-    if chips:
-        descriptors.append(judge.embed(np.stack(chips)))
-    if pixels:
-        target = Target(output, overwrite=True)
-        try:
-            Pack(np.stack(pixels), np.concatenate(descriptors), np.array(names)).save(target.open())
-            target.commit()
-        finally:
-            target.discard()
-    return len(pixels)

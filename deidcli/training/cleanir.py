@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from deidcli.errors import UsageError
 from deidcli.networks.cleanir import Pair, load, save
 from deidcli.networks.vae import VaeConfig
 from deidcli.presets import Preset, load_preset, save_preset
-from deidcli.training.cleanir_losses import MARGIN, Losses, build_trainer, lift, lift_matrix, loss_functions
-from deidcli.training.data import Pack, batches, load_pack
+from deidcli.training.chips import MARGIN
+from deidcli.training.cleanir_losses import Losses, build_trainer, lift, lift_matrix, loss_functions
+from deidcli.training.data import Pack, check_apart, load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
+from deidcli.training.sampling import batches
 from deidcli.training.sheet import save_sheet
 
 ANGLES = (0, 60, 90, 120, 180)  # of the sheet, degrees
@@ -67,7 +68,7 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     Raises UsageError for packs that cannot be used together, or a person who is in both.
     """
     faces, strangers = load_pack(*data), load_pack(val)
-    _check_split(faces, strangers)
+    check_apart(faces, strangers)
     config, space = recipe.network(faces.side), IdentitySpace.of(faces.descriptors, VaeConfig().identity)
     trainer = build_trainer(config, recipe.losses)
     if recipe.start:
@@ -88,12 +89,6 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
 
     fit(trainer, feed, recipe.fit, work, lambda epoch: save_sheet(pair, strangers.crops, work / "sheet.png", ANGLES))
     return _write(pair, space, recipe, strangers, out, (len(faces), [p.name for p in data]))
-
-
-def _check_split(faces: Pack, strangers: Pack) -> None:
-    both = {n.split("/")[0] for n in faces.names if "/" in n} & {n.split("/")[0] for n in strangers.names if "/" in n}
-    if both:
-        raise UsageError(f"{len(both)} people are in --data and in --val, {sorted(both)[0]} for one", "split by person")
 
 
 def _write(pair: Pair, space: IdentitySpace, recipe: Recipe, val: Pack, out: Path, data: tuple[int, list]) -> Preset:

@@ -8,13 +8,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from deidcli.faces.align import similarity
-from deidcli.faces.shape import INNER, MEAN_SHAPE
-from deidcli.networks.dlib_chips import CHIP, chip_landmarks
 from deidcli.networks.dlib_nets import build_recogniser
 from deidcli.networks.vae import Sampling, VaeConfig, build_decoder, build_encoder, join_latent, unit
-
-MARGIN = 0.06  # of the crops, as `deid align` cuts them by default
+from deidcli.training.chips import chip_samplers
 
 
 @dataclass(frozen=True)
@@ -79,20 +75,6 @@ class Likeness(layers.Layer):
         distance = ops.cast(self.recogniser(chips, training=False), "float32") - descriptors[:share]
         self.add_loss(self.weight * ops.mean(ops.sum(ops.square(distance), axis=-1)))
         return picture
-
-
-def chip_samplers(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(150, size) float32 each: bilinear weights that sample rows and columns of a crop where dlib's chip has them."""
-    mean = (MEAN_SHAPE[INNER] + MARGIN) / (1 + 2 * MARGIN) * size - 0.5
-    to_crop = similarity(chip_landmarks(), mean)
-    columns, rows = (to_crop[axis, axis] * np.arange(CHIP) + to_crop[axis, 2] for axis in (0, 1))
-    return _bilinear(rows, size), _bilinear(columns, size)
-
-
-def _bilinear(places: np.ndarray, size: int) -> np.ndarray:
-    places = np.clip(places, 0, size - 1)
-    weights = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(size)[None, :]))
-    return weights.astype(np.float32)
 
 
 def build_trainer(config: VaeConfig, losses: Losses) -> keras.Model:

@@ -1,8 +1,11 @@
-"""Packed faces: one .npz file of aligned crops with their descriptors, and the batches that training takes from it."""
+"""Packed faces: one .npz file of aligned crops with what is known of each, or a folder of such crops."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 from zipfile import BadZipFile
@@ -11,68 +14,180 @@ import numpy as np
 
 from deidcli.errors import UsageError
 
+_LABEL, _SUM, _ORIGIN = "label_", "sha256", "origin"  # keys in the file
+MISSING = ""  # a label that is not known
+
 
 @dataclass(frozen=True)
 class Pack:
     """Aligned crops and what is known of them; all rows belong together.
 
     crops: (n, side, side, 3) uint8 RGB. descriptors: (n, 128) float32 of dlib's recogniser. names: (n,) str, the file
-    of each crop relative to the folder that was packed.
+    of each crop relative to the folder that was packed; the part before the first "/" names the person, where there is
+    one. landmarks: (n, 68, 2) float32 in pixels of the crop, nan where they are not known. labels: columns of (n,) str
+    by their name, like "expression" or "age"; "" where a face has none.
     """
 
     crops: np.ndarray
     descriptors: np.ndarray
     names: np.ndarray
+    landmarks: np.ndarray | None = None
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def side(self) -> int:
         return self.crops.shape[1]
 
+    @property
+    def people(self) -> set[str]:
+        """Those who have a name."""
+        return {name.split("/")[0] for name in self.names if "/" in name}
+
     def __len__(self) -> int:
         return len(self.crops)
 
-    def save(self, place: Path | BinaryIO) -> None:
-        """Write the pack to a path or an open file. Nothing in it is pickled, so that loading runs no code."""
-        np.savez(place, crops=self.crops, descriptors=self.descriptors.astype(np.float32), names=self.names)
+    def label(self, column: str) -> np.ndarray:
+        """(n,) str. Raises UsageError for a column that the pack does not have, naming those it has."""
+        if column not in self.labels:
+            known = ", ".join(sorted(self.labels)) or "none"
+            raise UsageError(f"the packs have no label {column!r}, but {known}", "pack with `deid align --labels FILE`")
+        return self.labels[column]
+
+    def where(self, rows: np.ndarray) -> Pack:
+        """The rows that a mask (n,) bool or an array of indices picks."""
+        labels = {name: column[rows] for name, column in self.labels.items()}
+        landmarks = None if self.landmarks is None else self.landmarks[rows]
+        return Pack(self.crops[rows], self.descriptors[rows], self.names[rows], landmarks, labels)
+
+    def save(self, place: Path | BinaryIO, origin: str = "") -> None:
+        """Write the pack to a path or an open file. Nothing in it is pickled, so that loading runs no code.
+
+        origin: what it was made of, in one word, for `origin_of`.
+        """
+        columns = _columns(self)
+        np.savez(place, **columns, **{_SUM: np.array(_checksum(columns)), _ORIGIN: np.array(origin)})
 
 
 def load_pack(*paths: Path) -> Pack:
-    """Read one or more packs as one. Raises UsageError for a file that is not a pack or whose crops differ in size."""
-    parts = [_load(Path(p)) for p in paths]
+    """Read one or more packs, or folders of aligned crops, as one.
+
+    A label that only some of them have is MISSING in the others. Raises UsageError for a file that is not a pack or is
+    damaged, and for packs whose crops differ in size.
+    """
+    parts = [_folder(Path(p)) if Path(p).is_dir() else _load(Path(p)) for p in paths]
     if len({p.side for p in parts}) != 1:
         raise UsageError(f"packs of different sizes: {sorted({p.side for p in parts})} pixels", "pack them alike")
-    columns = zip(*((p.crops, p.descriptors, p.names) for p in parts), strict=True)
-    return Pack(*(np.concatenate(rows) for rows in columns))
+    # Most often there is one, and it fills the memory once.
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def check_apart(train: Pack, val: Pack) -> None:
+    """Raises UsageError if a person, or the very same crop, is on both sides: what is measured would be memory."""
+    both = train.people & val.people
+    if both:
+        raise UsageError(f"{len(both)} people are in --data and in --val, {sorted(both)[0]} for one", "split by person")
+    seen = set(_fingerprints(train))
+    same = [name for name, print_ in zip(val.names, _fingerprints(val), strict=True) if print_ in seen]
+    if same:
+        raise UsageError(f"{len(same)} crops are in --data and in --val, {same[0]} for one", "split by person")
+
+
+def origin_of(path: Path) -> str | None:
+    """What a pack was made of, as it was said to `save`; None where there is no whole pack."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return str(stored[_ORIGIN])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+
+
+def load_labels(path: Path) -> dict[str, dict[str, str]]:
+    """Labels from a CSV file: for each column but the first, the value of each file (named in the first column).
+
+    Names are relative to the folder that is packed. Raises UsageError.
+    """
+    hint = "give a CSV with a head, file names in its first column"
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            first, *columns = rows.fieldnames or [""]
+            table = [(row[first], row) for row in rows]
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"--labels {path}: {error}", "give a CSV with a head, file names in its first column"
+        ) from error
+    if not columns:
+        raise UsageError(f"--labels {path}: has no labels", hint)
+    return {column: {name: row[column] or MISSING for name, row in table} for column in columns}
+
+
+def labelled(names: Sequence[str], labels: dict[str, dict[str, str]]) -> dict[str, np.ndarray]:
+    """The labels of `names` as columns of a pack. Raises UsageError where they fit none of the names."""
+    if labels and not any(set(column) & set(names) for column in labels.values()):
+        raise UsageError("--labels names none of the files", "name them relative to the folder, like person/a.jpg")
+    return {column: np.array([known.get(n, MISSING) for n in names], str) for column, known in labels.items()}
+
+
+def _columns(pack: Pack) -> dict[str, np.ndarray]:
+    columns = {"crops": pack.crops, "descriptors": pack.descriptors.astype(np.float32), "names": pack.names}
+    if pack.landmarks is not None:
+        columns["landmarks"] = pack.landmarks.astype(np.float32)
+    return columns | {_LABEL + name: column for name, column in pack.labels.items()}
+
+
+def _checksum(columns: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(columns):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(columns[name]).data)
+    return digest.hexdigest()
 
 
 def _load(path: Path) -> Pack:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            pack = Pack(stored["crops"], stored["descriptors"], stored["names"])
+            columns = {name: stored[name] for name in stored.files}
+        columns.pop(_ORIGIN, None)
+        said = columns.pop(_SUM, None)
+        labels = {name.removeprefix(_LABEL): columns[name] for name in columns if name.startswith(_LABEL)}
+        pack = Pack(columns["crops"], columns["descriptors"], columns["names"], columns.get("landmarks"), labels)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise UsageError(f"{path} is not a pack of faces: {error}", "make one with `deid align --pack`") from error
-    if not len(pack.crops) == len(pack.descriptors) == len(pack.names):
+    if len({len(column) for column in _columns(pack).values()}) != 1 or (
+        said is not None and str(said) != _checksum(columns)
+    ):
         raise UsageError(f"{path} is damaged: its rows do not belong together", "make it again")
     return pack
 
 
-def batches(pack: Pack, size: int, seed: int, epoch: int, steps: int):
-    """Yield `steps` batches (crops uint8, rows of the pack) of `size`, half of them mirrored, the same for an epoch.
+def _joined(parts: list[Pack]) -> Pack:
+    names = sorted({name for part in parts for name in part.labels})
+    blank = {id(part): np.full(len(part), MISSING) for part in parts}
+    unknown = {id(part): np.full((len(part), 68, 2), np.nan, np.float32) for part in parts}
+    return Pack(
+        np.concatenate([part.crops for part in parts]),
+        np.concatenate([part.descriptors for part in parts]),
+        np.concatenate([part.names for part in parts]),
+        np.concatenate([unknown[id(part)] if part.landmarks is None else part.landmarks for part in parts]),
+        {name: np.concatenate([part.labels.get(name, blank[id(part)]) for part in parts]) for name in names},
+    )
 
-    A face's descriptor hardly changes in a mirror, so a mirrored crop keeps its target. Rows are drawn without
-    repetition until all were seen; the order goes on over the epochs.
-    """
-    for step in range(epoch * steps, (epoch + 1) * steps):
-        rows = _rows(len(pack), size, seed, step)
-        flip = np.random.default_rng([seed, 1, step]).random(size) < 0.5
-        crops = pack.crops[rows]
-        crops[flip] = crops[flip, :, ::-1]
-        yield crops, rows
+
+def _folder(path: Path) -> Pack:
+    """The crops of a folder, as `deid align` writes them; their descriptors are computed from the crops themselves."""
+    from PIL import Image
+
+    from deidcli.training.chips import describe_crops
+
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".png", ".webp", ".jpg"))
+    crops = [np.asarray(Image.open(p).convert("RGB")) for p in files]
+    sizes = {crop.shape for crop in crops}
+    if len(sizes) != 1 or len({*next(iter(sizes))[:2]}) != 1:
+        hint = "cut faces out with `deid align --size N in/ crops/`"
+        raise UsageError(f"{path} does not hold square crops of one size, but {sorted(sizes)[:3]}", hint)
+    stacked = np.stack(crops)
+    return Pack(stacked, describe_crops(stacked), np.array([p.relative_to(path).as_posix() for p in files]))
 
 
-def _rows(count: int, size: int, seed: int, step: int) -> np.ndarray:
-    """The rows of batch `step` in an endless chain of permutations."""
-    places = np.arange(step * size, (step + 1) * size)
-    rounds = places // count
-    order = {r: np.random.default_rng([seed, 0, r]).permutation(count) for r in np.unique(rounds)}
-    return np.array([order[r][p % count] for r, p in zip(rounds, places, strict=True)])
+def _fingerprints(pack: Pack) -> list[bytes]:
+    return [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in pack.crops]

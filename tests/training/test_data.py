@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from deidcli.errors import UsageError
-from deidcli.training.data import Pack, batches, load_pack
+from deidcli.training.chips import MARGIN, describe_crops
+from deidcli.training.data import Pack, check_apart, labelled, load_labels, load_pack, origin_of
+from deidcli.training.sampling import Augment, batches
 
 
 def drawn(count=10, side=8, folder="a", seed=0):
@@ -93,3 +95,101 @@ def test_crops_belong_to_their_rows_and_half_are_mirrored():
 
 def test_a_pack_smaller_than_a_batch():
     assert [len(rows) for _, rows in run(drawn(3), 0, size=8, steps=2)] == [8, 8]
+
+
+def test_labels_and_landmarks_there_and_back(tmp_path):
+    """A label or landmarks that one of two packs lacks are said to be missing in its rows."""
+    first, second = drawn(3), drawn(2, folder="b", seed=1)
+    points = np.random.default_rng(0).random((3, 68, 2)).astype(np.float32)
+    Pack(first.crops, first.descriptors, first.names, points, {"age": np.array(["1", "", "30"])}).save(
+        tmp_path / "a.npz"
+    )
+    second.save(tmp_path / "b.npz")
+    both = load_pack(tmp_path / "a.npz", tmp_path / "b.npz")
+    assert list(both.label("age")) == ["1", "", "30", "", ""]
+    assert np.array_equal(both.landmarks[:3], points) and np.isnan(both.landmarks[3:]).all()
+    assert list(both.where(both.label("age") == "30").names) == ["a/2"]
+    with pytest.raises(UsageError, match="age"):
+        both.label("gender")
+
+
+def test_a_pack_that_was_changed_is_refused(tmp_path):
+    drawn(3).save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as stored:
+        columns = dict(stored)
+    columns["crops"][1, 2, 3] += 1
+    np.savez(tmp_path / "a.npz", **columns)
+    with pytest.raises(UsageError, match="damaged"):
+        load_pack(tmp_path / "a.npz")
+
+
+def test_what_a_pack_was_made_of(tmp_path):
+    drawn(1).save(tmp_path / "a.npz", "some word")
+    (tmp_path / "b.npz").write_bytes(b"torn")
+    assert origin_of(tmp_path / "a.npz") == "some word"
+    assert origin_of(tmp_path / "b.npz") is None and origin_of(tmp_path / "none.npz") is None
+
+
+def test_labels_from_csv(tmp_path):
+    (tmp_path / "l.csv").write_text("image,mood,age\na/0,happy,\na/1,sad,7\n")
+    labels = load_labels(tmp_path / "l.csv")
+    columns = labelled(["a/1", "a/9", "a/0"], labels)
+    assert list(columns["mood"]) == ["sad", "", "happy"] and list(columns["age"]) == ["7", "", ""]
+    with pytest.raises(UsageError, match="none of the files"):
+        labelled(["x"], labels)
+    for text in ("", "image\na/0\n"):
+        (tmp_path / "l.csv").write_text(text)
+        with pytest.raises(UsageError, match="first column"):
+            load_labels(tmp_path / "l.csv")
+
+
+def test_a_person_or_a_picture_on_both_sides():
+    with pytest.raises(UsageError, match="people"):
+        check_apart(drawn(3), drawn(2, seed=1))
+    with pytest.raises(UsageError, match="crops"):
+        check_apart(drawn(3), drawn(5, folder="b"))
+    check_apart(drawn(3), drawn(2, folder="b", seed=1))
+
+
+def test_a_folder_of_crops(tmp_path, portraits):
+    """Its descriptors come from the crops and are those of its people: near each other, far from strangers."""
+    from PIL import Image
+
+    from deidcli.faces.align import align
+    from deidcli.values import CropSpec, Frame
+    from tests.conftest import found
+
+    spec = CropSpec(128, MARGIN)
+    crops = [align(Frame(p), found(p)[0], spec).pixels for p in portraits[:2]]
+    for name, crop in zip(("a/0.png", "b/0.png", "b/1.png"), (*crops, crops[1][:, ::-1]), strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(crop).save(tmp_path / name)
+    pack = load_pack(tmp_path)
+    assert list(pack.names) == ["a/0.png", "b/0.png", "b/1.png"] and pack.side == 128
+    assert np.allclose(pack.descriptors, describe_crops(pack.crops))
+    apart = np.linalg.norm(pack.descriptors[1] - pack.descriptors, axis=1)
+    assert apart[2] < 0.45 < apart[0]
+    Image.fromarray(crops[0][:64]).save(tmp_path / "c.png")
+    with pytest.raises(UsageError, match="square"):
+        load_pack(tmp_path)
+
+
+def test_balanced_rows():
+    pack = drawn(12)
+    labels = {"mood": np.array(["calm"] * 8 + ["happy"] * 2 + [""] * 2)}
+    pack = Pack(pack.crops, pack.descriptors, pack.names, None, labels)
+    rows = np.concatenate([r for _, r in batches(pack, 50, 1, 0, 20, balance="mood")])
+    count = np.bincount(rows, minlength=12)
+    assert 400 < count[:8].sum() < 600 and 400 < count[8:10].sum() < 600 and not count[10:].any()
+
+
+@pytest.mark.parametrize("augment", [Augment(False, 0.1), Augment(False, 0.0, 0.1), Augment(True, 0.05, 0.05)])
+def test_varied_crops(augment):
+    """Small variations of the same picture, never the same twice, and of the same kind."""
+    smooth = np.tile(np.linspace(40, 200, 32).astype(np.uint8)[None, :, None], (6, 32, 1, 3))
+    smooth = np.ascontiguousarray(smooth.reshape(6, 32, 32, 3))
+    made = augment(smooth, np.random.default_rng(0))
+    assert made.shape == smooth.shape and made.dtype == np.uint8
+    assert not np.array_equal(made[0], made[1])
+    assert np.abs(made.astype(int) - smooth).mean() < 80
+    assert np.array_equal(made, augment(smooth, np.random.default_rng(0)))
