@@ -14,9 +14,9 @@ AGES = (0, 5, 13, 20, 30, 45, 60, 200)  # bounds of the groups that a scale of y
 def measure(classifier: Classifier, crops: np.ndarray, targets: dict[str, np.ndarray]) -> dict:
     """How often the answers for crops (n, size, size, 3) uint8 are those of `targets` (n, classes) by head.
 
-    For each head: `accuracy`, `soft` (the same on blurred crops), `f_measure` by class and their mean, `confusion` (counts;
-    row: what is true, column: what was said). A scale has `error` instead: the mean absolute error. `groups`: the
-    accuracy (or error) among the faces of each class of the other heads.
+    For each head: `accuracy`, `soft` (the same on blurred crops), `f_measure` by class and their mean, `confusion`
+    (counts; row: what is true, column: what was said). A scale has `error` instead: the mean absolute error. `groups`:
+    the accuracy (or error) among the faces of each class of the other heads.
     """
     said, soft = classifier.predict(crops), classifier.predict(_softened(crops))
     heads = classifier.heads
@@ -91,7 +91,7 @@ Reads {", ".join(head.name for head in heads)} off aligned faces of {config["cro
 {config["crop"]["margin"]}). Channels {config["network"]["channels"]}, weights in float16.
 
 - Trained on {training["faces"]} faces ({", ".join(training["data"])}); classes weighted by frequency to the power of
-  -{training["balance"]}; changes {training["changes"]}.
+  -{training["balance"]}; varied by {training["augment"]}.
 - Schedule: {training["fit"]}
 
 ## Figures

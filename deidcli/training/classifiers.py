@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -14,12 +14,13 @@ from keras import ops
 from deidcli.errors import UsageError
 from deidcli.networks.classifiers import METHOD, Classifier, ClassifierConfig, Head, build_classifier, load, save
 from deidcli.presets import Preset, load_preset, save_preset
-from deidcli.training.augment import Changes, augment
+from deidcli.training.augment import Retaken
+from deidcli.training.chips import MARGIN
 from deidcli.training.classifier_figures import card, measure
-from deidcli.training.cleanir_losses import MARGIN
-from deidcli.training.data import Pack, batches, load_pack
+from deidcli.training.data import Pack, check_apart, load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
-from deidcli.training.labels import held_out, labelled, pack_rows, read_labels
+from deidcli.training.labels import Targets, held_out, with_labels, with_targets
+from deidcli.training.sampling import Augment, batches
 
 EXPRESSION = (Head("expression", ("neutral", "happiness", "surprise", "anger", "sadness")),)
 ATTRIBUTES = (
@@ -47,7 +48,7 @@ class Recipe:
     hold_out: float = 0.1
     style: str = "residual"
     start: str | None = None
-    changes: Changes = field(default_factory=Changes)
+    augment: Augment = field(default_factory=Retaken)
     fit: FitOptions = field(default_factory=FitOptions)
 
     def network(self) -> ClassifierConfig:
@@ -57,12 +58,11 @@ class Recipe:
 def train(data: Sequence[Path], val: Sequence[Path], labels: Sequence[Path], recipe: Recipe, out: Path, work: Path):
     """Train on the packs `data` and write the preset `out`; checkpoints and log go to `work`. Returns the Preset.
 
-    val: packs of other people; without one `recipe.hold_out` of the faces is kept back. Raises UsageError for packs or
-    labels that do not fit.
+    val: packs of other people; without one `recipe.hold_out` of the faces is kept back. labels: CSV files for packs
+    that carry none. Raises UsageError for packs or labels that do not fit.
     """
-    said = read_labels(labels)
-    own, others = _split(_small(load_pack(*data), recipe.size), val, recipe)
-    (faces, targets), (strangers, answers) = (labelled(pack, said, recipe.heads) for pack in (own, others))
+    sides = [with_labels(pack, labels) for pack in _split(data, val, recipe)]
+    (faces, targets), (strangers, answers) = (with_targets(pack, recipe.heads) for pack in sides)
     network = build_classifier(recipe.network())
     if recipe.start:
         _take_blocks(network, load(load_preset(recipe.start, METHOD)).network)
@@ -72,6 +72,17 @@ def train(data: Sequence[Path], val: Sequence[Path], labels: Sequence[Path], rec
     return _write(network, recipe, (strangers, answers), out, {"faces": len(faces), "data": [p.name for p in data]})
 
 
+def _split(data: Sequence[Path], val: Sequence[Path], recipe: Recipe) -> tuple[Pack, Pack]:
+    """The faces to train on and those to measure on. Raises UsageError where a person is in both."""
+    pack = _small(load_pack(*data), recipe.size)
+    if not val:
+        kept = held_out(pack.names, recipe.hold_out)
+        return pack.where(~kept), pack.where(kept)
+    others = _small(load_pack(*val), recipe.size)
+    check_apart(pack, others)
+    return pack, others
+
+
 def _small(pack: Pack, side: int) -> Pack:
     """The same pack with crops of `side` pixels. Raises UsageError where they would have to grow."""
     if pack.side < side:
@@ -79,19 +90,7 @@ def _small(pack: Pack, side: int) -> Pack:
     if pack.side == side:
         return pack
     crops = np.stack([cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA) for crop in pack.crops])
-    return Pack(crops, pack.descriptors, pack.names)
-
-
-def _split(pack: Pack, val: Sequence[Path], recipe: Recipe) -> tuple[Pack, Pack]:
-    """The faces to train on and those to measure on. Raises UsageError where a file is in both."""
-    if not val:
-        kept = held_out(pack.names, recipe.hold_out)
-        return pack_rows(pack, ~kept), pack_rows(pack, kept)
-    others = _small(load_pack(*val), recipe.size)
-    both = {str(n).split("/")[0] for n in pack.names} & {str(n).split("/")[0] for n in others.names}
-    if both:
-        raise UsageError(f"{len(both)} people are in --data and in --val, {sorted(both)[0]} for one", "split by person")
-    return pack, others
+    return replace(pack, crops=crops, landmarks=None)
 
 
 def _take_blocks(network: keras.Model, first: keras.Model) -> None:
@@ -117,18 +116,16 @@ def _loss(targets: np.ndarray, balance: float) -> Callable:
     return weighted_cross_entropy
 
 
-def _feed(faces: Pack, targets: dict[str, np.ndarray], recipe: Recipe) -> Callable[[int], Iterator]:
+def _feed(faces: Pack, targets: Targets, recipe: Recipe) -> Callable[[int], Iterator]:
     def feed(epoch: int) -> Iterator:
         options = recipe.fit
-        random = np.random.default_rng([options.seed, 2, epoch])
-        for crops, rows in batches(faces, options.batch, options.seed, epoch, options.steps):
-            inputs = {"crops": augment(crops, recipe.changes, random).astype(np.float32)}
-            yield inputs, {name: answers[rows] for name, answers in targets.items()}
+        for crops, rows in batches(faces, options.batch, options.seed, epoch, options.steps, recipe.augment):
+            yield {"crops": crops.astype(np.float32)}, {name: answers[rows] for name, answers in targets.items()}
 
     return feed
 
 
-def _write(network: keras.Model, recipe: Recipe, val: tuple[Pack, dict], out: Path, data: dict) -> Preset:
+def _write(network: keras.Model, recipe: Recipe, val: tuple[Pack, Targets], out: Path, data: dict) -> Preset:
     names = save(out, network)
     settings = {key: value for key, value in asdict(recipe).items() if key != "heads"}
     config = {

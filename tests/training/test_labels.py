@@ -5,9 +5,9 @@ import pytest
 
 from deidcli.errors import UsageError
 from deidcli.networks.classifiers import Head
-from deidcli.training.augment import Changes, augment
+from deidcli.training.augment import Retaken
 from deidcli.training.data import Pack
-from deidcli.training.labels import held_out, labelled, read_labels
+from deidcli.training.labels import held_out, with_labels, with_targets
 
 MOOD, AGE = Head("mood", ("good", "bad")), Head("age", ("0", "10", "20"))
 
@@ -20,24 +20,25 @@ def pack(*names):
 def labels(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("image,mood,age\na/1.jpg,bad,14\na/2.jpg,odd,5\nb/1.jpg,good,\nb/2.jpg,good,99\n")
-    return read_labels([path])
+    return path
 
 
 def test_targets(labels):
-    kept, targets = labelled(pack("b/2.jpg", "x.jpg", "a/1.jpg", "a/2.jpg", "b/1.jpg"), labels, (MOOD, AGE))
+    given = with_labels(pack("b/2.jpg", "x.jpg", "a/1.jpg", "a/2.jpg", "b/1.jpg"), [labels])
+    kept, targets = with_targets(given, (MOOD, AGE))
     assert list(kept.names) == ["b/2.jpg", "a/1.jpg"]
     assert np.array_equal(targets["mood"], [[1, 0], [0, 1]])
     assert np.allclose(targets["age"], [[0, 0, 1], [0, 0.6, 0.4]])
     assert np.allclose(targets["age"] @ AGE.places, [20, 14]), "the mean place is the number"
 
 
-def test_labels_that_are_missing(labels, tmp_path):
+def test_labels_that_are_missing(labels):
     with pytest.raises(UsageError, match="mood"):
-        labelled(pack("x.jpg"), labels, (MOOD,))
-    (tmp_path / "odd.csv").write_text("file,mood\na,good\n")
-    for path in (tmp_path / "odd.csv", tmp_path / "none.csv"):
-        with pytest.raises(UsageError, match="--labels"):
-            read_labels([path])
+        with_targets(pack("a/1.jpg"), (MOOD,))
+    with pytest.raises(UsageError, match="--labels"):
+        with_labels(pack("x.jpg"), [labels])
+    with pytest.raises(UsageError, match="mood"):
+        with_targets(with_labels(pack("a/2.jpg"), [labels]), (MOOD,))
 
 
 def test_held_out_by_name_alone():
@@ -50,9 +51,9 @@ def test_held_out_by_name_alone():
 def test_pictures_are_changed_a_little():
     picture = np.random.default_rng(1).integers(60, 200, (8, 8, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
     crops = np.stack([picture] * 6)
-    made = augment(crops, Changes(), np.random.default_rng(3))
+    made = Retaken()(crops, np.random.default_rng(3))
     assert made.shape == crops.shape and made.dtype == np.uint8
     assert len({face.tobytes() for face in made}) == 6, "two draws are alike"
-    assert np.array_equal(made, augment(crops, Changes(), np.random.default_rng(3)))
-    still = augment(crops, Changes(0, 0, 0, 0, 0, 0, 0), np.random.default_rng(3))
+    assert np.array_equal(made, Retaken()(crops, np.random.default_rng(3)))
+    still = Retaken(False, 0, 0, 0, 0, 0, 0, 0)(crops, np.random.default_rng(3))
     assert np.array_equal(still, crops)

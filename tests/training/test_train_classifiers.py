@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from deidcli.networks.classifiers import load
-from deidcli.presets import load_preset
+from deidcli.networks.classifiers import METHOD, ClassifierConfig, Head, build_classifier, load, save
+from deidcli.presets import load_preset, save_preset
 from deidcli.training import classifiers
 from deidcli.training.classifiers import EXPRESSION, Recipe
 from deidcli.training.data import Pack
@@ -68,12 +68,13 @@ def test_attributes_hold_out_and_another_style(deid, drawn):
     assert {"race asian", "age 5+", "age 60+"} <= set(config["figures"]["groups"]["gender"])
 
 
-def test_blocks_of_another(deid, drawn):
-    assert train(deid, drawn, "attributes").status == 0
-    again = ("--val", drawn / "val.npz", "--out", drawn / "second", "--start", drawn / "made")
-    done = train(deid, drawn, "expression", *again)
-    assert done.status == 0, done.err
-    assert train(deid, drawn, "expression", *again, "--channels", "8,16").status == 2
+def test_blocks_of_another(deid, drawn, tmp_path):
+    config = ClassifierConfig((Head("other", ("a", "b")),), channels=(8, 8))
+    stored = {"method": METHOD, "crop": {"margin": 0.06}, "network": config.stored()}
+    save_preset(tmp_path / "first", stored, save(tmp_path / "first", build_classifier(config)), "")
+    start = ("--start", tmp_path / "first", "--val", drawn / "val.npz")
+    assert train(deid, drawn, "expression", *start).status == 0
+    assert train(deid, drawn, "expression", *start, "--channels", "8,16").status == 2
 
 
 @pytest.mark.parametrize("option", [("--channels", "8,x"), ("--balance", 2), ("--style", "odd"), ("--hold-out", 0)])

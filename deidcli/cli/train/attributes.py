@@ -15,11 +15,11 @@ from deidcli.cli import options as opt
 def command(**options: Any) -> int:
     """Train a classifier of gender, age and race on faces with these labels.
 
-    The CSV has the columns image, gender (male, female), age (years) and race (white, black, asian, indian, other);
-    docs/classifiers.md makes it from UTKFace's file names.
+    The labels are gender (male, female), age (years) and race (white, black, asian, indian, other); docs/classifiers.md
+    makes them from UTKFace's file names.
 
     \b
-    deid align --pack --largest --size 128 utkface/images utk.npz
-    deid train attributes --data utk.npz --labels utk.csv --out models/attributes --minutes 10
+    deid align --pack --largest --size 64 --labels utk.csv utkface/images utk.npz
+    deid train attributes --data utk.npz --out models/attributes --minutes 10
     """
     return classifying.run("ATTRIBUTES", options)

@@ -15,7 +15,7 @@ from deidcli.cli import options as opt
 def command(**options: Any) -> int:
     """Train a classifier of expressions: neutral, happiness, surprise, anger and sadness.
 
-    The CSV has the columns image and expression; faces with another expression are left out.
+    The label is expression; faces that show another one, or have none, are left out.
 
     \b
     deid train expression --data train.npz --val val.npz --labels expressions.csv --out models/expression \\
