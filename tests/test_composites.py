@@ -7,7 +7,7 @@ import pytest
 from deidcli.errors import UsageError
 from deidcli.faces.align import apply_affine
 from deidcli.faces.shape import MEAN_SHAPE
-from deidcli.training.composites import MIN_PEOPLE, Mesh, composite, delaunay, mean_shape, solid_triangles
+from deidcli.training.composites import MIN_PEOPLE, composite, mean_shape
 
 SIDE = 96
 
@@ -115,21 +115,3 @@ def test_closed_mouths_collapse_triangles_and_still_average():
     for points in landmarks:
         points[[61, 62, 63]] = points[[67, 66, 65]]
     assert composite(pictures, landmarks, SIDE).pixels.std() > 10
-
-
-def test_triangles_without_an_inside_are_left_out():
-    points = np.array([(0, 0), (10, 0), (20, 0), (0, 10)], float)
-    triangles = np.array([(0, 1, 2), (0, 1, 3), (1, 1, 3)])
-    assert solid_triangles(points, triangles).tolist() == [[0, 1, 3]]
-
-
-def test_points_in_one_place_make_a_mesh_over_the_whole_picture():
-    corners = np.array([(-1, -1), (32, -1), (32, 32), (-1, 32)], float)
-    points = np.concatenate([corners, [(10, 10), (10, 10), (20, 15)]])
-    assert len(delaunay(points)) == 6
-    mesh = Mesh.over(points, 32)
-    assert mesh.label.min() >= 0
-    picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.uint8)
-    pixels, seen = mesh.warp(picture, points)
-    assert np.abs(pixels.astype(int) - picture).max() <= 1
-    assert seen[16, 16] == 1 and seen[0, 0] < 1

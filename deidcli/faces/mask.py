@@ -78,7 +78,12 @@ def _between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def full_outline(landmarks: np.ndarray) -> np.ndarray:
-    """The hull of jaw, brows and a forehead above them: half an ellipse from temple to temple (n, 2)."""
+    """The hull of jaw, brows and the forehead above them (n, 2)."""
+    return _hull(np.concatenate([np.asarray(landmarks, np.float64), forehead(landmarks)]))
+
+
+def forehead(landmarks: np.ndarray) -> np.ndarray:
+    """The edge of the forehead, guessed: half an ellipse from the left temple over the top to the right one (15, 2)."""
     points = np.asarray(landmarks, np.float64)
     square = similarity(MEAN_SHAPE[INNER], points[INNER])
     upright = apply_affine(invert(square), points)
@@ -89,7 +94,7 @@ def full_outline(landmarks: np.ndarray) -> np.ndarray:
     arc = np.column_stack(
         [middle[0] - half * np.cos(angle), middle[1] + (brow - FOREHEAD - middle[1]) * np.sin(angle) ** 0.8]
     )
-    return _hull(np.concatenate([points, apply_affine(square, arc)]))
+    return apply_affine(square, arc)
 
 
 def _outline(face: Face, kind: str) -> np.ndarray:

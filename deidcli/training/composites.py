@@ -16,13 +16,12 @@ import numpy as np
 from deidcli.errors import UsageError
 from deidcli.faces.align import apply_affine, invert, similarity
 from deidcli.faces.shape import INNER, MEAN_SHAPE
+from deidcli.faces.warp import Mesh
 
 MIN_PEOPLE = 50
 MARGIN = 0.25  # room around the face square on each side, as a share of the face square
 SHARPEN = 1.4  # share of the detail that is given back after averaging
 DETAIL = 0.006  # width of that detail (one standard deviation), as a share of the side
-FADE = 0.03  # how far inside its border a picture counts in full, as a share of its shorter side
-COLLAPSED = 1e-3  # area in pixels below which a triangle has no inside
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def composite(pictures: Sequence[np.ndarray], landmarks: Sequence[np.ndarray], s
     _check(pictures, landmarks, side)
     points = [np.asarray(p, np.float64) for p in landmarks]
     shape = _to_pixels(mean_shape(points), side)
-    mesh = Mesh.over(np.concatenate([shape, _surroundings(side)]), side)
+    mesh = Mesh.over(np.concatenate([shape, _surroundings(side)]), (side, side))
     warped = [mesh.warp(picture, _anchors(p, side)) for picture, p in zip(pictures, points, strict=True)]
     mean = _mean([pixels for pixels, _ in warped], [seen for _, seen in warped], _inner(shape, side))
     return Composite(_sharpened(mean), shape.astype(np.float32), len(pictures))
@@ -54,64 +53,6 @@ def mean_shape(landmarks: Sequence[np.ndarray]) -> np.ndarray:
     """The mean of shapes (68, 2) that were turned, scaled and shifted onto the mean face; unit: the face square."""
     upright = [apply_affine(similarity(p[INNER], MEAN_SHAPE[INNER]), p) for p in landmarks]
     return np.mean(upright, axis=0)
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """Triangles over a square picture, and which of them each of its pixels lies in.
-
-    triangles: (m, 3) indices of points. inverse: (m, 3, 3), pixel (x, y, 1) to the weights of the three corners.
-    label: (side, side) index of a triangle, where -1 is none.
-    """
-
-    triangles: np.ndarray
-    inverse: np.ndarray
-    label: np.ndarray
-
-    @classmethod
-    def over(cls, points: np.ndarray, side: int) -> Mesh:
-        """The Delaunay mesh over points (n, 2) of a picture of `side` pixels, without triangles that collapsed."""
-        triangles = solid_triangles(points, delaunay(points))
-        label = np.full((side, side), -1, np.int32)
-        for index, corners in enumerate(points[triangles]):
-            cv2.fillConvexPoly(label, np.round(corners * 16).astype(np.int32), index, lineType=cv2.LINE_8, shift=4)
-        ones = np.ones((len(triangles), 3, 1))
-        return cls(triangles, np.linalg.inv(np.concatenate([points[triangles], ones], axis=2)), label)
-
-    def warp(self, picture: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`picture` (height, width, 3) with its `points` (n, 2) moved onto those of the mesh, and how far it was seen.
-
-        The first is (side, side, 3) uint8, where what lies outside the picture repeats its border; the second is
-        (side, side) float32, 1 inside the picture, fading to 0 at its border. Every pixel looks up its place in
-        the picture, so a triangle that collapsed in the picture (the gap of a closed mouth) needs no inverse.
-        """
-        y, x = (np.asarray(axis)[..., None] for axis in np.indices(self.label.shape))
-        affine = (self.inverse @ points[self.triangles])[self.label]
-        place = x * affine[..., 0, :] + y * affine[..., 1, :] + affine[..., 2, :]
-        place = np.where(self.label[..., None] < 0, -1e4, place).astype(np.float32)
-        columns, rows = np.ascontiguousarray(place[..., 0]), np.ascontiguousarray(place[..., 1])
-        pixels = cv2.remap(picture, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        return pixels, _seen(place, picture.shape[:2])
-
-
-def delaunay(points: np.ndarray) -> np.ndarray:
-    """Indices (m, 3) of the Delaunay triangles of points (n, 2); of points in one place only the first counts."""
-    low, high = np.floor(points.min(axis=0)) - 1, np.ceil(points.max(axis=0)) + 2
-    plane = cv2.Subdiv2D((int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])))
-    index: dict[tuple[float, float], int] = {}
-    for number, (x, y) in enumerate(points.astype(np.float32).tolist()):
-        plane.insert((x, y))
-        index.setdefault((x, y), number)
-    corners = np.asarray(plane.getTriangleList()).reshape(-1, 3, 2).tolist()
-    known = [[index.get((x, y), -1) for x, y in triangle] for triangle in corners]
-    return np.array([t for t in known if min(t) >= 0], np.int64).reshape(-1, 3)
-
-
-def solid_triangles(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """The triangles (m, 3) that have an inside; a matrix made of any other has no inverse."""
-    a, b, c = points[triangles].transpose(1, 0, 2)
-    area = np.abs((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) / 2
-    return triangles[area > COLLAPSED]
 
 
 def _check(pictures: Sequence[np.ndarray], landmarks: Sequence[np.ndarray], side: int) -> None:
@@ -153,14 +94,6 @@ def _inner(shape: np.ndarray, side: int) -> np.ndarray:
     """(side, side) bool: brows to chin, where there is skin and no hair."""
     hull = cv2.convexHull(np.concatenate([shape[2:15], shape[17:27]]).astype(np.float32))
     return cv2.fillConvexPoly(np.zeros((side, side), np.uint8), np.round(hull).astype(np.int32), 1) > 0
-
-
-def _seen(place: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """How far places (side, side, 2) lie inside a picture of size (height, width), as a weight in [0, 1]."""
-    height, width = size
-    x, y = place[..., 0], place[..., 1]
-    depth = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y))
-    return np.clip(depth / (FADE * min(size)), 0, 1).astype(np.float32)
 
 
 def _mean(pictures: list[np.ndarray], seen: list[np.ndarray], skin: np.ndarray) -> np.ndarray:

@@ -1,0 +1,82 @@
+"""Pose: the part of 68 landmarks that changes from picture to picture of one person, told from the part that stays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deidcli.faces.align import apply_affine, invert, similarity
+from deidcli.faces.shape import INNER, JAW, LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
+
+
+@dataclass(frozen=True)
+class ShapeModel:
+    """Shapes as normal variables, in the unit of the face square and laid on the mean face.
+
+    moving: (136, 136), takes what a shape differs from another to the pose and expression that explain it best: with W
+    the covariance within people and B that between them, W (W + B)^-1. own: (136, d), d standard normal numbers times
+    it are how one person's shape differs from another's.
+    """
+
+    moving: np.ndarray
+    own: np.ndarray
+
+    @classmethod
+    def of(cls, landmarks: np.ndarray, people: np.ndarray, modes: int = 24) -> ShapeModel:
+        """Learnt from shapes (n, 68, 2) of people (n,), of whom several have to be seen twice or more.
+
+        Raises ValueError where none is.
+        """
+        rows = np.stack([upright(points) for points in landmarks]).reshape(len(landmarks), -1)
+        _, number, count = np.unique(people, return_inverse=True, return_counts=True)
+        if count.max() < 2:
+            raise ValueError("no person is seen twice")
+        means = np.zeros((len(count), rows.shape[1]))
+        np.add.at(means, number, rows)
+        means /= count[:, None]
+        rest = rows - means[number]
+        within = rest.T @ rest / (count - 1).sum()
+        # The mean of a person's pictures still holds some of what moves.
+        between = np.cov(rows, rowvar=False) - within
+        values, vectors = np.linalg.eigh((between + between.T) / 2)
+        values = np.maximum(values, 0)
+        between = vectors * values @ vectors.T
+        moving = np.linalg.solve((within + between + 1e-8 * np.eye(len(within))).T, within.T).T
+        own = (vectors * np.sqrt(values))[:, ::-1][:, :modes]
+        return cls(moving.astype(np.float32), own.astype(np.float32))
+
+    def posed(self, face: np.ndarray, target: np.ndarray, keep: float, numbers: np.ndarray | None = None) -> np.ndarray:
+        """The shape (68, 2) of `face` in the pose and with the expression of `target`, both (68, 2), where target lies.
+
+        keep: how much of the target's own shape stays, 0 to 1. The jaw always stays, because head and neck around it
+        do. numbers: (d,) standard normal ones that make the face another one.
+        """
+        mine, theirs = upright(face).ravel(), upright(target).ravel()
+        if numbers is not None:
+            mine = mine + self.own @ numbers
+        posed = mine + self.moving @ (theirs - mine)
+        shape = ((1 - keep) * posed + keep * theirs).reshape(68, 2)
+        shape[JAW] = theirs.reshape(68, 2)[JAW]
+        return apply_affine(invert(similarity(target[INNER], MEAN_SHAPE[INNER])), shape)
+
+
+def upright(landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks (68, 2) laid on the mean face, in the unit of the face square."""
+    points = np.asarray(landmarks, np.float64)
+    return apply_affine(similarity(points[INNER], MEAN_SHAPE[INNER]), points)
+
+
+def mouth_gap(landmarks: np.ndarray) -> float:
+    """How far the inner lips are apart, as a share of the distance between the eyes."""
+    points = np.asarray(landmarks, np.float64)
+    return float((points[65:68] - points[[63, 62, 61]]).mean(axis=0) @ _down(points)) / _between(points)
+
+
+def _down(points: np.ndarray) -> np.ndarray:
+    across = (points[RIGHT_EYE].mean(axis=0) - points[LEFT_EYE].mean(axis=0)) / _between(points)
+    return np.array([-across[1], across[0]])
+
+
+def _between(points: np.ndarray) -> float:
+    return float(np.linalg.norm(points[RIGHT_EYE].mean(axis=0) - points[LEFT_EYE].mean(axis=0)))

@@ -1,0 +1,106 @@
+"""Proxies: a preset of faces of nobody, and which of them suits a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from deidcli.errors import PresetError
+from deidcli.faces.pose import ShapeModel
+from deidcli.presets import Preset, load_preset
+
+NEAREST = 10  # proxies of like gender, age and race that come into question
+FARTHEST = 5  # of them, those least like the person, one of which is drawn
+# One unit of cost each: so much logarithm of age, so much of the share that speaks for the race, and for the gender.
+AGE, RACE, GENDER = 0.3, 0.5, 0.25
+HELD = 64  # pictures that are kept decoded
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Reads gender, age and race off dlib's descriptors by one linear map, (129, 7); the last row is the constant."""
+
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, descriptors: np.ndarray, gender: np.ndarray, age: np.ndarray, race: np.ndarray) -> Probe:
+        """By least squares, from labels (n,): gender 0 or 1, age in years, race 0 to 4."""
+        wanted = np.column_stack([gender, np.log(age + 8.0), np.eye(5)[race]])
+        rows = _with_one(descriptors)
+        return cls(np.linalg.solve(rows.T @ rows + np.eye(rows.shape[1]), rows.T @ wanted).astype(np.float32))
+
+    def __call__(self, descriptors: np.ndarray) -> np.ndarray:
+        """(n, 7): gender from 0 (man) to 1 (woman), log(age + 8), and how far each race is spoken for."""
+        return _with_one(descriptors) @ self.weights.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The proxies of a preset.
+
+    names: (n,). traits: (n, 7), what Probe says on average of the people in each. descriptors: (n, m, 128) of its m
+    pictures. landmarks: (n, m, 68, 2) in pixels of each picture. shapes: how faces differ in shape.
+    """
+
+    preset: Preset
+    names: np.ndarray
+    traits: np.ndarray
+    descriptors: np.ndarray
+    landmarks: np.ndarray
+    probe: Probe
+    shapes: ShapeModel
+
+    @classmethod
+    def load(cls, name: str) -> Gallery:
+        """Raises PresetError for a preset that is damaged or none of proxies."""
+        preset = load_preset(name, "ksame-m")
+        preset.verify()
+        with np.load(preset.file("gallery.npz"), allow_pickle=False) as stored:
+            try:
+                rows = [stored[key] for key in ("names", "traits", "descriptors", "landmarks")]
+                shapes = ShapeModel(stored["moving"], stored["own"])
+                return cls(preset, *rows, Probe(stored["probe"]), shapes)
+            except KeyError as error:
+                raise PresetError(f"preset {name} lacks {error}", "fetch the preset again") from error
+
+    def choose(self, descriptor: np.ndarray, rng: np.random.Generator) -> int:
+        """The proxy of a person with this descriptor (128,): like in gender, age and race, unlike in the face."""
+        said = self.probe(descriptor[None])[0]
+        gap = np.abs(self.traits - said)
+        cost = (gap[:, 0] / GENDER) ** 2 + (gap[:, 1] / AGE) ** 2 + (gap[:, 2:] ** 2).sum(axis=1) / RACE**2
+        near = np.argsort(cost, kind="stable")[: min(NEAREST, len(cost))]
+        apart = np.linalg.norm(self.descriptors[near] - descriptor, axis=2).min(axis=1)
+        far = near[np.argsort(-apart, kind="stable")[: min(FARTHEST, len(near))]]
+        return int(rng.choice(far))
+
+    def picture(self, proxy: int, mouth: int) -> np.ndarray:
+        """(side, side, 3) uint8 RGB of a proxy with one of its mouths."""
+        sheet = _sheet(str(self.preset.file(f"{self.names[proxy]}.webp")))
+        side = sheet.shape[0]
+        return sheet[:, mouth * side : (mouth + 1) * side]
+
+
+@lru_cache(maxsize=HELD)
+def _sheet(path: str) -> np.ndarray:
+    stored = cv2.imread(path)
+    if stored is None:
+        raise PresetError(f"{path} is no picture", "fetch the preset again")
+    return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
+
+
+def _with_one(descriptors: np.ndarray) -> np.ndarray:
+    rows = np.asarray(descriptors, np.float64)
+    return np.column_stack([rows, np.ones(len(rows))])
+
+
+def mouth_mix(gap: float, steps: Sequence[tuple[float, float]]) -> np.ndarray:
+    """How much of each picture, closed to open, shows a mouth with this gap: (len(steps) + 1,), sum 1.
+
+    steps: from which gap to which one picture fades into the next.
+    """
+    passed = np.array([np.clip((gap - low) / (high - low), 0, 1) for low, high in steps])
+    return np.append(1.0, passed) - np.append(passed, 0.0)

@@ -1,0 +1,160 @@
+"""The gallery: proxy faces of nobody, each the average of people of like age, gender, race and tone, in three mouths.
+
+Who is averaged is drawn at random among those who are alike, and never chosen by a recogniser: a proxy is then no
+nearer to the people in it than to others of their kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from deidcli.faces.shape import MIRROR
+from deidcli.faces.tone import skin
+from deidcli.training.composites import Composite, composite
+from deidcli.training.people import People, read
+
+SIDE = 320  # of a proxy, in pixels
+PEOPLE = 60  # in one picture of a proxy
+POOL = 1.5  # so many times as many are alike, of whom the people are drawn
+SURELY_ANOTHER = 0.36  # dlib's distance that two of them must keep: the data name nobody, and show some people often
+# Gap of the lips, as a share of the distance between the eyes, from and to which a mouth is of each kind.
+MOUTHS = {"closed": (-1.0, 0.05), "teeth": (0.06, 0.2), "open": (0.2, 1.0)}
+OTHER_RACE, OTHER_TONE = 12.0, 0.4  # years that another race, or a unit of lightness, count as
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Who is averaged: gender 0 man, 1 woman; race by UTKFace's code; about how old; shade: -1 dark, 1 light, 0 any."""
+
+    gender: int
+    race: int
+    age: int
+    shade: int = 0
+
+    @property
+    def name(self) -> str:
+        said = "man" if self.gender == 0 else "woman"
+        race = ("white", "black", "asian", "indian", "other")[self.race]
+        return f"{said}-{race}-{self.age}{({-1: '-dark', 0: '', 1: '-light'})[self.shade]}"
+
+
+def _kinds() -> Iterator[Kind]:
+    """As many as the data give people for."""
+    both = (0, 1)
+    for gender in both:
+        yield from (Kind(gender, 0, age) for age in (2, 7, 15, 75))
+        yield from (Kind(gender, 0, age, shade) for age in (22, 28, 35, 43, 52, 62) for shade in (-1, 1))
+        yield from (Kind(gender, 1, age, shade) for age in (24, 30, 38) for shade in (-1, 1))
+        yield Kind(gender, 1, 52)
+        yield from (Kind(gender, 2, age) for age in (2, 24, 30, 40))
+        yield from (Kind(gender, 3, age) for age in (22, 29, 38, 52))
+        yield from (Kind(gender, 4, age) for age in (24, 38))
+    yield from (Kind(0, 1, 65), Kind(0, 2, 64))
+
+
+KINDS = tuple(_kinds())
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """One face of nobody. faces: a composite for each of MOUTHS. members: of each, names of the files in it."""
+
+    kind: Kind
+    faces: tuple[Composite, ...]
+    members: tuple[np.ndarray, ...]
+
+
+def build(
+    known: People,
+    pictures: Path,
+    kinds: Sequence[Kind] = KINDS,
+    seed: int = 1,
+    said: Callable[[str], None] = lambda text: None,
+) -> list[Proxy]:
+    """The proxies of `kinds`, from people whose files lie in `pictures`. said: is told of each that is made.
+
+    Raises UsageError where fewer than 50 people are of a kind.
+    """  # fmt: skip
+    proxies = []
+    for number, kind in enumerate(kinds):
+        rows = [chosen(known, kind, mouth, np.random.default_rng([seed, number, i]))
+                for i, mouth in enumerate(MOUTHS.values())]  # fmt: skip
+        faces = [_average(known, group, pictures) for group in rows]
+        faces = [faces[0], *(_toned(face, faces[0]) for face in faces[1:])]
+        proxies.append(Proxy(kind, tuple(faces), tuple(known.names[group] for group in rows)))
+        said(f"{kind.name}: {', '.join(f'{face.people} {mouth}' for face, mouth in zip(faces, MOUTHS, strict=True))}")
+    return proxies
+
+
+def chosen(known: People, kind: Kind, mouth: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """Rows of the people who are averaged: drawn among those most alike, no two of them perhaps the same person.
+
+    Where too few of those are left, the next most alike are asked.
+    """
+    rows, step = alike(known, kind, mouth), int(PEOPLE * POOL)
+    drawn: list[int] = []
+    for start in range(0, len(rows), step):
+        for row in rng.permutation(rows[start : start + step]):
+            apart = np.linalg.norm(known.descriptors[drawn] - known.descriptors[row], axis=1)
+            if len(drawn) < PEOPLE and not (apart < SURELY_ANOTHER).any():
+                drawn.append(int(row))
+    return np.array(drawn, int)
+
+
+def alike(known: People, kind: Kind, mouth: tuple[float, float]) -> np.ndarray:
+    """Rows of the people who can stand for a kind, most alike first: by age, and by shade where the kind has one."""
+    fits = known.good & (known.gender == kind.gender) & (known.gap >= mouth[0]) & (known.gap < mouth[1])
+    # Years count less with age: 30 and 33 look more alike than 3 and 6.
+    cost = np.abs(np.log((known.age + 8) / (kind.age + 8))) * (kind.age + 8)
+    other = known.race != kind.race
+    if mouth == MOUTHS["open"]:
+        # So few mouths are open that other races are asked, who are like in tone.
+        strange = np.abs(known.tone[:, 0] - np.median(known.tone[~other, 0]))
+        cost = cost + other * (OTHER_RACE + OTHER_TONE * strange)
+    else:
+        fits &= ~other
+    order = np.argsort(np.where(fits, cost, np.inf), kind="stable")[: np.count_nonzero(fits)]
+    return _shaded(known, kind, order)
+
+
+def _shaded(known: People, kind: Kind, order: np.ndarray) -> np.ndarray:
+    """Of every few hundred in order the lighter or the darker half."""
+    if not kind.shade:
+        return order
+    span = int(2 * PEOPLE * POOL)
+    blocks = [order[i : i + span] for i in range(0, len(order), span)]
+    halves = [b[np.argsort(-kind.shade * known.tone[b, 0], kind="stable")][: len(b) // 2] for b in blocks]
+    return np.concatenate(halves)
+
+
+def _average(known: People, rows: np.ndarray, pictures: Path) -> Composite:
+    """Every other person is mirrored, so that light falls on both sides alike."""
+    images = [read(pictures / name) for name in known.names[rows]]
+    points = list(known.landmarks[rows])
+    for i in range(0, len(images), 2):
+        images[i], points[i] = mirrored(images[i], points[i])
+    return composite(images, points, SIDE)
+
+
+def mirrored(picture: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A picture and its landmarks (68, 2) as a mirror shows them."""
+    flipped = np.column_stack([picture.shape[1] - 1 - landmarks[:, 0], landmarks[:, 1]])
+    return np.ascontiguousarray(picture[:, ::-1]), flipped[MIRROR]
+
+
+def _toned(face: Composite, like: Composite) -> Composite:
+    """`face` with the mean Lab of the skin of `like`."""
+    lab, wanted = _lab(face.pixels), _lab(like.pixels)
+    own, other = (skin(f.landmarks, f.pixels.shape[:2]) for f in (face, like))
+    lab += wanted[other].mean(axis=0) - lab[own].mean(axis=0)
+    pixels = np.clip(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB) * 255 + 0.5, 0, 255).astype(np.uint8)
+    return Composite(pixels, face.landmarks, face.people)
+
+
+def _lab(pixels: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
