@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from deidcli.cli import closed
 from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
-from deidcli.cli.listing import gather
+from deidcli.cli.listing import gather, parted
 from deidcli.cli.progress import shown
 from deidcli.engine.given import face_entry, load_faces
 from deidcli.engine.jobs import MANIFEST, STREAM, Job, check_apart
@@ -44,8 +46,9 @@ DONE, SOME, NONE = 0, 1, 3  # exit status: all done, some files failed, nothing 
     click.option("--on-no-face", type=click.Choice(ON_NO_FACE), default="copy", show_default=True,
                  help="What happens to a picture without a face."),
     opt.fallback,
-    click.option("--verify/--no-verify", default=True, show_default=True,
-                 help="Compare every new face with its original, and go on while they are taken for one person."),
+    click.option("--verify/--no-verify", default=None,
+                 help="Compare every new face with its original, and go on while they are taken for one person; "
+                      "default: on, and off for the ksame methods, whose promise is another one."),
     opt.recogniser,
     click.option("--distance", type=opt.Real(0), help="Threshold of --verify; default: the recogniser's own."),
     click.option("--metadata", type=click.Choice(METADATA), default="safe", show_default=True,
@@ -76,25 +79,29 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     flags, rest = opt.split_flags(options)
     use_device(rest["device"])
     method = opt.make_method(rest["method"], flags, rest["seed"])
-    settings = _settings(rest)
-    jobs = gather(inputs, output, rest["files_from"], rest["null"], rest["shard"])
+    whole = gather(inputs, output, rest["files_from"], rest["null"])
+    jobs = parted(whole, rest["shard"])
+    settings = _settings(rest, method.judged)
+    if method.closed:
+        settings = closed.settled(settings, whole, rest)
     if rest["dry_run"]:
         return _dry_run(jobs, settings, rest)
     place = _manifest_path(output, jobs, rest)
     waiting = _not_done(jobs, place, fingerprint(method, settings)) if rest["resume"] else jobs
     _tell(rest, f"{len(jobs) - len(waiting)} of {len(jobs)} files are done already", rest["resume"])
-    status = _run(waiting, method, settings, place, rest)
+    status = _run(waiting, method, settings, place, rest, whole)
     # Where something was done earlier, "nothing could be done" would not be true.
     return SOME if status == NONE and len(waiting) < len(jobs) else status
 
 
-def _settings(rest: dict[str, Any]) -> Settings:
+def _settings(rest: dict[str, Any], judged: bool) -> Settings:
     return Settings(
         detect=opt.detect_options(rest),
         blend=BlendOptions(rest["mask_scale"], rest["feather"], rest["poisson"]),
         write=WriteOptions(rest["metadata"]),
         faces=_checksum(rest["faces"]),
-        **{name: rest[name] for name in ("on_no_face", "fallback", "verify", "recogniser", "distance")},
+        verify=judged if rest["verify"] is None else rest["verify"],
+        **{name: rest[name] for name in ("on_no_face", "fallback", "recogniser", "distance")},
         **{name: rest[name] for name in ("batch_size", "workers", "seed")},
     )
 
@@ -125,19 +132,24 @@ def _not_done(jobs: Sequence[Job], manifest: Path | None, settings: str) -> list
     return [job for job in jobs if not earlier.has(job.name, job.source, job.target, settings)]
 
 
-def _run(jobs: Sequence[Job], method, settings: Settings, place: Path | None, rest: dict[str, Any]) -> int:
+def _run(
+    jobs: Sequence[Job], method, settings: Settings, place: Path | None, rest: dict[str, Any], whole: Sequence[Job]
+) -> int:
     from deidcli.engine.local import anonymize
 
     given = load_faces(Path(rest["faces"])) if rest["faces"] else None
-    work = anonymize(jobs, method, settings, given, rest["overwrite"] or rest["resume"])
+    seen = partial(shown, total=len(whole), style=_style(rest), unit="frame")
+    work = anonymize(jobs, method, settings, given, rest["overwrite"] or rest["resume"], whole, seen)
     manifest = Manifest(place, keep=rest["resume"]) if place else None
     rows = shown(work, len(jobs), _style(rest))
+    kept = closed.Kept(place is None and method.closed)
     try:
-        count = totals(_recorded(rows, manifest, rest))
+        count = totals(kept(_recorded(rows, manifest, rest)))
     finally:
         if manifest:
             manifest.close()
-    return _conclude(count, len(jobs), place, rest)
+    status = _conclude(count, len(jobs), place, rest)
+    return closed.concluded(status, place, kept.rows, rest) if method.closed else status
 
 
 def _recorded(rows: Iterator[Row], manifest: Manifest | None, rest: dict[str, Any]) -> Iterator[Row]:

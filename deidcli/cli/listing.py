@@ -10,14 +10,16 @@ from deidcli.engine.jobs import STREAM, Job, list_jobs, shard
 from deidcli.errors import UsageError
 
 
-def gather(
-    inputs: Sequence[str], output: str | None, files_from: str | None, null: bool, part: str | None = None
-) -> list[Job]:
-    """The jobs of a command. part: "I/N" of --shard. Raises UsageError; also where there is nothing to do."""
+def gather(inputs: Sequence[str], output: str | None, files_from: str | None, null: bool) -> list[Job]:
+    """The jobs of a command. Raises UsageError; also where there is nothing to do."""
     names = [*inputs, *(_names(files_from, null) if files_from else ())]
     if not names:
         raise UsageError("no input was given", "name files or folders, or give --files-from")
-    jobs = list_jobs(names, output)
+    return list_jobs(names, output)
+
+
+def parted(jobs: list[Job], part: str | None) -> list[Job]:
+    """The jobs of the part "I/N" of --shard; all where there is none. Raises UsageError."""
     return shard(jobs, *_part(part)) if part else jobs
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
+from deidcli.engine.census import take_census
 from deidcli.engine.find import Finder, Shot
 from deidcli.engine.given import GivenFaces
 from deidcli.engine.jobs import Job
@@ -20,18 +21,26 @@ from deidcli.methods.base import Method
 
 
 def anonymize(
-    jobs: Sequence[Job], method: Method, settings: Settings, given: GivenFaces | None = None, overwrite: bool = False
-) -> Iterator[Row]:
+    jobs: Sequence[Job], method: Method, settings: Settings, given: GivenFaces | None = None, overwrite: bool = False,
+    whole: Sequence[Job] | None = None, watch: Callable[[Iterator[Shot]], Iterator[Shot]] = iter,
+) -> Iterator[Row]:  # fmt: skip
     """Replace every face of every job and write the files. A row for each file, in order, while the run goes on.
 
-    Raises UsageError at once, before anything is read or written, for settings that cannot be carried out.
+    whole: for closed-set methods all jobs of the set, of which `jobs` are a part; None if they are the same. watch:
+    sees the shots of the first pass go by. Raises UsageError at once, before anything is written, for settings that
+    cannot be carried out.
     """
     judge = recogniser(settings.recogniser) if settings.verify else None
     replacer = Replacer(method, settings, judge)
     search = None if given else detector(settings.detect)
+    first_pass = ExitStack()
+    if method.closed:
+        with _pool(settings.workers) as (pool, depth):
+            shots = Finder(search, given, pool, depth)(jobs if whole is None else whole)
+            first_pass.callback(take_census(method, watch(shots)).close)
 
     def rows() -> Iterator[Row]:
-        with ExitStack() as last, _pool(settings.workers) as (pool, depth):
+        with first_pass, ExitStack() as last, _pool(settings.workers) as (pool, depth):
             chain = Pipeline(method, settings, Finder(search, given, pool, depth), replacer, overwrite)
             last.callback(chain.drop)
             yield from chain(jobs, pool, depth)

@@ -21,8 +21,9 @@ class Row:
     """What became of one file.
 
     input: its name below the folder that was given. output: its path, None where nothing was written. sha256,
-    output_sha256: of both files. size: [width, height] in pixels. faces: a dict for each face of each frame. settings:
-    the fingerprint of all that decides what is written. seconds: from opening to writing. error: one line.
+    output_sha256: of both files. size: [width, height] in pixels. faces: a dict for each face of each frame,
+    of closed-set methods with `person`, `surrogate`, `group` and `guarantee` (methods/closed.py). settings: the
+    fingerprint of all that decides what is written. seconds: from opening to writing. error: one line.
     """
 
     input: str

@@ -145,4 +145,4 @@ def _failed(shot: Shot, error: Exception) -> Shot:
 def _outcome_entry(outcome, frame: int) -> dict:
     said = {"action": outcome.action, "method": outcome.method, "tries": outcome.tries}
     measured = {"distance": outcome.distance, "reason": outcome.reason or None}
-    return {"frame": frame, **face_entry(outcome.face, landmarks=False), **said, **measured}
+    return {"frame": frame, **face_entry(outcome.face, landmarks=False), **said, **measured, **outcome.marks}

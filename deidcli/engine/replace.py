@@ -8,7 +8,8 @@ for its original.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Outcome:
     """What became of a face. action: "replaced" by the method, or "covered" by the fallback.
 
     tries: how many rungs were taken. distance: to the original by the recogniser, None where it was not measured.
-    reason: why it was covered; empty for a replaced face.
+    reason: why it was covered; empty for a replaced face. marks: what the method says of a face that it replaced.
     """
 
     face: Face
@@ -36,6 +37,12 @@ class Outcome:
     tries: int
     distance: float | None = None
     reason: str = ""
+    marks: dict[str, Any] = field(default_factory=dict)
+
+
+def track_key(name: str, face: Face) -> str:
+    """How methods know the person's track that a face of the file `name` is a sighting of."""
+    return f"{name}#{face.track}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class Replacer:
     def __call__(self, requests: Sequence[Request]) -> list[Replaced]:
         canvases = [_Canvas(r.frame, r.frame) for r in requests]
         cases = [
-            _Case(canvas, face, f"{request.name}#{face.track}")
+            _Case(canvas, face, track_key(request.name, face))
             for canvas, request in zip(canvases, requests, strict=True)
             # The nearest face last: where two overlap it lies over the other, as in the scene.
             for face in sorted(request.faces, key=lambda f: f.box.area)
@@ -180,7 +187,8 @@ class Replacer:
 
     def _close(self, case: _Case, rung: Method, action: str, distance: float | None) -> None:
         reason = case.reason if action == "covered" else ""
-        case.outcome = Outcome(case.face, action, rung.name, case.tries, distance, reason)
+        marks = rung.marks(case.key) if action == "replaced" else {}
+        case.outcome = Outcome(case.face, action, rung.name, case.tries, distance, reason, marks)
 
     def _result(self, canvas: _Canvas, cases: Sequence[_Case]) -> Replaced:
         own = [case for case in cases if case.canvas is canvas]

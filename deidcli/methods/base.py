@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
 
 from deidcli.errors import UsageError
+from deidcli.methods.census import Census
 from deidcli.values import Crop, CropSpec
 
 
@@ -51,12 +52,16 @@ class Method(ABC):
     """Replaces faces.
 
     Subclasses set `name` (the word after --method), `summary` (one line for the help), `crop` (what the engine cuts out
-    for them) and `Options`. One instance serves a whole run and is called from one thread.
+    for them) and `Options`. One instance serves a whole run and is called from one thread. closed: whether it has to
+    see every face first (methods/closed.py). judged: whether its new faces are compared with their originals unless the
+    command says otherwise.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     crop: CropSpec
+    closed: ClassVar[bool] = False
+    judged: ClassVar[bool] = True
 
     @dataclass(frozen=True)
     class Options:
@@ -66,8 +71,12 @@ class Method(ABC):
         self.options = checked(options or self.Options())
         self.secret = secret or Secret.drawn()
 
-    def prepare(self, gallery: Iterable[Crop]) -> None:  # noqa: B027 - most methods have nothing to prepare
-        """See every face before the first is replaced; only closed-set methods do."""
+    def prepare(self, census: Census) -> None:  # noqa: B027 - most methods have nothing to prepare
+        """See every face before the first is replaced; the engine calls it where `closed` is set."""
+
+    def marks(self, key: str) -> dict[str, Any]:
+        """What the manifest says of a face that was replaced, beside what it says of all; most methods say nothing."""
+        return {}
 
     @abstractmethod
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:

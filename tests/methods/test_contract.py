@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from deidcli.errors import UsageError
-from deidcli.faces.align import align
+from deidcli.faces.align import align, apply_affine
 from deidcli.methods import available, find
 from deidcli.methods.base import Method, Secret
+from deidcli.methods.census import Census
 from deidcli.presets import presets
 from deidcli.values import Frame
 from tests.conftest import found
 
+COUNT = 33  # pictures that the methods are shown
 NAMES = sorted(available())
 SHIPPED = {f"{preset.method}:{preset.name}": preset for preset in presets() if preset.method in NAMES}
 
@@ -21,9 +23,18 @@ def has_preset(kind):
     return any(item.name == "preset" for item in dataclasses.fields(kind.Options))
 
 
+@pytest.fixture(scope="session")
+def labels(tmp_path_factory):
+    """A table of labels for the census's pictures."""
+    rows = [f"picture{i},{'ab'[i % 2]}" for i in range(COUNT)]
+    path = tmp_path_factory.mktemp("labels") / "labels.csv"
+    path.write_text("\n".join(["image,kind", *rows]))
+    return path
+
+
 @pytest.fixture(params=[*NAMES, *SHIPPED])
-def make(request):
-    """A maker of one method: make(secret=..., **options)."""
+def make(request, census_of):
+    """A maker of one method: make(secret=..., **options). Closed-set methods have their first pass behind them."""
     name = request.param.split(":")[0]
     kind = find(name)
     given = {}
@@ -31,22 +42,58 @@ def make(request):
         given = {"preset": str(SHIPPED[request.param].folder)}
     elif has_preset(kind):
         given = {"preset": str(request.getfixturevalue("tiny_preset").folder)}
-    return lambda secret=None, **options: kind(kind.Options(**given, **options), secret or Secret.seeded(5))
+    own = {item.name for item in dataclasses.fields(kind.Options)}
+    if "labels" in own:
+        given |= {"labels": str(request.getfixturevalue("labels")), "select": "kind"}
+    if kind.closed and "size" in own:
+        given |= {"size": 32}  # what is promised does not depend on it
+
+    def made(secret=None, **options):
+        method = kind(kind.Options(**given, **options), secret or Secret.seeded(5))
+        if kind.closed:
+            method.prepare(census_of(method))
+        return method
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def faces(portraits):
+    """The faces of the portraits."""
+    return [found(pixels)[0] for pixels in portraits]
 
 
 @pytest.fixture
-def crops(portraits):
+def census_of(portraits, faces):
+    """The census of COUNT people, each with one of three faces."""
+
+    def taken(method: Method) -> Census:
+        spec = dataclasses.replace(method.crop, size=method.stored)
+        cut = [align(Frame(pixels), face, spec) for pixels, face in zip(portraits, faces, strict=True)]
+        points = [apply_affine(crop.transform, crop.face.landmarks) for crop in cut]
+        return Census(
+            keys=[f"picture{i}#0" for i in range(COUNT)],
+            pixels=np.stack([cut[i % 3].pixels for i in range(COUNT)]),
+            landmarks=np.stack([points[i % 3] for i in range(COUNT)]).astype(np.float32),
+            descriptors=np.random.default_rng(3).standard_normal((COUNT, 128)).astype(np.float32),
+            people=np.arange(COUNT),
+        )
+
+    return taken
+
+
+@pytest.fixture
+def crops(portraits, faces):
     """Three different faces as `method` asks for them, over and over, each with its own key."""
 
     def cut(method: Method, count: int):
-        faces = [(pixels, found(pixels)[0]) for pixels in portraits]
-        picked = [faces[i % len(faces)] for i in range(count)]
+        picked = [(portraits[i % len(faces)], faces[i % len(faces)]) for i in range(count)]
         return [align(Frame(p), face, method.crop, f"picture{i}#0") for i, (p, face) in enumerate(picked)]
 
     return cut
 
 
-@pytest.mark.parametrize("count", [1, 3, 33])
+@pytest.mark.parametrize("count", [1, 3, COUNT])
 def test_same_crops_with_new_pixels(make, crops, count):
     method = make()
     given = crops(method, count)
@@ -63,7 +110,7 @@ def test_same_crops_with_new_pixels(make, crops, count):
 def test_company_and_order_change_nothing(make, crops):
     """One face alone, in a batch, or in another order: bit for bit the same, or a resumed run would differ."""
     method = make()
-    given = [crop.with_pixels(np.roll(crop.pixels, i, axis=1)) for i, crop in enumerate(crops(method, 33))]
+    given = [crop.with_pixels(np.roll(crop.pixels, i, axis=1)) for i, crop in enumerate(crops(method, COUNT))]
     whole = method.apply(given)
     backwards = method.apply(given[::-1])[::-1]
     parts = [new for crop in given[:16] for new in method.apply([crop])]

@@ -1,0 +1,193 @@
+"""k-anonymity checked: what the manifest of a closed-set run says, against the outputs and against the promise.
+
+What is counted are people whose face is shown: one who is covered everywhere hides nobody else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deidcli.engine.manifest import DONE
+from deidcli.errors import UsageError
+from deidcli.presets import sha256
+
+GUARANTEES = ("k", "diverse", "open")
+MARKS = ("person", "surrogate", "group", "guarantee")
+TOLD = 20  # problems that are kept in words; all are counted
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found. least: people behind the weakest surrogate (with --diverse: in the weakest group); 0 for none.
+
+    guarantees: which ones the faces carry. found: how many problems. problems: the first of them, a line each.
+    """
+
+    k: int
+    files: int
+    people: int
+    surrogates: int
+    least: int
+    guarantees: tuple[str, ...]
+    found: int
+    problems: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        return not self.found
+
+    def line(self) -> str:
+        """The verdict in one line."""
+        counts = f"{self.people} people in {self.files} files share {self.surrogates} surrogates"
+        if not self.people and self.holds:
+            return f"no face is shown in {self.files} files"
+        if not self.holds:
+            more = f" (and {self.found - 1} more)" if self.found > 1 else ""
+            return f"{self.k}-anonymity does not hold: {self.problems[0]}{more}"
+        if self.guarantees == ("open",):
+            return f"{counts}: made of other people; no number of people stands behind one"
+        what = "group" if "diverse" in self.guarantees else "surrogate"
+        return f"{self.k}-anonymity holds: {counts}, at least {self.least} people behind each {what}"
+
+
+def check(manifests: Iterable[Path], k: int | None = None) -> Verdict:
+    """Read the manifests of one closed-set run (several: the parts of --shard) and check all that they say.
+
+    k: what is to hold; None for what the run promised. Raises UsageError for a file that cannot be read.
+    """
+    rows: dict[str, tuple[Path, dict]] = {}
+    broken: list[str] = []
+    for path in manifests:
+        for number, row in _rows(path):
+            if row is None:
+                broken.append(f"{path}, line {number}: no row of a manifest")
+            else:
+                rows[row["input"]] = path, row
+    return check_rows(rows.values(), k, broken)
+
+
+def check_rows(rows: Iterable[tuple[Path | None, dict]], k: int | None = None, broken: Iterable[str] = ()) -> Verdict:
+    """The same for rows, each with the manifest that it stands in (None: in none)."""
+    tally = _Tally(k)
+    for line in broken:
+        tally.problem(line)
+    for manifest, row in rows:
+        try:
+            tally.add(manifest, row)
+        except (TypeError, AttributeError, ValueError) as error:
+            tally.problem(f"{row['input']}: the row is not understood: {error}")
+    return tally.verdict()
+
+
+class _Tally:
+    """Counts rows, and remembers who was shown with what."""
+
+    def __init__(self, k: int | None):
+        self.asked, self.k, self.files, self.found = k, k or 0, 0, 0
+        self.problems: list[str] = []
+        self.runs: set[str | None] = set()
+        self.guarantees: set[str] = set()
+        self.surrogates: dict[str, set[str]] = defaultdict(set)  # of each person
+        self.shown: dict[tuple[str, str], set[str]] = defaultdict(set)  # people of each (guarantee, surrogate)
+        self.groups: dict[str, set[str]] = defaultdict(set)  # people of each group
+        self.homes: dict[str, set[str]] = defaultdict(set)  # groups of each person
+
+    def problem(self, text: str) -> None:
+        self.found += 1
+        if len(self.problems) < TOLD:
+            self.problems.append(text)
+
+    def add(self, manifest: Path | None, row: dict[str, Any]) -> None:
+        """A row; one that says that nothing was written has nothing to hide."""
+        if row.get("status") != DONE:
+            return
+        self.files += 1
+        self.runs.add(row.get("settings"))
+        if self.asked is None:
+            self._promised(row)
+        self._output(manifest, row)
+        for face in row.get("faces") or ():
+            self._face(row["input"], face)
+
+    def _promised(self, row: dict[str, Any]) -> None:
+        k = (row.get("options") or {}).get("k")
+        if not isinstance(k, int) or k < 2 or self.k not in (0, k):
+            self.problem(f"{row['input']}: promises k = {k}" + (f", others {self.k}" if self.k else ""))
+        else:
+            self.k = k
+
+    def _output(self, manifest: Path | None, row: dict[str, Any]) -> None:
+        """The file that a row speaks of is there and is what was written."""
+        if row.get("output") is None:
+            return  # went to standard output
+        # A folder that was moved still has the manifest beside its files.
+        places = [Path(row["output"])] + ([manifest.parent / row["input"]] if manifest else [])
+        there = [place for place in places if place.is_file()]
+        if not there:
+            self.problem(f"{row['input']}: the output {row['output']} is not there")
+        elif not any(sha256(place) == row.get("output_sha256") for place in there):
+            self.problem(f"{row['input']}: the output {there[0]} is not what was written")
+
+    def _face(self, name: str, face: dict[str, Any]) -> None:
+        if face.get("action") == "covered":
+            return
+        marks = [str(face.get(mark) or "") for mark in MARKS]
+        if not all(marks) or marks[3] not in GUARANTEES:
+            self.problem(f"{name}: a face has no person and surrogate; was it a run of a closed-set method?")
+            return
+        person, surrogate, group, guarantee = marks
+        self.guarantees.add(guarantee)
+        self.surrogates[person].add(surrogate)
+        self.shown[guarantee, surrogate].add(person)
+        self.groups[group].add(person)
+        self.homes[person].add(group)
+
+    def verdict(self) -> Verdict:
+        self._judge()
+        sizes = [len(people) for (word, _), people in self.shown.items() if word == "k"]
+        sizes += [len(people) for people in self.groups.values()] if "diverse" in self.guarantees else []
+        return Verdict(
+            self.k, self.files, len(self.surrogates), len(self.shown), min(sizes, default=0),
+            tuple(sorted(self.guarantees)), self.found, tuple(self.problems),
+        )  # fmt: skip
+
+    def _judge(self) -> None:
+        if len(self.runs) > 1:
+            self.problem("the rows are of runs with different inputs or settings, whose surrogates do not fit together")
+        if len(self.guarantees) > 1:
+            self.problem(f"the rows promise different things: {', '.join(sorted(self.guarantees))}")
+        for person, own in self.surrogates.items():
+            if len(own) > 1:
+                self.problem(f"person {person} has {len(own)} surrogates")
+        for person, homes in self.homes.items():
+            if len(homes) > 1:
+                self.problem(f"person {person} is in {len(homes)} groups")
+        for (guarantee, surrogate), people in self.shown.items():
+            if guarantee == "k" and len(people) < self.k:
+                self.problem(f"surrogate {surrogate} is shown for {len(people)} people, not for {self.k}")
+            if guarantee == "diverse" and len(people) > 1:
+                self.problem(f"surrogate {surrogate} was to be one person's and is shown for {len(people)}")
+        for group, people in self.groups.items() if "diverse" in self.guarantees else ():
+            if len(people) < self.k:
+                self.problem(f"group {group} has {len(people)} people, not {self.k}")
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict | None]]:
+    """(line number, row) of a manifest, None for a line that is no row."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", "give the manifest of a run") from error
+    if not lines:
+        raise UsageError(f"{path} is empty", "give the manifest of a run")
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        yield number, row if isinstance(row, dict) and isinstance(row.get("input"), str) else None

@@ -1,0 +1,85 @@
+"""k-Same-Select (Gross et al. 2005): groups only among people with the same values of chosen attributes.
+
+The surrogate is k-Same-Eigen's. A person has one value of each attribute, the one that most of their pictures have:
+with several, one person would have several surrogates, and k-anonymity would be lost. So an attribute that changes from
+picture to picture, as an expression does, is kept where a person has one picture, and is the most frequent one where
+there are more. People of values that fewer than k share are covered.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deidcli.errors import UsageError
+from deidcli.methods.base import option
+from deidcli.methods.census import Census
+from deidcli.methods.closed import Plan, too_few
+from deidcli.methods.groups import grouped
+from deidcli.methods.ksame_eigen import KSameEigen
+
+IMAGE = "image"  # the column that names the file
+
+
+class KSameSelect(KSameEigen):
+    """Groups within attribute values of a table. Raises UsageError for a table that does not fit."""
+
+    name = "ksame-select"
+    summary = "ksame-eigen within groups of one attribute value, from a table of labels"
+
+    @dataclass(frozen=True)
+    class Options(KSameEigen.Options):
+        labels: str = option("", "CSV with a column image (the file below the input folder) and one for each attribute")
+        select: str = option("", "attributes that a group has in common, with commas between, like expression,gender")
+
+    def __init__(self, options=None, secret=None):
+        super().__init__(options, secret)
+        self._labels = _read(self.options.labels, self.options.select) if self.options.labels else None
+
+    def assign(self, census: Census) -> Plan:
+        if self._labels is None:
+            raise UsageError("--method ksame-select needs labels", "give --labels FILE and --select ATTRIBUTE,...")
+        if census.count < self.options.k:
+            raise too_few(census.count, self.options.k)
+        group, count, centres = np.full(census.count, -1), 0, census.centres()
+        values = self._values(census, self._labels)
+        for value in sorted(set(values)):
+            same = np.flatnonzero([each == value for each in values])
+            if len(same) >= self.options.k:
+                group[same] = count + grouped(centres[same], self.options.k)
+                count = int(group.max()) + 1
+        if not count:
+            reason = f"no value of {self.options.select} is shared by {self.options.k} people"
+            raise UsageError(reason, "select fewer attributes, or give a smaller --k")
+        return self.planned(census, group)
+
+    def _values(self, census: Census, labels: Mapping[str, tuple[str, ...]]) -> list[tuple[str, ...]]:
+        """The values of each person: of all their pictures' the most frequent, the first by the alphabet of equals."""
+        seen: dict[int, Counter] = defaultdict(Counter)
+        for key, person in zip(census.keys, census.people.tolist(), strict=True):
+            name = key.rpartition("#")[0]
+            if name not in labels:
+                raise UsageError(f"{self.options.labels} has no row for {name}", "name files as they lie in the input")
+            seen[person][labels[name]] += 1
+        return [min(seen[p].items(), key=lambda item: (-item[1], item[0]))[0] for p in range(census.count)]
+
+
+def _read(path: str, select: str) -> dict[str, tuple[str, ...]]:
+    """The values of the selected attributes for each image."""
+    wanted = [name.strip() for name in select.split(",") if name.strip()]
+    if not wanted:
+        raise UsageError("--labels needs --select", "name columns, like --select expression,gender")
+    try:
+        with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            table = csv.DictReader(file)
+            missing = [name for name in (IMAGE, *wanted) if name not in (table.fieldnames or ())]
+            if missing:
+                raise UsageError(f"{path} has no column {missing[0]}", f"it has {', '.join(table.fieldnames or ())}")
+            return {row[IMAGE]: tuple(row[name] or "" for name in wanted) for row in table}
+    except (OSError, csv.Error) as error:
+        raise UsageError(f"--labels {path}: {error}", "give a CSV with a column image and others") from error
