@@ -69,10 +69,8 @@ class Gallery:
 
     def choose(self, descriptor: np.ndarray, rng: np.random.Generator) -> int:
         """The proxy of a person with this descriptor (128,): like in gender, age and race, unlike in the face."""
-        said = self.probe(descriptor[None])[0]
-        gap = np.abs(self.traits - said)
-        cost = (gap[:, 0] / GENDER) ** 2 + (gap[:, 1] / AGE) ** 2 + (gap[:, 2:] ** 2).sum(axis=1) / RACE**2
-        near = np.argsort(cost, kind="stable")[: min(NEAREST, len(cost))]
+        unlike = cost(self.traits, self.probe(descriptor[None])[0])
+        near = np.argsort(unlike, kind="stable")[: min(NEAREST, len(unlike))]
         apart = np.linalg.norm(self.descriptors[near] - descriptor, axis=2).min(axis=1)
         far = near[np.argsort(-apart, kind="stable")[: min(FARTHEST, len(near))]]
         return int(rng.choice(far))
@@ -82,6 +80,12 @@ class Gallery:
         sheet = _sheet(str(self.preset.file(f"{self.names[proxy]}.webp")))
         side = sheet.shape[0]
         return sheet[:, mouth * side : (mouth + 1) * side]
+
+
+def cost(traits: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """How unlike proxies with `traits` (n, 7) are to what Probe says (7,), (n,)."""
+    gap = np.abs(traits - said)
+    return (gap[:, 0] / GENDER) ** 2 + (gap[:, 1] / AGE) ** 2 + (gap[:, 2:] ** 2).sum(axis=1) / RACE**2
 
 
 @lru_cache(maxsize=HELD)

@@ -1,0 +1,64 @@
+"""Mixes: what k-Same-Net's preset knows of its proxies beside the network, and how a face is turned as another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deidcli.errors import PresetError
+from deidcli.faces.pose import ShapeModel
+from deidcli.faces.shape import JAW
+from deidcli.methods.proxies import Probe
+from deidcli.presets import Preset
+
+FILE = "proxies.npz"
+STIFF = slice(17, 48)  # brows, nose and eyes: what moves least with an expression
+
+
+@dataclass(frozen=True)
+class Proxies:
+    """The identities that a network mixes.
+
+    traits: (p, 7), what `probe` says of each. shapes: (p, m, 68, 2) of each with each mouth, in the unit of the face
+    square. moves: (e, 68, 2), how `expressions` move them. pose: how faces differ in shape. size, margin: of the
+    network's pictures.
+    """
+
+    expressions: tuple[str, ...]
+    traits: np.ndarray
+    shapes: np.ndarray
+    moves: np.ndarray
+    probe: Probe
+    pose: ShapeModel
+    size: int
+    margin: float
+
+    @classmethod
+    def of(cls, preset: Preset) -> Proxies:
+        """Every file of the preset verified. Raises PresetError."""
+        preset.verify()
+        try:
+            words, picture = tuple(preset.config["appearance"]["expression"]), preset.config["picture"]
+            with np.load(preset.file(FILE), allow_pickle=False) as stored:
+                rows = [stored[name].astype(np.float64) for name in ("traits", "shapes", "moves")]
+                probe, pose = Probe(stored["probe"]), ShapeModel(stored["moving"], stored["own"])
+            return cls(words, *rows, probe, pose, int(picture["size"]), float(picture["margin"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise PresetError(f"preset {preset.name} does not say its proxies: {error}", "fetch it again") from error
+
+    def pixels(self, shape: np.ndarray) -> np.ndarray:
+        """From the unit of the face square (68, 2) to pixels of the network's picture."""
+        return (shape + self.margin) * self.size / (1 + 2 * self.margin) - 0.5
+
+
+def turned(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """`points` (68, 2) as the head of `target` (68, 2) is turned, with their own expression; the jaw is the target's.
+
+    A plane face that is turned is an affine one: the least squares one over brows, nose and eyes.
+    """
+    rows = np.column_stack([points, np.ones(len(points))])
+    affine = np.linalg.lstsq(rows[STIFF], target[STIFF], rcond=None)[0]
+    shape = rows @ affine
+    shape[JAW] = target[JAW]
+    return shape
