@@ -22,6 +22,7 @@ from PIL import Image
 from deidcli.faces.detect import DetectOptions, detector
 from deidcli.faces.landmarks import locate
 from deidcli.media.open import open_reader
+from deidcli.methods.cleanir import TRAITS
 from deidcli.presets import Preset, save_preset
 from deidcli.values import Box, Face, Frame
 
@@ -138,9 +139,10 @@ def tiny_preset(tmp_path_factory) -> Iterator[Preset]:
         layer.set_weights([weight * factor for weight in layer.get_weights()])
     folder = tmp_path_factory.mktemp("models") / "cleanir-64"
     spread = np.random.default_rng(8).standard_normal((128, config.identity)).astype(np.float32)
-    names = cleanir.save(folder, encoder, decoder, spread=spread)
+    traits = {f"trait_{name}": rows for name, rows in zip(TRAITS, np.split(spread[:6], 3), strict=True)}
+    names = cleanir.save(folder, encoder, decoder, spread=spread, **traits)
     network = {"size": config.size, "encoder": config.encoder, "decoder": config.decoder}
-    config = {"method": "cleanir", "crop": {"size": 64, "margin": 0.06}, "network": network}
+    config = {"method": "cleanir", "crop": {"size": 64, "margin": 0.06}, "network": network, "traits": TRAITS}
     # Building a network takes seconds, and every test has its own method.
     patch = pytest.MonkeyPatch()
     load, known = cleanir.load, {}

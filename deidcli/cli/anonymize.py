@@ -18,6 +18,7 @@ from deidcli.cli.progress import shown
 from deidcli.engine.given import face_entry, load_faces
 from deidcli.engine.jobs import MANIFEST, STREAM, Job, check_apart
 from deidcli.engine.manifest import FAILED, Earlier, Manifest, Row, encoded, totals
+from deidcli.engine.persona import PERSONAS
 from deidcli.engine.settings import ON_NO_FACE, Settings, fingerprint
 from deidcli.errors import MediaError, UsageError
 from deidcli.faces.blend import BlendOptions
@@ -36,6 +37,9 @@ DONE, SOME, NONE = 0, 1, 3  # exit status: all done, some files failed, nothing 
     click.option("-m", "--method", default="cleanir", show_default=True, help="How faces are replaced."),
     opt.method_flags,
     opt.seed,
+    click.option("--persona", type=click.Choice(PERSONAS), default="track", show_default=True,
+                 help="Who gets the same secret draw: one face through a video (track), all faces of a file, of the "
+                      "run, or one person in the whole run (identity)."),
     opt.detection,
     opt.faces,
     click.option("--mask-scale", type=opt.Real(0.5, 3), default=1.0, show_default=True,
@@ -79,9 +83,12 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     flags, rest = opt.split_flags(options)
     use_device(rest["device"])
     method = opt.make_method(rest["method"], flags, rest["seed"])
+    settings = _settings(rest, method.judged)
+    if rest["persona"] == "identity" and (rest["resume"] or rest["shard"]):
+        # Descriptors of people are written nowhere, so another process cannot know who was seen before.
+        raise UsageError("--persona identity needs all files in one run", "leave out --resume and --shard")
     whole = gather(inputs, output, rest["files_from"], rest["null"])
     jobs = parted(whole, rest["shard"])
-    settings = _settings(rest, method.judged)
     if method.closed:
         settings = closed.settled(settings, whole, rest)
     if rest["dry_run"]:
@@ -102,6 +109,7 @@ def _settings(rest: dict[str, Any], judged: bool) -> Settings:
         faces=_checksum(rest["faces"]),
         verify=judged if rest["verify"] is None else rest["verify"],
         **{name: rest[name] for name in ("on_no_face", "fallback", "recogniser", "distance")},
+        persona=rest["persona"],
         **{name: rest[name] for name in ("batch_size", "workers", "seed")},
     )
 

@@ -25,6 +25,8 @@ def settled(settings: Settings, whole: Sequence[Job], rest: dict[str, Any]) -> S
     """
     if any(job.source is None for job in whole):
         raise UsageError("standard input cannot be read twice, and a closed set has to be", "name files or folders")
+    if settings.persona != "track":
+        raise UsageError("--persona does not belong to closed-set methods", "they tell people apart in any case")
     for option in ("resume", "shard"):
         if rest[option] and rest["seed"] is None:
             hint = "give the same --seed to every part and every resumption"

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deidcli.engine.find import Shot
-from deidcli.engine.replace import track_key
+from deidcli.engine.persona import track_key
+from deidcli.engine.seen import SeenFaces
 from deidcli.engine.spill import Picked, Spill
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.embed import Recogniser, recogniser
@@ -43,6 +44,8 @@ class CensusTaker:
             self._spill(shape, dtype)
             for shape, dtype in (((side, side, 3), np.uint8), ((68, 2), np.float32), ((recogniser.length,), np.float32))
         )
+        self.seen = SeenFaces()
+        self._files.callback(self.seen.close)
         self._tracks: dict[str, int] = {}
         self._sightings: list[int] = []  # of each track: how often it was seen
         self._of: list[int] = []  # of each row on disk: its track
@@ -54,7 +57,7 @@ class CensusTaker:
     def take(self, shots: Iterable[Shot]) -> Census:
         """The census of all shots. A frame that failed adds nothing: its file will fail in the run itself."""
         waiting: list[_Seen] = []
-        for shot in shots:
+        for shot in self.seen.noted(shots):
             waiting += self._seen(shot)
             while len(waiting) >= BATCH:
                 self._keep(waiting[:BATCH])

@@ -12,7 +12,7 @@ from deidcli.engine.find import Finder, Shot
 from deidcli.engine.given import GivenFaces
 from deidcli.engine.jobs import Job
 from deidcli.engine.manifest import Row
-from deidcli.engine.pipeline import Pipeline
+from deidcli.engine.pipeline import Pipeline, Search
 from deidcli.engine.replace import Replacer
 from deidcli.engine.settings import Settings
 from deidcli.faces.detect import DetectOptions, detector
@@ -30,18 +30,22 @@ def anonymize(
     sees the shots of the first pass go by. Raises UsageError at once, before anything is written, for settings that
     cannot be carried out.
     """
-    judge = recogniser(settings.recogniser) if settings.verify else None
+    judge = recogniser(settings.recogniser) if settings.verify or settings.persona == "identity" else None
     replacer = Replacer(method, settings, judge)
     search = None if given else detector(settings.detect)
-    first_pass = ExitStack()
+    taker = None
     if method.closed:
         with _pool(settings.workers) as (pool, depth):
             shots = Finder(search, given, pool, depth)(jobs if whole is None else whole)
-            first_pass.callback(take_census(method, watch(shots)).close)
+            taker = take_census(method, watch(shots))
 
     def rows() -> Iterator[Row]:
-        with first_pass, ExitStack() as last, _pool(settings.workers) as (pool, depth):
-            chain = Pipeline(method, settings, Finder(search, given, pool, depth), replacer, overwrite)
+        with ExitStack() as last, _pool(settings.workers) as (pool, depth):
+            finder: Search = Finder(search, taker.seen if taker else given, pool, depth)
+            if taker:
+                last.callback(taker.close)
+                finder = taker.seen.unchanged(finder)
+            chain = Pipeline(method, settings, finder, replacer, overwrite)
             last.callback(chain.drop)
             yield from chain(jobs, pool, depth)
 

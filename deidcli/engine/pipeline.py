@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 
-from deidcli.engine.find import Finder, Shot, Source
+from deidcli.engine.find import Shot, Source
 from deidcli.engine.flow import ahead, batched
 from deidcli.engine.given import face_entry
 from deidcli.engine.jobs import Job
@@ -18,6 +18,9 @@ from deidcli.engine.target import Target
 from deidcli.errors import one_line
 from deidcli.media.stream import Writer
 from deidcli.methods.base import Method
+
+# Jobs in, frames with their faces out: a Finder, or one that is watched.
+Search = Callable[[Iterable[Job]], Iterator[Shot]]
 
 
 @dataclass(eq=False)
@@ -35,7 +38,7 @@ class _File:
 class Pipeline:
     """Runs jobs through the chain. overwrite: whether a file that exists may be replaced."""
 
-    def __init__(self, method: Method, settings: Settings, finder: Finder, replacer: Replacer, overwrite: bool = False):
+    def __init__(self, method: Method, settings: Settings, finder: Search, replacer: Replacer, overwrite: bool = False):
         self.method, self.settings, self.overwrite = method, settings, overwrite
         self.finder, self.replacer = finder, replacer
         self.fingerprint = fingerprint(method, settings)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from deidcli.engine.persona import Personas
 from deidcli.engine.settings import Settings
 from deidcli.errors import MethodError, one_line
 from deidcli.faces.align import align
@@ -40,11 +41,6 @@ class Outcome:
     marks: dict[str, Any] = field(default_factory=dict)
 
 
-def track_key(name: str, face: Face) -> str:
-    """How methods know the person's track that a face of the file `name` is a sighting of."""
-    return f"{name}#{face.track}"
-
-
 @dataclass(frozen=True)
 class Replaced:
     """frame: with its new faces. changed: (height, width) bool of the pixels that may differ, None where none do."""
@@ -69,7 +65,8 @@ class _Case:
 
     canvas: _Canvas
     face: Face
-    key: str
+    name: str
+    key: str = ""
     original: np.ndarray | None = None
     outcome: Outcome | None = None
     tries: int = 0
@@ -93,12 +90,13 @@ class Replacer:
         self.threshold = 0.0
         if recogniser is not None:
             self.threshold = recogniser.threshold if settings.distance is None else settings.distance
+        self.personas = Personas(settings.persona, recogniser and recogniser.distance, self.threshold)
         self.rungs = tuple(_ladder(method, settings.fallback))
 
     def __call__(self, requests: Sequence[Request]) -> list[Replaced]:
         canvases = [_Canvas(r.frame, r.frame) for r in requests]
         cases = [
-            _Case(canvas, face, track_key(request.name, face))
+            _Case(canvas, face, request.name)
             for canvas, request in zip(canvases, requests, strict=True)
             # The nearest face last: where two overlap it lies over the other, as in the scene.
             for face in sorted(request.faces, key=lambda f: f.box.area)
@@ -117,6 +115,8 @@ class Replacer:
         if self.recogniser is not None and known:
             for case, row in zip(known, self._embed(known, source=True), strict=True):
                 case.original = row
+        for case in cases:
+            case.key = self.personas.key(case.name, case.face, case.original)
 
     def _embed(self, cases: Sequence[_Case], source: bool) -> np.ndarray:
         frames = [case.canvas.source if source else case.canvas.frame for case in cases]

@@ -23,10 +23,10 @@ class Settings:
     on_no_face: what happens to a file without a face: "copy" it with its metadata scrubbed, "skip" it, or "fail".
     fallback: the method that covers a face which the chosen one cannot replace. verify: compare every new face with its
     original and go on to stronger settings, then to the fallback, while `recogniser` still takes them for one person.
-    distance: the recogniser's threshold, None for its own. faces: the sha256 of a list of faces that was given, empty
-    where they are searched for. inputs: for closed-set methods the sha256 of all inputs, on which every
-    surrogate depends; empty for others. batch_size: faces that are made in one go. workers: threads that read, search
-    and write; 0 for one a processor core.
+    distance: the recogniser's threshold, None for its own. persona: for whom secrets are drawn (`engine.persona`).
+    faces: the sha256 of a list of faces that was given, empty where they are searched for. inputs: for closed-set
+    methods the sha256 of all inputs, on which every surrogate depends; empty for others. batch_size: faces that are
+    made in one go. workers: threads that read, search and write; 0 for one a processor core.
     """
 
     detect: DetectOptions = field(default_factory=DetectOptions)
@@ -37,6 +37,7 @@ class Settings:
     verify: bool = True
     recogniser: str = "dlib"
     distance: float | None = None
+    persona: str = "track"
     faces: str = ""
     inputs: str = ""
     batch_size: int = 32

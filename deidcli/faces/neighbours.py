@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 # Up to here a search of all with all takes less time than building a graph does.
@@ -19,8 +21,8 @@ class Neighbours:
 
         points = np.ascontiguousarray(points, np.float32)
         self._count, self._exact = len(points), exact or len(points) <= EXACT
+        self._index: Any = faiss.IndexFlatL2(points.shape[1])
         if self._exact:
-            self._index = faiss.IndexFlatL2(points.shape[1])
             self._index.add(points)
             return
         self._index = faiss.IndexHNSWFlat(points.shape[1], LINKS)

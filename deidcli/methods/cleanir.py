@@ -1,10 +1,14 @@
 """CLEANIR (Cho et al. 2020): a new identity by turning the identity half of a latent vector.
 
-Two departures from the paper, both because the preset's identity target is dlib's 128-d descriptor lifted to 512-d and
-not FaceNet's 512-d one: the axis of Equation 5 is drawn among lifted descriptors, where the paper draws in all of
-R^512, so that the turned vector is one that a face can have; and z^90 is made exactly orthogonal, so that every angle
-is exact. At 180 degrees the axis drops out (cos 180 = -1, sin 180 = 0): one person gets the same new face everywhere,
-and a second pass nearly undoes the first. Angles below 180 depend on the secret axis.
+Three departures from the paper. Because the preset's identity target is dlib's 128-d descriptor lifted to 512-d and not
+FaceNet's 512-d one, the axis of Equation 5 is drawn among lifted descriptors, where the paper draws in all of R^512, so
+that the turned vector is one that a face can have. z^90 is made exactly orthogonal, so that every angle is exact. And
+only what is orthogonal to the directions of gender, age and tone is turned (`keep`): half a turn of the whole vector
+makes men of women and the old young. `keep` none is the paper's method.
+
+At 180 degrees the axis drops out (cos 180 = -1, sin 180 = 0): one person gets the same new face everywhere, and a
+second pass nearly undoes the first. Angles below 180 depend on the secret axis, and `vary` draws the angle in secret,
+too.
 """
 
 from __future__ import annotations
@@ -16,12 +20,13 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from deidcli.errors import PresetError
+from deidcli.errors import PresetError, UsageError
 from deidcli.methods.base import Method, Secret, option
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec
 
 SOFTNESS = 1.5 / 64  # standard deviation of the blur that an autoencoder leaves, as a share of the picture
+TRAITS = ("gender", "age", "tone")
 STEP = 30.0  # degrees that a face which is still recognised is turned further
 
 
@@ -34,6 +39,8 @@ class Cleanir(Method):
     @dataclass(frozen=True)
     class Options:
         angle: float = option(180.0, "degrees by which the identity is turned: 0 keeps it, 180 is farthest", 0, 180)
+        vary: float = option(0.0, "draw the angle in secret, up to so many degrees below --angle", 0, 90)
+        keep: str = option("gender,age,tone", "what is not turned: some of gender,age,tone, or none")
         preset: str = option("cleanir-64", "name or folder of the weights")
         sharpen: float = option(0.7, "how far the softness of the autoencoder is countered; 0 leaves it", 0, 2)
 
@@ -46,19 +53,29 @@ class Cleanir(Method):
             self.crop = CropSpec(size=int(shape["size"]), margin=float(shape["margin"]), mask="full")
         except (KeyError, TypeError, ValueError) as error:
             raise PresetError(f"preset {self._preset.name} does not say its crop", "fetch the preset again") from error
+        self._kept = _traits(self.options.keep)
+        known = self._preset.config.get("traits", [])
+        if unknown := [name for name in self._kept if name not in known]:
+            reason = f"preset {self._preset.name} does not know where {' and '.join(unknown)} lies"
+            raise PresetError(reason, f"give --keep {','.join(known) or 'none'}, or train it on labels")
 
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
         pictures = np.stack([crop.pixels for crop in crops])
-        axes = np.stack([self._axis(crop.key) for crop in crops])
         identity, attributes = self._network.encode(pictures)
-        turned = rotate(identity, axes, self.options.angle)
+        axes, angles = zip(*(self._draw(crop.key) for crop in crops), strict=True)
+        turned = turn(identity, np.stack(axes), np.array(angles), self._directions)
         made = [sharpened(pixels, self.options.sharpen) for pixels in self._network.decode(turned, attributes)]
         return [crop.with_pixels(pixels) for crop, pixels in zip(crops, made, strict=True)]
 
     def escalate(self, attempt: int) -> Method | None:
-        if self.options.angle >= 180:
+        """A larger angle; at 180 degrees, let go of what was kept."""
+        if self.options.angle < 180:
+            options = replace(self.options, angle=min(180.0, self.options.angle + STEP))
+        elif self._kept or self.options.vary:
+            options = replace(self.options, keep="none", vary=0.0)
+        else:
             return None
-        further = Cleanir(replace(self.options, angle=min(180.0, self.options.angle + STEP)), self.secret)
+        further = Cleanir(options, self.secret)
         further.__dict__.update(_preset=self._preset, _network=self._network)
         return further
 
@@ -76,10 +93,26 @@ class Cleanir(Method):
 
         return load(self._preset)
 
-    def _axis(self, key: str) -> np.ndarray:
-        """z^r of Equation 5 for a track: a typical identity, drawn from the run's secret."""
-        spread = self._network.spread
-        return self.secret.generator(key).standard_normal(len(spread)) @ spread
+    @cached_property
+    def _directions(self) -> np.ndarray:
+        """The directions (n, 512) that are kept."""
+        nothing = np.zeros((0, self._network.spread.shape[1]))
+        return np.concatenate([nothing, *(self._network.traits[name] for name in self._kept)])
+
+    def _draw(self, key: str) -> tuple[np.ndarray, float]:
+        """z^r of Equation 5 for a track, a typical identity, and the angle; both from the run's secret."""
+        spread, random = self._network.spread, self.secret.generator(key)
+        axis = random.standard_normal(len(spread)) @ spread
+        return axis, max(0.0, self.options.angle - self.options.vary * random.random())
+
+
+def _traits(said: str) -> tuple[str, ...]:
+    """The traits that --keep names. Raises UsageError."""
+    names = tuple(name.strip() for name in said.split(",")) if said.strip() != "none" else ()
+    for name in names:
+        if name not in TRAITS:
+            raise UsageError(f"--keep {said}: {name!r} is not known", f"give some of {','.join(TRAITS)}, or none")
+    return names
 
 
 def sharpened(pixels: np.ndarray, amount: float) -> np.ndarray:
@@ -90,11 +123,26 @@ def sharpened(pixels: np.ndarray, amount: float) -> np.ndarray:
     return cv2.addWeighted(pixels, 1 + amount, blurred, -amount, 0)
 
 
-def rotate(identity: np.ndarray, axis: np.ndarray, degrees: float) -> np.ndarray:
+def turn(identity: np.ndarray, axis: np.ndarray, degrees: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """`rotate` what is orthogonal to the directions `kept` (k, d), and leave the rest of the identity as it is.
+
+    identity, axis: (n, d); degrees: (n,). Returns (n, d) of length 1. With no directions this is `rotate`. At least two
+    directions have to be free.
+    """
+    start, axis = _unit(np.asarray(identity, np.float64)), np.asarray(axis, np.float64)
+    basis = np.linalg.qr(np.asarray(kept, np.float64).T, mode="complete")[0]
+    fixed, free = basis[:, : len(kept)], basis[:, len(kept) :]
+    rest = start @ free
+    length = np.linalg.norm(rest, axis=-1, keepdims=True)
+    turned = rotate(rest, axis @ free, degrees)
+    return (start @ fixed @ fixed.T + length * turned @ free.T).astype(np.float32)
+
+
+def rotate(identity: np.ndarray, axis: np.ndarray, degrees: float | np.ndarray) -> np.ndarray:
     """Turn unit identities by an angle in the plane that `axis` opens with them (Equations 5 and 6).
 
-    identity, axis: (n, d). Returns (n, d) of length 1 at exactly `degrees` from the identity's direction. An axis that
-    lies along the identity is replaced by the coordinate axis farthest from it.
+    identity, axis: (n, d); degrees: one for all, or (n,). Returns (n, d) of length 1 at exactly `degrees` from the
+    identity's direction. An axis that lies along the identity is replaced by the coordinate axis farthest from it.
     """
     start = _unit(np.asarray(identity, np.float64))
     across = _orthogonal(np.asarray(axis, np.float64), start)
@@ -104,7 +152,7 @@ def rotate(identity: np.ndarray, axis: np.ndarray, degrees: float) -> np.ndarray
         across[lost] = _orthogonal(spare, start[lost])
     # Once more: after one projection the rounding that is left is not small beside a short remainder.
     across = _unit(_orthogonal(_unit(across), start))
-    angle = np.radians(degrees)
+    angle = np.broadcast_to(np.radians(degrees), start.shape[:1])[:, None]
     return _unit(start * np.cos(angle) + across * np.sin(angle)).astype(np.float32)
 
 

@@ -32,6 +32,12 @@ class _Naive(Method):
         """The crop (side, side, 3) uint8 without its face."""
 
 
+def _face(pixels: np.ndarray) -> np.ndarray:
+    """The face's box within its crop."""
+    border = round((pixels.shape[0] - _face_share(pixels)) / 2)
+    return pixels[border : pixels.shape[0] - border, border : pixels.shape[1] - border]
+
+
 def _face_share(pixels: np.ndarray) -> float:
     """The side in pixels of the face within its crop."""
     return pixels.shape[0] / (1 + 2 * MARGIN)
@@ -83,21 +89,24 @@ class Pixelate(_Naive):
 
 
 class Solid(_Naive):
-    """The last rung of every ladder: what it covers is gone. Raises UsageError for a colour that is not known."""
+    """The last rung of every ladder: what it covers is gone. Raises UsageError for a colour that is not known.
+
+    The mean of a face says its tone and nothing else, and a cover in it does not jump out of the picture.
+    """
 
     name = "solid"
     summary = "one colour over the face; nothing of it is left"
 
     @dataclass(frozen=True)
     class Options:
-        color: str = option("black", "a colour name or #rrggbb")
+        color: str = option("mean", "the face's own mean colour, or a colour name or #rrggbb")
 
     def __init__(self, options=None, secret=None):
         super().__init__(options, secret)
-        self._color = _rgb(self.options.color)
+        self._color = None if self.options.color == "mean" else _rgb(self.options.color)
 
     def _hide(self, pixels: np.ndarray) -> np.ndarray:
-        return np.full_like(pixels, self._color)
+        return np.full_like(pixels, np.round(_face(pixels).mean(axis=(0, 1))) if self._color is None else self._color)
 
 
 def _rgb(color: str) -> tuple[int, int, int]:

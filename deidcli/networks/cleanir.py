@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import keras
@@ -14,16 +15,21 @@ from deidcli.presets import Preset
 
 ENCODER, DECODER, IDENTITY = "encoder.weights.h5", "decoder.weights.h5", "identity.npz"
 FILES = [ENCODER, DECODER, IDENTITY]
+TRAIT = "trait_"  # before the name of a trait, in IDENTITY
 
 
 @dataclass(frozen=True)
 class Pair:
-    """encoder, decoder: the networks. spread: (k, identity) float32; k normal numbers times it are an identity."""
+    """encoder, decoder: the networks. spread: (k, identity) float32; k normal numbers times it are an identity.
+
+    traits: for each trait ("gender", "age", "tone") the directions of the identity space that tell it, (n, identity).
+    """
 
     config: VaeConfig
     encoder: keras.Model
     decoder: keras.Model
     spread: np.ndarray
+    traits: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def encode(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, size, size, 3) uint8 to the means of identity (n, 512), of length 1, and attributes (n, 512)."""
@@ -45,11 +51,16 @@ def load(preset: Preset) -> Pair:
     encoder.load_weights(preset.file(ENCODER))
     decoder.load_weights(preset.file(DECODER))
     with np.load(preset.file(IDENTITY), allow_pickle=False) as stored:
-        return Pair(config, encoder, decoder, stored["spread"].astype(np.float32))
+        known = [name for name in stored.files if name.startswith(TRAIT)]
+        traits = {name.removeprefix(TRAIT): stored[name].astype(np.float64) for name in known}
+        return Pair(config, encoder, decoder, stored["spread"].astype(np.float32), traits)
 
 
 def save(folder: Path, encoder: keras.Model, decoder: keras.Model, **identity: np.ndarray) -> list[str]:
-    """Write the weights in half precision and the arrays of the identity space. Returns the names of the files."""
+    """Write the weights in half precision and the arrays of the identity space: spread, and trait_NAME for each trait.
+
+    Returns the names of the files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     save_half(encoder, folder / ENCODER)
     save_half(decoder, folder / DECODER)

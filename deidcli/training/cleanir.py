@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deidcli.networks.cleanir import Pair, load, save
+from deidcli.networks.cleanir import TRAIT, Pair, load, save
 from deidcli.networks.vae import VaeConfig
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.chips import MARGIN
@@ -17,6 +17,7 @@ from deidcli.training.data import Pack, check_apart, load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
 from deidcli.training.sampling import batches
 from deidcli.training.sheet import save_sheet
+from deidcli.training.traits import directions
 
 ANGLES = (0, 60, 90, 120, 180)  # of the sheet, degrees
 
@@ -88,16 +89,19 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
             yield inputs, {"picture": crops.astype(np.float32) / 255, "identity": targets[picked]}
 
     fit(trainer, feed, recipe.fit, work, lambda epoch: save_sheet(pair, strangers.crops, work / "sheet.png", ANGLES))
+    pair = replace(pair, traits=directions(faces, targets))
     return _write(pair, space, recipe, strangers, out, (len(faces), [p.name for p in data]))
 
 
 def _write(pair: Pair, space: IdentitySpace, recipe: Recipe, val: Pack, out: Path, data: tuple[int, list]) -> Preset:
-    names = save(out, pair.encoder, pair.decoder, **asdict(space))
+    known = {TRAIT + name: rows.astype(np.float32) for name, rows in pair.traits.items()}
+    names = save(out, pair.encoder, pair.decoder, **asdict(space), **known)
     figures = measure(pair, space, val)
     config = {
         "method": "cleanir",
         "crop": {"size": pair.config.size, "margin": MARGIN},
         "network": asdict(pair.config),
+        "traits": list(pair.traits),
         "training": {
             **asdict(recipe),
             "start": recipe.start and Path(recipe.start).name,

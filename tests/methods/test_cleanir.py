@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from deidcli.errors import PresetError
+from deidcli.errors import PresetError, UsageError
 from deidcli.faces.align import align
 from deidcli.methods.base import Secret
-from deidcli.methods.cleanir import Cleanir, rotate
+from deidcli.methods.cleanir import Cleanir, rotate, turn
 
 ANGLES = st.floats(0, 180)
 
@@ -65,7 +65,7 @@ def made(tiny_preset, portrait, face, frame):
     """The new faces of one crop under several keys."""
 
     def apply(angle, secret, *keys):
-        method = Cleanir(Cleanir.Options(angle, str(tiny_preset.folder)), secret)
+        method = Cleanir(Cleanir.Options(angle, preset=str(tiny_preset.folder)), secret)
         return [new.pixels for new in method.apply([align(frame, face, method.crop, key) for key in keys])]
 
     return apply
@@ -86,12 +86,62 @@ def test_half_a_turn_needs_no_axis(made):
     assert np.abs(first.astype(int) - second).max() <= 1
 
 
-def test_escalates_to_half_a_turn(tiny_preset):
-    rung, angles = Cleanir(Cleanir.Options(100, str(tiny_preset.folder))), []
+def test_escalates_to_half_a_turn_and_then_lets_go(tiny_preset):
+    rung, taken = Cleanir(Cleanir.Options(100, preset=str(tiny_preset.folder))), []
     while rung is not None:
-        angles.append(rung.options.angle)
-        rung = rung.escalate(len(angles))
-    assert angles == [100, 130, 160, 180]
+        taken.append((rung.options.angle, rung.options.keep))
+        rung = rung.escalate(len(taken))
+    kept = "gender,age,tone"
+    assert taken == [(100, kept), (130, kept), (160, kept), (180, kept), (180, "none")]
+
+
+@given(turns(), ANGLES, st.integers(0, 3), st.integers(0, 99))
+def test_what_is_kept_stays(given_turn, angle, count, seed):
+    """Whatever the angle, along every kept direction; the rest is turned by exactly the angle."""
+    identity, axis = given_turn
+    size = identity.shape[1]
+    kept = np.random.default_rng(seed).standard_normal((min(count, size - 2), size))
+    turned = turn(identity, axis, np.full(len(identity), angle), kept)
+    unit = identity / np.linalg.norm(identity, axis=1, keepdims=True)
+    assert np.allclose(turned @ kept.T, unit @ kept.T, atol=1e-4)
+    assert np.allclose(np.linalg.norm(turned, axis=1), 1, atol=1e-4)
+    basis = np.linalg.qr(kept.T)[0]
+    before, after = (v - v @ basis @ basis.T for v in (unit, turned))
+    free = np.linalg.norm(before, axis=1) > 1e-2
+    assert np.allclose(degrees_between(before[free], after[free]), angle, atol=0.1)
+
+
+@given(turns(), ANGLES)
+def test_nothing_kept_is_the_paper(given_turn, angle):
+    identity, axis = given_turn
+    turned = turn(identity, axis, np.full(len(identity), angle), np.zeros((0, identity.shape[1])))
+    assert np.allclose(turned, rotate(identity, axis, angle), atol=1e-6)
+
+
+def test_each_angle_for_itself():
+    identity, axis = np.eye(3)[[0, 0]], np.eye(3)[[1, 1]]
+    assert np.allclose(rotate(identity, axis, np.array([0, 90.0])), np.eye(3)[[0, 1]], atol=1e-6)
+
+
+def test_the_angle_is_drawn_for_a_track(tiny_preset):
+    method = Cleanir(Cleanir.Options(150, vary=60, preset=str(tiny_preset.folder)), Secret.seeded(3))
+    angles = [method._draw(f"{i}.jpg#0")[1] for i in range(50)]
+    assert 90 <= min(angles) < 100 and 140 < max(angles) <= 150
+    assert angles[7] == method._draw("7.jpg#0")[1]
+
+
+@pytest.mark.parametrize("keep", ["beard", "gender,,age", "none,age"])
+def test_unknown_traits_are_refused(tiny_preset, keep):
+    with pytest.raises(UsageError, match="--keep"):
+        Cleanir(Cleanir.Options(keep=keep, preset=str(tiny_preset.folder)))
+
+
+def test_traits_that_a_preset_does_not_know_are_refused(copied):
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(config | {"traits": ["age"]}))
+    with pytest.raises(PresetError, match="--keep age"):
+        Cleanir(Cleanir.Options(preset=str(copied)))
+    Cleanir(Cleanir.Options(keep="age", preset=str(copied)))
 
 
 @pytest.fixture

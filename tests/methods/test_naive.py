@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from deidcli.errors import UsageError
 from deidcli.methods.naive import MARGIN, Blur, Pixelate, Solid
 from deidcli.values import Box, Crop, Face
+from tests.conftest import SIDE
 
 ANYWHERE = Face(Box(0, 0, 1, 1))
 THROUGH = np.eye(2, 3)
@@ -69,6 +70,13 @@ def test_solid_is_one_color(color, rgb):
     for seed in range(2):
         pixels = np.random.default_rng(seed).integers(0, 256, (50, 50, 3), dtype=np.uint8)
         assert (applied(Solid(Solid.Options(color)), pixels) == rgb).all()
+
+
+def test_solid_is_the_mean_of_the_face(portrait):
+    made = applied(Solid(), portrait)
+    border = round(SIDE * (1 - 1 / (1 + 2 * MARGIN)) / 2)
+    mean = portrait[border : SIDE - border, border : SIDE - border].mean(axis=(0, 1))
+    assert (made == made[0, 0]).all() and np.abs(made[0, 0] - mean).max() <= 1
 
 
 def test_solid_refuses_what_is_no_color():

@@ -66,7 +66,7 @@ def test_a_preset_comes_out(deid, packs):
     preset.verify()
     assert preset.config["crop"]["size"] == 64 and "12 aligned faces" in preset.card
     assert all(np.isfinite(list(preset.config["figures"].values())))
-    method = Cleanir(Cleanir.Options(150, str(out)), Secret.seeded(1))
+    method = Cleanir(Cleanir.Options(150, keep="none", preset=str(out)), Secret.seeded(1))
     crop = Crop(np.full((64, 64, 3), 90, np.uint8), np.eye(2, 3), Face(Box(0, 0, 64, 64)), "a#0")
     assert method.apply([crop])[0].pixels.shape == (64, 64, 3)
 

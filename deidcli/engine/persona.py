@@ -1,0 +1,54 @@
+"""Persona: for whom a method draws its secrets. Faces with one key get one axis, one donor, one draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from deidcli.values import Face
+
+PERSONAS = ("track", "file", "run", "identity")
+ROOM = 64  # rows by which the table of people grows at the least
+
+
+def track_key(name: str, face: Face) -> str:
+    """The key of one person's way through the file `name`."""
+    return f"{name}#{face.track}"
+
+
+class Personas:
+    """Keys by the setting `persona`.
+
+    "track": every face of a file for itself (a face that is followed through a video is one). "file": all faces of a
+    file alike. "run": all faces of the run alike. "identity": every person of the run for themselves, in all files;
+    who is one person is told by the recogniser, face after face, as the first of them was seen.
+    """
+
+    def __init__(self, persona: str, distance: Callable[[np.ndarray, np.ndarray], np.ndarray] | None, threshold: float):
+        self.persona, self.distance, self.threshold = persona, distance, threshold
+        self._people = np.zeros((0, 0), np.float32)
+        self._count = 0
+
+    def key(self, name: str, face: Face, descriptor: np.ndarray | None) -> str:
+        """The key of a face in the file `name`. descriptor: None for a face that cannot be described; it is alone."""
+        if self.persona == "run":
+            return ""
+        if self.persona == "file":
+            return name
+        if self.persona == "identity" and descriptor is not None:
+            return f"person {self._person(descriptor)}"
+        return track_key(name, face)
+
+    def _person(self, descriptor: np.ndarray) -> int:
+        known = self._people[: self._count]
+        if self._count:
+            apart = self.distance(known, np.broadcast_to(descriptor, known.shape))
+            nearest = int(apart.argmin())
+            if apart[nearest] <= self.threshold:
+                return nearest
+        if self._count == len(self._people):
+            self._people = np.resize(self._people, (max(ROOM, 2 * self._count), len(descriptor)))
+        self._people[self._count] = descriptor
+        self._count += 1
+        return self._count - 1
