@@ -9,6 +9,10 @@ import numpy as np
 from deidcli.faces.align import apply_affine, invert, similarity
 from deidcli.faces.shape import INNER, JAW, LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
 
+CLOSED = 0.045  # gap of the lips, as a share of the distance between the eyes, below which a mouth counts as closed
+LIPS = ((61, 67, (50, 58)), (62, 66, (51, 57)), (63, 65, (52, 56)))  # inner upper and lower, and those outside them
+LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
+
 
 @dataclass(frozen=True)
 class ShapeModel:
@@ -58,7 +62,33 @@ class ShapeModel:
         posed = mine + self.moving @ (theirs - mine)
         shape = ((1 - keep) * posed + keep * theirs).reshape(68, 2)
         shape[JAW] = theirs.reshape(68, 2)[JAW]
+        shape = with_lips(with_lids(shape), mine.reshape(68, 2), theirs.reshape(68, 2))
         return apply_affine(invert(similarity(target[INNER], MEAN_SHAPE[INNER])), shape)
+
+
+def with_lips(shape: np.ndarray, face: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """`shape` with the lips as far apart as the target's; closed as those of `face` are, where the target's are closed.
+
+    All are upright (68, 2). Lips that open by a hair would show what lies between those of a closed mouth, stretched.
+    """
+    shape = shape.copy()
+    like = face if mouth_gap(target) < CLOSED and mouth_gap(face) < CLOSED else target
+    for upper, lower, outer in LIPS:
+        wanted = max(0.0, like[lower, 1] - like[upper, 1])
+        move = (wanted - (shape[lower, 1] - shape[upper, 1])) / 2
+        shape[[upper, outer[0]], 1] -= move
+        shape[[lower, outer[1]], 1] += move
+    return shape
+
+
+def with_lids(shape: np.ndarray) -> np.ndarray:
+    """`shape`, upright (68, 2), without eyes that are less than closed."""
+    shape = shape.copy()
+    for upper, lower in LIDS:
+        crossed = max(0.0, shape[upper, 1] - shape[lower, 1]) / 2
+        shape[upper, 1] -= crossed
+        shape[lower, 1] += crossed
+    return shape
 
 
 def upright(landmarks: np.ndarray) -> np.ndarray:

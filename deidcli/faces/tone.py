@@ -12,6 +12,7 @@ from deidcli.faces.shape import BROWS, INNER, JAW, MEAN_SHAPE
 SMALL = 96  # longer side in pixels at which hair is told from skin
 ABOVE = 0.035  # how far above the brows the forehead begins, as a share of the face square
 STRANGE = 3.0  # deviations from the colour of the cheeks at which a place on the forehead is half taken for no skin
+SHINE = 0.25  # how much less colours count for each deviation that a place is brighter
 SPREAD = np.array([7.0, 3.5, 4.5])  # least deviations of L, a and b
 
 
@@ -44,8 +45,11 @@ def covering(pixels: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     cheeks = lab[skin(points, small.shape[:2])]
     middle, spread = np.median(cheeks, axis=0), np.maximum(cheeks.std(axis=0), SPREAD)
-    strange = np.sqrt((((lab - middle) / spread) ** 2).sum(axis=2))
-    # A forehead in the light is skin as well; hair is darker or of another colour.
+    off = (lab - middle) / spread
+    # A forehead that shines is skin as well, and loses its colour; hair is darker or of another colour.
+    shine = np.clip(off[..., :1], 0, None)
+    off = np.where(off[..., :1] > 0, off * (0.3, 1, 1), off) / (1 + SHINE * shine)
+    strange = np.sqrt((off**2).sum(axis=2))
     share = 1 / (1 + np.exp((strange - STRANGE) * 2))
     face = float(np.hypot(*similarity(MEAN_SHAPE[INNER], points[INNER])[:, 0]))
     share = np.where(_brow_down(points, small.shape[:2], face), 1.0, share).astype(np.float32)

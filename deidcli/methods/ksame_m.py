@@ -14,17 +14,17 @@ from functools import cached_property
 import numpy as np
 
 from deidcli.faces.embed import recogniser
-from deidcli.faces.pose import mouth_gap
+from deidcli.faces.pose import CLOSED, mouth_gap
 from deidcli.methods.base import Method, Secret, option
 from deidcli.methods.fitted import Surrogate, crop_landmarks, fitted
 from deidcli.methods.proxies import Gallery, mouth_mix
 from deidcli.values import Crop, CropSpec, Face
 
 # Gaps of the lips, as shares of the distance between the eyes, over which one mouth fades into the next.
-STEPS = ((0.045, 0.075), (0.18, 0.26))
+STEPS = ((CLOSED, 0.075), (0.17, 0.22), (0.28, 0.4))
 TRACKS = 4096  # tracks whose proxy is remembered, so that a video keeps it
 STEADY = 4  # faces that are described at a time, always as many: the last bits depend on that number
-VARIETY = 0.7  # deviations by which a proxy's shape is made another for each person
+VARIETY = 1.0  # deviations by which a proxy's shape is made another for each person
 
 
 class KSameM(Method):

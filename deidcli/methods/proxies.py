@@ -13,8 +13,8 @@ from deidcli.errors import PresetError
 from deidcli.faces.pose import ShapeModel
 from deidcli.presets import Preset, load_preset
 
-NEAREST = 10  # proxies of like gender, age and race that come into question
-FARTHEST = 5  # of them, those least like the person, one of which is drawn
+NEAREST = 14  # proxies of like gender, age and race that come into question
+FARTHEST = 4  # of them, those least like the person, one of which is drawn
 # One unit of cost each: so much logarithm of age, so much of the share that speaks for the race, and for the gender.
 AGE, RACE, GENDER = 0.3, 0.5, 0.25
 HELD = 64  # pictures that are kept decoded

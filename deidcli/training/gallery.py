@@ -13,8 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from deidcli.faces.align import apply_affine, similarity
+from deidcli.faces.pose import upright, with_lips
 from deidcli.faces.shape import MIRROR
 from deidcli.faces.tone import skin
+from deidcli.faces.warp import bend
 from deidcli.training.composites import Composite, composite
 from deidcli.training.people import People, read
 
@@ -23,7 +26,9 @@ PEOPLE = 60  # in one picture of a proxy
 POOL = 1.5  # so many times as many are alike, of whom the people are drawn
 SURELY_ANOTHER = 0.36  # dlib's distance that two of them must keep: the data name nobody, and show some people often
 # Gap of the lips, as a share of the distance between the eyes, from and to which a mouth is of each kind.
-MOUTHS = {"closed": (-1.0, 0.05), "teeth": (0.06, 0.2), "open": (0.2, 1.0)}
+MOUTHS = {"closed": (-1.0, 0.05), "teeth": (0.06, 0.2), "open": (0.2, 0.4)}
+WIDE = (0.29, 1.0)  # of a fourth, so rare that all people together give one, of which only the inside is taken
+LIP = 0.006  # soft edge between lips and the inside of the mouth, as a share of the side
 OTHER_RACE, OTHER_TONE = 12.0, 0.4  # years that another race, or a unit of lightness, count as
 
 
@@ -62,7 +67,9 @@ KINDS = tuple(_kinds())
 
 @dataclass(frozen=True)
 class Proxy:
-    """One face of nobody. faces: a composite for each of MOUTHS. members: of each, names of the files in it."""
+    """One face of nobody. faces: a composite for each of MOUTHS, and one with a wide open mouth.
+
+    members: of each of MOUTHS, names of the files in it."""
 
     kind: Kind
     faces: tuple[Composite, ...]
@@ -81,14 +88,38 @@ def build(
     Raises UsageError where fewer than 50 people are of a kind.
     """  # fmt: skip
     proxies = []
+    inside = wide(known, pictures, seed)
     for number, kind in enumerate(kinds):
         rows = [chosen(known, kind, mouth, np.random.default_rng([seed, number, i]))
                 for i, mouth in enumerate(MOUTHS.values())]  # fmt: skip
         faces = [_average(known, group, pictures) for group in rows]
         faces = [faces[0], *(_toned(face, faces[0]) for face in faces[1:])]
+        faces.append(yawning(faces[-1], inside))
         proxies.append(Proxy(kind, tuple(faces), tuple(known.names[group] for group in rows)))
-        said(f"{kind.name}: {', '.join(f'{face.people} {mouth}' for face, mouth in zip(faces, MOUTHS, strict=True))}")
+        said(f"{kind.name}: {', '.join(f'{len(group)} {mouth}' for group, mouth in zip(rows, MOUTHS, strict=True))}")
     return proxies
+
+
+def wide(known: People, pictures: Path, seed: int) -> Composite:
+    """The average of people whose mouth is wide open, whoever they are."""
+    fits = known.good & (known.gap >= WIDE[0]) & (known.gap < WIDE[1])
+    order = np.random.default_rng([seed, len(KINDS)]).permutation(np.flatnonzero(fits))
+    return _average(known, different(known, order, len(order)), pictures)
+
+
+def yawning(face: Composite, inside: Composite) -> Composite:
+    """`face` with its lips opened as wide as those of `inside`, and what is between them from there."""
+    size = face.pixels.shape[:2]
+    shape = upright(face.landmarks)
+    shape = with_lips(shape, shape, upright(inside.landmarks))
+    shape = apply_affine(similarity(upright(face.landmarks), face.landmarks.astype(np.float64)), shape)
+    opened = bend(face.pixels, face.landmarks, shape, size).astype(np.float32)
+    other = bend(inside.pixels, inside.landmarks, shape, size).astype(np.float32)
+    hole = np.zeros(size, np.float32)
+    cv2.fillPoly(hole, [np.round(shape[60:68] * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+    share = cv2.GaussianBlur(hole, (0, 0), LIP * size[0])[..., None]
+    pixels = np.clip(opened * (1 - share) + other * share + 0.5, 0, 255).astype(np.uint8)
+    return Composite(pixels, shape.astype(np.float32), min(face.people, inside.people))
 
 
 def chosen(known: People, kind: Kind, mouth: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
@@ -97,12 +128,17 @@ def chosen(known: People, kind: Kind, mouth: tuple[float, float], rng: np.random
     Where too few of those are left, the next most alike are asked.
     """
     rows, step = alike(known, kind, mouth), int(PEOPLE * POOL)
+    parts = [rng.permutation(rows[start : start + step]) for start in range(0, len(rows), step)]
+    return different(known, np.concatenate(parts) if parts else rows, PEOPLE)
+
+
+def different(known: People, order: np.ndarray, wanted: int) -> np.ndarray:
+    """The first rows in `order`, `wanted` at most, that keep their distance from each other."""
     drawn: list[int] = []
-    for start in range(0, len(rows), step):
-        for row in rng.permutation(rows[start : start + step]):
-            apart = np.linalg.norm(known.descriptors[drawn] - known.descriptors[row], axis=1)
-            if len(drawn) < PEOPLE and not (apart < SURELY_ANOTHER).any():
-                drawn.append(int(row))
+    for row in order:
+        apart = np.linalg.norm(known.descriptors[drawn] - known.descriptors[row], axis=1)
+        if len(drawn) < wanted and not (apart < SURELY_ANOTHER).any():
+            drawn.append(int(row))
     return np.array(drawn, int)
 
 

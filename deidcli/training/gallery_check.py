@@ -61,7 +61,11 @@ def summary(rows: Sequence[Check]) -> dict[str, float]:
 
 def _check(proxy: Proxy, described: np.ndarray, known: People, looks: np.ndarray, pack: Pack, strangers: Pack) -> Check:
     dlib, pixels = [], []
-    for face, row, names, mouth in zip(proxy.faces, described, proxy.members, MOUTHS.values(), strict=True):
+    # The wide open mouth is the open one but for its inside.
+    for i, mouth in enumerate(MOUTHS.values()):
+        face, row, names = proxy.faces[i], described[i], proxy.members[i]
+        proxy.faces[: len(MOUTHS)], described[: len(MOUTHS)], proxy.members, MOUTHS.values(), strict=True
+    ):
         rows = alike(known, proxy.kind, mouth)
         inside = np.isin(known.names[rows], names)
         # Up to the least alike member: whoever comes later is of another age.

@@ -103,7 +103,7 @@ def write(
         own=shapes.own,
     )
     counts = {p.kind.name: [face.people for face in p.faces] for p in proxies}
-    config = {"method": "ksame-m", "side": SIDE, "mouths": list(MOUTHS), "people": counts, "seed": seed}
+    config = {"method": "ksame-m", "side": SIDE, "mouths": [*MOUTHS, "wide"], "people": counts, "seed": seed}
     config["figures"] = summary(rows)
     files = ["gallery.npz", *(f"{name}.webp" for name in names)]
     return save_preset(out, config, files, card(rows, config["figures"]))
