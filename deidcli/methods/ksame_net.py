@@ -30,7 +30,6 @@ from deidcli.methods.census import Census
 from deidcli.methods.closed import ClosedSet, Plan, too_few
 from deidcli.methods.fitted import Surrogate, check_pose, crop_landmarks, fitted
 from deidcli.methods.groups import grouped_alike
-from deidcli.methods.ksame_m import STEPS
 from deidcli.methods.mixes import Proxies, turned
 from deidcli.methods.proxies import cost, mouth_mix
 from deidcli.presets import Preset, load_preset
@@ -149,10 +148,10 @@ class KSameNet(ClosedSet):
     def _seen(self, crops: Sequence[Crop]) -> list[tuple[int, np.ndarray]]:
         """The number of the expression of each crop, and how much of each mouth it shows; neutral where not kept."""
         if "expression" not in self.kept:
-            return [(0, np.eye(len(STEPS) + 1)[0])] * len(crops)
+            return [(0, mouth_mix(-1.0, self._proxies.steps))] * len(crops)
         words = [found.expression for found in self._expressions.of_crops(crops)]
-        known = self._proxies.expressions
-        return [(known.index(word) if word in known else 0, mouth_mix(mouth_gap(crop_landmarks(crop)), STEPS))
+        known, steps = self._proxies.expressions, self._proxies.steps
+        return [(known.index(word) if word in known else 0, mouth_mix(mouth_gap(crop_landmarks(crop)), steps))
                 for word, crop in zip(words, crops, strict=True)]  # fmt: skip
 
     def _wanted(self, mix: Mix, expression: int, mouths: np.ndarray) -> list[tuple[float, np.ndarray, np.ndarray]]:

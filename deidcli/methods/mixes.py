@@ -20,12 +20,13 @@ STIFF = slice(17, 48)  # brows, nose and eyes: what moves least with an expressi
 class Proxies:
     """The identities that a network mixes.
 
-    traits: (p, 7), what `probe` says of each. shapes: (p, m, 68, 2) of each with each mouth, in the unit of the face
-    square. moves: (e, 68, 2), how `expressions` move them. pose: how faces differ in shape. size, margin: of the
-    network's pictures.
+    steps: of `mouth_mix`, from one mouth to the next. traits: (p, 7), what `probe` says of each. shapes: (p, m, 68, 2)
+    of each with each mouth, in the unit of the face square. moves: (e, 68, 2), how `expressions` move them. pose: how
+    faces differ in shape. size, margin: of the network's pictures.
     """
 
     expressions: tuple[str, ...]
+    steps: tuple[tuple[float, float], ...]
     traits: np.ndarray
     shapes: np.ndarray
     moves: np.ndarray
@@ -39,11 +40,12 @@ class Proxies:
         """Every file of the preset verified. Raises PresetError."""
         preset.verify()
         try:
-            words, picture = tuple(preset.config["appearance"]["expression"]), preset.config["picture"]
+            shown, picture = preset.config["appearance"], preset.config["picture"]
+            words, steps = tuple(shown["expression"]), tuple((float(low), float(high)) for low, high in shown["mouth"])
             with np.load(preset.file(FILE), allow_pickle=False) as stored:
                 rows = [stored[name].astype(np.float64) for name in ("traits", "shapes", "moves")]
                 probe, pose = Probe(stored["probe"]), ShapeModel(stored["moving"], stored["own"])
-            return cls(words, *rows, probe, pose, int(picture["size"]), float(picture["margin"]))
+            return cls(words, steps, *rows, probe, pose, int(picture["size"]), float(picture["margin"]))
         except (KeyError, TypeError, ValueError) as error:
             raise PresetError(f"preset {preset.name} does not say its proxies: {error}", "fetch it again") from error
 

@@ -16,12 +16,13 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
+from deidcli.methods.ksame_m import STEPS
 from deidcli.methods.proxies import Gallery
 from deidcli.networks.ksame_net import Generator, GeneratorConfig, build_generator, load, save
 from deidcli.presets import Preset, save_preset
 from deidcli.training.data import load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
-from deidcli.training.proxy_set import MOUTHS, Frontal, ProxySet, Samples, expression_moves, mixed, pure
+from deidcli.training.proxy_set import Frontal, ProxySet, Samples, expression_moves, mixed, pure
 
 METHOD, PROXIES = "ksame-net", "proxies.npz"
 EXPRESSIONS = ("neutral", "happiness", "surprise", "anger", "sadness")
@@ -129,7 +130,7 @@ def _write(
     config = {
         "method": METHOD,
         "picture": {"size": recipe.size, "margin": recipe.margin},
-        "appearance": {"expression": list(EXPRESSIONS), "mouth": MOUTHS},
+        "appearance": {"expression": list(EXPRESSIONS), "mouth": [list(step) for step in STEPS]},
         "network": recipe.network(known).stored(),
         "training": {**asdict(recipe), "gallery": gallery.preset.name, "faces": faces},
     }

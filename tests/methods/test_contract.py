@@ -40,7 +40,7 @@ def make(request, census_of):
     given = {}
     if request.param in SHIPPED:
         given = {"preset": str(SHIPPED[request.param].folder)}
-    elif has_preset(kind):
+    elif name == "cleanir":
         given = {"preset": str(request.getfixturevalue("tiny_preset").folder)}
     own = {item.name for item in dataclasses.fields(kind.Options)}
     if "labels" in own:

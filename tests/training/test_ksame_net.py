@@ -1,4 +1,4 @@
-"""The proxy set, and `deid train ksame-net` in miniature: from the shipped gallery to a preset that the method loads."""
+"""The proxy set, and `deid train ksame-net` in miniature: from the gallery to a preset that the method loads."""
 
 import keras
 import numpy as np
