@@ -29,10 +29,22 @@ def fitting(**defaults: Any):
                      help="Faces in a batch."),
         click.option("--rate", type=opt.Real(0), default=own["rate"], show_default=True, help="First learning rate."),
         click.option("--minutes", type=opt.Real(0), help="Stop at the end of the epoch in which these are over."),
+        click.option("--patience", type=click.IntRange(0), default=0, show_default=True,
+                     help="Stop after so many epochs without a better score; 0: never."),
         click.option("--precision", type=click.Choice(["float32", "mixed_bfloat16"]), default=own["precision"],
                      show_default=True, help="Of the arithmetic; weights stay in float32."),
         click.option("--seed", type=int, default=1, show_default=True, help="Of weights, batches and noise."),
     )  # fmt: skip
+
+
+sampling = opt.stacked(
+    click.option("--shift", type=opt.Real(0, 0.5), default=0.0, show_default=True,
+                 help="Move training crops by up to this share of their side."),
+    click.option("--colour", type=opt.Real(0, 0.5), default=0.0, show_default=True,
+                 help="Vary colour and light of training crops by this share of the range."),
+    click.option("--mirror/--no-mirror", default=True, show_default=True, help="Turn half of the training crops over."),
+    click.option("--balance", default="", metavar="LABEL", help="Draw every value of this label equally often."),
+)  # fmt: skip
 
 
 def prepared(options: dict[str, Any]):
@@ -43,7 +55,7 @@ def prepared(options: dict[str, Any]):
 
     keras.mixed_precision.set_dtype_policy(options["precision"])
     keras.utils.set_random_seed(options["seed"])
-    return FitOptions(**{k: options[k] for k in ("epochs", "steps", "batch", "rate", "minutes", "seed")})
+    return FitOptions(**{k: options[k] for k in ("epochs", "steps", "batch", "rate", "minutes", "patience", "seed")})
 
 
 def folders(options: dict[str, Any]) -> tuple[list[Path], Path, Path, Path]:

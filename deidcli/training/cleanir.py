@@ -12,10 +12,11 @@ from deidcli.networks.cleanir import TRAIT, Pair, load, save
 from deidcli.networks.vae import VaeConfig
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.chips import MARGIN
+from deidcli.training.cleanir_figures import measure, probe, quick
 from deidcli.training.cleanir_losses import Losses, build_trainer, lift, lift_matrix, loss_functions
-from deidcli.training.data import Pack, check_apart, load_pack
+from deidcli.training.data import check_apart, load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
-from deidcli.training.sampling import batches
+from deidcli.training.sampling import Augment, batches
 from deidcli.training.sheet import save_sheet
 from deidcli.training.traits import directions
 
@@ -24,13 +25,18 @@ ANGLES = (0, 60, 90, 120, 180)  # of the sheet, degrees
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what is trained. start: a preset of the same sizes whose weights are the first ones."""
+    """All that decides what is trained. start: a preset of the same sizes whose weights are the first ones.
+
+    augment, balance: how batches are varied and drawn (`sampling.batches`).
+    """
 
     encoder_width: float = 1.0
     decoder_width: float = 0.5
     pool: str = "flatten"
     rank: int | None = 128
     start: str | None = None
+    augment: Augment = field(default_factory=Augment)
+    balance: str = ""
     losses: Losses = field(default_factory=Losses)
     fit: FitOptions = field(default_factory=FitOptions)
 
@@ -84,19 +90,24 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
 
     def feed(epoch: int) -> Iterator:
         options = recipe.fit
-        for crops, picked in batches(faces, options.batch, options.seed, epoch, options.steps):
+        drawn = (faces, options.batch, options.seed, epoch, options.steps, recipe.augment, recipe.balance)
+        for crops, picked in batches(*drawn):
             inputs = {"crops": crops, "descriptors": faces.descriptors[picked]}
             yield inputs, {"picture": crops.astype(np.float32) / 255, "identity": targets[picked]}
 
-    fit(trainer, feed, recipe.fit, work, lambda epoch: save_sheet(pair, strangers.crops, work / "sheet.png", ANGLES))
+    def look(epoch: int) -> dict[str, float]:
+        save_sheet(pair, strangers.crops, work / "sheet.png", ANGLES)
+        return quick(pair, space, strangers)
+
+    fit(trainer, feed, recipe.fit, work, look)
     pair = replace(pair, traits=directions(faces, targets))
-    return _write(pair, space, recipe, strangers, out, (len(faces), [p.name for p in data]))
+    figures = measure(pair, space, strangers) | probe(pair, faces, strangers)
+    return _write(pair, space, recipe, figures, out, (len(faces), [p.name for p in data]))
 
 
-def _write(pair: Pair, space: IdentitySpace, recipe: Recipe, val: Pack, out: Path, data: tuple[int, list]) -> Preset:
+def _write(pair: Pair, space: IdentitySpace, recipe: Recipe, figures: dict, out: Path, data: tuple) -> Preset:
     known = {TRAIT + name: rows.astype(np.float32) for name, rows in pair.traits.items()}
     names = save(out, pair.encoder, pair.decoder, **asdict(space), **known)
-    figures = measure(pair, space, val)
     config = {
         "method": "cleanir",
         "crop": {"size": pair.config.size, "margin": MARGIN},
@@ -113,18 +124,6 @@ def _write(pair: Pair, space: IdentitySpace, recipe: Recipe, val: Pack, out: Pat
     return save_preset(out, config, names, _card(out.name, config))
 
 
-def measure(pair: Pair, space: IdentitySpace, val: Pack) -> dict[str, float]:
-    """On faces of strangers: Equation 3 between encoder and recogniser, and the mean absolute error of the picture."""
-    identity, attributes = pair.encode(val.crops)
-    made = pair.decode(identity, attributes)
-    target = space.target(val.descriptors)
-    target = target / np.linalg.norm(target, axis=1, keepdims=True)
-    return {
-        "embedding_distance": round(float(1 - np.mean(np.sum(identity * target, axis=1))), 4),
-        "picture_error": round(float(np.abs(made.astype(np.float32) - val.crops).mean() / 255), 4),
-    }
-
-
 def _card(name: str, config: dict) -> str:
     training, figures = config["training"], config["figures"]
     return f"""# {name}
@@ -135,6 +134,7 @@ channels {config["network"]["decoder"]}, {config["network"]["pool"]} before the 
 - Trained on {training["faces"]} aligned faces ({", ".join(training["data"])}).
 - Losses: {training["losses"]}
 - Schedule: {training["fit"]}
-- On the faces of --val, whose people are not in the training data: embedding distance (Equation 3)
-  {figures["embedding_distance"]}, mean absolute error of a pixel at 0 degrees {figures["picture_error"]} of the range.
+- Kept on request: {", ".join(config["traits"]) or "nothing"}.
+- On the faces of --val, whose people are not in the training data (`training/cleanir_figures.py` says what each is):
+  {", ".join(f"{name} {value}" for name, value in figures.items())}.
 """

@@ -1,6 +1,7 @@
 """The loop: each epoch once, whenever it was killed, and in the end the weights of a run that was not."""
 
 import csv
+import json
 import warnings
 
 import keras
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from deidcli.errors import UsageError
-from deidcli.training.fit import Checkpoint, FitOptions, compile_trainer, fit
+from deidcli.training.checkpoint import Checkpoint
+from deidcli.training.fit import FitOptions, compile_trainer, fit
 
 OPTIONS = FitOptions(epochs=3, steps=4, batch=8, rate=0.01, ema=0.9)
 
@@ -41,8 +43,8 @@ def feed(epoch):
         yield {"numbers": numbers}, {"sum": numbers.sum(axis=1, keepdims=True)}
 
 
-def run(trainer, folder, options=OPTIONS, sheet=lambda epoch: None):
-    fit(trainer, feed, options, folder, sheet)
+def run(trainer, folder, options=OPTIONS, look=lambda epoch: None):
+    fit(trainer, feed, options, folder, look)
     return trainer.get_weights()
 
 
@@ -65,13 +67,13 @@ def test_killed_and_gone_on_with(trainer, tmp_path, monkeypatch, epoch, moment):
     """Killed around the moment in which an epoch is saved; the same call goes on from there."""
     save = Checkpoint.save
 
-    def die(self, done, spent):
-        if done != epoch:
-            return save(self, done, spent)
+    def die(self, place):
+        if place.epoch != epoch:
+            return save(self, place)
         if moment == "within":
             self.trainer.save_weights(self.folder / "next.weights.h5")
         elif moment == "after":
-            save(self, done, spent)
+            save(self, place)
         raise Killed
 
     with monkeypatch.context() as patch:
@@ -113,3 +115,29 @@ def test_a_checkpoint_of_other_networks_is_refused(trainer, tmp_path):
         with pytest.raises(UsageError, match="--work"):
             run(trainer(width=7), tmp_path)
     assert (tmp_path / "last.weights.h5").read_bytes() == kept
+
+
+SCORES = [5.0, 3.0, 4.0, 3.5, 3.2, 6.0, 1.0]
+
+
+@pytest.mark.parametrize(("patience", "epochs", "best"), [(0, 7, 6), (2, 4, 1), (4, 6, 1)])
+def test_the_best_weights_are_kept(trainer, tmp_path, patience, epochs, best):
+    """And the run ends when they have not become better for a while."""
+    seen, made = [], trainer()
+
+    def look(epoch):
+        seen.append(made.get_weights())
+        return {"score": SCORES[epoch], "other": 1}
+
+    options = FitOptions(epochs=len(SCORES), steps=4, batch=8, rate=0.01, ema=0.9, patience=patience)
+    kept = run(made, tmp_path, options, look)
+    rows = log(tmp_path)
+    assert len(rows) == len(seen) == epochs and [float(row["score"]) for row in rows] == SCORES[:epochs]
+    assert all(np.array_equal(a, b) for a, b in zip(kept, seen[best], strict=True))
+    assert (tmp_path / "log.png").stat().st_size > 1000
+
+
+def test_a_score_that_is_no_number_is_not_the_best(trainer, tmp_path):
+    scores = iter([2.0, float("nan"), 3.0])
+    run(trainer(), tmp_path, OPTIONS, lambda epoch: {"score": next(scores)})
+    assert json.loads((tmp_path / "last.json").read_text())["best_epoch"] == 0

@@ -23,6 +23,7 @@ from deidcli.cli import training
     click.option("--rank", type=click.IntRange(0), default=128, show_default=True,
                  help="Numbers that make up the identity half; 0: all 512 are free, as in the paper."),
     training.fitting(rate=4e-4),
+    training.sampling,
     click.option("--picture", default=1.0, show_default=True, help="Weight of Equation 1, the cross entropy."),
     click.option("--detail", default=0.25, show_default=True, help="Weight of the differences of neighbours."),
     click.option("--likeness", default=1000.0, show_default=True, help="Weight of the descriptors' squared distance."),
@@ -43,6 +44,7 @@ def command(**options: Any) -> int:
     """
     fit = training.prepared(options)
     from deidcli.training.cleanir import Losses, Recipe, train
+    from deidcli.training.sampling import Augment
 
     recipe = Recipe(
         encoder_width=options["encoder_width"],
@@ -50,6 +52,8 @@ def command(**options: Any) -> int:
         pool=options["pool"],
         rank=options["rank"] or None,
         start=options["start"],
+        augment=Augment(options["mirror"], options["shift"], options["colour"]),
+        balance=options["balance"],
         losses=Losses(**{k: options[k] for k in Losses.__dataclass_fields__}),
         fit=fit,
     )
