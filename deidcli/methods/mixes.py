@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -48,6 +49,21 @@ class Proxies:
             return cls(words, steps, *rows, probe, pose, int(picture["size"]), float(picture["margin"]))
         except (KeyError, TypeError, ValueError) as error:
             raise PresetError(f"preset {preset.name} does not say its proxies: {error}", "fetch it again") from error
+
+    def save(self, folder: Path) -> list[str]:
+        """Write what `of` reads beside config.json. Returns the names of the files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        halves = {"moving": self.pose.moving, "own": self.pose.own, "probe": self.probe.weights}
+        rows = {"traits": self.traits, "shapes": self.shapes, "moves": self.moves, **halves}
+        np.savez_compressed(folder / FILE, **{name: values.astype(np.float32) for name, values in rows.items()})
+        return [FILE]
+
+    def stored(self) -> dict:
+        """The rest of what `of` reads, for config.json."""
+        return {
+            "picture": {"size": self.size, "margin": self.margin},
+            "appearance": {"expression": list(self.expressions), "mouth": [list(step) for step in self.steps]},
+        }
 
     def pixels(self, shape: np.ndarray) -> np.ndarray:
         """From the unit of the face square (68, 2) to pixels of the network's picture."""

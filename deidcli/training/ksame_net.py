@@ -17,6 +17,7 @@ from keras import ops
 from PIL import Image
 
 from deidcli.methods.ksame_m import STEPS
+from deidcli.methods.mixes import Proxies
 from deidcli.methods.proxies import Gallery
 from deidcli.networks.ksame_net import Generator, GeneratorConfig, build_generator, load, save
 from deidcli.presets import Preset, save_preset
@@ -24,7 +25,7 @@ from deidcli.training.data import load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
 from deidcli.training.proxy_set import Frontal, ProxySet, Samples, expression_moves, mixed, pure
 
-METHOD, PROXIES = "ksame-net", "proxies.npz"
+METHOD = "ksame-net"
 EXPRESSIONS = ("neutral", "happiness", "surprise", "anger", "sadness")
 CHECKED = 200  # mixes that were not trained on, for the figures
 
@@ -116,27 +117,18 @@ def _sheet(made: Generator, unseen: Samples, path: Path):
 def _write(
     network: keras.Model, known: ProxySet, gallery: Gallery, recipe: Recipe, unseen: Samples, out: Path, faces: str
 ) -> Preset:
-    names = save(out, network)
-    np.savez_compressed(
-        out / PROXIES,
-        names=gallery.names,
-        traits=gallery.traits,
-        probe=gallery.probe.weights,
-        shapes=known.shapes.astype(np.float32),
-        moves=known.moves.astype(np.float32),
-        moving=gallery.shapes.moving,
-        own=gallery.shapes.own,
-    )
+    picture, ways = (recipe.size, recipe.margin), (gallery.probe, gallery.shapes)
+    proxies = Proxies(EXPRESSIONS, STEPS, gallery.traits, known.shapes, known.moves, *ways, *picture)
+    names = [*save(out, network), *proxies.save(out)]
     config = {
         "method": METHOD,
-        "picture": {"size": recipe.size, "margin": recipe.margin},
-        "appearance": {"expression": list(EXPRESSIONS), "mouth": [list(step) for step in STEPS]},
+        **proxies.stored(),
         "network": recipe.network(known).stored(),
         "training": {**asdict(recipe), "gallery": gallery.preset.name, "faces": faces},
     }
-    made = load(save_preset(out, config, [*names, PROXIES], ""))
+    made = load(save_preset(out, config, names, ""))
     config["figures"] = measure(made, unseen)
-    return save_preset(out, config, [*names, PROXIES], card(out.name, config))
+    return save_preset(out, config, names, card(out.name, config))
 
 
 def measure(made: Generator, unseen: Samples) -> dict[str, float]:
@@ -153,7 +145,7 @@ def card(name: str, config: dict) -> str:
     return f"""# {name}
 
 k-Same-Net (Meden et al. 2018, Figure 4) at {config["picture"]["size"]} pixels: {network["identities"]} identities,
-appearance {config["appearance"]}; FC1 and FC2 of {network["dense"]}, channels {network["channels"]}, {network["last"]}
+appearance {", ".join(config["appearance"]["expression"])}, and {len(config["appearance"]["mouth"]) + 1} mouths; FC1 and FC2 of {network["dense"]}, channels {network["channels"]}, {network["last"]}
 before ToRGB. Weights in float16.
 
 - Identities: the proxies of the preset {training["gallery"]}, each the average of 50 people and more; no real person

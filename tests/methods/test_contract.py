@@ -19,10 +19,6 @@ NAMES = sorted(available())
 SHIPPED = {f"{preset.method}:{preset.name}": preset for preset in presets() if preset.method in NAMES}
 
 
-def has_preset(kind):
-    return any(item.name == "preset" for item in dataclasses.fields(kind.Options))
-
-
 @pytest.fixture(scope="session")
 def labels(tmp_path_factory):
     """A table of labels for the census's pictures."""
