@@ -59,7 +59,7 @@ class KSameNet(ClosedSet):
     @dataclass(frozen=True)
     class Options(ClosedSet.Options):
         preserve: str = option("expression,gender", "what is kept: expression, gender, age, with commas, or none")
-        preset: str = option("ksame-net-128", "name or folder of the weights")
+        preset: str = option("ksame-net-96", "name or folder of the weights")
 
     def __init__(self, options=None, secret=None):
         super().__init__(options, secret)

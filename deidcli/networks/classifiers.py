@@ -1,9 +1,8 @@
 """Classifiers: what can be read off an aligned face (gender, age, expression), as probabilities for each question.
 
-The network is small: a few blocks that halve the picture, the mean over what is left of it, and one fully connected
-layer for each question. The blocks are those of CLEANIR's encoder (`blocks.encoder_block`), or those of mini-Xception
-(Arriaga et al. 2017) on a grey picture, so that a second opinion can be had that shares no weight, block or colour with
-the first. A preset says which questions it answers.
+The network is small: a few of the blocks of CLEANIR's encoder, the mean over what is left of the picture, and one fully
+connected layer for each question. For a second opinion there is another style that shares no weight, no block and no
+colour with it: histograms of oriented gradients (Dalal and Triggs 2005) on the grey picture, and one hidden layer.
 """
 
 from __future__ import annotations
@@ -18,11 +17,13 @@ import numpy as np
 from keras import layers, ops
 
 from deidcli.errors import PresetError, UsageError
-from deidcli.networks.blocks import MOMENTUM, activate, conv_norm, conv_norm_relu, encoder_block
+from deidcli.networks.blocks import MOMENTUM, activate, conv_norm_relu, encoder_block
 from deidcli.networks.store import STEADY, run, save_half
 from deidcli.presets import Preset, load_preset
 
 METHOD, WEIGHTS = "classifier", "classifier.weights.h5"
+CELL, BLOCK = 4, 12  # pixels over which slopes are averaged, and by whose strength they are divided
+FAINT = 0.01  # strength of slopes, of the range, that counts as none
 Answers = dict[str, np.ndarray]  # probabilities (n, classes) float32 by the name of the head
 
 
@@ -50,8 +51,11 @@ class Head:
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """size: side of the crops in pixels. channels: of the first convolution and of each block; every one halves the
-    picture. dropout: share of the last features that is left out in training. style: "residual" or "xception"."""
+    """size: side of the crops in pixels. dropout: share of the last features that is left out in training.
+
+    channels: with style "residual" of the first convolution and of each block, every one of which halves the picture;
+    with "gradients" the first is the number of directions, the last that of hidden units.
+    """
 
     heads: tuple[Head, ...]
     size: int = 64
@@ -63,6 +67,8 @@ class ClassifierConfig:
     def of(cls, network: dict) -> ClassifierConfig:
         """From what config.json holds. Raises KeyError, TypeError or ValueError where that makes no sense."""
         heads = tuple(Head(head["name"], tuple(head["classes"])) for head in network["heads"])
+        if network.get("style", cls.style) not in _BODIES:
+            raise ValueError(f"no style is called {network['style']!r}")
         return cls(**{**network, "heads": heads, "channels": tuple(network["channels"])})
 
     def stored(self) -> dict:
@@ -101,7 +107,7 @@ def build_classifier(config: ClassifierConfig) -> keras.Model:
     picture = layers.Input((config.size, config.size, 3), name="crops")
     x = layers.Rescaling(1 / 127.5, -1, name="range")(picture)
     x = _BODIES[config.style](x, config.channels)
-    x = layers.Dropout(config.dropout, seed=3, name="dropout")(layers.GlobalAveragePooling2D(name="pool")(x))
+    x = layers.Dropout(config.dropout, seed=3, name="dropout")(x)
     answers = [_answer(x, head) for head in config.heads]
     return keras.Model(picture, answers, name="classifier")
 
@@ -110,25 +116,24 @@ def _residual(x, channels: Sequence[int]):
     x = conv_norm_relu(x, channels[0], kernel=7, stride=2, name="stem")
     for i, count in enumerate(channels[1:], 1):
         x = encoder_block(x, count, f"block{i}")
-    return x
+    return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
-def _xception(x, channels: Sequence[int]):
-    x = conv_norm_relu(ops.mean(x, axis=-1, keepdims=True), channels[0], stride=2, name="stem")
-    for i, count in enumerate(channels[1:], 1):
-        shortcut = conv_norm(x, count, kernel=1, stride=2, name=f"module{i}_short")
-        y = activate(_separable(x, count, f"module{i}_a"), f"module{i}_relu")
-        y = layers.MaxPooling2D(3, 2, padding="same", name=f"module{i}_pool")(_separable(y, count, f"module{i}_b"))
-        x = layers.Add(name=f"module{i}")([y, shortcut])
-    return x
+def _gradients(x, channels: Sequence[int]):
+    """The grey picture's slopes in so many directions, by the strength around them, averaged over cells."""
+    grey = ops.mean(x, axis=-1, keepdims=True)
+    across, down = grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2], grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]
+    angles = np.linspace(0, 2 * np.pi, channels[0], endpoint=False)
+    slopes = ops.concatenate([ops.relu(float(np.cos(a)) * across + float(np.sin(a)) * down) for a in angles], axis=-1)
+    around = ops.mean(layers.AveragePooling2D(BLOCK, 1, padding="same", name="block")(slopes), axis=-1, keepdims=True)
+    cells = layers.AveragePooling2D(CELL, CELL, padding="same", name="cell")(slopes / (around + FAINT))
+    cells = layers.BatchNormalization(momentum=MOMENTUM, name="cell_norm")(layers.Flatten(name="cells")(cells))
+    return activate(
+        layers.Dense(channels[-1], name="hidden")(layers.Dropout(0.3, seed=5, name="thin")(cells)), "hidden_relu"
+    )
 
 
-def _separable(x, channels: int, name: str):
-    x = layers.SeparableConv2D(channels, 3, padding="same", use_bias=False, name=f"{name}_conv")(x)
-    return layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_norm")(x)
-
-
-_BODIES = {"residual": _residual, "xception": _xception}
+_BODIES = {"residual": _residual, "gradients": _gradients}
 
 
 def _answer(x, head: Head):

@@ -39,8 +39,8 @@ class Recipe:
     neighbours.
     """
 
-    size: int = 128
-    margin: float = 0.15
+    size: int = 96
+    margin: float = 0.04
     dense: tuple[int, int] = (256, 128)
     channels: tuple[int, ...] = (256, 160, 96, 64, 32)
     last: int = 12
@@ -68,8 +68,9 @@ def train(gallery: str, faces: Path, recipe: Recipe, out: Path, work: Path) -> P
     unseen = mixed(known, CHECKED, recipe.largest, random)
     config = recipe.network(known)
     network = build_generator(config)
-    trainer = keras.Model({"inputs": network.input}, {"to_rgb": network.output})
-    compile_trainer(trainer, {"to_rgb": _loss(recipe.detail)}, recipe.fit)
+    network.get_layer("bias").begin(several.pictures.mean(axis=0) / 255)
+    trainer = keras.Model({"inputs": network.input}, {"picture": network.output})
+    compile_trainer(trainer, {"picture": _loss(recipe.detail)}, recipe.fit)
     made = Generator(config, network)
     fit(trainer, _feed(single, several, recipe.fit), recipe.fit, work, _sheet(made, unseen, work / "sheet.png"))
     return _write(network, known, shown, recipe, unseen, out, faces.name)
@@ -94,7 +95,7 @@ def _feed(single: Samples, several: Samples, options: FitOptions):
             picked = [(part, random.integers(len(part), size=count)) for part, count in halves]
             inputs = np.concatenate([part.inputs[rows] for part, rows in picked])
             pictures = np.concatenate([part.pictures[rows] for part, rows in picked])
-            yield {"inputs": inputs}, {"to_rgb": pictures.astype(np.float32) / 255}
+            yield {"inputs": inputs}, {"picture": pictures.astype(np.float32) / 255}
 
     return feed
 

@@ -28,8 +28,8 @@ FINE = 1.5  # how much larger faces are mixed than the set's are
 class Frontal:
     """Where a face lies in the set's pictures: `size` pixels, `margin` around the face square."""
 
-    size: int = 128
-    margin: float = 0.15
+    size: int = 96
+    margin: float = 0.04
 
     def points(self, shape: np.ndarray) -> np.ndarray:
         """From the unit of the face square (..., 2) to pixels; pixel (0, 0) covers [-0.5, 0.5]."""

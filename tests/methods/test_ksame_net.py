@@ -1,4 +1,4 @@
-"""k-Same-Net: who gets which mix, what is kept and what is not; the groups themselves are tested with the closed sets."""
+"""k-Same-Net: who gets which mix, what is kept and what is not; the groups themselves have tests of their own."""
 
 import dataclasses
 

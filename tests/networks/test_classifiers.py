@@ -14,7 +14,7 @@ WORD = Head("word", ("yes", "no", "never"))
 YEARS = Head("years", ("0", "10", "40"))
 
 
-@pytest.fixture(scope="module", params=["residual", "xception"])
+@pytest.fixture(scope="module", params=["residual", "gradients"])
 def preset(request, tmp_path_factory):
     """Drawn weights for two questions, as a preset."""
     keras.utils.set_random_seed(4)
@@ -65,6 +65,9 @@ def test_presets_that_are_none(preset, tmp_path):
     broken = save_preset(tmp_path, {"method": classifiers.METHOD, "network": {"size": 32}}, [], "")
     with pytest.raises(PresetError, match="network"):
         load(broken)
+    odd = save_preset(tmp_path, {**preset.config, "network": {**preset.config["network"], "style": "odd"}}, [], "")
+    with pytest.raises(PresetError, match="odd"):
+        load(odd)
 
 
 def test_weights_are_halves(preset):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deidcli.errors import PresetError
-from deidcli.networks.ksame_net import GeneratorConfig, _max_of_pairs, build_generator, load, save
+from deidcli.networks.ksame_net import Generator, GeneratorConfig, _max_of_pairs, build_generator, load, save
 from deidcli.presets import save_preset
 
 CONFIG = GeneratorConfig(6, 4, 32, (16, 8), (16, 8, 8), 4)
@@ -46,9 +46,17 @@ def test_both_inputs_count(preset):
 def test_the_layers_of_figure_4():
     network = build_generator(CONFIG)
     names = [layer.name for layer in network.layers]
-    order = ["fc1", "fc2", "c1", "fc3", "up1", "up2", "maxup", "out_conv", "to_rgb"]
+    order = ["fc1", "fc2", "c1", "fc3", "up1", "up2", "maxup", "out_conv", "to_rgb", "bias"]
     assert sorted(order, key=names.index) == order
     assert network.get_layer("maxup").output.shape[1:] == (32, 32, CONFIG.channels[-1] // 2)
+
+
+def test_a_silent_network_shows_the_mean():
+    network, mean = build_generator(CONFIG), np.random.default_rng(3).uniform(0.05, 0.95, (32, 32, 3))
+    network.get_layer("to_rgb").set_weights([0 * weight for weight in network.get_layer("to_rgb").get_weights()])
+    network.get_layer("bias").begin(mean)
+    made = Generator(CONFIG, network).generate(*wanted(1))[0]
+    assert np.abs(made - 255 * mean).max() < 1
 
 
 def test_maxup_keeps_the_largest_of_pairs():

@@ -60,7 +60,7 @@ def test_expression(deid, drawn):
 
 
 def test_attributes_hold_out_and_another_style(deid, drawn):
-    done = train(deid, drawn, "attributes", "--hold-out", 0.3, "--style", "xception", "--balance", 0)
+    done = train(deid, drawn, "attributes", "--hold-out", 0.3, "--style", "gradients", "--balance", 0)
     assert done.status == 0, done.err
     config = load_preset(str(drawn / "made")).config
     assert config["training"]["faces"] + config["figures"]["faces"] == 48

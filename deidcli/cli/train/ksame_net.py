@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,16 @@ from deidcli.cli.classifying import Counts
     click.option("--gallery", default="ksame-gallery", show_default=True, help="The preset whose proxies are mixed."),
     click.option("--data", required=True, metavar="PACK",
                  help="Faces with landmarks and the label expression, from which expressions are learnt."),
-    click.option("--out", required=True, metavar="DIR", help="The preset's folder, like models/ksame-net-128."),
+    click.option("--out", required=True, metavar="DIR", help="The preset's folder, like models/ksame-net-96."),
     click.option("--work", metavar="DIR", help="Checkpoints, log and samples; default: OUT.training."),
-    click.option("--size", type=click.IntRange(16, 1024), default=128, show_default=True, help="Side, pixels."),
+    click.option("--size", type=click.IntRange(16, 1024), default=96, show_default=True, help="Side, pixels."),
     click.option("--channels", type=Counts(), default="256,160,96,64,32", show_default=True,
                  help="Of the first map and after each doubling; the last doubling is MaxUP's."),
     click.option("--last", type=click.IntRange(1), default=12, show_default=True, help="Channels before ToRGB."),
     click.option("--strength", type=opt.Real(0, 3), default=1.3, show_default=True,
                  help="How far expressions move a face; 1 as people do."),
     click.option("--mixes", type=click.IntRange(1), default=3000, show_default=True, help="Mixes to train on."),
-    training.fitting(batch=16, rate=1e-3, precision="float32"),
+    training.fitting(batch=8, rate=1e-3, precision="float32"),
     opt.config,
 )  # fmt: skip
 def command(**options: Any) -> int:
@@ -34,9 +35,10 @@ def command(**options: Any) -> int:
 
     \b
     deid align --pack --largest --only people.csv --labels expressions.csv lfw/images train.npz
-    deid train ksame-net --data train.npz --out models/ksame-net-128 --minutes 25
+    deid train ksame-net --data train.npz --out models/ksame-net-96 --minutes 25
     """
-    fit = training.prepared(options)
+    # Every picture is certain, so the average of the weights need not reach far back.
+    fit = replace(training.prepared(options), ema=0.99)
     from deidcli.training.ksame_net import Recipe, train
 
     named = {key: options[key] for key in ("size", "channels", "last", "strength", "mixes")}
