@@ -44,7 +44,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from deidcli.errors import MethodError, UsageError
-from deidcli.methods.base import Method, option
+from deidcli.methods.base import Method, Secret, option
 from deidcli.methods.census import Census
 from deidcli.methods.groups import grouped, opposite
 from deidcli.values import Crop, CropSpec
@@ -82,6 +82,10 @@ class ClosedSet(Method):
         pairing: str = option("nearest", "whose surrogate a group gets: its own, or that of the group least like it",
                               choices=PAIRINGS)  # fmt: skip
         diverse: bool = option(False, "another surrogate for each member of a group: one person's pictures stay linked")
+
+    def __init__(self, options: Any = None, secret: Secret | None = None):
+        super().__init__(options, secret)
+        self._person: dict[str, int] = {}  # nobody is known before `prepare`
 
     # --- what a subclass implements
 

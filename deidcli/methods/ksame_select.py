@@ -22,6 +22,7 @@ from deidcli.methods.census import Census
 from deidcli.methods.closed import Plan, too_few
 from deidcli.methods.groups import grouped
 from deidcli.methods.ksame_eigen import KSameEigen
+from deidcli.presets import sha256
 
 IMAGE = "image"  # the column that names the file
 
@@ -40,6 +41,12 @@ class KSameSelect(KSameEigen):
     def __init__(self, options=None, secret=None):
         super().__init__(options, secret)
         self._labels = _read(self.options.labels, self.options.select) if self.options.labels else None
+        self._checksum = sha256(Path(self.options.labels)) if self.options.labels else ""
+
+    @property
+    def weights(self) -> str:
+        """The checksum of the table: another one is another run."""
+        return self._checksum
 
     def assign(self, census: Census) -> Plan:
         if self._labels is None:
