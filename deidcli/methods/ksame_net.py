@@ -64,7 +64,6 @@ class KSameNet(ClosedSet):
     def __init__(self, options=None, secret=None):
         super().__init__(options, secret)
         self.kept = _kept(self.options.preserve)
-        self.needs_pixels = bool(self.kept & {"gender", "age"})
         self._proxies  # noqa: B018 - a damaged preset ends the run before it begins
         for preset in self._readers:
             preset.verify()
@@ -179,7 +178,7 @@ class KSameNet(ClosedSet):
 
     @cached_property
     def _readers(self) -> list[Preset]:
-        names = ["expression"] * ("expression" in self.kept) + ["attributes"] * self.needs_pixels
+        names = ["expression"] * ("expression" in self.kept) + ["attributes"] * bool(self.kept & {"gender", "age"})
         return [load_preset(name, "classifier") for name in names]
 
     @cached_property
