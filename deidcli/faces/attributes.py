@@ -48,11 +48,15 @@ class AttributeReader:
 
     def of(self, frame: Frame, faces: Sequence[Face]) -> list[Attributes]:
         """The attributes of `faces`, which are coordinates of `frame`."""
-        return self.read([align(frame, face, self._spec).pixels for face in faces])
+        return self.read([self.cut(frame, face) for face in faces])
+
+    def cut(self, frame: Frame, face: Face) -> np.ndarray:
+        """The aligned crop of a face that `read` takes, so that faces of many frames can be read in one go."""
+        return align(frame, face, self._spec).pixels
 
     def of_crops(self, crops: Sequence[Crop]) -> list[Attributes]:
         """The attributes of faces that were cut out for a method, whatever their size and margin."""
-        return self.read([align(Frame(crop.pixels), within(crop), self._spec).pixels for crop in crops])
+        return self.read([self.cut(Frame(crop.pixels), within(crop)) for crop in crops])
 
     def read(self, pixels: Sequence[np.ndarray] | np.ndarray) -> list[Attributes]:
         """The attributes of aligned crops, each of the size and margin of the presets (64 pixels, 0.06)."""

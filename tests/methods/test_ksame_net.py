@@ -7,6 +7,7 @@ import pytest
 
 from deidcli.errors import PresetError, UsageError
 from deidcli.faces.align import align, apply_affine
+from deidcli.faces.attributes import Attributes
 from deidcli.methods import ksame_net
 from deidcli.methods.base import Secret
 from deidcli.methods.census import Census
@@ -100,15 +101,11 @@ def test_expression_is_kept_where_it_is_asked_for(make, shots, monkeypatch):
 
 
 def test_gender_is_kept_by_the_groups(make, monkeypatch):
-    words = iter(["male", "female", "female"] * 3)
-    seen = type("Seen", (), {"age": 30.0})
+    def read(self, crops):
+        assert len(crops) == PEOPLE and crops[0].shape == (64, 64, 3)
+        return [Attributes(tone=0.0, gender="female" if i % 3 else "male", age=30.0) for i in range(len(crops))]
 
-    def of(self, frame, faces):
-        read = seen()
-        read.gender = next(words)
-        return [read]
-
-    monkeypatch.setattr(ksame_net.AttributeReader, "of", of)
+    monkeypatch.setattr(ksame_net.AttributeReader, "read", read)
     group = make("gender", k=3).plan.group
     men = {int(group[i]) for i in range(0, PEOPLE, 3)}
     assert len(men) == 1 and not men & {int(group[i]) for i in range(PEOPLE) if i % 3}
