@@ -6,7 +6,7 @@ warps have it. x runs to the right and y down.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -18,11 +18,13 @@ class Frame:
 
     pixels: (height, width, 3) uint8, RGB, upright (any stored orientation is already applied).
     index: 0-based place in its file. time: seconds since the start by the stream's own clock, None for a still.
+    native: what the file itself holds of this frame, for the writer of the same file alone; None where it needs none.
     """
 
     pixels: np.ndarray
     index: int = 0
     time: Fraction | None = None
+    native: object = field(default=None, compare=False, repr=False)
 
     @property
     def height(self) -> int:
@@ -78,13 +80,17 @@ class Box:
         return [round(float(v), 2) for v in (self.left, self.top, self.right, self.bottom)]
 
 
+UNTRACKED = -1
+"""The track of a face that has no number yet."""
+
+
 @dataclass(frozen=True)
 class Face:
     """A face that was found.
 
     landmarks: (68, 2) float32 in the iBUG order, or None where they were not asked for or cannot be right; a face
     without landmarks is covered by its box and never gets a generated face. track: which face of the file this is; the
-    same track gets the same new face in every frame.
+    same track gets the same new face in every frame; UNTRACKED before it has a number.
     """
 
     box: Box

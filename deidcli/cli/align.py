@@ -19,6 +19,7 @@ from deidcli.engine.jobs import Job, check_apart
 from deidcli.engine.target import Target
 from deidcli.errors import DeidError, UsageError, one_line
 from deidcli.faces.align import align
+from deidcli.faces.track import TrackOptions
 from deidcli.presets import sha256
 from deidcli.values import Crop, CropSpec, Face
 
@@ -100,10 +101,11 @@ def _crops(jobs: list, options: dict[str, Any], failed: list[str]) -> Iterator[t
     from deidcli.faces.embed import recogniser
 
     detect = opt.detect_options(options)
+    alone = TrackOptions(track=False)  # only landmarks that were located in the very frame are of use here
     given = load_faces(Path(options["faces"])) if options["faces"] else None
     spec, judge = CropSpec(options["size"], options["margin"]), recogniser("dlib")
     style = "none" if options["quiet"] else options["progress"]
-    for shot in shown(find(jobs, detect, given, options["workers"]), len(jobs), style, "frame"):
+    for shot in shown(find(jobs, detect, given, options["workers"], track=alone), len(jobs), style, "frame"):
         if shot.error:
             _note(shot.error, failed)
             continue

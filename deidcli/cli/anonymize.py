@@ -11,13 +11,14 @@ from typing import Any
 import click
 
 from deidcli.cli import closed
+from deidcli.cli import media_options as med
 from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather, parted
-from deidcli.cli.progress import shown
+from deidcli.cli.progress import FrameMeter, shown
 from deidcli.engine.given import face_entry, load_faces
-from deidcli.engine.jobs import MANIFEST, STREAM, Job, check_apart
-from deidcli.engine.manifest import FAILED, Earlier, Manifest, Row, encoded, totals
+from deidcli.engine.jobs import MANIFEST, STREAM, Job, check_apart, check_sheets
+from deidcli.engine.manifest import FAILED, SALVAGED, Earlier, Manifest, Row, encoded, totals
 from deidcli.engine.persona import PERSONAS
 from deidcli.engine.settings import ON_NO_FACE, Settings, fingerprint
 from deidcli.errors import MediaError, UsageError
@@ -41,6 +42,7 @@ DONE, SOME, NONE = 0, 1, 3  # exit status: all done, some files failed, nothing 
                  help="Who gets the same secret draw: one face through a video (track), all faces of a file, of the "
                       "run, or one person in the whole run (identity)."),
     opt.detection,
+    opt.tracking,
     opt.faces,
     click.option("--mask-scale", type=opt.Real(0.5, 3), default=1.0, show_default=True,
                  help="Grow the part of the picture that is replaced."),
@@ -57,6 +59,7 @@ DONE, SOME, NONE = 0, 1, 3  # exit status: all done, some files failed, nothing 
     click.option("--distance", type=opt.Real(0), help="Threshold of --verify; default: the recogniser's own."),
     click.option("--metadata", type=click.Choice(METADATA), default="safe", show_default=True,
                  help="What is kept of EXIF, XMP and the like. Thumbnails never are."),
+    med.video,
     click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Faces made in one go."),
     opt.device,
     opt.workers,
@@ -64,16 +67,19 @@ DONE, SOME, NONE = 0, 1, 3  # exit status: all done, some files failed, nothing 
     click.option("--overwrite", is_flag=True, help="Replace files that exist."),
     click.option("--shard", metavar="I/N", help="Do only part I of N; the parts can run on N machines."),
     opt.listing,
+    click.option("--preview-sheet", is_flag=True,
+                 help="Write a picture of all tracks, as they were written, beside each video."),
     click.option("--manifest", metavar="FILE", help=f"Where the JSON lines go; default: OUTPUT/{MANIFEST}."),
     click.option("--dry-run", is_flag=True, help="Search, print what would be done as JSON lines, write nothing."),
     opt.config,
     opt.progress,
 )  # fmt: skip
 def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
-    """Replace every face in INPUT... (files, folders, - for standard input) and write to OUTPUT (a folder, or -).
+    """Replace every face in the pictures and videos of INPUT... (files, folders, - for standard input) and write to
+    OUTPUT (a folder, or -).
 
-    A face that was found is never written as it was: one that cannot be replaced is covered, and a picture that
-    cannot be written whole is not written at all.
+    A face that was found is never written as it was: one that cannot be replaced is covered, and a file that cannot be
+    written whole is not written at all.
 
     \b
     deid anonymize --method cleanir --angle 180 in/ out/
@@ -87,10 +93,12 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     if rest["persona"] == "identity" and (rest["resume"] or rest["shard"]):
         # Descriptors of people are written nowhere, so another process cannot know who was seen before.
         raise UsageError("--persona identity needs all files in one run", "leave out --resume and --shard")
-    whole = gather(inputs, output, rest["files_from"], rest["null"])
+    whole = gather(inputs, output, rest["files_from"], rest["null"], rest["sequence"])
     jobs = parted(whole, rest["shard"])
     if method.closed:
         settings = closed.settled(settings, whole, rest)
+    if rest["preview_sheet"]:
+        check_sheets(jobs)
     if rest["dry_run"]:
         return _dry_run(jobs, settings, rest)
     place = _manifest_path(output, jobs, rest)
@@ -104,13 +112,14 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
 def _settings(rest: dict[str, Any], judged: bool) -> Settings:
     return Settings(
         detect=opt.detect_options(rest),
+        track=opt.track_options(rest),
         blend=BlendOptions(rest["mask_scale"], rest["feather"], rest["poisson"]),
-        write=WriteOptions(rest["metadata"]),
+        read=med.read_options(rest),
+        write=WriteOptions(rest["metadata"], med.video_options(rest)),
         faces=_checksum(rest["faces"]),
         verify=judged if rest["verify"] is None else rest["verify"],
         **{name: rest[name] for name in ("on_no_face", "fallback", "recogniser", "distance")},
-        persona=rest["persona"],
-        **{name: rest[name] for name in ("batch_size", "workers", "seed")},
+        **{name: rest[name] for name in ("persona", "preview_sheet", "batch_size", "workers", "seed")},
     )
 
 
@@ -146,14 +155,16 @@ def _run(
     from deidcli.engine.local import anonymize
 
     given = load_faces(Path(rest["faces"])) if rest["faces"] else None
+    meter = FrameMeter(_style(rest))
     seen = partial(shown, total=len(whole), style=_style(rest), unit="frame")
-    work = anonymize(jobs, method, settings, given, rest["overwrite"] or rest["resume"], whole, seen)
+    work = anonymize(jobs, method, settings, given, rest["overwrite"] or rest["resume"], meter, whole, seen)
     manifest = Manifest(place, keep=rest["resume"]) if place else None
     rows = shown(work, len(jobs), _style(rest))
     kept = closed.Kept(place is None and method.closed)
     try:
         count = totals(kept(_recorded(rows, manifest, rest)))
     finally:
+        meter.close()
         if manifest:
             manifest.close()
     status = _conclude(count, len(jobs), place, rest)
@@ -167,7 +178,10 @@ def _recorded(rows: Iterator[Row], manifest: Manifest | None, rest: dict[str, An
         if row.error:
             click.echo(f"deid: {row.error}", err=True)
         elif rest["verbose"]:
-            click.echo(f"{row.input}: {row.status}, {len(row.faces)} faces, {row.seconds:.2f} s", err=True)
+            click.echo(f"{row.input}: {row.status}, {sum(row.actions().values())} faces, {row.seconds:.2f} s", err=True)
+        if row.status == SALVAGED or not rest["quiet"]:
+            for note in row.notes:
+                click.echo(f"deid: {row.input}: {note}", err=True)
         yield row
 
 
@@ -182,12 +196,13 @@ def _added(manifest: Manifest, row: Row) -> Row:
 
 def _conclude(count: dict[str, int], files: int, place: Path | None, rest: dict[str, Any]) -> int:
     """Say what was done; the exit status."""
-    failed = count.get(FAILED, 0)
+    failed, salvaged = count.get(FAILED, 0), count.get(SALVAGED, 0)
     replaced, covered = count.get("replaced", 0), count.get("covered", 0)
-    words = [f"{count.get('done', 0)} of {files} files written", f"{replaced} faces replaced, {covered} covered"]
-    words += [f"{count[word]} {word}" for word in ("skipped", FAILED) if word in count]
+    written = count.get("done", 0) + salvaged
+    words = [f"{written} of {files} files written", f"{replaced} faces replaced, {covered} covered"]
+    words += [f"{count[word]} {word}" for word in ("skipped", SALVAGED, FAILED) if word in count]
     _tell(rest, "; ".join(words) + (f"; see {place}" if place else ""))
-    return DONE if not failed else NONE if failed == files else SOME
+    return DONE if not failed + salvaged else NONE if failed == files else SOME
 
 
 def _dry_run(jobs: Sequence[Job], settings: Settings, rest: dict[str, Any]) -> int:
@@ -197,9 +212,11 @@ def _dry_run(jobs: Sequence[Job], settings: Settings, rest: dict[str, Any]) -> i
 
     given = load_faces(Path(rest["faces"])) if rest["faces"] else None
     failed = 0
-    for shot in shown(find(jobs, settings.detect, given, settings.workers), len(jobs), _style(rest), "frame"):
+    shots = find(jobs, settings.detect, given, settings.workers, settings.read, settings.track)
+    for shot in shown(shots, len(jobs), _style(rest), "frame"):
         job, entries = shot.source.job, [face_entry(face, landmarks=False) for face in shot.faces]
-        said = {"input": job.name, "output": job.target and str(job.target)}
+        said = {"input": job.name, "frame": shot.frame.index if shot.frame else 0}
+        said |= {"output": job.target and str(job.target)}
         row = {**said, "faces": entries, "error": shot.error or None}
         failed += bool(shot.error)
         click.echo(encoded(json.dumps(row, ensure_ascii=False)))

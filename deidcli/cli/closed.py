@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
+from deidcli.engine.digest import digest
 from deidcli.engine.jobs import Job
 from deidcli.engine.manifest import Row
 from deidcli.engine.settings import Settings
 from deidcli.errors import UsageError
-from deidcli.presets import sha256
 
 
 def settled(settings: Settings, whole: Sequence[Job], rest: dict[str, Any]) -> Settings:
@@ -31,15 +31,15 @@ def settled(settings: Settings, whole: Sequence[Job], rest: dict[str, Any]) -> S
         if rest[option] and rest["seed"] is None:
             hint = "give the same --seed to every part and every resumption"
             raise UsageError(f"--{option} of a closed-set method needs --seed: people would change their names", hint)
-    digest = hashlib.sha256()
+    all_of_them = hashlib.sha256()
     for job in whole:
-        digest.update(f"{_digest(job)} {job.name}\0".encode("utf-8", "surrogateescape"))
-    return replace(settings, inputs=digest.hexdigest())
+        all_of_them.update(f"{_digest(job)} {job.name}\0".encode("utf-8", "surrogateescape"))
+    return replace(settings, inputs=all_of_them.hexdigest())
 
 
 def _digest(job: Job) -> str:
     try:
-        return sha256(job.source)
+        return digest(job.source)
     except OSError:
         return "unreadable"  # the run itself will say what is wrong with it
 

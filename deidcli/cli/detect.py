@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from deidcli.cli import media_options as med
 from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
@@ -25,7 +26,9 @@ from deidcli.engine.manifest import encoded
     click.option("--format", "form", type=click.Choice(["json", "csv"]), default="json", show_default=True,
                  help="JSON lines, a line a frame with landmarks; or CSV, a row a face."),
     opt.detection,
+    opt.tracking,
     opt.faces,
+    med.reading,
     opt.device,
     opt.workers,
     opt.listing,
@@ -36,7 +39,8 @@ def command(inputs: tuple[str, ...], form: str, **options: Any) -> int:
     """Print the faces of INPUT... (files, folders, - for standard input) to standard output.
 
     `deid anonymize --faces FILE` takes the result back, edited or not. A file without a face has a line with none:
-    a file that is missing from the list is refused there.
+    a file that is missing from the list is refused there. A face with a "track" is taken as it stands there, without
+    landmarks it is covered; one without "track" is located, and in a video followed like one that was found.
 
     \b
     deid detect in/ > faces.jsonl
@@ -48,7 +52,7 @@ def command(inputs: tuple[str, ...], form: str, **options: Any) -> int:
     CSV:  input, frame, left, top, right, bottom, score
     """
     use_device(options["device"])
-    jobs = gather(inputs, None, options["files_from"], options["null"])
+    jobs = gather(inputs, None, options["files_from"], options["null"], sequences=options["sequence"])
     return _print(jobs, form, options)
 
 
@@ -61,7 +65,9 @@ def _print(jobs: list, form: str, options: dict[str, Any]) -> int:
     if form == "csv":
         click.echo(_line(COLUMNS), nl=False)
     failed = 0
-    for shot in shown(find(jobs, detect, given, options["workers"]), len(jobs), style, "frame"):
+    track, read = opt.track_options(options), med.read_options(options)
+    shots = find(jobs, detect, given, options["workers"], read, track)
+    for shot in shown(shots, len(jobs), style, "frame"):
         if shot.error:
             failed += 1
             click.echo(f"deid: {shot.error}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from importlib import metadata, util
 
 import click
@@ -12,7 +13,8 @@ from deidcli.cli import options as opt
 from deidcli.errors import DeidError
 
 # What the tool cannot run without, and what an extra brings.
-_NEEDED = ("tensorflow", "keras", "dlib-bin", "opencv-python-headless", "numpy", "pillow", "av", "click", "tqdm")
+_NEEDED = ("tensorflow", "keras", "dlib-bin", "opencv-python-headless", "numpy", "pillow", "click", "tqdm")
+_VIDEO = ("av",) if sys.version_info >= (3, 11) else ()
 _EXTRA = {"pillow-heif": "heif", "keras-facenet": "facenet", "ray": "ray", "scikit-learn": "eval"}
 
 
@@ -30,7 +32,7 @@ def command() -> int:
 
 def _packages() -> list[str]:
     missing = []
-    for name in _NEEDED:
+    for name in _NEEDED + _VIDEO:
         version = _version(name) or (_version("dlib") if name == "dlib-bin" else None)
         click.echo(f"  {name:24} {version or 'missing'}")
         if version is None:

@@ -10,12 +10,14 @@ from deidcli.engine.jobs import STREAM, Job, list_jobs, shard
 from deidcli.errors import UsageError
 
 
-def gather(inputs: Sequence[str], output: str | None, files_from: str | None, null: bool) -> list[Job]:
+def gather(
+    inputs: Sequence[str], output: str | None, files_from: str | None, null: bool, sequences: bool = False
+) -> list[Job]:
     """The jobs of a command. Raises UsageError; also where there is nothing to do."""
     names = [*inputs, *(_names(files_from, null) if files_from else ())]
     if not names:
         raise UsageError("no input was given", "name files or folders, or give --files-from")
-    return list_jobs(names, output)
+    return list_jobs(names, output, sequences)
 
 
 def parted(jobs: list[Job], part: str | None) -> list[Job]:

@@ -14,6 +14,7 @@ import click
 from deidcli.engine.settings import FALLBACKS, Settings
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DetectOptions
+from deidcli.faces.track import TrackOptions
 from deidcli.methods import available, find
 from deidcli.methods.base import Method, Secret
 
@@ -110,6 +111,23 @@ detection = stacked(
 )  # fmt: skip
 
 
+tracking = stacked(
+    click.option("--track/--no-track", default=True, show_default=True,
+                 help="Follow the faces of a video from frame to frame; otherwise each frame stands alone."),
+    click.option("--detect-every", type=click.IntRange(1), default=TrackOptions().detect_every, show_default=True,
+                 metavar="N", help="Search every Nth frame of a video and carry the faces through those between."),
+    click.option("--gap", type=Real(0, 10), default=TrackOptions().gap, show_default=True, metavar="SECONDS",
+                 help="How long a face of a video may be lost, and is covered all the while, if it is found again."),
+    click.option("--hold", type=Real(0, 10), default=TrackOptions().hold, show_default=True, metavar="SECONDS",
+                 help="How long a face of a video is covered before it was first and after it was last found."),
+)  # fmt: skip
+
+
+def track_options(options: dict[str, Any]) -> TrackOptions:
+    """What the options of `tracking` ask for. Raises UsageError."""
+    return TrackOptions(**{name: options[name] for name in ("track", "detect_every", "gap", "hold")})
+
+
 def whole(text: str, said: str) -> int:
     """`text` as a whole number, 0 included. Raises UsageError that repeats what was `said`."""
     if not text.strip().isdigit():
@@ -178,11 +196,17 @@ def _flag(name: str, owners: list[tuple[str, dataclasses.Field]]) -> Decorator:
     choices = item.metadata.get("choices")
     kind = click.Choice(choices) if choices else type(item.default)
     names = ", ".join(method for method, _ in owners)
-    text = f"{item.metadata['help'].capitalize()}. [{names}; default: {item.default}]"
+    text = f"{item.metadata['help'].capitalize()}. [{names}; default: {item.default}{_others(owners)}]"
     flag = "--" + name.replace("_", "-")
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)
     return click.option(flag, name, type=kind, default=None, help=text)
+
+
+def _others(owners: list[tuple[str, dataclasses.Field]]) -> str:
+    """What the default is for methods that have another one than the first."""
+    first = owners[0][1].default
+    return "".join(f", {method}: {item.default}" for method, item in owners[1:] if item.default != first)
 
 
 def make_method(name: str, flags: dict[str, Any], seed: int | None) -> Method:

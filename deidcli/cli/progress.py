@@ -6,18 +6,18 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
 T = TypeVar("T")
 EVERY = 10.0  # seconds between two plain lines
+STEP = 1.0  # seconds between two JSON lines about the frames of one video
 
 
-def shown(items: Iterable[T], total: int, style: str, unit: str = "file") -> Iterator[T]:
+def shown(items: Iterable[T], total: int | None, style: str, unit: str = "file") -> Iterator[T]:
     """The same items, with progress shown. style: "bar", "plain", "json", "none", or "auto" by what stderr is."""
-    if style == "auto":
-        style = "bar" if sys.stderr.isatty() else "plain"
+    style = _chosen(style)
     if style == "bar":
         from tqdm import tqdm
 
@@ -28,21 +28,62 @@ def shown(items: Iterable[T], total: int, style: str, unit: str = "file") -> Ite
         yield from _lines(items, total, style, unit)
 
 
-def _lines(items: Iterable[T], total: int, style: str, unit: str) -> Iterator[T]:
+class FrameMeter:
+    """Shows how far one video after the other is: frames done, how many a second, and the time that is left."""
+
+    def __init__(self, style: str):
+        self.style = _chosen(style)
+        self._began = self._said = 0.0
+        self._bar: Any = None
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        """Take note of a frame. done: how many there are by now, 1 at the first. total: None where nobody knows."""
+        now = time.monotonic()
+        if done == 1:
+            self._began = self._said = now
+        if self.style == "bar":
+            self._drawn(name, done, total)
+        elif self.style in ("plain", "json") and now - self._said >= (STEP if self.style == "json" else EVERY):
+            self._said = now
+            _say(done, total, now - self._began, self.style, "frame", name)
+
+    def _drawn(self, name: str, done: int, total: int | None) -> None:
+        from tqdm import tqdm
+
+        if done == 1:
+            self.close()
+            self._bar = tqdm(total=total, unit="frame", desc=name, position=1, leave=False, dynamic_ncols=True)
+        self._bar.update()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _chosen(style: str) -> str:
+    return style if style != "auto" else "bar" if sys.stderr.isatty() else "plain"
+
+
+def _lines(items: Iterable[T], total: int | None, style: str, unit: str) -> Iterator[T]:
     began = said = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
         if style == "json" or now - said >= EVERY:
             said = now
-            _say(done, total, now - began, style, unit)
+            # A file of many frames makes more of them than there are files.
+            _say(done, total if total is None or done <= total else None, now - began, style, unit)
 
 
-def _say(done: int, total: int, seconds: float, style: str, unit: str) -> None:
+def _say(done: int, total: int | None, seconds: float, style: str, unit: str, name: str = "") -> None:
     rate = done / max(seconds, 1e-6)
+    # What a file says of its length may be too little.
+    left = max(total - done, 0) / max(rate, 1e-6) if total else None
     if style == "json":
         row = {"done": done, "total": total, "unit": unit, "seconds": round(seconds, 2), "rate": round(rate, 3)}
-        click.echo(json.dumps(row), err=True)
+        more = {"input": name, "left": left if left is None else round(left, 1)} if name else {}
+        click.echo(json.dumps(row | more), err=True)
     else:
-        left = (total - done) / max(rate, 1e-6)
-        click.echo(f"{done} of {total} {unit}s, {rate:.1f} a second, {left:.0f} s left", err=True)
+        parts = [f"{name}: " if name else "", f"{done} of {total} {unit}s" if total else f"{done} {unit}s"]
+        click.echo("".join(parts) + f", {rate:.1f} a second" + (f", {left:.0f} s left" if total else ""), err=True)

@@ -9,19 +9,25 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from deidcli.engine.flow import ahead, batched
+from deidcli.engine.digest import digest
+from deidcli.engine.flow import ahead, batched, one_ahead
+from deidcli.engine.follow import followed, planned
 from deidcli.engine.given import GivenFaces
 from deidcli.engine.jobs import Job
 from deidcli.errors import MediaError, one_line
 from deidcli.faces.detect import Detector
 from deidcli.faces.landmarks import locate
-from deidcli.media.open import open_reader
-from deidcli.media.stream import Reader
-from deidcli.values import Face, Frame
+from deidcli.faces.track import TrackOptions
+from deidcli.media.open import is_stream, open_reader
+from deidcli.media.stream import Reader, ReadOptions
+from deidcli.values import UNTRACKED, Face, Frame
 
 # Frames that a detector which works in batches gets in one call: enough to keep it busy, few to hold in memory.
 GROUP, GROUP_PIXELS = 16, 4_000_000
+# Pixels of the frames that are under way in one stage: two dozen of full HD, a few of a large photograph.
+UNDER_WAY = 48_000_000
 
 
 @dataclass(frozen=True)
@@ -36,62 +42,104 @@ class Source:
 
 @dataclass(frozen=True)
 class Shot:
-    """A frame on its way. last: whether it ends its file. error: why the file cannot go on; then there is no frame."""
+    """A frame on its way. last: whether it ends its file. error: why the file cannot go on; then there is no frame.
+
+    begins: whether a shot of a video begins with it. searched: whether faces are looked for in this very frame.
+    """
 
     source: Source
     frame: Frame | None
     last: bool
     faces: tuple[Face, ...] = ()
     error: str = ""
+    begins: bool = False
+    searched: bool = True
 
 
 class Finder:
-    """Turns jobs into shots with faces."""
+    """Turns jobs into shots with faces that have their numbers."""
 
-    def __init__(self, detector: Detector | None, given: GivenFaces | None, pool: Executor, depth: int):
-        self.detector, self.given, self.pool, self.depth = detector, given, pool, depth
+    def __init__(
+        self,
+        detector: Detector | None,
+        given: GivenFaces | None,
+        pool: Executor,
+        depth: int,
+        read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+        track: TrackOptions = TrackOptions(),  # noqa: B008 - frozen
+    ):
+        self.detector, self.given, self.pool, self.depth, self.read = detector, given, pool, depth, read
+        # A list knows the faces of every frame.
+        self.track = replace(track, detect_every=1) if given else track
         self._one_at_a_time = threading.Lock()
 
     def __call__(self, jobs: Iterable[Job]) -> Iterator[Shot]:
-        opened = ahead(self.pool, _open, jobs, self.depth)
-        shots = (shot for source, frames in opened for shot in _shots(source, frames))
+        opened = ahead(self.pool, self._open, jobs, self.depth)
+        shots = (shot for source, frames in opened for shot in planned(_shots(source, frames), self.track))
+        return followed(self._searched(shots), self.track, self.given)
+
+    def _searched(self, shots: Iterator[Shot]) -> Iterator[Shot]:
         if self.given is None and self.detector is not None and self.detector.batches:
-            groups = batched(shots, _pixels, GROUP_PIXELS, longest=GROUP)
+            groups = batched(shots, pixels, GROUP_PIXELS, longest=GROUP)
             # Two groups: the frames of one are read while the other is searched.
             searched = (shot for group in ahead(self.pool, self._search, groups, 2) for shot in group)
-            return ahead(self.pool, self._locate, searched, self.depth)
-        return ahead(self.pool, self._find, shots, self.depth)
+            return ahead(self.pool, self._locate, searched, self.depth, pixels, UNDER_WAY)
+        return ahead(self.pool, self._find, shots, self.depth, pixels, UNDER_WAY)
+
+    def _open(self, job: Job) -> tuple[Source, list[Shot] | Iterator[Shot]]:
+        """The file and its frames.
+
+        The first frame of a picture is decoded here, in the thread. Those of a video are made one ahead when its turn
+        comes: the decoders of all the videos that are open would hold more than the frames.
+        """
+        began = time.monotonic()
+        try:
+            data, said = _read(job)
+            reader = open_reader(data, job.name, self.read)
+            source = Source(job, reader, said, began)
+            frames = _frames(source)
+            if reader.streams:
+                return source, one_ahead(self.pool, frames)
+            return source, _chain(next(frames), frames)
+        except Exception as error:
+            source = Source(job, None, None, began)
+            return source, [Shot(source, None, True, error=one_line(error))]
 
     def _find(self, shot: Shot) -> Shot:
         """A frame's faces, from the list or by a search of this frame alone."""
         return _guarded(shot, lambda frame: self._located(frame, self._faces(shot.source.job.name, frame)))
 
     def _faces(self, name: str, frame: Frame) -> Sequence[Face]:
-        return self.given.of(name, frame.index) if self.given else self.detector.detect([frame.pixels])[0]
+        return self.given.of(name, frame.index) if self.given else _loose(self.detector.detect([frame.pixels])[0])
 
     def _search(self, shots: list[Shot]) -> list[Shot]:
         """The faces of several frames in one call; if it fails, of each frame alone, so that one fails for itself."""
-        sound = [shot for shot in shots if shot.frame is not None]
+        sound = [shot for shot in shots if shot.frame is not None and shot.searched]
         try:
             with self._one_at_a_time:
-                found = self.detector.detect([shot.frame.pixels for shot in sound])
+                found = self.detector.detect([shot.frame.pixels for shot in sound]) if sound else []
         except Exception as error:
             if len(shots) == 1:
                 return [_failed(shots[0], error)]
             return [done for shot in shots for done in (self._search([shot]) if shot.frame is not None else [shot])]
-        faces = {id(shot): tuple(each) for shot, each in zip(sound, found, strict=True)}
+        faces = {id(shot): tuple(_loose(each)) for shot, each in zip(sound, found, strict=True)}
         return [replace(shot, faces=faces.get(id(shot), ())) for shot in shots]
 
     def _locate(self, shot: Shot) -> Shot:
         return _guarded(shot, lambda frame: self._located(frame, shot.faces))
 
     def _located(self, frame: Frame, faces: Sequence[Face]) -> Sequence[Face]:
-        return locate(frame.pixels, [replace(face, track=track) for track, face in enumerate(faces)])
+        """With landmarks. A face that was given with a number is as it was given, without any too."""
+        return [locate(frame.pixels, [face])[0] if face.track == UNTRACKED else face for face in faces]
+
+
+def _loose(faces: Sequence[Face]) -> list[Face]:
+    return [replace(face, track=UNTRACKED) for face in faces]
 
 
 def _guarded(shot: Shot, faces: Callable[[Frame], Sequence[Face]]) -> Shot:
     """The shot with the faces of its frame; a frame that fails fails alone."""
-    if shot.error or shot.frame is None:
+    if shot.error or shot.frame is None or not shot.searched:
         return shot
     try:
         return replace(shot, faces=tuple(faces(shot.frame)))
@@ -103,23 +151,9 @@ def _failed(shot: Shot, error: Exception) -> Shot:
     return replace(shot, frame=None, faces=(), last=True, error=one_line(error))
 
 
-def _pixels(shot: Shot) -> int:
+def pixels(shot: Shot) -> int:
+    """How many pixels a shot holds."""
     return 0 if shot.frame is None else shot.frame.width * shot.frame.height
-
-
-def _open(job: Job) -> tuple[Source, list[Shot] | Iterator[Shot]]:
-    """The file and its frames, the first of which is decoded here, in the thread; others when they are asked for."""
-    began = time.monotonic()
-    try:
-        data, digest = _read(job)
-        reader = open_reader(data, job.name)
-        source = Source(job, reader, digest, began)
-        frames = _frames(source)
-        first = next(frames)
-        return source, _chain(first, frames)
-    except Exception as error:
-        source = Source(job, None, None, began)
-        return source, [Shot(source, None, True, error=one_line(error))]
 
 
 def _shots(source: Source, frames: Iterable[Shot]) -> Iterator[Shot]:
@@ -146,8 +180,11 @@ def _chain(first: Shot, rest: Iterator[Shot]) -> Iterator[Shot]:
     yield from rest
 
 
-def _read(job: Job) -> tuple[bytes, str]:
+def _read(job: Job) -> tuple[bytes | Path, str]:
+    """What is opened, and its sha256: a video is opened where it lies, a picture as the bytes that were read once."""
     try:
+        if job.source is not None and is_stream(job.source):
+            return job.source, digest(job.source)
         data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

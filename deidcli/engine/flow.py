@@ -11,26 +11,54 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def ahead(pool: Executor, work: Callable[[A], B], items: Iterable[A], depth: int) -> Iterator[B]:
-    """`work` of every item, in order; at most `depth` items are taken before the first result is asked for."""
+def ahead(
+    pool: Executor,
+    work: Callable[[A], B],
+    items: Iterable[A],
+    depth: int,
+    weight: Callable[[A], int] = lambda item: 0,
+    limit: int = 1,
+) -> Iterator[B]:
+    """`work` of every item, in order; at most `depth` items are taken before the first result is asked for.
+
+    Fewer where their weights come to `limit`, so that a machine of many cores does not hold many large frames.
+    """
     waiting: deque = deque()
+    load = 0
     for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= depth:
-            yield waiting.popleft().result()
+        waiting.append((pool.submit(work, item), weight(item)))
+        load += waiting[-1][1]
+        while waiting and (len(waiting) >= depth or load >= limit):
+            done, weighed = waiting.popleft()
+            load -= weighed
+            yield done.result()
     while waiting:
-        yield waiting.popleft().result()
+        yield waiting.popleft()[0].result()
 
 
-def batched(items: Iterable[A], weight: Callable[[A], int], limit: int, longest: int) -> Iterator[list[A]]:
+def one_ahead(pool: Executor, items: Iterator[A]) -> Iterator[A]:
+    """The same items; the next one is made in a thread while the last one is used."""
+    end = object()
+    coming = pool.submit(next, items, end)
+    try:
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item
+    finally:
+        # What makes the items may be closed after this, and not while it works.
+        if not coming.cancel():
+            coming.exception()
+
+
+def batched(items: Iterable[A], weight: Callable[[A], float], limit: float, longest: int) -> Iterator[list[A]]:
     """Lists of items whose weights add up to `limit` or just past it, never more than `longest` items."""
     batch: list[A] = []
-    total = 0
+    total = 0.0
     for item in items:
         batch.append(item)
         total += weight(item)
         if total >= limit or len(batch) >= longest:
             yield batch
-            batch, total = [], 0
+            batch, total = [], 0.0
     if batch:
         yield batch

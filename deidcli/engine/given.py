@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deidcli.errors import MediaError, UsageError
-from deidcli.values import Box, Face
+from deidcli.values import UNTRACKED, Box, Face
 
 FARTHEST = 1 << 17  # pixels from the corner of a picture that a box may reach; no picture is as large
 COLUMNS = ("input", "frame", "left", "top", "right", "bottom", "score")
@@ -29,6 +29,11 @@ class GivenFaces:
         if name not in self.faces:
             raise MediaError(f"{name} is not in the file of faces", "run `deid detect` over it, or leave it out")
         return self.faces[name].get(frame, [])
+
+    def numbers(self, name: str) -> int:
+        """The first track number that no face of the file has."""
+        frames = self.faces.get(name, {}).values()
+        return 1 + max((face.track for faces in frames for face in faces), default=-1)
 
 
 def load_faces(path: Path) -> GivenFaces:
@@ -66,7 +71,8 @@ def _from_csv(row: dict[str, str]) -> tuple[str, int, list[Face]]:
     sides = [row[side] for side in COLUMNS[2:6]]
     if sides == [""] * 4:
         return row["input"], 0, []
-    return row["input"], int(row["frame"]), [Face(_sound(Box(*map(float, sides))), float(row["score"] or 1))]
+    face = Face(_sound(Box(*map(float, sides))), float(row["score"] or 1), track=UNTRACKED)
+    return row["input"], int(row["frame"]), [face]
 
 
 def _from_json(row: dict[str, Any]) -> tuple[str, int, list[Face]]:
@@ -82,7 +88,16 @@ def _face(entry: dict[str, Any]) -> Face:
         raise ValueError(f"68 landmarks of x and y are needed, not an array of {landmarks.shape}")
     if landmarks is not None and not np.isfinite(landmarks).all():
         raise ValueError("landmarks are numbers, not nan or infinity")
-    return Face(_sound(Box(*map(float, entry["box"]))), float(entry.get("score", 1.0)), landmarks)
+    return Face(_sound(Box(*map(float, entry["box"]))), float(entry.get("score", 1.0)), landmarks, _track(entry))
+
+
+def _track(entry: dict[str, Any]) -> int:
+    number = entry.get("track")
+    if number is None:
+        return UNTRACKED
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise ValueError(f"a track is a whole number from 0 up, not {number!r}")
+    return number
 
 
 def _sound(box: Box) -> Box:

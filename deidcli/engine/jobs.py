@@ -10,18 +10,25 @@ from hashlib import sha256
 from pathlib import Path
 
 from deidcli.errors import UsageError
+from deidcli.media.numbered import numbered
 
 STREAM = "-"
 MANIFEST = "deid-manifest.jsonl"
+SHEET = ".tracks.png"
 _SUFFIXES = frozenset([
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif",
     ".heic", ".heif", ".avif",
+    # Not .ts and .mts: they are known by their content, and more often hold the source code of programs.
+    ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".m2ts", ".flv", ".f4v", ".y4m", ".ogv",
+    ".wmv", ".asf", ".mpg", ".mpeg", ".vob", ".mxf", ".nut", ".ivf",
 ])  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file. source, target: where it lies and where it goes, None for standard input and output.
+    """One file, or one folder that is read as a sequence.
+
+    source, target: where it lies and where it goes, None for standard input and output.
 
     name: its path relative to the folder that was given, with "/" on every system; it names the file in the manifest
     and in draws, so that a result does not depend on where a folder lies.
@@ -32,8 +39,10 @@ class Job:
     name: str
 
 
-def list_jobs(inputs: Sequence[str], output: str | None) -> list[Job]:
+def list_jobs(inputs: Sequence[str], output: str | None, sequences: bool = False) -> list[Job]:
     """The files of `inputs` (files, folders, "-") and where each goes under `output`; None where nothing is written.
+
+    sequences: whether a folder of numbered pictures counts as one file.
 
     One folder's content goes straight into the output; of several inputs a folder keeps its own name. The order is
     sorted within folders. Raises UsageError if an input does not exist, the output is an input, two inputs share an
@@ -42,7 +51,7 @@ def list_jobs(inputs: Sequence[str], output: str | None) -> list[Job]:
     if STREAM in inputs and len(inputs) > 1:
         raise UsageError("standard input (-) stands alone", "give - and nothing else as input")
     root = None if output in (None, STREAM) else Path(output)
-    jobs = [job for text in inputs for job in _jobs(text, root, alone=len(inputs) == 1)]
+    jobs = [job for text in inputs for job in _jobs(text, root, len(inputs) == 1, sequences)]
     _check(jobs, root)
     if output == STREAM and len(jobs) > 1:
         raise UsageError(f"{len(jobs)} pictures for one standard output", "name an output folder")
@@ -59,16 +68,18 @@ def _number(name: str) -> int:
     return int(sha256(name.encode("utf-8", "surrogateescape")).hexdigest(), 16)
 
 
-def _jobs(text: str, root: Path | None, alone: bool) -> Iterator[Job]:
+def _jobs(text: str, root: Path | None, alone: bool, sequences: bool) -> Iterator[Job]:
     if text == STREAM:
         yield Job(None, _single_target(root, Path("stdin")), STREAM)
         return
     path = Path(text)
     if os.path.isdir(path):
         prefix = Path() if alone else Path(path.resolve().name)
-        for found in walk(path, skip=root):
+        for found in walk(path, root, sequences):
             relative = prefix / found.relative_to(path)
-            yield Job(found, root / relative if root else None, relative.as_posix())
+            # The folder itself is one sequence.
+            name = relative.as_posix() if relative.name else path.resolve().name
+            yield Job(found, root / relative if root else None, name)
     elif not os.path.lexists(path):
         raise UsageError(f"{text}: there is no such file or folder", "check the name")
     else:
@@ -82,17 +93,20 @@ def _single_target(root: Path | None, source: Path) -> Path | None:
     return root if root.suffix and not root.is_dir() else root / source.name
 
 
-def walk(folder: Path, skip: Path | None = None) -> Iterator[Path]:
-    """Every file that could be a picture under `folder`, sorted, links followed, loops and the folder `skip` left out.
+def walk(folder: Path, skip: Path | None = None, sequences: bool = False) -> Iterator[Path]:
+    """Every file that could be a picture or a video under `folder`, sorted, links followed, loops left out.
+
+    So is the folder `skip`.
 
     A file counts by its content or by its suffix: one that is called .jpg and is not a picture has to be reported, and
     so has a folder that cannot be listed, which stands for itself. Pipes and devices are left out.
+    sequences: a folder of numbered pictures stands for itself.
     """
     banned = _real(skip) if skip and os.path.lexists(skip) else None
-    yield from _walk(folder, banned, frozenset())
+    yield from _walk(folder, banned, frozenset(), sequences)
 
 
-def _walk(folder: Path, banned: Path | None, above: frozenset[Path]) -> Iterator[Path]:
+def _walk(folder: Path, banned: Path | None, above: frozenset[Path], sequences: bool) -> Iterator[Path]:
     from deidcli.media.open import is_media
 
     real = _real(folder)
@@ -103,11 +117,14 @@ def _walk(folder: Path, banned: Path | None, above: frozenset[Path]) -> Iterator
     except OSError:
         yield folder
         return
+    if sequences and numbered(entry.name for entry in entries):
+        yield folder
+        return
     for entry in entries:
         if entry.name == MANIFEST or entry.name.endswith(".deid-part"):
             continue
         if os.path.isdir(entry):
-            yield from _walk(entry, banned, above | {real})
+            yield from _walk(entry, banned, above | {real}, sequences)
         elif not _waits(entry) and (entry.suffix.lower() in _SUFFIXES or is_media(entry)):
             yield entry
 
@@ -130,6 +147,21 @@ def check_apart(path: Path, jobs: Iterable[Job]) -> None:
     taken = {_real(place) for job in jobs for place in (job.source, job.target) if place}
     if _real(path) in taken:
         raise UsageError(f"{path} is a picture of this run and would be written over", "name another file")
+
+
+def sheet_path(target: Path) -> Path:
+    """Where the sheet of a video's tracks lies: beside it."""
+    return target.with_name(target.name + SHEET)
+
+
+def check_sheets(jobs: Sequence[Job]) -> None:
+    """Raises UsageError if the sheet of a video could lie where a picture of the run is read or written, or nowhere."""
+    taken = {_real(place) for job in jobs for place in (job.source, job.target) if place}
+    for job in jobs:
+        if job.target is None:
+            raise UsageError("--preview-sheet lies beside the output", "name an output folder, not standard output")
+        if _real(sheet_path(job.target)) in taken:
+            raise UsageError(f"{sheet_path(job.target)} is a picture of this run and a sheet", "rename the picture")
 
 
 def _check(jobs: Iterable[Job], root: Path | None) -> None:

@@ -12,23 +12,31 @@ from deidcli.engine.find import Finder, Shot
 from deidcli.engine.given import GivenFaces
 from deidcli.engine.jobs import Job
 from deidcli.engine.manifest import Row
-from deidcli.engine.pipeline import Pipeline, Search
+from deidcli.engine.pipeline import Pipeline, Search, Watch, unwatched
 from deidcli.engine.replace import Replacer
 from deidcli.engine.settings import Settings
 from deidcli.faces.detect import DetectOptions, detector
 from deidcli.faces.embed import recogniser
+from deidcli.faces.track import TrackOptions
+from deidcli.media.stream import ReadOptions
 from deidcli.methods.base import Method
 
 
 def anonymize(
-    jobs: Sequence[Job], method: Method, settings: Settings, given: GivenFaces | None = None, overwrite: bool = False,
-    whole: Sequence[Job] | None = None, watch: Callable[[Iterator[Shot]], Iterator[Shot]] = iter,
-) -> Iterator[Row]:  # fmt: skip
+    jobs: Sequence[Job],
+    method: Method,
+    settings: Settings,
+    given: GivenFaces | None = None,
+    overwrite: bool = False,
+    watch: Watch = unwatched,
+    whole: Sequence[Job] | None = None,
+    seen: Callable[[Iterator[Shot]], Iterator[Shot]] = iter,
+) -> Iterator[Row]:
     """Replace every face of every job and write the files. A row for each file, in order, while the run goes on.
 
-    whole: for closed-set methods all jobs of the set, of which `jobs` are a part; None if they are the same. watch:
-    sees the shots of the first pass go by. Raises UsageError at once, before anything is written, for settings that
-    cannot be carried out.
+    watch: is told of every frame of a video. whole: for closed-set methods all jobs of the set, of which `jobs` are a
+    part; None if they are the same. seen: the shots of their first pass go through it.
+    Raises UsageError at once, before anything is written, for settings that cannot be carried out.
     """
     judge = recogniser(settings.recogniser) if settings.verify or settings.persona == "identity" else None
     replacer = Replacer(method, settings, judge)
@@ -36,16 +44,18 @@ def anonymize(
     taker = None
     if method.closed:
         with _pool(settings.workers) as (pool, depth):
-            shots = Finder(search, given, pool, depth)(jobs if whole is None else whole)
-            taker = take_census(method, watch(shots))
+            finder = Finder(search, given, pool, depth, settings.read, settings.track)
+            shots = finder(jobs if whole is None else whole)
+            taker = take_census(method, seen(shots))
 
     def rows() -> Iterator[Row]:
         with ExitStack() as last, _pool(settings.workers) as (pool, depth):
-            finder: Search = Finder(search, taker.seen if taker else given, pool, depth)
+            known = taker.seen if taker else given
+            finder: Search = Finder(search, known, pool, depth, settings.read, settings.track)
             if taker:
                 last.callback(taker.close)
                 finder = taker.seen.unchanged(finder)
-            chain = Pipeline(method, settings, finder, replacer, overwrite)
+            chain = Pipeline(method, settings, finder, replacer, overwrite, watch)
             last.callback(chain.drop)
             yield from chain(jobs, pool, depth)
 
@@ -53,14 +63,19 @@ def anonymize(
 
 
 def find(
-    jobs: Sequence[Job], options: DetectOptions, given: GivenFaces | None = None, workers: int = 0
+    jobs: Sequence[Job],
+    options: DetectOptions,
+    given: GivenFaces | None = None,
+    workers: int = 0,
+    read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+    track: TrackOptions = TrackOptions(),  # noqa: B008 - frozen
 ) -> Iterator[Shot]:
     """Every frame of every job with its faces, or with the error that ended its file. Raises UsageError at once."""
     search = None if given else detector(options)
 
     def shots() -> Iterator[Shot]:
         with _pool(workers) as (pool, depth):
-            yield from Finder(search, given, pool, depth)(jobs)
+            yield from Finder(search, given, pool, depth, read, track)(jobs)
 
     return shots()
 

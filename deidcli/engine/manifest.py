@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from deidcli.engine.digest import digest
 from deidcli.errors import MediaError, UsageError
-from deidcli.presets import sha256
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
+ACTIONS = ("replaced", "covered")
+SALVAGED = "salvaged"  # what could be decoded of a damaged file was written
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,10 @@ class Row:
     """What became of one file.
 
     input: its name below the folder that was given. output: its path, None where nothing was written. sha256,
-    output_sha256: of both files. size: [width, height] in pixels. faces: a dict for each face of each frame,
-    of closed-set methods with `person`, `surrogate`, `group` and `guarantee` (methods/closed.py). settings: the
-    fingerprint of all that decides what is written. seconds: from opening to writing. error: one line.
+    output_sha256: of both files. size: [width, height] in pixels. faces: a dict for each face of each frame, of
+    closed-set methods with `person`, `surrogate`, `group` and `guarantee` (methods/closed.py); tracks: in their place,
+    where faces were followed through a video, a dict for each track. settings: the fingerprint of all that decides what
+    is written. seconds: from opening to writing. error: one line. notes: what is not as in the source.
     """
 
     input: str
@@ -35,11 +38,20 @@ class Row:
     size: tuple[int, int] | None = None
     frames: int = 0
     faces: tuple[dict[str, Any], ...] = ()
+    tracks: tuple[dict[str, Any], ...] = ()
     method: str | None = None
     options: dict[str, Any] | None = None
     settings: str | None = None
     seconds: float = 0.0
     error: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def actions(self) -> dict[str, int]:
+        """How many faces were "replaced" and "covered"; one that is in many frames counts in each."""
+        count = {word: sum(track.get(word, 0) for track in self.tracks) for word in ACTIONS}
+        for face in self.faces:
+            count[face["action"]] += 1
+        return {word: number for word, number in count.items() if number}
 
     def as_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -109,7 +121,7 @@ class Earlier:
 
 def _digest(path: Path) -> str:
     try:
-        return sha256(path)
+        return digest(path)
     except OSError:
         return "unreadable"  # is no sha256: the run itself will say what is wrong with the file
 
@@ -143,6 +155,7 @@ def totals(rows: Iterable[Row]) -> dict[str, int]:
     """How many files ended with each status, and how many faces of the files that were written with each action."""
     count: dict[str, int] = {}
     for row in rows:
-        for word in (row.status, *(face["action"] for face in row.faces if row.status == DONE)):
-            count[word] = count.get(word, 0) + 1
+        said = {row.status: 1, **(row.actions() if row.status in (DONE, SALVAGED) else {})}
+        for word, number in said.items():
+            count[word] = count.get(word, 0) + number
     return count

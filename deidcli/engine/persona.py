@@ -29,15 +29,26 @@ class Personas:
         self.persona, self.distance, self.threshold = persona, distance, threshold
         self._people = np.zeros((0, 0), np.float32)
         self._count = 0
+        self._followed: dict[tuple[str, int], str] = {}
 
-    def key(self, name: str, face: Face, descriptor: np.ndarray | None) -> str:
-        """The key of a face in the file `name`. descriptor: None for a face that cannot be described; it is alone."""
+    def key(self, name: str, face: Face, descriptor: np.ndarray | None, followed: bool = False) -> str:
+        """The key of a face in the file `name`. descriptor: None for a face that cannot be described; it is alone.
+
+        followed: its track is one face through a video, and stays the person that it was first taken for.
+        """
         if self.persona == "run":
             return ""
         if self.persona == "file":
             return name
+        if self.persona == "identity" and (name, face.track) in self._followed:
+            return self._followed[name, face.track]
         if self.persona == "identity" and descriptor is not None:
-            return f"person {self._person(descriptor)}"
+            key = f"person {self._person(descriptor)}"
+            if followed:
+                # Frames come in order: other files are over.
+                self._followed = {known: person for known, person in self._followed.items() if known[0] == name}
+                self._followed[name, face.track] = key
+            return key
         return track_key(name, face)
 
     def _person(self, descriptor: np.ndarray) -> int:

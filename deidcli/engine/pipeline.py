@@ -1,4 +1,4 @@
-"""The chain: Reader.frames > detect > align > Method.apply > blend > verify > Writer.write, each a generator."""
+"""The chain: Reader.frames > detect > track > align > Method.apply > blend > verify > Writer.write, all generators."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 
-from deidcli.engine.find import Shot, Source
+from deidcli.engine.find import UNDER_WAY, Shot, Source, pixels
 from deidcli.engine.flow import ahead, batched
 from deidcli.engine.given import face_entry
-from deidcli.engine.jobs import Job
-from deidcli.engine.manifest import DONE, FAILED, SKIPPED, Row
+from deidcli.engine.jobs import Job, sheet_path
+from deidcli.engine.manifest import DONE, FAILED, SALVAGED, SKIPPED, Row
 from deidcli.engine.replace import Replaced, Replacer, Request
 from deidcli.engine.settings import Settings, fingerprint
+from deidcli.engine.sheet import Sheet
 from deidcli.engine.target import Target
+from deidcli.engine.tracks import Tracks
 from deidcli.errors import one_line
 from deidcli.media.stream import Writer
 from deidcli.methods.base import Method
@@ -25,34 +27,63 @@ Search = Callable[[Iterable[Job]], Iterator[Shot]]
 
 @dataclass(eq=False)
 class _File:
-    """A file on its way out: what was written of it so far."""
+    """A file on its way out: what was written of it so far. A video has tracks, and no faces but in them."""
 
     source: Source
     target: Target
     writer: Writer | None = None
     frames: int = 0
     faces: list[dict] = field(default_factory=list)
+    tracks: Tracks = field(default_factory=Tracks)
+    sheet: Sheet | None = None
     error: str = ""
+
+    def close(self) -> None:
+        """Let go of the source, and of what a writer that was stopped still does."""
+        for held in (self.writer, self.source.reader):
+            if held is not None:
+                held.close()
+
+
+# Told of every frame of a video that was written: its file, how many there are so far, and about how many in all.
+Watch = Callable[[str, int, int | None], None]
+
+
+def unwatched(name: str, done: int, total: int | None) -> None:
+    """A `Watch` that says nothing."""
 
 
 class Pipeline:
     """Runs jobs through the chain. overwrite: whether a file that exists may be replaced."""
 
-    def __init__(self, method: Method, settings: Settings, finder: Search, replacer: Replacer, overwrite: bool = False):
-        self.method, self.settings, self.overwrite = method, settings, overwrite
+    def __init__(
+        self,
+        method: Method,
+        settings: Settings,
+        finder: Search,
+        replacer: Replacer,
+        overwrite: bool = False,
+        watch: Watch = unwatched,
+    ):
+        self.method, self.settings, self.overwrite, self.watch = method, settings, overwrite, watch
         self.finder, self.replacer = finder, replacer
         self.fingerprint = fingerprint(method, settings)
         self._under_way: set[_File] = set()
 
     def __call__(self, jobs: Iterable[Job], pool: Executor, depth: int) -> Iterator[Row]:
         """A row for each job, in order, as soon as its file is in its place."""
-        batches = batched(self.finder(jobs), _weight, self.settings.batch_size, longest=4 * depth)
+        size = self.settings.batch_size
+        # Full by its faces or by its pixels, whichever comes first.
+        batches = batched(
+            self.finder(jobs), lambda s: max(len(s.faces) / size, pixels(s) / UNDER_WAY), 1, longest=4 * depth
+        )
         done = (pair for batch in batches for pair in self._replace(batch))
         return ahead(pool, self._finish, self._gather(done), depth)
 
     def drop(self) -> None:
         """Drop what an interrupted run has begun to write, once no thread works on it any more."""
         for file in self._under_way:
+            file.close()
             file.target.discard()
 
     def _replace(self, shots: list[Shot]) -> Iterator[tuple[Shot, Replaced | None]]:
@@ -90,32 +121,65 @@ class Pipeline:
             return
         try:
             if file.writer is None:
-                file.writer = shot.source.reader.writer(file.target.open(), self.settings.write)
+                file.writer = self._writer(file)
             file.writer.write(replaced.frame, replaced.changed)
         except Exception as error:
             file.error = one_line(error)
         file.frames += 1
-        file.faces += [_outcome_entry(outcome, shot.frame.index) for outcome in replaced.outcomes]
+        self._note(file, replaced)
+        if shot.source.reader.streams:
+            self.watch(shot.source.job.name, file.frames, shot.source.reader.info.frames)
+
+    def _note(self, file: _File, replaced: Replaced) -> None:
+        """What happened to the faces of a picture, or to the tracks of a video."""
+        frame, outcomes = replaced.frame, replaced.outcomes
+        if not self.settings.track.track or frame.time is None:
+            file.faces += [_outcome_entry(outcome, frame.index) for outcome in outcomes]
+            return
+        file.tracks.add(frame, outcomes)
+        if self.settings.preview_sheet and file.source.job.target is not None:
+            file.sheet = file.sheet or Sheet(file.source.job.name)
+            file.sheet.add(frame, outcomes)
+
+    def _writer(self, file: _File) -> Writer:
+        reader, options = file.source.reader, self.settings.write
+        place = file.target.open_folder() if reader.makes_folder(options) else file.target.open()
+        return reader.writer(place, options, file.target.suffix)
 
     def _finish(self, file: _File) -> Row:
         """Put a file in its place, or drop it, and say so."""
         status, digest = DONE, None
-        if not file.error and not file.faces and self.settings.on_no_face != "copy":
+        if not file.error and not file.faces and not file.tracks and self.settings.on_no_face != "copy":
             status = SKIPPED
             if self.settings.on_no_face == "fail":
                 file.error = f"{file.source.job.name}: no face was found (--on-no-face fail)"
         try:
             if status == DONE and not file.error:
                 file.writer.finish()
-                digest = file.target.commit()
+                digest = self._commit(file)
         except Exception as error:
             file.error = one_line(error)
+        file.close()
         if digest is None:
             file.target.discard()
         self._under_way.discard(file)
-        if file.source.reader is not None:
-            file.source.reader.close()
+        if digest and file.source.reader.damage:
+            status = SALVAGED
         return self._row(file, FAILED if file.error else status, digest)
+
+    def _commit(self, file: _File) -> str:
+        """Both files or none: the sheet is whole on the disk before the video gets its name."""
+        if file.sheet is None:
+            return file.target.commit()
+        beside = Target(sheet_path(file.source.job.target), self.overwrite)
+        beside.open().write(file.sheet.png())
+        try:
+            digest = file.target.commit()
+        except Exception:
+            beside.discard()
+            raise
+        beside.commit()
+        return digest
 
     def _row(self, file: _File, status: str, digest: str | None) -> Row:
         info, job = file.source.reader and file.source.reader.info, file.source.job
@@ -129,16 +193,19 @@ class Pipeline:
             size=info.size if info else None,
             frames=file.frames,
             faces=tuple(file.faces),
+            tracks=file.tracks.entries(),
             method=self.method.name,
             options=asdict(self.method.options),
             settings=self.fingerprint,
             seconds=round(time.monotonic() - file.source.began, 3),
             error=file.error or None,
+            notes=_notes(file) if digest else (),
         )
 
 
-def _weight(shot: Shot) -> int:
-    return len(shot.faces)
+def _notes(file: _File) -> tuple[str, ...]:
+    notes = (file.source.reader.damage, *file.source.reader.notes, *file.writer.notes)
+    return tuple(note for note in notes if note)
 
 
 def _failed(shot: Shot, error: Exception) -> Shot:

@@ -3,6 +3,9 @@
 A face climbs a ladder: the method, the method's stronger settings, the fallback, the fallback's stronger settings, and
 at last a solid colour. It stops at the first rung that could make it and after which the recogniser does not take it
 for its original.
+
+In a video a face does not change its rung from frame to frame: a track that had to climb in one frame begins at the
+rung that it reached there for some seconds (engine/ladder.py), and then tries the first one again.
 """
 
 from __future__ import annotations
@@ -13,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from deidcli.engine.ladder import Heights, ladder
 from deidcli.engine.persona import Personas
 from deidcli.engine.settings import Settings
 from deidcli.errors import MethodError, one_line
 from deidcli.faces.align import align
 from deidcli.faces.blend import blend
 from deidcli.faces.embed import Recogniser
-from deidcli.methods import find
 from deidcli.methods.base import Method
 from deidcli.values import Crop, Face, Frame
 
@@ -52,7 +55,7 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Request:
-    """A frame, its faces, and the name its file has in draws."""
+    """A frame, its faces, and the name its file has in draws. Frames of one file come in order."""
 
     frame: Frame
     faces: tuple[Face, ...]
@@ -61,7 +64,7 @@ class Request:
 
 @dataclass(eq=False)
 class _Case:
-    """A face on its way up the ladder."""
+    """A face on its way up the ladder. start: the first rung that it takes. rung: the last one."""
 
     canvas: _Canvas
     face: Face
@@ -71,6 +74,8 @@ class _Case:
     outcome: Outcome | None = None
     tries: int = 0
     reason: str = ""
+    start: int = 0
+    rung: int = 0
 
 
 @dataclass(eq=False)
@@ -80,6 +85,11 @@ class _Canvas:
     source: Frame
     frame: Frame
     changed: np.ndarray | None = None
+
+    def cleared(self) -> _Canvas:
+        """Without the new faces."""
+        self.frame, self.changed = self.source, None
+        return self
 
 
 class Replacer:
@@ -91,7 +101,8 @@ class Replacer:
         if recogniser is not None:
             self.threshold = recogniser.threshold if settings.distance is None else settings.distance
         self.personas = Personas(settings.persona, recogniser and recogniser.distance, self.threshold)
-        self.rungs = tuple(_ladder(method, settings.fallback))
+        self.rungs = tuple(ladder(method, settings.fallback))
+        self._heights = Heights()
 
     def __call__(self, requests: Sequence[Request]) -> list[Replaced]:
         canvases = [_Canvas(r.frame, r.frame) for r in requests]
@@ -102,13 +113,41 @@ class Replacer:
             for face in sorted(request.faces, key=lambda f: f.box.area)
         ]
         self._describe(cases)
-        open_cases = cases
-        for action, rung in self.rungs:
-            if not open_cases:
-                break
-            self._climb(open_cases, rung, action)
-            open_cases = [case for case in open_cases if case.outcome is None]
-        return [self._result(canvas, cases) for canvas in canvases]
+        done: list[Replaced] = []
+        while canvases:
+            self._replace(cases)
+            count = self._steady(canvases, cases)
+            done += [self._result(canvas, cases) for canvas in canvases[:count]]
+            canvases = [canvas.cleared() for canvas in canvases[count:]]
+            cases = [case for case in cases if case.canvas in canvases]
+        return done
+
+    def _replace(self, cases: Sequence[_Case]) -> None:
+        """Let every face climb from where its track stands."""
+        for case in cases:
+            height = self._heights.of(case.name, case.canvas.source, case.face)
+            case.start, case.reason, case.tries, case.outcome = height.rung, height.reason, 0, None
+        for level, (action, rung) in enumerate(self.rungs):
+            due = [case for case in cases if case.outcome is None and case.start <= level]
+            if due:
+                self._climb(due, rung, action)
+            for case in due:
+                case.rung = level
+
+    def _steady(self, canvases: Sequence[_Canvas], cases: Sequence[_Case]) -> int:
+        """How many frames stand as they are: those up to the first in which a track climbed that shows again.
+
+        The later ones are made anew from the rung that it reached, so that no frame depends on which came in one call.
+        """
+        for count, canvas in enumerate(canvases, 1):
+            climbed = {(case.name, case.face.track) for case in cases if case.canvas is canvas and self._climbed(case)}
+            later = ((case.name, case.face.track) for case in cases if case.canvas in canvases[count:])
+            if climbed and climbed.intersection(later):
+                return count
+        return len(canvases)
+
+    def _climbed(self, case: _Case) -> bool:
+        return self._heights.note(case.name, case.canvas.source, case.face, case.rung, case.reason)
 
     def _describe(self, cases: Sequence[_Case]) -> None:
         known = [case for case in cases if case.face.landmarks is not None]
@@ -116,7 +155,10 @@ class Replacer:
             for case, row in zip(known, self._embed(known, source=True), strict=True):
                 case.original = row
         for case in cases:
-            case.key = self.personas.key(case.name, case.face, case.original)
+            case.key = self.personas.key(case.name, case.face, case.original, self._is_followed(case))
+
+    def _is_followed(self, case: _Case) -> bool:
+        return self.settings.track.track and case.canvas.source.time is not None
 
     def _embed(self, cases: Sequence[_Case], source: bool) -> np.ndarray:
         frames = [case.canvas.source if source else case.canvas.frame for case in cases]
@@ -204,20 +246,3 @@ def _made(pairs: list[tuple[_Case, Crop]], rung: Method) -> list[tuple[_Case, Cr
         if new.pixels.shape != crop.pixels.shape or new.pixels.dtype != np.uint8:
             raise ValueError(f"made {new.pixels.dtype} {new.pixels.shape} of {crop.pixels.shape}")
     return [(case, replace(crop, pixels=new.pixels)) for (case, crop), new in zip(pairs, crops, strict=True)]
-
-
-def _ladder(method: Method, fallback: str) -> Iterator[tuple[str, Method]]:
-    """("replaced", the method and its stronger settings), then ("covered", the fallback and its), then solid."""
-    yield from (("replaced", rung) for rung in _stronger(method))
-    yield from (("covered", rung) for rung in _stronger(find(fallback)(secret=method.secret)))
-    if fallback != "solid":
-        yield "covered", find("solid")(secret=method.secret)
-
-
-def _stronger(method: Method) -> Iterator[Method]:
-    rung: Method | None = method
-    attempt = 0
-    while rung is not None:
-        yield rung
-        attempt += 1
-        rung = rung.escalate(attempt)

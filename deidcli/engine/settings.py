@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from deidcli import __version__
 from deidcli.faces.blend import BlendOptions
 from deidcli.faces.detect import DetectOptions
-from deidcli.media.stream import WriteOptions
+from deidcli.faces.track import TrackOptions
+from deidcli.media.stream import ReadOptions, WriteOptions
 from deidcli.methods.base import Method
 
 ON_NO_FACE = ("copy", "skip", "fail")
@@ -25,12 +26,15 @@ class Settings:
     original and go on to stronger settings, then to the fallback, while `recogniser` still takes them for one person.
     distance: the recogniser's threshold, None for its own. persona: for whom secrets are drawn (`engine.persona`).
     faces: the sha256 of a list of faces that was given, empty where they are searched for. inputs: for closed-set
-    methods the sha256 of all inputs, on which every surrogate depends; empty for others. batch_size: faces that are
-    made in one go. workers: threads that read, search and write; 0 for one a processor core.
+    methods the sha256 of all inputs, on which every surrogate depends; empty for others. preview_sheet: whether a video
+    gets a picture of its tracks beside it. batch_size: faces that are made in one go. workers: threads that read,
+    search and write; 0 for one a processor core.
     """
 
     detect: DetectOptions = field(default_factory=DetectOptions)
+    track: TrackOptions = field(default_factory=TrackOptions)
     blend: BlendOptions = field(default_factory=BlendOptions)
+    read: ReadOptions = field(default_factory=ReadOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
     on_no_face: str = "copy"
     fallback: str = "solid"
@@ -39,6 +43,7 @@ class Settings:
     distance: float | None = None
     persona: str = "track"
     faces: str = ""
+    preview_sheet: bool = False
     inputs: str = ""
     batch_size: int = 32
     workers: int = 0

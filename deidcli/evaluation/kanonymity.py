@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deidcli.engine.manifest import DONE
+from deidcli.engine.digest import digest
+from deidcli.engine.manifest import DONE, SALVAGED
 from deidcli.errors import UsageError
-from deidcli.presets import sha256
 
 GUARANTEES = ("k", "diverse", "open")
 MARKS = ("person", "surrogate", "group", "guarantee")
@@ -104,7 +104,7 @@ class _Tally:
 
     def add(self, manifest: Path | None, row: dict[str, Any]) -> None:
         """A row; one that says that nothing was written has nothing to hide."""
-        if row.get("status") != DONE:
+        if row.get("status") not in (DONE, SALVAGED):
             return
         self.files += 1
         self.runs.add(row.get("settings"))
@@ -112,7 +112,9 @@ class _Tally:
             self._promised(row)
         self._output(manifest, row)
         for face in row.get("faces") or ():
-            self._face(row["input"], face)
+            self._face(row["input"], face, face.get("action") != "covered")
+        for track in row.get("tracks") or ():
+            self._face(row["input"], track, bool(track.get("replaced")))
 
     def _promised(self, row: dict[str, Any]) -> None:
         k = (row.get("options") or {}).get("k")
@@ -127,14 +129,14 @@ class _Tally:
             return  # went to standard output
         # A folder that was moved still has the manifest beside its files.
         places = [Path(row["output"])] + ([manifest.parent / row["input"]] if manifest else [])
-        there = [place for place in places if place.is_file()]
+        there = [place for place in places if place.exists()]
         if not there:
             self.problem(f"{row['input']}: the output {row['output']} is not there")
-        elif not any(sha256(place) == row.get("output_sha256") for place in there):
+        elif not any(digest(place) == row.get("output_sha256") for place in there):
             self.problem(f"{row['input']}: the output {there[0]} is not what was written")
 
-    def _face(self, name: str, face: dict[str, Any]) -> None:
-        if face.get("action") == "covered":
+    def _face(self, name: str, face: dict[str, Any], shown: bool) -> None:
+        if not shown:
             return
         marks = [str(face.get(mark) or "") for mark in MARKS]
         if not all(marks) or marks[3] not in GUARANTEES:

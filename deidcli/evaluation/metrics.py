@@ -1,21 +1,137 @@
-"""Metrics: pure functions of distances and labels."""
+"""Rates of pairs, and the interval of every figure: pure functions of distances and labels.
+
+A pair matches where its distance is at or below a threshold. Intervals come from resampling whole people where it is
+known who is who, because pictures of one person succeed and fail together.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numpy as np
+
+from deidcli.evaluation.extra import needed
+from deidcli.evaluation.results import NAN, Curve, Figure
+
+DRAWS, LEVEL = 2000, 0.95
+DRAWN = 200  # resamples that are drawn at once
 
 
 def matching_rate(distances: np.ndarray, threshold: float) -> float:
     """Share of pairs whose distance is at or below `threshold` (CLEANIR, Table 2); NaN for no pairs."""
     distances = np.asarray(distances, float)
-    return float(np.mean(distances <= threshold)) if distances.size else float("nan")
+    return float(np.mean(distances <= threshold)) if distances.size else NAN
 
 
-def bootstrap(values: np.ndarray, draws: int = 2000, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """The interval in which the mean of `values` (n,) lies with probability `level`, by resampling."""
+def bootstrap(
+    values: np.ndarray, people: Sequence | None = None, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
+) -> tuple[float, float]:
+    """The interval in which the mean of `values` (n,) lies with probability `level`, by resampling.
+
+    people: whose value each is; whole people are drawn then, with all their values. NaN twice for no values.
+    """
     values = np.asarray(values, float)
-    generator = np.random.default_rng(seed)
-    means = [generator.choice(values, len(values)).mean() for _ in range(draws)]
+    if not values.size:
+        return NAN, NAN
+    groups = np.arange(len(values)) if people is None else np.unique(np.asarray(people), return_inverse=True)[1]
+    sums, counts = np.bincount(groups, values), np.bincount(groups)
+    times = _resamples(len(sums), draws, seed)
+    means = (times @ sums) / (times @ counts)
     tail = (1 - level) / 2 * 100
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def share(name: str, hits: np.ndarray, people: Sequence | None = None, better: str = "none", seed: int = 0) -> Figure:
+    """The share of `hits` (n,), true or false or in between, with its interval.
+
+    Where all hits are alike no resample differs, and nothing would be said of how few they are; then the interval is
+    the exact one of Clopper and Pearson for as many trials as there are people.
+    """
+    hits = np.asarray(hits, float)
+    low, high = bootstrap(hits, people, seed=seed)
+    tail = (1 - LEVEL) / 2
+    trials = len(hits) if people is None else len(set(people))
+    if hits.size and (hits == 0).all():
+        high = 1 - tail ** (1 / trials)
+    if hits.size and (hits == 1).all():
+        low = tail ** (1 / trials)
+    return Figure(name, float(hits.mean()) if hits.size else NAN, low, high, len(hits), better)
+
+
+def average(
+    name: str, values: np.ndarray, people: Sequence | None = None, better: str = "none", seed: int = 0
+) -> Figure:
+    """The mean of those of `values` (n,) that are known, with its interval."""
+    values = np.asarray(values, float)
+    known = np.isfinite(values)
+    whose = None if people is None else np.asarray(people)[known]
+    low, high = bootstrap(values[known], whose, seed=seed)
+    return Figure(name, float(values[known].mean()) if known.any() else NAN, low, high, int(known.sum()), better)
+
+
+def rate_curve(name: str, distances: np.ndarray, thresholds: np.ndarray, people: Sequence | None = None) -> Curve:
+    """The matching rate at every threshold, with its interval (CLEANIR, Table 2)."""
+    figures = [share("", np.asarray(distances) <= t, people) for t in thresholds]
+    y, low, high = (tuple(getattr(f, key) for f in figures) for key in ("value", "low", "high"))
+    return Curve(name, tuple(map(float, thresholds)), y, low, high, "threshold", "share of pairs matched")
+
+
+def threshold_at(strangers: np.ndarray, rate: float) -> float:
+    """The largest distance between two people at which at most `rate` of `strangers` (n,) match; NaN for none.
+
+    -inf where even the nearest pair is too many.
+    """
+    ordered = np.sort(np.asarray(strangers, float))
+    if not ordered.size:
+        return NAN
+    allowed = int(np.floor(rate * len(ordered) + 1e-9))
+    limit = ordered[allowed] if allowed < len(ordered) else np.inf
+    # Just below the first stranger who would be one too many, whatever pairs lie between.
+    return float(np.nextafter(limit, -np.inf))
+
+
+def accepts_at(
+    same: np.ndarray, strangers: np.ndarray, rate: float, people: Sequence | None = None, name: str = ""
+) -> Figure:
+    """True-accept rate of `same` (n,) at the threshold where at most `rate` of `strangers` (m,) are accepted."""
+    same = np.asarray(same, float)
+    limit = threshold_at(strangers, rate)
+    hits = same <= limit if np.isfinite(limit) or limit < 0 else np.ones(len(same), bool)
+    return share(name or f"TAR at FAR {rate:g}", hits if len(strangers) else [], people, "lower")
+
+
+def roc(same: np.ndarray, strangers: np.ndarray, name: str = "ROC") -> Curve:
+    """True accepts over false accepts for every threshold, by scikit-learn. Raises MissingDependency."""
+    with needed("an ROC"):
+        from sklearn.metrics import roc_curve
+    truth = np.r_[np.ones(len(same)), np.zeros(len(strangers))]
+    false, true, _ = roc_curve(truth, -np.r_[same, strangers], drop_intermediate=True)
+    return Curve(name, tuple(false), tuple(true), xlabel="false-accept rate", ylabel="true-accept rate")
+
+
+def equal_error_rate(same: np.ndarray, strangers: np.ndarray) -> float:
+    """The rate at which false accepts and false rejects are equal; 0.5 is blind guessing, NaN where a kind is missing.
+
+    Between two thresholds it is read off the straight line of the ROC.
+    """
+    if not len(same) or not len(strangers):
+        return NAN
+    curve = roc(same, strangers)
+    false, missed = np.array(curve.x), 1 - np.array(curve.y)
+    after = int(np.argmax(false >= missed))
+    if after == 0:
+        return float(false[0])
+    gap = (missed - false)[[after - 1, after]]
+    weight = gap[0] / (gap[0] - gap[1])
+    return float(false[after - 1] + weight * (false[after] - false[after - 1]))
+
+
+@lru_cache(maxsize=2)
+def _resamples(groups: int, draws: int, seed: int) -> np.ndarray:
+    """How often (draws, groups) each group is drawn in each resample. A curve asks for the same ones at every point."""
+    generator = np.random.default_rng(seed)
+    parts = [generator.multinomial(groups, np.full(groups, 1 / groups), DRAWN) for _ in range(-(-draws // DRAWN))]
+    # Small numbers: ten thousand people take 80 MB.
+    return np.concatenate([part.astype(np.float32) for part in parts])[:draws]

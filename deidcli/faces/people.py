@@ -4,8 +4,7 @@ likenesses joins two who are unlike.
 Of two mistakes the tool prefers one. Two strangers who are taken for one person count once: the group that they share
 has one person more than it says. One person who is taken for two counts twice: their halves are each other's nearest
 and fall into one group, which then has one person less than it says. So the threshold is the recogniser's own, which
-joins more strangers than it splits people. On 1,826 faces of 851 people (LFW, val), by `python benchmarks/grouping.py
---pack val.npz`: PEOPLE_FIGURES
+joins more strangers than it splits people: the figures are in docs/ksame.md.
 """
 
 from __future__ import annotations

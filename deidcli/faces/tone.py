@@ -52,13 +52,14 @@ def covering(pixels: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     strange = np.sqrt((off**2).sum(axis=2))
     share = 1 / (1 + np.exp((strange - STRANGE) * 2))
     face = float(np.hypot(*similarity(MEAN_SHAPE[INNER], points[INNER])[:, 0]))
-    share = np.where(_brow_down(points, small.shape[:2], face), 1.0, share).astype(np.float32)
+    share = np.where(brow_down(points, small.shape[:2]), 1.0, share).astype(np.float32)
     share = cv2.GaussianBlur(share, (0, 0), max(0.5, 0.012 * face))
     return np.clip(cv2.resize(share, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
 
 
-def _brow_down(points: np.ndarray, size: tuple[int, int], face: float) -> np.ndarray:
-    """(height, width) bool: everything but the forehead and what lies above it."""
+def brow_down(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(height, width) bool: everything but the forehead and what lies above it. points: (68, 2)."""
+    face = float(np.hypot(*similarity(MEAN_SHAPE[INNER], points[INNER])[:, 0]))
     arc = forehead(points)[1:-1]
     up = arc[len(arc) // 2] - points[27]
     up = up / max(float(np.linalg.norm(up)), 1e-9)

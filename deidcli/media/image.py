@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from importlib import import_module
 from itertools import islice
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -61,7 +62,7 @@ class ImageReader(Reader):
                 self._remember(index, native)
                 yield Frame(pixels, index, self.container.times[index])
 
-    def writer(self, target: BinaryIO, options: WriteOptions) -> Writer:
+    def writer(self, target: BinaryIO | Path, options: WriteOptions, suffix: str = "") -> Writer:
         return ImageWriter(self, target, policies.checked(options.metadata))
 
     def close(self) -> None:

@@ -37,14 +37,24 @@ class Native:
 
 def upright(native: Native, orientation: int) -> Native:
     """The picture as it is meant to be seen. orientation: 1 to 8, as the EXIF tag 274 numbers them."""
-    data = native.data
+    return replace(native, data=np.ascontiguousarray(turn(native.data, orientation)))
+
+
+def turn(data: np.ndarray, orientation: int) -> np.ndarray:
+    """(height, width, ...) as it is stored, turned as it is meant to be seen; a view."""
     if orientation >= 5:
         data = data.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         data = data[::-1]
     if orientation in (2, 3, 6, 7):
         data = data[:, ::-1]
-    return replace(native, data=np.ascontiguousarray(data))
+    return data
+
+
+def turn_back(data: np.ndarray, orientation: int) -> np.ndarray:
+    """The opposite of `turn`; a view."""
+    # Only the two quarter turns are not their own opposite.
+    return turn(data, {6: 8, 8: 6}.get(orientation, orientation))
 
 
 def to_rgb(native: Native) -> np.ndarray:

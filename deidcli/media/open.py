@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from deidcli.errors import MediaError
+from deidcli.errors import MediaError, MissingDependency
 from deidcli.media import sniff
-from deidcli.media.stream import Reader
+from deidcli.media.stream import Reader, ReadOptions, SoundOnly
 
 
-def _image(head: bytes, source: Path | bytes, name: str) -> Reader | None:
+def _image(head: bytes, source: Path | bytes, name: str, options: ReadOptions) -> Reader | None:
     kind = sniff.image_kind(head)
     if kind is None:
         return None
@@ -21,24 +21,46 @@ def _image(head: bytes, source: Path | bytes, name: str) -> Reader | None:
     return open_image(source if isinstance(source, bytes) else _read(source, name), name, kind)
 
 
-_OPENERS: tuple[Callable[[bytes, Path | bytes, str], Reader | None], ...] = (_image,)
-_SNIFFERS: tuple[Callable[[bytes], object], ...] = (sniff.image_kind,)
+def _video(head: bytes, source: Path | bytes, name: str, options: ReadOptions) -> Reader | None:
+    kind = sniff.video_kind(head)
+    if kind is None:
+        return None
+    # PyAV is loaded here and not with the command line.
+    try:
+        from deidcli.media.video import open_video
+    except ImportError as error:
+        said = f"{name}: videos need PyAV 18, which needs Python 3.11 or later: {error}"
+        raise MissingDependency(said, "pip install 'av>=18'") from error
+
+    return open_video(source, name, kind, options)
 
 
-def open_reader(source: Path | bytes | BinaryIO, name: str = "-") -> Reader:
+_OPENERS: tuple[Callable[[bytes, Path | bytes, str, ReadOptions], Reader | None], ...] = (_image, _video)
+
+
+def open_reader(
+    source: Path | bytes | BinaryIO,
+    name: str = "-",
+    options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+) -> Reader:
     """A reader for whatever `source` holds. name: how errors call it; a path names itself.
+
+    A picture is read into memory; a video is read from its path as its frames are asked for. A folder is a sequence of
+    numbered pictures.
 
     Raises MediaError for a file that cannot be read, is empty, damaged or of no known kind, and MissingDependency where
     its format needs an optional library.
     """
     if isinstance(source, Path):
         name = str(source) if name == "-" else name
+        if source.is_dir():
+            return _sequence(source, name, options)
         head = _read(source, name, sniff.HEAD)
     else:
         source = source if isinstance(source, bytes) else source.read()
         head = source[: sniff.HEAD]
     for opener in _OPENERS:
-        reader = opener(head, source, name)
+        reader = opener(head, source, name, options)
         if reader is not None:
             return reader
     raise _unknown(head, name)
@@ -50,7 +72,29 @@ def is_media(path: Path) -> bool:
         head = _read(path, str(path), sniff.HEAD)
     except MediaError:
         return False
-    return any(sniffer(head) for sniffer in _SNIFFERS)
+    return sniff.image_kind(head) is not None or _is_video(head, path)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a file is to be read from its path, bit by bit, since it may be of any length. Raises MediaError."""
+    return path.is_dir() or sniff.video_kind(_read(path, str(path), sniff.HEAD)) is not None
+
+
+def _is_video(head: bytes, path: Path) -> bool:
+    """Containers of videos hold music as well, and that shows only when they are opened."""
+    try:
+        reader = _video(head, path, str(path), ReadOptions(salvage=True))
+    except SoundOnly:
+        return False
+    except (MediaError, MissingDependency):
+        return True
+    return reader is not None
+
+
+def _sequence(folder: Path, name: str, options: ReadOptions) -> Reader:
+    from deidcli.media.sequence import SequenceReader
+
+    return SequenceReader(folder, name, options)
 
 
 def _read(path: Path, name: str, size: int = -1) -> bytes:
@@ -66,7 +110,8 @@ def _read(path: Path, name: str, size: int = -1) -> bytes:
 
 def _unknown(head: bytes, name: str) -> MediaError:
     if not head:
-        return MediaError(f"{name}: not a picture: the file is empty", "get a whole copy of the file")
+        return MediaError(f"{name}: not a picture or a video: the file is empty", "get a whole copy of the file")
     shown = head[:12].decode("ascii", "replace") if head[:12].isascii() else head[:8].hex(" ")
-    known = "JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF"
-    return MediaError(f"{name}: not a picture: it begins with {shown!r}", f"give {known}; the suffix does not matter")
+    known = "JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF, or a video"
+    said = f"{name}: not a picture or a video: it begins with {shown!r}"
+    return MediaError(said, f"give {known}; the suffix does not matter")

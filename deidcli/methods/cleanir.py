@@ -60,10 +60,14 @@ class Cleanir(Method):
             raise PresetError(reason, f"give --keep {','.join(known) or 'none'}, or train it on labels")
 
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
+        return self.turned(crops)
+
+    def turned(self, crops: Sequence[Crop], sense: int = 1) -> list[Crop]:
+        """The crops turned by the angles and about the axes of their keys; `sense` -1 turns back, as attackers do."""
         pictures = np.stack([crop.pixels for crop in crops])
         identity, attributes = self._network.encode(pictures)
         axes, angles = zip(*(self._draw(crop.key) for crop in crops), strict=True)
-        turned = turn(identity, np.stack(axes), np.array(angles), self._directions)
+        turned = turn(identity, np.stack(axes), sense * np.array(angles), self._directions)
         made = [sharpened(pixels, self.options.sharpen) for pixels in self._network.decode(turned, attributes)]
         return [crop.with_pixels(pixels) for crop, pixels in zip(crops, made, strict=True)]
 

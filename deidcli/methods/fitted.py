@@ -19,6 +19,7 @@ from deidcli.values import Crop
 # How far the bridge of the nose may lie off the middle between the ends of the jaw, as a share of their distance: a
 # head that is turned further shows a side of itself that no frontal face has.
 PROFILE = 0.36
+LIP = 0.02  # soft edge of what lies between the lips, as a share of the width of the mouth
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,15 @@ class Surrogate:
     landmarks: np.ndarray
 
 
+@dataclass(frozen=True)
+class Worn:
+    """A surrogate on its way into a crop: share in the mixture, shape (68, 2) it takes on, in the crop's pixels."""
+
+    share: float
+    surrogate: Surrogate
+    shape: np.ndarray
+
+
 def crop_landmarks(crop: Crop) -> np.ndarray:
     """The 68 points of a crop's face in the crop's pixels, (68, 2) float64. Raises MethodError where it has none."""
     if crop.face.landmarks is None:
@@ -36,28 +46,40 @@ def crop_landmarks(crop: Crop) -> np.ndarray:
     return apply_affine(crop.transform, crop.face.landmarks)
 
 
-def fitted(worn: Sequence[tuple[float, Surrogate, np.ndarray]], crop: Crop) -> np.ndarray:
-    """Surrogates in the place of the face of `crop`, mixed, of its shape (side, side, 3).
+def fitted(worn: Sequence[Worn], crop: Crop, inside: Sequence[Worn] = ()) -> np.ndarray:
+    """Surrogates, mixed, in the place of the face of `crop`, of its shape (side, side, 3).
 
-    worn: of each surrogate its share and the shape (68, 2) that it takes on, in pixels of the crop. Raises MethodError
-    for a profile.
+    inside: what is seen between the lips instead; all of one shape. Raises MethodError for a profile.
     """
     target = crop_landmarks(crop)
     check_pose(target)
     size = crop.pixels.shape[:2]
     try:
-        bent = [(share, bend(s.pixels, s.landmarks, shape, size)) for share, s, shape in worn]
+        new = _mixed(worn, size)
+        if inside:
+            between = _between_lips(inside[0].shape, size)
+            new = new * (1 - between) + _mixed(inside, size) * between
     except (np.linalg.LinAlgError, ValueError, cv2.error) as error:
         raise MethodError(f"the face cannot be bent: {error}") from error
-    new = bent[0][1] if len(bent) == 1 else _mixed(bent)
-    new = match_color(new, crop.pixels, skin(target, size).astype(np.float32))
+    new = match_color(np.clip(new + 0.5, 0, 255).astype(np.uint8), crop.pixels, skin(target, size).astype(np.float32))
     cover = covering(crop.pixels, target)[..., None]
     return np.clip(crop.pixels * (1 - cover) + new * cover + 0.5, 0, 255).astype(np.uint8)
 
 
-def _mixed(bent: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
-    total = sum(share * pixels.astype(np.float32) for share, pixels in bent)
-    return np.clip(total + 0.5, 0, 255).astype(np.uint8)
+def _mixed(worn: Sequence[Worn], size: tuple[int, int]) -> np.ndarray:
+    """(height, width, 3) float32."""
+    total = np.zeros((*size, 3), np.float32)
+    for one in worn:
+        total += one.share * bend(one.surrogate.pixels, one.surrogate.landmarks, one.shape, size)
+    return total
+
+
+def _between_lips(shape: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(height, width, 1) float32: 1 between the lips, 0 outside, with a soft edge."""
+    hole = np.zeros(size, np.float32)
+    cv2.fillPoly(hole, [np.round(shape[60:68] * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+    wide = float(np.linalg.norm(shape[64] - shape[60]))
+    return cv2.GaussianBlur(hole, (0, 0), max(0.5, LIP * wide))[..., None]
 
 
 def check_pose(landmarks: np.ndarray) -> None:

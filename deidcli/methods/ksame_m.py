@@ -1,8 +1,9 @@
 """k-Same-M (Gross et al. 2006): surrogates out of a model of shape and texture, worn in the target's pose.
 
-With `--gallery` the surrogates are those of a preset: averages of at least 50 people who are not in the pictures. Two
-departures from the paper, where the surrogate has its own pose and expression: both are the target's here, and the
-texture is put into the photograph at its own resolution.
+With `--k` the surrogates are made of the pictures themselves, each of at least k people (a closed set). Without, they
+are the proxies of a preset: averages of people who are not in the pictures, 50 or more in each. Two departures from the
+paper, where a surrogate has its own pose and expression and the picture the model's resolution: pose, expression and
+light are the target's, and so is the resolution.
 """
 
 from __future__ import annotations
@@ -10,57 +11,102 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from deidcli.errors import MethodError, UsageError
 from deidcli.faces.embed import recogniser
 from deidcli.faces.pose import CLOSED, mouth_gap
+from deidcli.methods.appearance import MARGIN, SIDE, averaged
 from deidcli.methods.base import Method, Secret, option
-from deidcli.methods.fitted import Surrogate, crop_landmarks, fitted
-from deidcli.methods.proxies import Gallery, mouth_mix
+from deidcli.methods.closed import ClosedSet
+from deidcli.methods.fitted import Surrogate, Worn, check_pose, crop_landmarks, fitted
+from deidcli.methods.proxies import Gallery, Given, mouth_mix
 from deidcli.values import Crop, CropSpec, Face
 
 # Gaps of the lips, as shares of the distance between the eyes, over which one mouth fades into the next.
 STEPS = ((CLOSED, 0.075), (0.17, 0.22), (0.28, 0.4))
-TRACKS = 4096  # tracks whose proxy is remembered, so that a video keeps it
 STEADY = 4  # faces that are described at a time, always as many: the last bits depend on that number
+STEP, FARTHEST = 0.1, 0.95  # how much farther a proxy is for a face that is still recognised, and no more than
 VARIETY = 1.0  # deviations by which a proxy's shape is made another for each person
 
 
-class KSameM(Method):
-    """A proxy for each track, drawn among those that suit it. Raises PresetError where the preset is damaged."""
+class KSameM(ClosedSet):
+    """A surrogate for each group of k people, or a proxy for each track. Raises PresetError for a damaged preset."""
 
     name = "ksame-m"
-    summary = "face of nobody, averaged from 50 or more people, in the target's pose and expression"
-    crop = CropSpec(size=None, margin=0.25, mask="full", match_color=False)
+    summary = "averaged faces in the target's pose and expression: of nobody, or with --k of k people of a closed set"
+    crop = CropSpec(size=None, margin=MARGIN, mask="full", match_color=False)
+    stored = SIDE
 
     @dataclass(frozen=True)
-    class Options:
+    class Options(ClosedSet.Options):
+        k: int = option(0, "people who share a surrogate, at least; 0: no closed set, but faces of the gallery", 0)
         gallery: str = option("ksame-gallery", "name or folder of a preset of proxy faces")
-        shape: float = option(0.3, "how much of a person's own face shape stays; 0: pose and expression alone", 0, 1)
+        apart: float = option(0.75, "least distance of a proxy from its person, by dlib's recogniser", 0, 2)
+        shape: float = option(0.0, "how much of a person's own face shape stays, beside pose and expression", 0, 1)
 
     def __init__(self, options=None, secret: Secret | None = None):
         super().__init__(options, secret)
-        self._gallery  # noqa: B018 - a damaged preset ends the run before it begins
-        self._given: dict[str, tuple[int, np.ndarray]] = {}
+        if self.options.k == 1:
+            raise UsageError("--k 1 hides nobody", "give 2 or more, or 0 for faces of the gallery")
+        if self.options.k and self.options.shape:
+            raise UsageError("--shape tells the people of a group apart", "leave it out, or leave --k out")
+        # Proxies are of other people, so whoever is still recognised may get a stronger setting.
+        self.closed, self.judged = bool(self.options.k), not self.options.k
+        self._given = Given(self._gallery)
 
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
-        unknown = [crop for crop in crops if crop.key not in self._given]
-        for crop, descriptor in zip(unknown, self._described(unknown), strict=True):
-            self._give(crop.key, descriptor)
-        made = [fitted(self._worn(crop), crop) for crop in crops]
+        if self.closed:
+            return super().apply(crops)
+        described = self._described(crops)
+        worn = [self._proxy(crop, row) for crop, row in zip(crops, described, strict=True)]
+        made = [fitted(self._posed(crop, *given), crop) for crop, given in zip(crops, worn, strict=True)]
         return [crop.with_pixels(pixels) for crop, pixels in zip(crops, made, strict=True)]
 
     def escalate(self, attempt: int) -> Method | None:
-        if not self.options.shape:
+        if self.closed or (self.options.apart >= FARTHEST and not self.options.shape):
             return None
-        further = KSameM(replace(self.options, shape=0.0), self.secret)
-        further.__dict__.update(_gallery=self._gallery)
-        return further
+        further = max(self.options.apart, min(FARTHEST, self.options.apart + STEP))
+        return KSameM(replace(self.options, apart=further, shape=0.0), self.secret)
 
     @property
     def weights(self) -> str:
         return self._gallery.preset.checksum
+
+    def marks(self, key: str) -> dict[str, Any]:
+        return super().marks(key) if self.closed else {"guarantee": self.guarantee}
+
+    @property
+    def guarantee(self) -> str:
+        return super().guarantee if self.closed else "open"
+
+    # --- the closed set
+
+    def accepts(self, crop: Crop) -> bool:
+        try:
+            check_pose(crop_landmarks(crop))
+        except MethodError:
+            return False
+        return True
+
+    def surrogate(self, faces: np.ndarray, weights: np.ndarray) -> tuple[Surrogate, int]:
+        """The average of the faces, and the proxy whose mouth it has inside."""
+        centre = weights @ self.census.descriptors[faces]
+        made = averaged(self.census.pixels[faces], self.census.landmarks[faces], weights)
+        return made, self._gallery.nearest(centre)[0]
+
+    def render(self, surrogates: Sequence[Any], crops: Sequence[Crop]) -> list[np.ndarray]:
+        return [self._wear(surrogate, proxy, crop) for (surrogate, proxy), crop in zip(surrogates, crops, strict=True)]
+
+    def _wear(self, surrogate: Surrogate, proxy: int, crop: Crop) -> np.ndarray:
+        shape = self._gallery.shapes.posed(surrogate.landmarks, crop_landmarks(crop), 0.0)
+        # What lies between the lips comes from a proxy: some of the people smile with open mouths and some do not.
+        inside = [replace(worn, shape=shape) for worn in self._posed(crop, proxy, None)]
+        return fitted([Worn(1.0, surrogate, shape)], crop, inside)
+
+    # --- the gallery
 
     @cached_property
     def _gallery(self) -> Gallery:
@@ -72,34 +118,26 @@ class KSameM(Method):
 
     def _described(self, crops: Sequence[Crop]) -> np.ndarray:
         """dlib's descriptors (n, 128), the same for a crop in whatever company."""
-        if not crops:
-            return np.zeros((0, 128))
-        chips = []
-        for crop in crops:
-            face = Face(crop.face.box, landmarks=crop_landmarks(crop).astype(np.float32))
-            chips.append(self._recogniser.chips(crop.pixels, [face])[0])
+        faces = [Face(crop.face.box, landmarks=crop_landmarks(crop).astype(np.float32)) for crop in crops]
+        chips = [self._recogniser.chips(crop.pixels, [f])[0] for crop, f in zip(crops, faces, strict=True)]
         rows = []
         for start in range(0, len(chips), STEADY):
             part = chips[start : start + STEADY]
             rows.append(self._recogniser.embed(np.stack(part + part[-1:] * (STEADY - len(part))))[: len(part)])
         return np.concatenate(rows)
 
-    def _give(self, key: str, descriptor: np.ndarray) -> None:
-        rng = self.secret.generator(key)
-        proxy = self._gallery.choose(descriptor, rng)
-        numbers = VARIETY * rng.standard_normal(self._gallery.shapes.own.shape[1])
-        while len(self._given) >= TRACKS:
-            del self._given[next(iter(self._given))]
-        self._given[key] = proxy, numbers
+    def _proxy(self, crop: Crop, descriptor: np.ndarray) -> tuple[int, np.ndarray]:
+        """The proxy of a face, and the numbers that make its shape the person's alone."""
+        rng = self.secret.generator(crop.key)
+        numbers = VARIETY * rng.standard_normal((self._gallery.shapes.own.shape[1],))
+        return self._given.proxy(crop.key, descriptor, self.options.apart, rng), numbers
 
-    def _worn(self, crop: Crop) -> list[tuple[float, Surrogate, np.ndarray]]:
-        """(share, picture, its shape in the target's pose) of every picture that the target's mouth asks for."""
-        proxy, numbers = self._given[crop.key]
-        target = crop_landmarks(crop)
-        worn = []
+    def _posed(self, crop: Crop, proxy: int, numbers: np.ndarray | None) -> list[Worn]:
+        """Every picture of a proxy that the target's mouth asks for, in the target's pose."""
+        target, worn = crop_landmarks(crop), []
         for mouth, share in enumerate(mouth_mix(mouth_gap(target), STEPS)):
             if share > 0:
                 points = self._gallery.landmarks[proxy, mouth]
                 shape = self._gallery.shapes.posed(points, target, self.options.shape, numbers)
-                worn.append((float(share), Surrogate(self._gallery.picture(proxy, mouth), points), shape))
+                worn.append(Worn(float(share), Surrogate(self._gallery.picture(proxy, mouth), points), shape))
         return worn

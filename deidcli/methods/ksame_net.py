@@ -28,10 +28,10 @@ from deidcli.faces.pose import mouth_gap
 from deidcli.methods.base import option
 from deidcli.methods.census import Census
 from deidcli.methods.closed import ClosedSet, Plan, too_few
-from deidcli.methods.fitted import Surrogate, check_pose, crop_landmarks, fitted
+from deidcli.methods.fitted import Surrogate, Worn, check_pose, crop_landmarks, fitted
 from deidcli.methods.groups import grouped_alike
 from deidcli.methods.mixes import Proxies, turned
-from deidcli.methods.proxies import cost, mouth_mix
+from deidcli.methods.proxies import mouth_mix, nearest
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Box, Crop, CropSpec, Face, Frame
 
@@ -100,7 +100,7 @@ class KSameNet(ClosedSet):
 
     def _cluster(self, number: int, size: int, said: np.ndarray, taken: set[frozenset[int]]) -> np.ndarray:
         """The proxies (size,) of a group that looks on average as `said` (7,) tells, drawn among those most like it."""
-        order = np.argsort(cost(self._proxies.traits, said), kind="stable")
+        order = nearest(self._proxies.traits, said)
         size = min(size, len(order))
         near, draws = order[: max(size, int(POOL * size) + 1)], self.secret.generator(f"cluster {number}")
         for _ in range(TRIES):
@@ -140,8 +140,8 @@ class KSameNet(ClosedSet):
         pictures = iter(self._network.generate(rows[:, :count], rows[:, count:]))
         made = []
         for face, crop in zip(wanted, crops, strict=True):
-            worn = [(share, Surrogate(next(pictures), points)) for share, _, points in face]
-            made.append(fitted([(share, one, self._shape(one.landmarks, crop)) for share, one in worn], crop))
+            faces = [(share, Surrogate(next(pictures), points)) for share, _, points in face]
+            made.append(fitted([Worn(share, one, self._shape(one.landmarks, crop)) for share, one in faces], crop))
         return made
 
     def _seen(self, crops: Sequence[Crop]) -> list[tuple[int, np.ndarray]]:

@@ -13,10 +13,13 @@ from deidcli.errors import PresetError
 from deidcli.faces.pose import ShapeModel
 from deidcli.presets import Preset, load_preset
 
-NEAREST = 14  # proxies of like gender, age and race that come into question
-FARTHEST = 4  # of them, those least like the person, one of which is drawn
+DRAWN = 4  # proxies of like gender, age and race of which one is drawn
 # One unit of cost each: so much logarithm of age, so much of the share that speaks for the race, and for the gender.
-AGE, RACE, GENDER = 0.3, 0.5, 0.25
+AGE, RACE, GENDER = 0.2, 0.4, 0.12
+# dlib's distance up to which a face under the same key keeps its proxy: wider than the recogniser's own threshold,
+# since most keys are one person's.
+SAME = 0.7
+KEYS = 4096  # keys that are remembered
 HELD = 64  # pictures that are kept decoded
 
 
@@ -67,13 +70,19 @@ class Gallery:
             except KeyError as error:
                 raise PresetError(f"preset {name} lacks {error}", "fetch the preset again") from error
 
-    def choose(self, descriptor: np.ndarray, rng: np.random.Generator) -> int:
-        """The proxy of a person with this descriptor (128,): like in gender, age and race, unlike in the face."""
-        unlike = cost(self.traits, self.probe(descriptor[None])[0])
-        near = np.argsort(unlike, kind="stable")[: min(NEAREST, len(unlike))]
-        apart = np.linalg.norm(self.descriptors[near] - descriptor, axis=2).min(axis=1)
-        far = near[np.argsort(-apart, kind="stable")[: min(FARTHEST, len(near))]]
-        return int(rng.choice(far))
+    def nearest(self, descriptor: np.ndarray) -> np.ndarray:
+        """The proxies most like in gender, age and race to a person with this descriptor (128,), nearest first."""
+        return nearest(self.traits, self.probe(descriptor[None])[0])
+
+    def choose(self, descriptor: np.ndarray, apart: float, rng: np.random.Generator) -> int:
+        """The proxy of a person with this descriptor: like in gender, age and race, and at least `apart` away.
+
+        Drawn among the most suitable that are; where none is, the farthest.
+        """
+        order = self.nearest(descriptor)
+        distance = np.linalg.norm(self.descriptors[order] - descriptor, axis=2).min(axis=1)
+        far = order[distance >= apart][:DRAWN]
+        return int(rng.choice(far)) if len(far) else int(order[distance.argmax()])
 
     def picture(self, proxy: int, mouth: int) -> np.ndarray:
         """(side, side, 3) uint8 RGB of a proxy with one of its mouths."""
@@ -82,10 +91,34 @@ class Gallery:
         return sheet[:, mouth * side : (mouth + 1) * side]
 
 
-def cost(traits: np.ndarray, said: np.ndarray) -> np.ndarray:
-    """How unlike proxies with `traits` (n, 7) are to what Probe says (7,), (n,)."""
+class Given:
+    """Which proxy whose face got, so that a track keeps it while the person turns and light changes.
+
+    Several people may share a key; each of them has a proxy of their own.
+    """
+
+    def __init__(self, gallery: Gallery):
+        self.gallery = gallery
+        self._known: dict[str, list[tuple[np.ndarray, int]]] = {}
+
+    def proxy(self, key: str, descriptor: np.ndarray, apart: float, rng: np.random.Generator) -> int:
+        """The proxy of a face with this descriptor (128,) under a key: that of a like face before, or a new one."""
+        people = self._known.get(key, [])
+        moved = [float(np.linalg.norm(descriptor - before)) for before, _ in people]
+        if moved and min(moved) <= SAME:
+            return people[int(np.argmin(moved))][1]
+        chosen = self.gallery.choose(descriptor, apart, rng)
+        if len(self._known) >= KEYS:
+            del self._known[next(iter(self._known))]
+        self._known.setdefault(key, []).append((descriptor, chosen))
+        return chosen
+
+
+def nearest(traits: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """The numbers of proxies with `traits` (n, 7), those first that are most like what Probe says, (7,)."""
     gap = np.abs(traits - said)
-    return (gap[:, 0] / GENDER) ** 2 + (gap[:, 1] / AGE) ** 2 + (gap[:, 2:] ** 2).sum(axis=1) / RACE**2
+    cost = (gap[:, 0] / GENDER) ** 2 + (gap[:, 1] / AGE) ** 2 + (gap[:, 2:] ** 2).sum(axis=1) / RACE**2
+    return np.argsort(cost, kind="stable")
 
 
 @lru_cache(maxsize=HELD)

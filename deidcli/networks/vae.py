@@ -20,6 +20,8 @@ class VaeConfig:
     where things are (at a reduced width the average leaves fewer numbers than the latent vector has). rank: None as in
     the paper, or how many numbers make up the identity half through a fixed matrix: as many as the recogniser's
     descriptor has. Without it the rest of the 512 takes up expression and light, and they turn with the identity.
+    erase: whether a fixed linear map takes out of the attributes what tells the person (`training.erasure`); with
+    `rank` only.
     """
 
     size: int = 64
@@ -29,6 +31,7 @@ class VaeConfig:
     decoder: tuple[int, ...] = (512, 256, 128, 64, 32)
     pool: str = "average"
     rank: int | None = None
+    erase: bool = False
 
     def scaled(self, width: float) -> VaeConfig:
         """The same network with every channel count multiplied by `width`."""
@@ -83,6 +86,10 @@ def _mean(x, config: VaeConfig):
     # Its matrix is set once, from the preset's identity space, and never trained.
     lift = layers.Dense(config.identity, use_bias=False, trainable=False, dtype="float32", name="lift")
     attributes = layers.Dense(config.attributes, dtype="float32", name="attributes")(x)
+    if config.erase:
+        # Set from the training faces, as the rest of the network is, and never trained.
+        same = {"kernel_initializer": "identity", "trainable": False, "dtype": "float32"}
+        attributes = layers.Dense(config.attributes, name="erase", **same)(attributes)
     return layers.Concatenate(dtype="float32", name="mean")([lift(code), attributes])
 
 

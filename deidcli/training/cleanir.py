@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import keras
 import numpy as np
 
+from deidcli.errors import UsageError
 from deidcli.networks.cleanir import TRAIT, Pair, load, save
 from deidcli.networks.vae import VaeConfig
 from deidcli.presets import Preset, load_preset, save_preset
@@ -15,6 +17,7 @@ from deidcli.training.chips import MARGIN
 from deidcli.training.cleanir_figures import measure, probe, quick
 from deidcli.training.cleanir_losses import Losses, build_trainer, lift, lift_matrix, loss_functions
 from deidcli.training.data import check_apart, load_pack
+from deidcli.training.erasure import erase
 from deidcli.training.fit import FitOptions, compile_trainer, fit
 from deidcli.training.sampling import Augment, batches
 from deidcli.training.sheet import save_sheet
@@ -25,15 +28,18 @@ ANGLES = (0, 60, 90, 120, 180)  # of the sheet, degrees
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what is trained. start: a preset of the same sizes whose weights are the first ones.
+    """All that decides what is trained.
 
-    augment, balance: how batches are varied and drawn (`sampling.batches`).
+    erase: of VaeConfig; set before the first epoch and once more after the last, so it belongs to a second stage that
+    goes on from a trained preset. start: a preset of the same sizes whose weights are the first ones. augment, balance:
+    how batches are varied and drawn (`sampling.batches`).
     """
 
     encoder_width: float = 1.0
     decoder_width: float = 0.5
     pool: str = "flatten"
     rank: int | None = 128
+    erase: bool = False
     start: str | None = None
     augment: Augment = field(default_factory=Augment)
     balance: str = ""
@@ -42,7 +48,7 @@ class Recipe:
 
     def network(self, side: int) -> VaeConfig:
         """Table 1 at this recipe's width, for crops of `side` pixels."""
-        paper = VaeConfig(size=side, pool=self.pool, rank=self.rank)
+        paper = VaeConfig(size=side, pool=self.pool, rank=self.rank, erase=self.erase)
         encoder, decoder = paper.scaled(self.encoder_width).encoder, paper.scaled(self.decoder_width).decoder
         return replace(paper, encoder=encoder, decoder=decoder)
 
@@ -80,10 +86,12 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     trainer = build_trainer(config, recipe.losses)
     if recipe.start:
         first = load(load_preset(recipe.start, "cleanir"))
-        trainer.get_layer("encoder").set_weights(first.encoder.get_weights())
-        trainer.get_layer("decoder").set_weights(first.decoder.get_weights())
+        _take(trainer.get_layer("encoder"), first.encoder)
+        _take(trainer.get_layer("decoder"), first.decoder)
     if config.rank is not None:
         trainer.get_layer("encoder").get_layer("lift").set_weights([space.matrix])
+    if config.erase:
+        erase(trainer.get_layer("encoder"), faces)
     compile_trainer(trainer, loss_functions(recipe.losses), recipe.fit)
     pair = Pair(config, trainer.get_layer("encoder"), trainer.get_layer("decoder"), space.spread)
     targets = space.target(faces.descriptors)
@@ -100,9 +108,22 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
         return quick(pair, space, strangers)
 
     fit(trainer, feed, recipe.fit, work, look)
+    if config.erase:
+        erase(pair.encoder, faces)
     pair = replace(pair, traits=directions(faces, targets))
     figures = measure(pair, space, strangers) | probe(pair, faces, strangers)
     return _write(pair, space, recipe, figures, out, (len(faces), [p.name for p in data]))
+
+
+def _take(network: keras.Model, first: keras.Model) -> None:
+    """Copy the weights of every layer that the first network has. Raises UsageError where the sizes differ."""
+    known = {layer.name: layer for layer in first.layers}
+    try:
+        for layer in network.layers:
+            if layer.weights and layer.name in known:
+                layer.set_weights(known[layer.name].get_weights())
+    except ValueError as error:
+        raise UsageError(f"--start: {error}", "give a preset of the same sizes") from error
 
 
 def _write(pair: Pair, space: IdentitySpace, recipe: Recipe, figures: dict, out: Path, data: tuple) -> Preset:

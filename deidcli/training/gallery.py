@@ -16,7 +16,7 @@ import numpy as np
 from deidcli.faces.align import apply_affine, similarity
 from deidcli.faces.pose import upright, with_lips
 from deidcli.faces.shape import MIRROR
-from deidcli.faces.tone import skin
+from deidcli.faces.tone import brow_down, skin
 from deidcli.faces.warp import bend
 from deidcli.training.composites import Composite, composite
 from deidcli.training.people import People, read
@@ -28,6 +28,7 @@ SURELY_ANOTHER = 0.36  # dlib's distance that two of them must keep: the data na
 # Gap of the lips, as a share of the distance between the eyes, from and to which a mouth is of each kind.
 MOUTHS = {"closed": (-1.0, 0.05), "teeth": (0.06, 0.2), "open": (0.2, 0.4)}
 WIDE = (0.29, 1.0)  # of a fourth, so rare that all people together give one, of which only the inside is taken
+FOREHEAD = 0.03  # width over which a forehead is smoothed, as a share of the side
 LIP = 0.006  # soft edge between lips and the inside of the mouth, as a share of the side
 OTHER_RACE, OTHER_TONE = 12.0, 0.4  # years that another race, or a unit of lightness, count as
 
@@ -174,7 +175,19 @@ def _average(known: People, rows: np.ndarray, pictures: Path) -> Composite:
     points = list(known.landmarks[rows])
     for i in range(0, len(images), 2):
         images[i], points[i] = mirrored(images[i], points[i])
-    return composite(images, points, SIDE)
+    return with_smooth_forehead(composite(images, points, SIDE))
+
+
+def with_smooth_forehead(face: Composite) -> Composite:
+    """`face` with what lies above the brows smoothed: most pictures end there, each somewhere else."""
+    size = face.pixels.shape[:2]
+    above = 1 - brow_down(face.landmarks.astype(np.float64), size).astype(np.float32)[..., None]
+    width = FOREHEAD * size[0]
+    weight = cv2.GaussianBlur(above, (0, 0), width)[..., None]
+    smooth = cv2.GaussianBlur(face.pixels * above, (0, 0), width) / np.maximum(weight, 1e-3)
+    share = cv2.GaussianBlur(above, (0, 0), 0.3 * width)[..., None] * above
+    pixels = np.clip(face.pixels * (1 - share) + smooth * share + 0.5, 0, 255).astype(np.uint8)
+    return Composite(pixels, face.landmarks, face.people)
 
 
 def mirrored(picture: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -37,7 +37,7 @@ class Check:
     def line(self) -> str:
         counts = "/".join(map(str, self.people))
         shares = f"{self.utk:8.2%} {self.val:8.2%}"
-        return f"{self.name:22} {counts:>8} {shares} {np.mean(self.dlib):9.3f} {np.mean(self.pixels):11.3f}"
+        return f"{self.name:22} {counts:>12} {shares} {np.mean(self.dlib):9.3f} {np.mean(self.pixels):11.3f}"
 
 
 def checks(proxies: Sequence[Proxy], described: np.ndarray, known: People, pack: Pack, strangers: Pack) -> list[Check]:
@@ -51,7 +51,7 @@ def summary(rows: Sequence[Check]) -> dict[str, float]:
     """Means and worst cases."""
     utk, val = [row.utk for row in rows], [row.val for row in rows]
     dlib, pixels = np.array([row.dlib for row in rows]), np.array([row.pixels for row in rows])
-    said = {"fewest": min(min(row.people) for row in rows)}
+    said: dict[str, float] = {"fewest": min(min(row.people) for row in rows)}
     said |= {"utk_mean": float(np.mean(utk)), "utk_worst": max(utk)}
     said |= {"val_mean": float(np.mean(val)), "val_worst": max(val)}
     said |= {"dlib_mean": float(dlib.mean()), "dlib_worst": float(dlib.max())}
@@ -64,8 +64,6 @@ def _check(proxy: Proxy, described: np.ndarray, known: People, looks: np.ndarray
     # The wide open mouth is the open one but for its inside.
     for i, mouth in enumerate(MOUTHS.values()):
         face, row, names = proxy.faces[i], described[i], proxy.members[i]
-        proxy.faces[: len(MOUTHS)], described[: len(MOUTHS)], proxy.members, MOUTHS.values(), strict=True
-    ):
         rows = alike(known, proxy.kind, mouth)
         inside = np.isin(known.names[rows], names)
         # Up to the least alike member: whoever comes later is of another age.

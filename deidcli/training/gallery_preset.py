@@ -111,7 +111,7 @@ def write(
 
 def card(rows: Sequence[Check], figures: dict) -> str:
     """The preset's card.md."""
-    head = "    proxy                    people  UTKFace  LFW val  AUC dlib  AUC pixels\n"
+    head = "    proxy                       people  UTKFace  LFW val  AUC dlib  AUC pixels\n"
     table = head + "".join(f"    {row.line}\n" for row in rows)
     return CARD.format(**figures, count=len(rows), pictures=len(rows) * len(MOUTHS), table=table)
 
@@ -120,8 +120,9 @@ CARD = """\
 # ksame-gallery
 
 {count} proxy identities without a real person behind them, for `deid anonymize --method ksame-m`. Each is the
-shape-free average of people of like age, gender and race (three averages: mouth closed, teeth seen, mouth open), every
-second one mirrored. {fewest} or more people are in each picture.
+shape-free average of people of like age, gender and race, every second one mirrored; {fewest} or more are in each
+picture. A proxy has four: mouth closed, teeth seen, open, and wide open, which is the open one with the inside of the
+mouth of people of all kinds.
 
 ## Data
 
@@ -143,7 +144,7 @@ Written with the preset by
     deid train ksame-gallery --data utk.npz --faces utk.jsonl --pictures utkface/images --people train.npz \\
         --val val.npz --out models/ksame-gallery
 
-Share of people within 0.6 of a proxy by dlib's descriptor, the nearest of its three pictures: of UTKFace
+Share of people within 0.6 of a proxy by dlib's descriptor, the nearest of its four pictures: of UTKFace
 {utk_mean:.2%} on average and {utk_worst:.1%} at most, of LFW's `val` people {val_mean:.2%} and {val_worst:.1%}. dlib
 tells young children and Asian women apart badly, and their averages lie near many of them.
 
@@ -153,7 +154,7 @@ and mouth who is not in it (0.5: no sign of it). By dlib's descriptor {dlib_mean
 figure is uncertain by 0.1 (95 %), so the worst of {pictures} is larger by chance alone.
 
 {table}
-People: in the closed, the smiling and the open mouth. AUC: the mean of the three pictures.
+People: in each of the four pictures. AUC: the mean of the first three.
 
 ## Limits
 

@@ -21,6 +21,7 @@ LOPSIDED = 0.14  # how far the nose may lie off the middle between the ends of t
 NODDED = 0.15  # how far its height between eyes and mouth may differ from the mean face's, as a share of the same
 GREY = 5.0  # mean distance from grey in Lab below which a crop is taken for a grey photograph
 BLURRED = 0.12  # share of the crops, the blurriest ones, that are left out
+GLASSES = 0.28  # edge across the bridge of the nose past which glasses are worn, as nearly all are of whom it is so
 SHUT = 0.17  # height of an eye as a share of its width below which it counts as closed
 
 
@@ -30,7 +31,7 @@ class People:
 
     names: file names. age: years. gender: 0 man, 1 woman. race: UTKFace's codes 0 to 4. landmarks: (n, 68, 2) pixels.
     descriptors: (n, 128) of dlib's recogniser. tone: (n, 3) mean Lab of the cheeks. gap: of the lips.
-    good: looks ahead, with colour, eyes open, not blurred.
+    good: looks ahead, with colour, eyes open, not blurred, no glasses.
     """
 
     names: np.ndarray
@@ -76,17 +77,17 @@ def people(pack: Pack, faces: Path, pictures: Path) -> People:
     with ThreadPoolExecutor() as pool:
         seen = np.array(list(pool.map(lambda r: look(pictures / r[1], r[3]), rows)))
     points = np.stack([r[3] for r in rows])
-    said = np.array([r[2] for r in rows])
+    labelled = np.array([r[2] for r in rows])
     return People(
         names=np.array([r[1] for r in rows]),
-        age=said[:, 0],
-        gender=said[:, 1],
-        race=said[:, 2],
+        age=labelled[:, 0],
+        gender=labelled[:, 1],
+        race=labelled[:, 2],
         landmarks=points,
         descriptors=pack.descriptors[[r[0] for r in rows]],
         tone=seen[:, :3],
         gap=np.array([mouth_gap(p) for p in points]),
-        good=_good(points, seen),
+        good=_good(points, seen) & np.array([bridge(pack.crops[r[0]]) <= GLASSES for r in rows]),
     )
 
 
@@ -99,6 +100,14 @@ def look(path: Path, landmarks: np.ndarray) -> tuple[float, float, float, float]
     high = landmarks[17:48].max(axis=0).astype(int)
     light = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[low[1] : high[1], low[0] : high[0]]
     return (*mean.tolist(), float(cv2.Laplacian(light, cv2.CV_32F).std() / (light.std() + 1)))
+
+
+def bridge(crop: np.ndarray) -> float:
+    """How sharp an edge lies across the bridge of the nose in a crop of a pack, as a share of the face's contrast."""
+    light = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), (128, 128), interpolation=cv2.INTER_AREA)
+    light = cv2.GaussianBlur(light.astype(np.float32), (0, 0), 1)
+    edges = np.abs(np.diff(light, axis=0))[40:56, 59:69].mean(axis=1)
+    return float(edges.max() / max(float(light[30:110, 20:108].std()), 1.0))
 
 
 def read(path: Path) -> np.ndarray:

@@ -229,7 +229,7 @@ def test_pages_are_pictures(deid, portrait, nobody, tmp_path):
         == 0
     )
     row = rows(tmp_path / "m")["moving.png"]
-    assert row["frames"] == 3 and [face["frame"] for face in row["faces"]] == [0, 1, 2]
+    assert row["frames"] == 3 and [track["frames"] for track in row["tracks"]] == [[0, 2]]
     with Image.open(tmp_path / "out.png") as picture:
         assert picture.n_frames == 3
 

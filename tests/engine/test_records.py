@@ -14,7 +14,7 @@ from deidcli.engine.given import COLUMNS, face_entry, load_faces
 from deidcli.engine.manifest import DONE, FAILED, SKIPPED, Earlier, Manifest, Row, totals
 from deidcli.engine.target import PART, Target
 from deidcli.errors import MediaError, UsageError
-from deidcli.values import Box, Face
+from deidcli.values import UNTRACKED, Box, Face
 
 ODD = "caf\udce9 ☃ \u2028 \u0085.jpg"
 
@@ -247,7 +247,8 @@ def test_faces_in_csv(tmp_path, start):
     rows = [",".join(COLUMNS), f'"{ODD}",0,1,2,3,4,0.5', f'"{ODD}",0,5,6,7,8,', "none.jpg,0,,,,,"]
     path.write_bytes((start + "\r\n".join(rows)).encode("utf-8", "surrogateescape"))
     given = load_faces(path)
-    assert given.of(ODD, 0) == [Face(Box(1, 2, 3, 4), 0.5), Face(Box(5, 6, 7, 8))]
+    boxes = Face(Box(1, 2, 3, 4), 0.5, track=UNTRACKED), Face(Box(5, 6, 7, 8), track=UNTRACKED)
+    assert given.of(ODD, 0) == list(boxes)
     assert given.of("none.jpg", 0) == []
 
 

@@ -102,6 +102,19 @@ def test_failed_files_hide_nobody(run, verdict):
     assert not verdict(run).holds
 
 
+def test_tracks_count_as_faces_do(run, verdict):
+    """Those of a video that were replaced at least once; one that was covered throughout hides nobody."""
+    for row in run:
+        shown = {key: row["faces"][0][key] for key in ("person", "surrogate", "group", "guarantee")}
+        row["faces"], row["tracks"] = (
+            [],
+            [{"track": 0, "replaced": 3, "covered": 1, **shown}, {"track": 1, "covered": 9}],
+        )
+    assert verdict(run).holds
+    run[1]["tracks"][0]["surrogate"] = "another"
+    assert not verdict(run).holds
+
+
 def test_diverse(run, verdict):
     for row in run:
         face(row, guarantee="diverse", surrogate="s" + row["faces"][0]["person"])

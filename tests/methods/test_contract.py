@@ -19,6 +19,10 @@ NAMES = sorted(available())
 SHIPPED = {f"{preset.method}:{preset.name}": preset for preset in presets() if preset.method in NAMES}
 
 
+def has_preset(kind):
+    return any(item.name == "preset" for item in dataclasses.fields(kind.Options))
+
+
 @pytest.fixture(scope="session")
 def labels(tmp_path_factory):
     """A table of labels for the census's pictures."""
@@ -35,7 +39,7 @@ def make(request, census_of):
     kind = find(name)
     given = {}
     if request.param in SHIPPED:
-        given = {"preset": str(SHIPPED[request.param].folder)}
+        given = {"preset" if has_preset(kind) else "gallery": str(SHIPPED[request.param].folder)}
     elif name == "cleanir":
         given = {"preset": str(request.getfixturevalue("tiny_preset").folder)}
     own = {item.name for item in dataclasses.fields(kind.Options)}
@@ -46,7 +50,7 @@ def make(request, census_of):
 
     def made(secret=None, **options):
         method = kind(kind.Options(**given, **options), secret or Secret.seeded(5))
-        if kind.closed:
+        if method.closed:
             method.prepare(census_of(method))
         return method
 

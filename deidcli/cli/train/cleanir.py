@@ -8,6 +8,7 @@ import click
 
 from deidcli.cli import options as opt
 from deidcli.cli import training
+from deidcli.errors import UsageError
 
 
 @click.command("cleanir", cls=opt.Command)
@@ -22,6 +23,8 @@ from deidcli.cli import training
                  help="What stands before the encoder's fully connected layer; the paper has average."),
     click.option("--rank", type=click.IntRange(0), default=128, show_default=True,
                  help="Numbers that make up the identity half; 0: all 512 are free, as in the paper."),
+    click.option("--erase/--no-erase", default=False, show_default=True,
+                 help="Take out of the half that is not turned what tells the person; needs --start and --rank."),
     training.fitting(rate=4e-4),
     training.sampling,
     click.option("--picture", default=1.0, show_default=True, help="Weight of Equation 1, the cross entropy."),
@@ -42,6 +45,8 @@ def command(**options: Any) -> int:
     deid align --pack --largest --only people.csv --split val lfw/images val.npz
     deid train cleanir --data train.npz --val val.npz --out models/cleanir-64 --minutes 60
     """
+    if options["erase"] and not (options["rank"] and options["start"]):
+        raise UsageError("--erase needs a trained preset with a rank", "give --start PRESET and no --rank 0")
     fit = training.prepared(options)
     from deidcli.training.cleanir import Losses, Recipe, train
     from deidcli.training.sampling import Augment
@@ -51,6 +56,7 @@ def command(**options: Any) -> int:
         decoder_width=options["decoder_width"],
         pool=options["pool"],
         rank=options["rank"] or None,
+        erase=options["erase"],
         start=options["start"],
         augment=Augment(options["mirror"], options["shift"], options["colour"]),
         balance=options["balance"],

@@ -1,0 +1,71 @@
+"""`evaluate table`: the tables of the papers, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deidcli.cli import measuring
+from deidcli.cli import options as opt
+from deidcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from deidcli.evaluation.results import Run
+
+TABLES = ("cleanir-2", "ksame-net-3", "autoencoder-5", "fatm-lfw", "epdnet-1")
+
+
+@click.command("table", cls=opt.Command)
+@click.argument("name", type=click.Choice(TABLES))
+@click.argument("folder", metavar="FOLDER")
+@opt.stacked(
+    click.option("--methods", help="Other methods than the table's own, as for `evaluate pairs`."),
+    click.option("--split", metavar="FILE", help="CSV with columns person, split; only the people of `val` are taken."),
+    measuring.measured,
+)  # fmt: skip
+def command(name: str, folder: str, **options: Any) -> int:
+    """Measure a paper's table on FOLDER, which has one sub-folder a person.
+
+    Methods of the table that are not in this tool are left out, and said on standard error. What the paper reports
+    stands behind what is measured, as far as it does; its data and its recogniser were others.
+
+    \b
+    deid evaluate table cleanir-2 lfw/images --split lfw/people.csv
+    """
+    from deidcli.evaluation.bench import pictures_of
+    from deidcli.evaluation.protocols.pairs import split_of
+    from deidcli.evaluation.protocols.plan import signed
+    from deidcli.evaluation.protocols.tables import table
+
+    chosen = table(name)
+    pictures = pictures_of(Path(folder))
+    if options["split"]:
+        people = split_of(Path(options["split"]), "val")
+        pictures = {who: names for who, names in pictures.items() if who in people}
+    texts = options["methods"].split(",") if options["methods"] else chosen.methods
+    wanted, missing = measuring.existing(texts, options["seed"])
+    bench = measuring.make_bench(
+        Path(folder), Path(folder).parent.name or folder, options, "val" * bool(options["split"])
+    )
+    plan = chosen.plan(pictures, bench.study.draw, options["limit"])
+    bench.read(plan.names)
+    runs: list[Run] = []
+    if not options["as_json"]:
+        click.echo(chosen.title)
+    for text, reason in missing.items():
+        click.echo(f"left out: {text}: {reason}", err=True)
+    if not wanted:
+        raise UsageError(f"none of {', '.join(texts)} can be measured", "name others with --methods")
+    for one in wanted:
+        outputs = bench.observe(one, plan.replaced)
+        part = chosen.tell(bench, outputs, plan)
+        run = signed(bench, one, plan, outputs, part, measuring.kept(options, one.label))
+        columns = chosen.columns or [figure.name for figure in part.figures]
+        runs += measuring.told([run], columns, options["as_json"], head=not runs)
+        paper = chosen.paper.get(one.label)
+        if paper and not options["as_json"]:
+            click.echo(f"{'  the paper':28}" + "".join(f"{paper.get(column, ''):>27}" for column in columns))
+    measuring.finish(runs, options)
+    return 1 if bench.originals.failed else 0

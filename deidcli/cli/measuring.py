@@ -1,0 +1,195 @@
+"""What the commands of `evaluate` share: the options of a study, methods by name, and tables on the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deidcli.cli import options as opt
+from deidcli.cli.devices import use_device
+from deidcli.cli.progress import shown
+from deidcli.errors import DeidError, UsageError, one_line
+
+if TYPE_CHECKING:
+    from deidcli.evaluation.bench import Bench, Subject
+    from deidcli.evaluation.results import Attack, Figure, Run
+
+DEFAULT = "original,cleanir:angle=0,cleanir:angle=90,cleanir:angle=180,blur"
+EACH = "each"
+
+recogniser = opt.stacked(
+    opt.recogniser,
+    click.option("--distance", type=opt.Real(0), help="Threshold of the recogniser; default: its own."),
+)
+
+output = opt.stacked(
+    click.option("--out", metavar="DIR", help="Write report.json there, and the worst outputs beside it."),
+    click.option("--json", "as_json", is_flag=True, help="A JSON line a method instead of a table."),
+)
+
+cache = click.option(
+    "--cache", metavar="DIR",
+    help="Where the faces of originals are kept over runs, as numbers; none for nowhere. [default: the user's cache]",
+)  # fmt: skip
+
+measured = opt.stacked(
+    recogniser,
+    click.option("--limit", type=click.IntRange(1), help="Only so many pairs of each kind, or pictures."),
+    click.option("--verify/--no-verify", default=False, show_default=True,
+                 help="Measure the whole ladder of `deid anonymize` (stronger settings, then a cover) "
+                      "and not the method alone."),
+    cache,
+    output,
+    opt.seed,
+    opt.detection,
+    opt.device,
+    opt.config,
+    opt.progress,
+)  # fmt: skip
+
+
+def methods(default: str) -> opt.Decorator:
+    """The option that says what is measured."""
+    text = f"What to measure: original, NAME or NAME:OPTION=VALUE, or {EACH} (every method and preset), with commas."
+    return click.option("--methods", default=default, show_default=True, help=text)
+
+
+def make_bench(folder: Path, data: str, options: dict[str, Any], split: str = "", labels: bool = True) -> Bench:
+    """The bench that the options ask for. labels: whether classifiers read labels. Raises UsageError."""
+    from deidcli.evaluation.bench import Bench, Study
+    from deidcli.evaluation.cache import default_folder
+    from deidcli.evaluation.labels import installed
+
+    use_device(options["device"])
+    named = options["cache"]
+    place = None if named == "none" else Path(named) if named else default_folder()
+    study = Study(
+        folder, data, split, opt.detect_options(options), options["recogniser"], options["distance"], options["seed"],
+        bool(options.get("verify")), place,
+    )  # fmt: skip
+    return Bench(study, progress(options), installed() if labels else ())
+
+
+def progress(options: dict[str, Any]) -> Callable[[Iterable, int, str], Iterator]:
+    """Progress as the options want it shown."""
+    style = "none" if options["quiet"] else options["progress"]
+    return lambda items, total, unit: shown(items, total, style, unit)
+
+
+def subjects(text: str, seed: int | None) -> list[Subject]:
+    """What --methods names. Raises UsageError."""
+    return [subject(word, seed) for word in split(text)]
+
+
+def split(text: str) -> list[str]:
+    """The words of --methods, each once, with every method and preset in the place of `each`."""
+    return list(dict.fromkeys(word for part in text.split(",") for word in (every() if part == EACH else [part])))
+
+
+def subject(text: str, seed: int | None) -> Subject:
+    """A method as it is named on the command line, like cleanir:angle=90. Raises UsageError, or PresetError."""
+    from deidcli.evaluation.bench import ORIGINAL, Subject
+
+    if text == ORIGINAL:
+        return Subject(ORIGINAL)
+    return Subject(text, again(text, seed))
+
+
+def again(text: str, seed: int | None) -> Any:
+    """A new instance of a method with a secret of its own, or with that of `seed`."""
+    name, *settings = text.split(":")
+    flags: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--methods {text}: not understood", "write NAME:OPTION=VALUE")
+        flags[key.replace("-", "_")] = opt.parsed(key.replace("-", "_"), value)
+    return opt.make_method(name, flags, seed)
+
+
+def every() -> list[str]:
+    """Every method, each with every preset of its own where it has presets."""
+    from dataclasses import fields
+
+    from deidcli.methods import available
+    from deidcli.presets import presets
+
+    known: dict[str, list[str]] = {}
+    for preset in presets():
+        known.setdefault(preset.method, []).append(preset.name)
+    has = {name: any(item.name == "preset" for item in fields(kind.Options)) for name, kind in available().items()}
+    return [
+        text
+        for name in available()
+        for text in ([f"{name}:preset={p}" for p in known.get(name, [])] if has[name] else [name])
+    ]
+
+
+def existing(texts: Sequence[str], seed: int | None) -> tuple[list[Subject], dict[str, str]]:
+    """The subjects that can be made, and why the others cannot."""
+    found, missing = [], {}
+    for text in texts:
+        try:
+            found.append(subject(text, seed))
+        except DeidError as error:
+            missing[text] = one_line(error)
+    return found, missing
+
+
+def finish(runs: Sequence[Run], options: dict[str, Any], attacks: Sequence[Attack] = ()) -> None:
+    """Write report.json where --out names a folder."""
+    if options["out"]:
+        from deidcli.evaluation.provenance import now
+        from deidcli.evaluation.results import Results
+
+        Results(tuple(runs), tuple(attacks), now()).save(Path(options["out"]))
+
+
+def kept(options: dict[str, Any], label: str) -> Path | None:
+    """Where the worst outputs of a method are written."""
+    return Path(options["out"]) / "worst" / safe(label) if options["out"] else None
+
+
+def safe(label: str) -> str:
+    """A label as the name of a folder."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
+
+
+def told(runs: Iterable[Run], columns: Sequence[str], as_json: bool, head: bool = True) -> list[Run]:
+    """Print a line for each run while it is measured; returns all of them."""
+    from deidcli.evaluation.results import to_json
+
+    seen: list[Run] = []
+    for run in runs:
+        if as_json:
+            click.echo(json.dumps(to_json(run), allow_nan=False))
+        else:
+            _line(run, columns, head=head and not seen)
+        seen.append(run)
+    return seen
+
+
+def cell(figure: Figure | None) -> str:
+    """A figure as text, with its interval where it has one."""
+    if figure is None or figure.value != figure.value:
+        return "-"
+    if figure.low is None or figure.high is None or figure.low != figure.low:
+        return f"{figure.value:.4g}"
+    return f"{figure.value:.4f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def _line(run: Run, columns: Sequence[str], head: bool) -> None:
+    row = partial("{:>27}".format)
+    if head:
+        judge = run.judge
+        click.echo(
+            f"{run.data} {run.split}, recogniser {judge.recogniser} at {judge.threshold:g}: of the originals' pairs it "
+            f"matches {judge.true_accepts:.4f} of one person's and {judge.false_accepts:.4f} of strangers'"
+        )
+        click.echo(f"{'method':28}" + "".join(row(name) for name in columns))
+    click.echo(f"{run.label:28}" + "".join(row(cell(run.figure(name))) for name in columns))

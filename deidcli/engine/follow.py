@@ -1,0 +1,94 @@
+"""Follow: give every face its number. Faces of a video are tracked over its frames, those of a still are counted.
+
+What was given with a number (`--faces`) is taken as it stands, neither joined nor smoothed nor moved; what was given
+without one is tracked like what was found.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import chain, groupby
+from typing import TYPE_CHECKING
+
+from deidcli.engine.given import GivenFaces
+from deidcli.faces.cuts import Cuts
+from deidcli.faces.track import Seen, TrackOptions, track
+from deidcli.values import UNTRACKED, Face
+
+if TYPE_CHECKING:
+    from deidcli.engine.find import Shot
+
+
+def planned(shots: Iterable[Shot], options: TrackOptions) -> Iterator[Shot]:
+    """The frames of one file, each with whether it begins a shot and whether it has to be searched.
+
+    Each is held back until the next is known, because the last frame of a shot is searched like its first: what is
+    carried through the frames between comes from both sides.
+    """
+    cuts, held, unsearched = Cuts(), None, 0
+    for shot in shots:
+        if not options.track or shot.frame is None or shot.frame.time is None:
+            begins = False
+        else:
+            shot = replace(shot, begins=cuts.begins(shot.frame.pixels))
+            begins = shot.begins
+            due = begins or shot.last or unsearched + 1 >= options.detect_every
+            shot = replace(shot, searched=due)
+        if held is not None:
+            yield replace(held, searched=True) if begins else held
+        unsearched = 0 if shot.searched else unsearched + 1
+        held = shot
+    if held is not None:
+        yield held
+
+
+def followed(shots: Iterable[Shot], options: TrackOptions, given: GivenFaces | None) -> Iterator[Shot]:
+    """The same shots in the same order; every face has its number within its file."""
+    for source, group in groupby(shots, key=lambda shot: shot.source):
+        start = given.numbers(source.job.name) if given else 0
+        yield from _of_one_file(group, options, start)
+
+
+def _of_one_file(shots: Iterator[Shot], options: TrackOptions, start: int) -> Iterator[Shot]:
+    first = next(shots)
+    rest = chain([first], shots)
+    if options.track and first.frame is not None and first.frame.time is not None:
+        yield from _tracked(rest, options, start)
+    else:
+        yield from (_counted(shot) for shot in rest)
+
+
+def _tracked(shots: Iterator[Shot], options: TrackOptions, start: int) -> Iterator[Shot]:
+    waiting: deque[Shot] = deque()
+    failed: list[Shot] = []
+
+    def frames() -> Iterator[Seen]:
+        for shot in shots:
+            if shot.frame is None:
+                failed.append(shot)
+                return
+            waiting.append(shot)
+            yield Seen(shot.frame, tuple(_loose(shot)) if shot.searched else None, shot.begins)
+
+    for seen in track(frames(), options, start):
+        shot = waiting.popleft()
+        yield replace(shot, faces=(*_numbered(shot), *seen.faces))
+    # What comes after an error is not written.
+    yield from (_counted(shot) for shot in chain(failed, shots))
+
+
+def _counted(shot: Shot) -> Shot:
+    kept = _numbered(shot)
+    start = 1 + max((face.track for face in kept), default=-1)
+    counted = (replace(face, track=number) for number, face in enumerate(_loose(shot), start))
+    return replace(shot, faces=(*kept, *counted))
+
+
+def _loose(shot: Shot) -> list[Face]:
+    return [face for face in shot.faces if face.track == UNTRACKED]
+
+
+def _numbered(shot: Shot) -> list[Face]:
+    return [face for face in shot.faces if face.track != UNTRACKED]

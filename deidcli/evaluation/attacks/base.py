@@ -1,0 +1,170 @@
+"""The contract of an attack, and the scene that it is played on: people of whom the attacker knows one picture each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from deidcli.evaluation.bench import Bench, Subject, person
+from deidcli.evaluation.identification import all_distances, draws, hits_at
+from deidcli.evaluation.metrics import accepts_at, share
+from deidcli.evaluation.observe import Gauge, Outputs
+from deidcli.evaluation.results import Attack, Figure
+from deidcli.methods.base import Method, Secret
+
+MARGIN = 0.10  # a lower end of an interval that lies this far above chance is a broken method
+
+
+@dataclass(frozen=True)
+class AttackOptions:
+    """people: in the closed set. others: how many more pictures of a person are looked at. far: the false-accept rate
+    at which verification is told. training: pictures, steps: batches, batch, size: side of the crops in pixels, of the
+    network that learns to undo a method.
+    """
+
+    people: int = 100
+    others: int = 8
+    far: float = 0.01
+    training: int = 1000
+    steps: int = 1500
+    batch: int = 16
+    size: int = 64
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """people: who. probes: the picture of each that the attacker meets as an output. gallery: the one by which each is
+    known. more: further pictures of each, which are replaced too. training: pictures of other people, for attacks that
+    learn.
+    """
+
+    people: tuple[str, ...]
+    probes: tuple[str, ...]
+    gallery: tuple[str, ...]
+    more: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    training: tuple[str, ...] = ()
+
+    @property
+    def replaced(self) -> list[str]:
+        """Every picture that is replaced."""
+        return [*self.probes, *self.gallery, *(name for names in self.more.values() for name in names)]
+
+    @property
+    def names(self) -> list[str]:
+        """Every picture."""
+        return [*self.replaced, *self.training]
+
+    def among(self, known: Sequence[str]) -> Crowd:
+        """The people whose two pictures are known, with what else is known of them."""
+        there = set(known)
+        rows = [r for r in zip(self.people, self.probes, self.gallery, strict=True) if {r[1], r[2]} <= there]
+        people, probes, gallery = tuple(zip(*rows, strict=True)) if rows else ((), (), ())
+        more = {who: tuple(n for n in self.more.get(who, ()) if n in there) for who in people}
+        return Crowd(people, probes, gallery, more, tuple(n for n in self.training if n in there))
+
+
+def crowd(pictures: Mapping[str, Sequence[str]], training: Sequence[str], options: AttackOptions, seed: int) -> Crowd:
+    """A closed set of people with two pictures or more, drawn. training: of other people."""
+    draw = next(iter(draws(pictures, options.people, 1, seed)))
+    used = {*draw.probes, *draw.gallery}
+    more = {who: tuple(n for n in sorted(pictures[who]) if n not in used)[: options.others] for who in draw.people}
+    apart = np.random.default_rng([seed, 9]).permutation([n for n in training if person(n) not in set(draw.people)])
+    return Crowd(draw.people, draw.probes, draw.gallery, more, tuple(apart[: options.training].tolist()))
+
+
+class Scene:
+    """One subject before the attackers; its outputs are made once for all of them."""
+
+    def __init__(self, bench: Bench, subject: Subject, crowd: Crowd, options: AttackOptions):
+        self.bench, self.crowd, self.options = bench, crowd, options
+        # A closed-set method serves the people that it has seen, and those of the attack are others.
+        self.subject = _anew(subject, subject.method.secret) if getattr(subject.method, "closed", False) else subject
+
+    @property
+    def method(self) -> Method | None:
+        """The method that is attacked; None for originals, or for another tool's files."""
+        return self.subject.method
+
+    @cached_property
+    def outputs(self) -> Outputs:
+        """Of every replaced picture, with the untouched rest."""
+        return self.observe(self.subject, self.crowd.replaced)
+
+    def observe(self, subject: Subject, names: Sequence[str]) -> Outputs:
+        """The outputs of any subject; only descriptors and the rest are measured."""
+        gauge = Gauge(None, (), likeness=False, untouched=True)
+        return self.bench.observe(subject, list(dict.fromkeys(names)), gauge)
+
+    def stranger(self) -> Subject:
+        """The same method with another secret, which an attacker who has the tool can make."""
+        seed = self.bench.study.seed
+        secret = Secret.drawn() if seed is None else Secret.seeded(seed + 1)
+        return _anew(self.subject, secret)
+
+    def probed(self) -> tuple[list[str], list[str]]:
+        """The people whose probe has an output, and those probes."""
+        rows = self.outputs.row
+        able = [(w, p) for w, p in zip(self.crowd.people, self.crowd.probes, strict=True) if p in rows]
+        return [w for w, _ in able], [p for _, p in able]
+
+    def against_originals(self, name: str, probes: np.ndarray, people: Sequence[str], note: str) -> Attack:
+        """What descriptors of outputs (n, d), or of what was made of them, say against the known originals."""
+        gallery = self.bench.originals.descriptors(self.crowd.gallery)
+        return self.told(name, all_distances(self.bench.judge, probes, gallery), people, self.crowd.people, note)
+
+    def told(
+        self, name: str, distances: np.ndarray, probes: Sequence[str], gallery: Sequence[str], note: str,
+        chance: float | None = None,
+    ) -> Attack:  # fmt: skip
+        """The attack's success from distances (n, m) of probes to a gallery, inf where they may not be compared."""
+        attack = outcome(self.subject, distances, probes, gallery, self.options.far, chance)
+        return replace(attack, name=name, note=note)
+
+
+def outcome(
+    subject: Subject, distances: np.ndarray, probes: Sequence[str], gallery: Sequence[str], far: float,
+    chance: float | None = None,
+) -> Attack:  # fmt: skip
+    """What distances (n, m) of probes to a gallery tell of whose they are, and whether that breaks the method.
+
+    chance: rank-1 of guessing; None for one over the people of the gallery. The attack has no name and no note yet.
+    """
+    own = np.asarray(probes)[:, None] == np.asarray(gallery)[None, :]
+    allowed = np.isfinite(distances)
+    rank1 = share("rank-1", hits_at(distances, probes, gallery, 1), probes, "lower")
+    whose = np.broadcast_to(np.asarray(probes)[:, None], own.shape)[own & allowed]
+    accepted = accepts_at(distances[own & allowed], distances[~own & allowed], far, whose.tolist())
+    guess = 1 / max(1, len(set(gallery))) if chance is None else chance
+    broken = _above(rank1, guess) or _above(accepted, far)
+    return Attack("", subject.label, subject.kind, rank1, accepted, guess, broken)
+
+
+class Attacker(ABC):
+    """Tries to tell whose faces outputs are. needs_training: whether it learns from other people's pictures."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    needs_training: ClassVar[bool] = False
+
+    def applies(self, scene: Scene) -> bool:
+        """Whether the attack can be tried on this subject; most need the method itself."""
+        return scene.method is not None
+
+    @abstractmethod
+    def attack(self, scene: Scene) -> Iterator[Attack]:
+        """The outcomes, one for each way in which the attack was tried."""
+
+
+def _anew(subject: Subject, secret: Secret) -> Subject:
+    assert subject.method is not None
+    return replace(subject, method=type(subject.method)(subject.method.options, secret))
+
+
+def _above(figure: Figure, chance: float) -> bool:
+    # NaN is above nothing.
+    return bool(figure.low is not None and figure.low > chance + MARGIN)

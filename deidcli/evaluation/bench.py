@@ -1,0 +1,182 @@
+"""The bench: one set of originals, one recogniser and one detector, on which any number of subjects are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from deidcli.engine.find import Shot, Source
+from deidcli.engine.jobs import Job
+from deidcli.errors import UsageError
+from deidcli.evaluation import provenance
+from deidcli.evaluation.cache import Cache
+from deidcli.evaluation.labels import Labeller
+from deidcli.evaluation.makers import ByFolder, ByMethod, Maker, Untouched
+from deidcli.evaluation.observe import BATCH, Gauge, Outputs, joined, observe
+from deidcli.evaluation.originals import Originals, read_error
+from deidcli.evaluation.results import Judge, Run
+from deidcli.faces.detect import DetectOptions, detector
+from deidcli.faces.embed import recogniser
+from deidcli.methods.base import Method
+
+Progress = Callable[[Iterable, int, str], Iterator]
+ORIGINAL, GIVEN = "original", "given"
+
+
+def silent(items: Iterable, total: int, unit: str) -> Iterator:
+    """Progress that is not shown."""
+    yield from items
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is measured on, and how; a run can be repeated from it.
+
+    folder: of the pictures, whose first folder names the person. data, split: how the report calls them. distance: the
+    recogniser's threshold, None for its own. seed: of all draws, None for secret ones. verify: whether methods climb
+    their ladder as in `deid anonymize`, or are measured alone. cache: a folder, None for none.
+    """
+
+    folder: Path
+    data: str
+    split: str = ""
+    detect: DetectOptions = DetectOptions()
+    recogniser: str = "dlib"
+    distance: float | None = None
+    seed: int | None = 1
+    verify: bool = False
+    cache: Path | None = None
+
+    @property
+    def draw(self) -> int:
+        """The seed of what is drawn in measuring: no secret hangs on it."""
+        return self.seed or 0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a method, the folder of another tool's outputs, or (neither) the originals."""
+
+    label: str
+    method: Method | None = None
+    folder: Path | None = None
+
+    @property
+    def kind(self) -> str:
+        """The method's name as the report has it."""
+        return self.method.name if self.method else GIVEN if self.folder else ORIGINAL
+
+
+class Bench:
+    """Reads originals, observes subjects and signs their runs. Raises UsageError for a study that cannot be done."""
+
+    def __init__(self, study: Study, progress: Progress = silent, labellers: Sequence[Labeller] = ()):
+        if not study.folder.is_dir():
+            raise UsageError(f"{study.folder} is no folder", "name the folder of the pictures")
+        self.study, self.progress = study, progress
+        self.judge = recogniser(study.recogniser)
+        self.threshold = self.judge.threshold if study.distance is None else study.distance
+        self.gauge = Gauge(detector(study.detect), tuple(labellers))
+        cache = Cache(study.cache) if study.cache else None
+        self.originals = Originals(study.folder, study.detect, self.judge, cache)
+        self._prepared: list[tuple[Any, Any]] = []  # closed-set methods, each with its open census
+
+    def read(self, names: Iterable[str]) -> list[str]:
+        """Read originals; the names of those with a face. Raises MediaError where there is none."""
+        wanted = list(dict.fromkeys(names))
+        for _ in self.progress(self.originals.read(wanted), len(wanted), "original"):
+            pass
+        known = [name for name in wanted if name in self.originals.known]
+        if not known:
+            raise read_error(self.originals)
+        return known
+
+    def observe(self, subject: Subject, names: Sequence[str], gauge: Gauge | None = None) -> Outputs:
+        """The outputs of `subject` for all known pictures among `names`. Raises MediaError where none is known."""
+        known = [name for name in names if name in self.originals.known]
+        if not known:
+            raise read_error(self.originals)
+        self.prepare(subject, known)
+        parts = observe(self.originals, known, self.maker(subject, known), gauge or self.gauge)
+        return joined(list(self.progress(parts, -(-len(known) // BATCH), f"batch of {subject.label}")))
+
+    def prepare(self, subject: Subject, names: Sequence[str]) -> None:
+        """Show a closed-set method the known pictures among `names`, once; to all others nothing is done.
+
+        Raises UsageError where it cannot serve so few people.
+        """
+        method = subject.method
+        if not getattr(method, "closed", False) or any(method is done for done, _ in self._prepared):
+            return
+        from deidcli.engine.census import take_census
+
+        self._prepared.append((method, take_census(method, self._shots(names))))
+
+    def _shots(self, names: Sequence[str]) -> Iterator[Shot]:
+        for name in names:
+            if name in self.originals.known:
+                source = Source(Job(self.study.folder / name, None, name), None, None, 0.0)
+                yield Shot(source, self.originals.frame(name), True, (self.originals.known[name].face,))
+
+    def maker(self, subject: Subject, names: Sequence[str]) -> Maker:
+        """What makes the outputs of `subject`."""
+        if subject.folder:
+            return ByFolder(subject.folder)
+        if subject.method is None:
+            return Untouched()
+        return ByMethod(subject.method, self.judge if self.study.verify else None, self.study.distance)
+
+    @cached_property
+    def labelled(self) -> Outputs:
+        """The originals under the labellers; everything that was read."""
+        gauge = Gauge(self.gauge.detector, self.gauge.labellers, likeness=False)
+        return self.observe(Subject(ORIGINAL), sorted(self.originals.known), gauge)
+
+    def run(self, subject: Subject, protocol: str, judge: Judge, seconds: float, **measured: Any) -> Run:
+        """A run with its provenance. measured: figures, curves, matrices and worst."""
+        preset, checksum = provenance.weights(subject.method)
+        return Run(
+            label=subject.label,
+            method=subject.kind,
+            options=asdict(subject.method.options) if subject.method else {},
+            preset=preset,
+            checksum=checksum,
+            protocol=protocol,
+            data=self.study.data,
+            split=self.study.split,
+            seed=self.study.seed,
+            version=provenance.VERSION,
+            commit=provenance.commit(),
+            judge=judge,
+            seconds=round(seconds, 3),
+            **measured,
+        )
+
+
+def person(name: str) -> str:
+    """Whose picture it is: the first folder of its name; a picture that lies in none is a person of its own."""
+    return name.split("/")[0]
+
+
+def pictures_of(folder: Path) -> dict[str, list[str]]:
+    """The pictures of each person of a folder with one sub-folder a person, all in order. Raises UsageError."""
+    from deidcli.engine.jobs import walk
+
+    people: dict[str, list[str]] = {}
+    for path in walk(folder) if folder.is_dir() else ():
+        name = path.relative_to(folder).as_posix()
+        if "/" in name:
+            people.setdefault(person(name), []).append(name)
+    if not people:
+        raise UsageError(f"{folder} has no sub-folders with pictures", "give a folder with one sub-folder a person")
+    return people
+
+
+def spread(items: Sequence, limit: int | None) -> list:
+    """At most `limit` of `items`, spread evenly over all of them."""
+    if limit is None or len(items) <= limit:
+        return list(items)
+    return [items[i * len(items) // limit] for i in range(limit)]

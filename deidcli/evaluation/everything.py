@@ -1,0 +1,93 @@
+"""Everything: every subject under one plan and all attacks, saved as it goes, so that a killed run can be resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from deidcli.errors import DeidError, UsageError, one_line
+from deidcli.evaluation import provenance
+from deidcli.evaluation.attacks import find
+from deidcli.evaluation.attacks.base import AttackOptions, Crowd
+from deidcli.evaluation.attacks.stage import played
+from deidcli.evaluation.bench import Bench, Study, Subject
+from deidcli.evaluation.protocols.plan import Plan, measured
+from deidcli.evaluation.results import REPORT, Results, Run
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done. attacks: their names. worst: where the worst outputs of a label are written."""
+
+    plan: Plan
+    crowd: Crowd | None
+    attacks: tuple[str, ...]
+    how: AttackOptions
+    out: Path
+    worst: Callable[[str], Path]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was just done for a subject. run: None where it failed, for `error`."""
+
+    subject: Subject
+    run: Run | None
+    error: str = ""
+
+
+def evaluated(bench: Bench, subjects: Sequence[Subject], order: Order, resume: bool) -> Iterator[Step]:
+    """Measure and attack every subject, and save report.json after each; one that fails does not stop the others.
+
+    resume: leave out what the report has already. Raises UsageError for a report that was made under other settings.
+    """
+    settings = fingerprint(bench.study, order)
+    results = begun(order.out, settings, resume)
+    attackers = [find(name) for name in order.attacks]
+    for subject in subjects:
+        done = next((run for run in results.runs if _same(run, subject)), None)
+        try:
+            if done is None:
+                results = _forgotten(results, subject.label)
+                run, _ = measured(bench, subject, order.plan, order.worst(subject.label))
+                outcomes = tuple(played(bench, subject, order.crowd, attackers, order.how)) if order.crowd else ()
+                results = replace(
+                    results, runs=(*results.runs, run), attacks=results.attacks + outcomes, made=provenance.now()
+                )
+                results.save(order.out)
+                done = run
+            yield Step(subject, done)
+        except DeidError as error:
+            yield Step(subject, None, one_line(error))
+
+
+def begun(out: Path, settings: str, resume: bool) -> Results:
+    """The results to go on with. Raises UsageError for a report of other settings."""
+    if not resume or not (out / REPORT).is_file():
+        return Results(settings=settings)
+    results = Results.load(out)
+    if results.settings != settings:
+        raise UsageError(f"{out / REPORT} was made under other settings", "use --overwrite, or another --out")
+    return results
+
+
+def fingerprint(study: Study, order: Order) -> str:
+    """Sixteen hexadecimal digits that are equal for two evaluations of the same pictures in the same way."""
+    said = {**asdict(study), "cache": "", "folder": str(study.folder.resolve()), "how": asdict(order.how)}
+    said |= {"plan": asdict(order.plan), "crowd": order.crowd and asdict(order.crowd), "attacks": order.attacks}
+    said |= {"deid": provenance.VERSION, "commit": provenance.commit()}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _same(run: Run, subject: Subject) -> bool:
+    options = asdict(subject.method.options) if subject.method else {}
+    return (run.label, run.options, run.checksum) == (subject.label, options, provenance.weights(subject.method)[1])
+
+
+def _forgotten(results: Results, label: str) -> Results:
+    """Without what is known of a label: its weights are others now."""
+    runs = tuple(run for run in results.runs if run.label != label)
+    return replace(results, runs=runs, attacks=tuple(a for a in results.attacks if a.label != label))

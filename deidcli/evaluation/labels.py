@@ -1,0 +1,60 @@
+"""Labels: what a classifier reads off a face beside its identity. A seam: whatever reads labels can be plugged in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from deidcli.faces.align import align
+from deidcli.presets import presets
+from deidcli.values import CropSpec, Face, Frame
+
+# Which presets judge. The judge of expressions has another network than the classifier that methods learn from.
+JUDGES, CLASSIFIER = (("attributes",), ("expression-judge", "expression")), "classifier"
+Answers = dict[str, np.ndarray]
+
+
+class Labeller(Protocol):
+    """Reads labels.
+
+    classes: for each label the words that it can be; empty for one that is a number, like an age.
+    """
+
+    classes: dict[str, tuple[str, ...]]
+
+    def read(self, pairs: Sequence[tuple[Frame, Face]]) -> Answers:
+        """For each label the probabilities (n, classes) of its words, or the numbers (n,), of faces with landmarks."""
+        ...
+
+
+def words(labeller_classes: Sequence[str], answers: np.ndarray) -> np.ndarray:
+    """The likeliest word (n,) of probabilities (n, classes)."""
+    return np.asarray(labeller_classes)[np.argmax(answers, axis=1)] if len(answers) else np.array([], str)
+
+
+class Classifying:
+    """Reads the labels of a classifier's preset off aligned crops. Raises PresetError where that is damaged."""
+
+    def __init__(self, preset: str):
+        from deidcli.networks.classifiers import load
+
+        self._classifier: Any = load(preset)
+        self._spec = CropSpec(self._classifier.config.size, self._classifier.margin)
+        heads = self._classifier.heads
+        self.classes = {name: () if head.places is not None else tuple(head.classes) for name, head in heads.items()}
+
+    def read(self, pairs: Sequence[tuple[Frame, Face]]) -> Answers:
+        """Probabilities of words, and numbers on scales."""
+        crops = np.stack([align(frame, face, self._spec).pixels for frame, face in pairs])
+        said = self._classifier.predict(crops)
+        heads = self._classifier.heads
+        return {name: rows if self.classes[name] else heads[name].read(rows) for name, rows in said.items()}
+
+
+def installed() -> tuple[Labeller, ...]:
+    """The classifiers whose presets are installed, the first of each kind."""
+    there = {preset.name for preset in presets() if preset.method == CLASSIFIER}
+    chosen = [next((name for name in kind if name in there), None) for kind in JUDGES]
+    return tuple(Classifying(name) for name in chosen if name)

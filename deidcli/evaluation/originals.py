@@ -1,0 +1,153 @@
+"""Originals: the pictures of a set, each with the face nearest its middle, found and described once and for all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deidcli import __version__
+from deidcli.engine.flow import batched
+from deidcli.engine.jobs import Job
+from deidcli.engine.local import find
+from deidcli.errors import MediaError
+from deidcli.evaluation.cache import Cache
+from deidcli.faces.detect import DetectOptions
+from deidcli.faces.embed import Recogniser
+from deidcli.media.open import open_reader
+from deidcli.presets import sha256
+from deidcli.values import Box, Face, Frame
+
+BATCH = 64  # pictures that are held in memory at once
+
+
+@dataclass(frozen=True)
+class Known:
+    """The face of an original. descriptor: (d,) of the recogniser, at the face's landmarks."""
+
+    face: Face
+    descriptor: np.ndarray
+
+
+class Originals:
+    """Pictures of a folder by their names relative to it.
+
+    known: those that were read and show a face whose landmarks can be believed. blank: those without one. failed: the
+    reason for each that cannot be read.
+    """
+
+    def __init__(self, folder: Path, detect: DetectOptions, judge: Recogniser, cache: Cache | None = None):
+        self.folder, self.detect, self.judge, self.cache = folder, detect, judge, cache
+        self.known: dict[str, Known] = {}
+        self.blank: set[str] = set()
+        self.failed: dict[str, str] = {}
+        self._how = _how(detect, judge)
+
+    def read(self, names: Iterable[str]) -> Iterator[str]:
+        """Find and describe the face of every picture that is not known yet; yields each name when it is done."""
+        waiting = []
+        for name in names:
+            if self._is_settled(name) or self._recall(name) or self._is_settled(name):
+                yield name
+            else:
+                waiting.append(name)
+        if waiting:
+            yield from self._search(waiting)
+
+    def frame(self, name: str) -> Frame:
+        """The first frame of a picture. Raises MediaError."""
+        with open_reader(self.folder / name) as reader:
+            return next(reader.frames())
+
+    def descriptors(self, names: Sequence[str]) -> np.ndarray:
+        """Of known pictures, (n, d)."""
+        rows = [self.known[name].descriptor for name in names]
+        return np.stack(rows) if rows else np.zeros((0, self.judge.length), np.float32)
+
+    def landmarks(self, names: Sequence[str]) -> np.ndarray:
+        """Of known pictures, (n, 68, 2) in pixels."""
+        return np.array([self.known[name].face.landmarks for name in names], np.float64).reshape(-1, 68, 2)
+
+    def _is_settled(self, name: str) -> bool:
+        return name in self.known or name in self.blank or name in self.failed
+
+    def _recall(self, name: str) -> bool:
+        """Whether the cache knows a picture; then it is known here, too."""
+        try:
+            row = self.cache.get(self._key(name)) if self.cache else None
+        except OSError as error:
+            self.failed[name] = f"{name}: cannot be read: {(error.strerror or str(error)).lower()}"
+            return False
+        if row is not None:
+            self._learn(name, row)
+        return row is not None
+
+    def _key(self, name: str) -> str:
+        return f"{sha256(self.folder / name)} {self._how}"
+
+    def _search(self, names: Sequence[str]) -> Iterator[str]:
+        jobs = [Job(self.folder / name, None, name) for name in names]
+        first = (shot for shot in find(jobs, self.detect) if shot.error or shot.frame.index == 0)
+        for batch in batched(first, lambda shot: 1, BATCH, longest=BATCH):
+            sound = [(shot, central(shot.frame, shot.faces)) for shot in batch if not shot.error]
+            seen = [(shot, face) for shot, face in sound if face is not None]
+            described = describe(self.judge, [(shot.frame.pixels, face) for shot, face in seen])
+            rows = {id(shot): np.zeros(0) for shot, face in sound if face is None}
+            rows |= {id(shot): _packed(Known(f, d)) for (shot, f), d in zip(seen, described, strict=True)}
+            for shot in batch:
+                self._learn(shot.source.job.name, rows.get(id(shot)), shot.error)
+            if self.cache:
+                self.cache.put({f"{s.source.sha256} {self._how}": rows[id(s)] for s, _ in sound})
+            yield from (shot.source.job.name for shot in batch)
+
+    def _learn(self, name: str, row: np.ndarray | None, error: str = "") -> None:
+        if row is None:
+            self.failed[name] = error
+        elif not row.size:
+            self.blank.add(name)
+        else:
+            self.known[name] = _unpacked(row)
+
+
+def central(frame: Frame, faces: Sequence[Face]) -> Face | None:
+    """The face nearest the middle, of those with landmarks."""
+    middle = np.array([frame.width, frame.height]) / 2
+    usable = [face for face in faces if face.landmarks is not None]
+    return min(usable, key=lambda f: float(np.hypot(*(f.box.center - middle))), default=None)
+
+
+def describe(judge: Recogniser, pairs: Sequence[tuple[np.ndarray, Face]]) -> np.ndarray:
+    """Descriptors (n, d) of faces with landmarks, each in its picture (h, w, 3) uint8."""
+    if not pairs:
+        return np.zeros((0, judge.length), np.float32)
+    return judge.embed(np.stack([judge.chips(pixels, [face])[0] for pixels, face in pairs]))
+
+
+def read_error(originals: Originals) -> MediaError:
+    """What to say where no picture of a set can be used."""
+    reasons = [*originals.failed.values(), *(f"{name}: no face was found" for name in sorted(originals.blank))]
+    return MediaError(
+        f"no picture of {originals.folder} can be measured; the first: {(reasons or ['there is none'])[0]}"
+    )
+
+
+def _packed(known: Known) -> np.ndarray:
+    box = known.face.box
+    head = [box.left, box.top, box.right, box.bottom, known.face.score]
+    return np.concatenate([head, known.face.landmarks.ravel(), known.descriptor]).astype(np.float64)
+
+
+def _unpacked(row: np.ndarray) -> Known:
+    face = Face(Box(*map(float, row[:4])), float(row[4]), row[5:141].reshape(68, 2).astype(np.float32))
+    return Known(face, row[141:].astype(np.float32))
+
+
+def _how(detect: DetectOptions, judge: Recogniser) -> str:
+    """A name for how faces are found and described; files by their content, because one may be replaced."""
+    said = {"detect": asdict(detect), "judge": judge.name, "deid": __version__}
+    said |= {"files": [sha256(Path(f)) for f in (detect.detector.partition(":")[2], judge.file) if f]}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,213 @@
+"""Parts of a run: the figures of verification, identification and utility, each from the same observed outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deidcli.evaluation import metrics, privacy, utility
+from deidcli.evaluation.bench import Bench, person
+from deidcli.evaluation.identification import Draw, all_distances, cmc, hits_at
+from deidcli.evaluation.labels import words
+from deidcli.evaluation.observe import Outputs
+from deidcli.evaluation.pose import pose_difference
+from deidcli.evaluation.results import Curve, Figure, Judge, Matrix
+
+Pair = tuple[str, str, bool]
+STEPS = 41  # thresholds of a curve
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some figures of a run; parts add up."""
+
+    figures: tuple[Figure, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    matrices: tuple[Matrix, ...] = ()
+
+    def __add__(self, other: Part) -> Part:
+        return Part(self.figures + other.figures, self.curves + other.curves, self.matrices + other.matrices)
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Distances of pairs: an untouched picture to the output of another. people: whose the first picture is."""
+
+    same: np.ndarray
+    strangers: np.ndarray
+    people: tuple[str, ...]
+    strange: tuple[str, ...]
+
+
+def pair_distances(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Distances:
+    """Of the pairs whose both pictures are known. The second picture of a pair is the one that was replaced."""
+    rows = outputs.row
+    usable = [(a, b, same) for a, b, same in pairs if a in bench.originals.known and b in rows]
+    before = bench.originals.descriptors([a for a, _, _ in usable])
+    apart = np.asarray(bench.judge.distance(before, outputs.of([b for _, b, _ in usable])), float)
+    same = np.array([s for _, _, s in usable], bool)
+    whose = [tuple(person(a) for a, _, s in usable if s is kind) for kind in (True, False)]
+    return Distances(apart[same], apart[~same], *whose)
+
+
+def own_distances(bench: Bench, outputs: Outputs) -> np.ndarray:
+    """Distances (n,) of every output to its very original."""
+    return np.asarray(bench.judge.distance(bench.originals.descriptors(outputs.names), outputs.descriptors), float)
+
+
+def judged(bench: Bench, pairs: Sequence[Pair]) -> Judge:
+    """The recogniser's error on the originals of `pairs`."""
+    known = bench.originals.known
+    usable = [(a, b, same) for a, b, same in pairs if a in known and b in known]
+    first, second = (bench.originals.descriptors([pair[i] for pair in usable]) for i in (0, 1))
+    apart, same = np.asarray(bench.judge.distance(first, second)), np.array([s for _, _, s in usable], bool)
+    rates = (metrics.matching_rate(apart[kind], bench.threshold) for kind in (same, ~same))
+    return Judge(bench.study.recogniser, bench.threshold, *rates)
+
+
+def verification(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Part:
+    """Matching rates, TAR at FAR, equal error rate, ROC and the rate over thresholds (CLEANIR, Table 2; FATM, 4)."""
+    apart, limit = pair_distances(bench, outputs, pairs), bench.threshold
+    people = apart.people
+    figures = [
+        metrics.share("match rate", apart.same <= limit, people, "lower"),
+        metrics.share("stranger match rate", apart.strangers <= limit, apart.strange),
+    ]
+    curves = [metrics.rate_curve("match rate", apart.same, grid(bench), people)]
+    if len(apart.same) and len(apart.strangers):
+        figures += [metrics.accepts_at(apart.same, apart.strangers, far, people) for far in (0.01, 0.001)]
+        error = metrics.equal_error_rate(apart.same, apart.strangers)
+        figures.append(Figure("equal error rate", error, count=len(apart.same), better="higher"))
+        curves.append(metrics.roc(apart.same, apart.strangers))
+    return Part(tuple(figures), tuple(curves))
+
+
+def itself(bench: Bench, outputs: Outputs) -> Part:
+    """The share of outputs that are matched with their very original (FATM, Section 4: self de-identification)."""
+    whose = [person(name) for name in outputs.names]
+    own = own_distances(bench, outputs)
+    curve = metrics.rate_curve("self match rate", own, grid(bench), whose)
+    return Part((metrics.share("self match rate", own <= bench.threshold, whose, "lower"),), (curve,))
+
+
+def grid(bench: Bench) -> np.ndarray:
+    """Thresholds from 0 to twice the recogniser's own."""
+    return np.linspace(0, 2 * bench.judge.threshold, STEPS)
+
+
+def identification(bench: Bench, outputs: Outputs, draws: Sequence[Draw]) -> Part:
+    """Rank-1, rank-5 and the CMC over closed sets (k-Same-Net, Section 4.4); the probes are the replaced pictures."""
+    known, rows = bench.originals.known, outputs.row
+    hits: dict[int, list] = {1: [], 5: []}
+    people: list[str] = []
+    means, curves = [], []
+    for draw in draws:
+        able = [i for i, (p, g) in enumerate(zip(draw.probes, draw.gallery, strict=True)) if p in rows and g in known]
+        who, probes, gallery = ([column[i] for i in able] for column in (draw.people, draw.probes, draw.gallery))
+        apart = all_distances(bench.judge, outputs.of(probes), bench.originals.descriptors(gallery))
+        people += who
+        for rank, found in hits.items():
+            found.extend(hits_at(apart, who, who, rank))
+        means.append(np.mean(hits_at(apart, who, who, 1)) if who else np.nan)
+        curves.append(cmc(apart, who, who) if who else None)
+    figures = [metrics.share(f"rank-{rank}", np.array(found), people, "lower") for rank, found in hits.items()]
+    chance = np.mean([1 / max(1, len(draw.people)) for draw in draws])
+    figures.append(Figure("rank-1 by chance", float(chance), count=len(people)))
+    figures.append(Figure("rank-1 deviation", float(np.nanstd(means)) if people else np.nan, count=len(draws)))
+    return Part(tuple(figures), tuple(_mean_curve([c for c in curves if c])))
+
+
+def _mean_curve(curves: Sequence[Curve]) -> list[Curve]:
+    """The mean over draws, as far as all of them go; the interval is that of the first draw where there is only one."""
+    if len(curves) <= 1:
+        return list(curves)
+    short = min(len(curve.x) for curve in curves)
+    y, low, high = (
+        tuple(np.mean([getattr(c, key)[:short] for c in curves], axis=0)) for key in ("y", "low", "high")
+    )  # fmt: skip
+    return [Curve("CMC", curves[0].x[:short], y, low, high, curves[0].xlabel, curves[0].ylabel)]
+
+
+def autoencoders(bench: Bench, outputs: Outputs) -> Part:
+    """FCNS, DEID, DIV and ANON of "Deep Autoencoders", and the rates of EPD-Net, on all outputs."""
+    own, whose = own_distances(bench, outputs), [person(name) for name in outputs.names]
+    figures = [
+        privacy.faceness(outputs.found, whose),
+        privacy.deidentified(own, bench.threshold, whose),
+        privacy.diversity(bench.judge, outputs.descriptors, bench.threshold, bench.study.draw),
+        privacy.anonymity(bench.judge, outputs.descriptors, bench.threshold),
+    ]
+    return Part((*figures, *_attributes(bench, outputs)))
+
+
+def _attributes(bench: Bench, outputs: Outputs) -> list[Figure]:
+    """ATTR, where labellers tell gender and race: one attribute for gender and three for race, as in Section 4.4."""
+    classes = {label: said for reader in bench.gauge.labellers for label, said in reader.classes.items()}
+    if not all(classes.get(label) for label in ("gender", "race")):
+        return []
+    rows = bench.labelled.rows(outputs.names)
+    asked = [("gender", classes["gender"][-1]), *(("race", word) for word in classes["race"][:3])]
+    before, after = (
+        np.column_stack([words(classes[label], said[label]) == word for label, word in asked])
+        for said in ({label: bench.labelled.labels[label][rows] for label in ("gender", "race")}, outputs.labels)
+    )
+    value = privacy.attributes_kept(before, after)
+    return [Figure("ATTR", value, count=len(outputs.names), better="higher")]
+
+
+def linked(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Part:
+    """How far two outputs of one person can be put together: those of `pairs` whose both pictures were replaced."""
+    rows = outputs.row
+    both = [(a, b) for a, b, same in pairs if same and a in rows and b in rows]
+    apart = bench.judge.distance(outputs.of([a for a, _ in both]), outputs.of([b for _, b in both]))
+    return Part((privacy.linkability(apart, bench.threshold, [person(a) for a, _ in both]),))
+
+
+def useful(bench: Bench, outputs: Outputs, truth: Mapping[str, Mapping[str, str]] | None = None) -> Part:
+    """What is kept: faces found, SSIM, landmarks, pose and labels.
+
+    truth: for each label the word that people gave to each picture, where they did.
+    """
+    whose = [person(name) for name in outputs.names]
+    before = bench.originals.landmarks(outputs.names)
+    figures = [
+        metrics.share("faces found", outputs.found, whose, "higher"),
+        metrics.average("SSIM", outputs.ssim, whose, "higher"),
+        metrics.average("face SSIM", outputs.face_ssim, whose, "higher"),
+        metrics.average("landmark error", utility.landmark_error(before, outputs.landmarks), whose, "lower"),
+        metrics.average("pose difference", pose_difference(before, outputs.landmarks), whose, "lower"),
+        metrics.share("faces covered", outputs.covered, whose, "lower"),
+        Figure("pictures missing", len(outputs.missing), count=len(outputs.names) + len(outputs.missing)),
+        Figure("milliseconds a face", 1000 * outputs.seconds / max(1, len(outputs.names)), better="lower"),
+    ]
+    part = Part(tuple(figures))
+    for reader in bench.gauge.labellers:
+        for label, classes in reader.classes.items():
+            part += _label(bench, outputs, label, classes, (truth or {}).get(label, {}))
+    return part
+
+
+def _label(bench: Bench, outputs: Outputs, label: str, classes: tuple[str, ...], truth: Mapping[str, str]) -> Part:
+    """How far a label is kept. What the classifier says of the originals counts as the truth, and where people said
+    what they see also their word."""
+    whose = [person(name) for name in outputs.names]
+    before = bench.labelled.labels[label][bench.labelled.rows(outputs.names)]
+    after = outputs.labels[label]
+    if not classes:
+        return Part((utility.difference(f"{label} difference", before, after, whose),))
+    old, new = words(classes, before), words(classes, after)
+    figures = [
+        utility.accuracy(f"{label} kept", old, new, whose),
+        utility.f_measure(f"{label} F-measure", old, new),
+    ]
+    if label == "expression":
+        figures.append(utility.emotion_error(before, after, whose))
+    matrices = [utility.confusion(label, old, new, classes)]
+    told = [i for i, name in enumerate(outputs.names) if truth.get(name) in classes]
+    if told:
+        given = [truth[outputs.names[i]] for i in told]
+        figures.append(utility.accuracy(f"{label} accuracy", given, new[told], [whose[i] for i in told]))
+        matrices.append(utility.confusion(f"{label} by people", given, new[told], classes))
+    return Part(tuple(figures), (), tuple(matrices))

@@ -1,0 +1,162 @@
+"""The papers' tables by name: the same protocol, on the pictures that are given, with the methods that exist here.
+
+The papers' data sets (XM2VTS, CK+, RaFD, CelebA) cannot be had freely; LFW's people who were in no training stand for
+them, and the recogniser is the one that is given. What a paper reports stands beside what is measured, and is never the
+same quantity where data or recogniser differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deidcli.errors import UsageError
+from deidcli.evaluation import metrics, parts, privacy
+from deidcli.evaluation.bench import Bench, person
+from deidcli.evaluation.identification import all_distances, draws
+from deidcli.evaluation.observe import Outputs
+from deidcli.evaluation.parts import Part
+from deidcli.evaluation.protocols.pairs import matched, paired
+from deidcli.evaluation.protocols.plan import Plan
+from deidcli.evaluation.results import Figure
+
+Pictures = Mapping[str, Sequence[str]]
+ETA = tuple(round(0.1 * step, 1) for step in range(1, 18))  # thresholds of CLEANIR's Table 2
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a paper.
+
+    methods: as `--methods` names them; those that do not exist here are left out and said. plan: (pictures of each
+    person, seed, limit) to what is compared. tell: (bench, outputs, plan) to the figures. paper: for a row the paper's
+    own figures by the name of ours. columns: the figures that are printed, all for none.
+    """
+
+    name: str
+    title: str
+    methods: tuple[str, ...]
+    plan: Callable[[Pictures, int, int | None], Plan]
+    tell: Callable[[Bench, Outputs, Plan], Part]
+    paper: Mapping[str, Mapping[str, float]]
+    columns: tuple[str, ...] = ()
+
+
+def eta(bench: Bench, value: float) -> float:
+    """CLEANIR's threshold, a Euclidean distance of unit vectors, in the unit of the recogniser's own distance."""
+    turn = 2 * np.arcsin(value / 2)
+    return float(bench.judge.distance(np.array([[1.0, 0.0]]), np.array([[np.cos(turn), np.sin(turn)]]))[0])
+
+
+def _cleanir(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
+    """Matching rates of pairs of one person over thresholds eta."""
+    apart = parts.pair_distances(bench, outputs, plan.pairs)
+    figures = [metrics.share(f"eta {e}", apart.same <= eta(bench, e), apart.people, "lower") for e in ETA]
+    y, low, high = (tuple(getattr(f, key) for f in figures) for key in ("value", "low", "high"))
+    curve = parts.Curve("matching rate", ETA, y, low, high, "threshold eta", "share of pairs matched")
+    shared = parts.verification(bench, outputs, plan.pairs) + parts.itself(bench, outputs)
+    return Part(tuple(figures), (curve,)) + shared
+
+
+def _ksame(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
+    """Rank-1 of 50 people over five draws, and its deviation."""
+    return parts.identification(bench, outputs, plan.draws)
+
+
+def _autoencoder(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
+    """FCNS, DEID and DIV, and ANON of Table 8."""
+    return parts.autoencoders(bench, outputs)
+
+
+def _fatm(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
+    """Pairs that are no longer matched, the picture against itself, and SSIM of the whole picture."""
+    apart, own = parts.pair_distances(bench, outputs, plan.pairs), parts.own_distances(bench, outputs)
+    whose = [person(name) for name in outputs.names]
+    figures = (
+        metrics.share("pairs no longer matched", apart.same > bench.threshold, apart.people, "higher"),
+        metrics.share("itself no longer matched", own > bench.threshold, whose, "higher"),
+        metrics.average("SSIM", outputs.ssim, whose, "higher"),
+        Figure("milliseconds a face", 1000 * outputs.seconds / max(1, len(outputs.names)), better="lower"),
+    )
+    return Part(figures) + parts.verification(bench, outputs, plan.pairs)
+
+
+def _epdnet(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
+    """Self and switching de-identification over the drawn subjects, emotion error and SSIM."""
+    draw, rows = plan.draws[0], outputs.row
+    able = [(p, w) for p, w in zip(draw.probes, draw.people, strict=True) if p in rows]
+    known = [(g, w) for g, w in zip(draw.gallery, draw.people, strict=True) if g in bench.originals.known]
+    probes, gallery = outputs.of([p for p, _ in able]), bench.originals.descriptors([g for g, _ in known])
+    own = parts.own_distances(bench, outputs)[outputs.rows([p for p, _ in able])]
+    who, whose = [w for _, w in able], [w for _, w in known]
+    figures = (
+        privacy.self_deidentified(own, bench.threshold, who),
+        privacy.switched(all_distances(bench.judge, probes, gallery), who, whose, bench.threshold),
+    )
+    return Part(figures) + parts.useful(bench, outputs, plan.truth)
+
+
+def _lists(pictures: Pictures, seed: int, limit: int | None) -> Plan:
+    return Plan("table:cleanir-2", tuple(paired(pictures, limit or 3000, seed)))
+
+
+def _thousand(pictures: Pictures, seed: int, limit: int | None) -> Plan:
+    return Plan("table:fatm-lfw", tuple(matched(pictures, limit or 1000, seed)))
+
+
+def _closed(name: str, people: int, repetitions: int) -> Callable[[Pictures, int, int | None], Plan]:
+    def plan(pictures: Pictures, seed: int, limit: int | None) -> Plan:
+        count = min(people, limit or people)
+        sets = tuple(draws(pictures, count, repetitions, seed))
+        return Plan(name, tuple(paired(pictures, limit or 200, seed)), sets)
+
+    return plan
+
+
+def _all(pictures: Pictures, seed: int, limit: int | None) -> Plan:
+    return Plan("table:autoencoder-5", tuple(paired(pictures, limit or 10_000, seed)))
+
+
+_ANGLES = ("original", *(f"cleanir:angle={a}" for a in (0, 30, 60, 90, 120, 150, 180)))
+TABLES = {
+    table.name: table
+    for table in (
+        Table("cleanir-2", "CLEANIR, Table 2: matching rates of pairs over thresholds", _ANGLES, _lists, _cleanir, {
+            "original": {"eta 1.1": 0.998}, "cleanir:angle=0": {"eta 1.1": 0.998},
+            "cleanir:angle=30": {"eta 1.1": 0.998}, "cleanir:angle=60": {"eta 1.1": 0.997},
+            "cleanir:angle=90": {"eta 1.1": 0.965}, "cleanir:angle=120": {"eta 1.1": 0.507},
+            "cleanir:angle=150": {"eta 1.1": 0.219}, "cleanir:angle=180": {"eta 1.1": 0.161},
+        }, ("match rate", *(f"eta {e}" for e in (0.5, 0.7, 0.9, 1.1, 1.3)))),
+        Table("ksame-net-3", "k-Same-Net, Table 3 and Figure 10: rank-1 of 50 people, five draws",
+              ("original", "ksame-net:k=2", "ksame-m:k=2", "ksame:k=2", "blur", "pixelate"),
+              _closed("table:ksame-net-3", 50, 5), _ksame,
+              {"original": {"rank-1": 0.928}, "ksame-net:k=2": {"rank-1": 0.020}}),
+        Table("autoencoder-5", "Deep Autoencoders, Table 5: FCNS, DEID and DIV over clusters",
+              ("original", *(f"attribute-shift:k={k}" for k in (10, 50, 180, 300)), "cleanir", "blur"), _all,
+              _autoencoder, {
+                  "attribute-shift:k=10": {"FCNS": 1.0, "DEID": 0.9774, "DIV": 0.0742},
+                  "attribute-shift:k=50": {"FCNS": 1.0, "DEID": 0.9576, "DIV": 0.2737},
+                  "attribute-shift:k=180": {"FCNS": 0.9983, "DEID": 0.9510, "DIV": 0.4493},
+                  "attribute-shift:k=300": {"FCNS": 0.9953, "DEID": 0.9491, "DIV": 0.4477},
+              }),
+        Table("fatm-lfw", "FATM, Section 4: 1,000 pairs of LFW, the picture itself, SSIM",
+              ("original", "fatm", "cleanir", "blur"), _thousand, _fatm, {
+                  "original": {"match rate": 0.976},
+                  "fatm": {"pairs no longer matched": 0.831, "itself no longer matched": 0.672, "SSIM": 0.97},
+              }, ("pairs no longer matched", "itself no longer matched", "SSIM", "match rate", "milliseconds a face")),
+        Table("epdnet-1", "EPD-Net, Table I and Section IV: de-identification, switching, emotion error",
+              ("original", "epd-net", "cleanir", "blur"), _closed("table:epdnet-1", 67, 1), _epdnet, {
+                  "epd-net": {"self de-identification": 0.6990, "switching de-identification": 0.8608,
+                              "emotion error": 0.0099},
+              }, ("self de-identification", "switching de-identification", "emotion error", "SSIM", "faces found")),
+    )
+}  # fmt: skip
+
+
+def table(name: str) -> Table:
+    """The table called `name`. Raises UsageError with the names that there are."""
+    if name not in TABLES:
+        raise UsageError(f"no table is called {name!r}", f"choose one of {', '.join(TABLES)}")
+    return TABLES[name]

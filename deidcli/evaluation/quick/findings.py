@@ -1,0 +1,121 @@
+"""Findings: what deserves a look, file by file, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deidcli.engine.manifest import FAILED
+from deidcli.evaluation.quick.measure import UNKNOWN, Check, Seen
+from deidcli.evaluation.quick.records import Record, Records
+from deidcli.values import Box
+
+# The worst first; those of WRONG end the command with status 1, the others only deserve a look.
+WRONG = ("recognised", "untouched", "stray", "unlisted", "altered", "unreadable", "failed", "suspect")
+KINDS = (*WRONG, "missing", "changed", "covered", "unmeasured", "close", "empty")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a file. kind: one of KINDS. text: what it is, in plain words. distance: of the face to its
+    original, None where there is none. frame, box: where, None for the whole file. before, after: the files.
+    """
+
+    name: str
+    kind: str
+    text: str
+    distance: float | None = None
+    frame: int = 0
+    box: Box | None = None
+    before: Path | None = None
+    after: Path | None = None
+
+    @property
+    def rank(self) -> tuple[int, float, str]:
+        """The smaller, the sooner one should look."""
+        return KINDS.index(self.kind), self.distance if self.distance is not None else 0.0, self.name
+
+
+@dataclass(frozen=True)
+class Look:
+    """A file to look at, and why: its findings, the worst first."""
+
+    name: str
+    findings: tuple[Finding, ...]
+
+
+def findings(records: Records, checks: Sequence[Check], threshold: float) -> list[Finding]:
+    """Everything that was found, the worst first. threshold: of the recogniser's distance."""
+    checked = {check.record.name: check for check in checks}
+    found = [Finding(name, "stray", "no manifest speaks of this picture; it may be an original") for name in
+             records.strays]  # fmt: skip
+    found += [Finding(name, "unlisted", "this input is not in the manifest: nothing was done to it") for name in
+              records.unlisted]  # fmt: skip
+    for record in records.records:
+        found += _of_record(record)
+        found += _of_check(checked[record.name], threshold) if record.name in checked else _of_rows(record)
+    return sorted(found, key=lambda finding: finding.rank)
+
+
+def to_look_at(found: Iterable[Finding], count: int) -> list[Look]:
+    """The first `count` files of sorted findings."""
+    files: dict[str, list[Finding]] = {}
+    for finding in found:
+        files.setdefault(finding.name, []).append(finding)
+    return [Look(name, tuple(own)) for name, own in list(files.items())[:count]]
+
+
+def _of_record(record: Record) -> Iterator[Finding]:
+    if record.status == FAILED:
+        yield Finding(record.name, "failed", f"it was not written: {record.error}")
+    elif record.written and record.after is None:
+        yield Finding(record.name, "missing", "the result is not where it was written")
+
+
+def _of_rows(record: Record) -> Iterator[Finding]:
+    """What the manifest alone says of a file that was not looked at again."""
+    for face in record.faces if record.written else ():
+        place = {"frame": face.frame, "box": face.box, "before": record.before, "after": record.after}
+        if face.action == "covered":
+            yield Finding(record.name, "covered", _covered(face.reason), face.said, **place)
+        elif face.said is not None:
+            yield Finding(record.name, "close", f"distance {face.said:.2f} by the manifest", face.said, **place)
+
+
+def _of_check(check: Check, threshold: float) -> Iterator[Finding]:
+    record = check.record
+    files = {"before": None if check.other else record.before, "after": record.after}
+    if check.error:
+        yield Finding(record.name, "unreadable", f"it cannot be read again: {check.error}", **files)
+    if check.altered:
+        yield Finding(record.name, "altered", "the file is no longer the one that was written", **files)
+    if check.other:
+        yield Finding(record.name, "changed", "the original is no longer the one that was read", **files)
+    if not (check.faces or check.error):
+        yield Finding(record.name, "empty", "no face was found: look whether there is one", **files)
+    for face in check.faces:
+        kind, text = _judged(face, threshold)
+        yield Finding(record.name, kind, text, face.distance, face.frame, face.box, **files)
+
+
+def _judged(face: Seen, threshold: float) -> tuple[str, str]:
+    """The kind and the words of one face."""
+    matched = face.distance is not None and face.distance <= threshold
+    if face.action == UNKNOWN:
+        if matched:
+            return "untouched", f"a face that the run did not know is as it was (distance {face.distance:.2f})"
+        return "suspect", "the detector sees a face that the run did not know: look whether it is one"
+    if matched:
+        return "recognised", f"a {face.action} face is still recognised (distance {face.distance:.2f})"
+    if face.action == "covered":
+        return "covered", _covered(face.reason)
+    if face.distance is None and face.said is None:
+        return "unmeasured", "a new face could not be compared with its original"
+    if face.distance is None:
+        return "close", f"distance {face.said:.2f} by the manifest"
+    return "close", f"distance {face.distance:.2f} to the original"
+
+
+def _covered(reason: str) -> str:
+    return f"a face is covered: {reason}" if reason else "a face is covered"

@@ -1,0 +1,196 @@
+"""Results: what was measured, as frozen values that are written to report.json and read back alike.
+
+A value that could not be measured is NaN here and null in the file, which has to be strict JSON. Rates are shares in
+[0, 1]; every interval is of 95 %. Tables, plots and the README are made from these values and from nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from deidcli.errors import UsageError
+
+SCHEMA = 1
+REPORT = "report.json"
+NAN = float("nan")
+BETTER = ("lower", "higher", "none")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number. low, high: its interval. count: how many cases it is of. better: which way is good."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    count: int = 0
+    better: str = "none"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """y over x, both (n,), with the interval of y where there is one: rates over thresholds, CMC, ROC."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+    xlabel: str = ""
+    ylabel: str = ""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Counts by row (what the originals are) and column (what the outputs are): a confusion matrix."""
+
+    name: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Worst:
+    """A face that is still close to its original. before, after: files on this machine; they are never shared."""
+
+    name: str
+    distance: float
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The recogniser, and how good it is on the originals.
+
+    true_accepts: share of pairs of one person that it matches at `threshold`; false_accepts: of pairs of two people.
+    """
+
+    recogniser: str
+    threshold: float
+    true_accepts: float
+    false_accepts: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method on one protocol, with all that is needed to repeat it.
+
+    label: how it is called in tables. method: its name, "original" for untouched pictures, "given" for files of another
+    tool. preset, checksum: of the weights, empty for a method that has none. seed: None where draws were secret.
+    version, commit: of this tool; commit is empty outside a checkout. seconds: of the method alone, for all pictures.
+    """
+
+    label: str
+    method: str
+    options: dict[str, Any]
+    preset: str
+    checksum: str
+    protocol: str
+    data: str
+    split: str
+    seed: int | None
+    version: str
+    commit: str
+    judge: Judge
+    figures: tuple[Figure, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    matrices: tuple[Matrix, ...] = ()
+    worst: tuple[Worst, ...] = ()
+    seconds: float = NAN
+
+    def figure(self, name: str) -> Figure | None:
+        """The figure called `name`, None where the run has none."""
+        return next((figure for figure in self.figures if figure.name == name), None)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What an attacker gets out of one method's output.
+
+    rank1: share of faces whose person is the first guess. verification: true accepts at a false-accept rate that its
+    name says. chance: rank-1 of blind guessing. breaks: whether the interval of one of the two lies above chance by so
+    much that the method does not protect against this attack. note: what was done, in one sentence.
+    """
+
+    name: str
+    label: str
+    method: str
+    rank1: Figure
+    verification: Figure
+    chance: float
+    breaks: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything of one evaluation. made: when, as UTC in ISO 8601. settings: a name for all that decided the figures
+    beside the methods; a report goes on only under the same.
+    """
+
+    runs: tuple[Run, ...] = ()
+    attacks: tuple[Attack, ...] = ()
+    made: str = ""
+    settings: str = ""
+    schema: int = field(default=SCHEMA)
+
+    def save(self, path: Path) -> None:
+        """Write strict JSON to `path`, or to report.json in the folder `path`; whole or not at all."""
+        path = _place(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(to_json(self), indent=1, allow_nan=False)
+        part = path.with_name(f".{path.name}.deid-part")
+        part.write_text(text + "\n", encoding="utf-8")
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """Read what `save` wrote. Raises UsageError for a file that is none of ours."""
+        path = _place(path)
+        try:
+            read = json.loads(path.read_text(encoding="utf-8"))
+            if read["schema"] != SCHEMA:
+                raise UsageError(f"{path} has schema {read['schema']}, not {SCHEMA}", "evaluate again")
+            return from_json(cls, read)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path} is no report: {error}", "give a report.json of `deid evaluate`") from error
+
+
+def to_json(value: Any) -> Any:
+    """Plain lists, dicts and numbers; what is not finite becomes None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): to_json(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(entry) for entry in value]
+    if hasattr(value, "item"):  # a number of NumPy
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """The value of type `kind` that `to_json` wrote. Raises KeyError, TypeError or ValueError where it is none."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return None if value is None else from_json(next(k for k in inner if k is not type(None)), value)
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{key: from_json(hints[key], entry) for key, entry in value.items()})
+    if origin is tuple:
+        return tuple(from_json(inner[0], entry) for entry in value)
+    if kind is float:
+        return NAN if value is None else float(value)
+    return value
+
+
+def _place(path: Path) -> Path:
+    return path if path.suffix == ".json" else path / REPORT

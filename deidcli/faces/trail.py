@@ -1,0 +1,186 @@
+"""A trail: one face's way through the frames of a shot, where it was found and where it was carried.
+
+Where it was not found it is carried by optical flow from the frame where it was last found, and, once it is found
+again, from there back; between the two, what lies nearer in time counts more, so that neither side is favoured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deidcli.faces.align import apply_affine, invert
+from deidcli.faces.motion import alike, motion, moved_box, patch, shifted
+from deidcli.values import Box, Face
+
+SAME = 0.6  # correlation with what was last found, above which a face that is carried is still there to be seen
+RECENT = 0.25  # seconds over which the speed of a face is taken
+SLOWING = 0.8  # of its speed that a face keeps from frame to frame where nothing shows how it moves
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is known of a frame besides its faces. index: its place in the file. time: seconds. grey: (h, w) uint8."""
+
+    index: int
+    time: float
+    grey: np.ndarray
+
+
+@dataclass(eq=False)
+class Spot:
+    """Where a face is in one frame.
+
+    found: it was found here. covered: it is written; what was carried too long is not, unless it is found again.
+    points: (68, 2) float64 or None. own: they were located in this very frame; others come from one that is `away`
+    seconds off. step: (2, 3), the motion from the frame before; None where it could not be told.
+    """
+
+    time: float
+    box: Box
+    score: float
+    found: bool = False
+    covered: bool = True
+    points: np.ndarray | None = None
+    own: bool = False
+    away: float = float("inf")
+    step: np.ndarray | None = None
+
+
+@dataclass(eq=False)
+class Trail:
+    """The spots of one face by frame.
+
+    found_at: the time in seconds when it was last found. look: its patch there. there: it was seen ever since. open: it
+    can still be found again. shows: whether it was last written with landmarks; None before the first frame.
+    times: in how many frames it was found.
+    """
+
+    number: int
+    spots: dict[int, Spot] = field(default_factory=dict)
+    found_at: float = 0.0
+    look: np.ndarray | None = None
+    there: bool = True
+    open: bool = True
+    shows: bool | None = None
+    times: int = 0
+    _drift: tuple[float, float] = (0.0, 0.0)
+
+    def find(self, moments: Sequence[Moment], face: Face) -> None:
+        """The face was found in the last of the moments, which are those that can still be changed."""
+        now = moments[-1]
+        spot = self.spots.setdefault(now.index, Spot(now.time, face.box, face.score))
+        spot.box, spot.score, spot.found, spot.covered = face.box, face.score, True, True
+        if face.landmarks is not None:
+            spot.points, spot.own, spot.away = np.asarray(face.landmarks, np.float64), True, 0.0
+        self._fill(moments)
+        self._lend(moments)
+        self.times += 1
+        self.found_at, self.look, self.there = now.time, patch(now.grey, face.box), True
+
+    def expected(self, now: Moment) -> list[Box]:
+        """Where it may be: where it was carried to, and, if it was hidden meanwhile, straight on at its old speed."""
+        box = self.spots[now.index].box
+        found = [spot for spot in self.spots.values() if spot.found]
+        recent = [spot for spot in found if self.found_at - spot.time <= RECENT]
+        if self.there or len(recent) < 2:
+            return [box]
+        first, last = recent[0], recent[-1]
+        share = (now.time - last.time) / max(last.time - first.time, 1e-9)
+        shift = np.subtract(last.box.center, first.box.center) * share
+        return [box, shifted(last.box, (float(shift[0]), float(shift[1])))]
+
+    def carry(self, before: Moment, now: Moment, hold: float) -> None:
+        """Go on into the next frame. For `hold` seconds the face is covered even where it cannot be seen."""
+        old = self.spots[before.index]
+        step = motion(before.grey, now.grey, old.box)
+        x, y = self._drift
+        self._drift = (x * SLOWING, y * SLOWING) if step is None else _shift(step, old.box)
+        box = shifted(old.box, self._drift) if step is None else moved_box(step, old.box)
+        self.there = self.there and step is not None and alike(self.look, patch(now.grey, box)) > SAME
+        points = None if old.points is None else apply_affine(_way(step, old.box, box), old.points)
+        covered = self.there or now.time - self.found_at <= hold
+        away = old.away + now.time - old.time
+        self.spots[now.index] = Spot(now.time, box, old.score, False, covered, points, False, away, step)
+
+    def reach_back(self, moments: Sequence[Moment], hold: float, taken: Callable[[int, Box], bool]) -> None:
+        """Go back from where the face was first found, as far as it is seen and for `hold` seconds at least.
+
+        taken: whether a box in a frame is covered by another trail.
+        """
+        for later, now in zip(moments[:0:-1], moments[-2::-1], strict=True):
+            after = self.spots[later.index]
+            step = motion(later.grey, now.grey, after.box)
+            box = after.box if step is None else moved_box(step, after.box)
+            self.there = self.there and step is not None and alike(self.look, patch(now.grey, box)) > SAME
+            if not (self.there or self.found_at - now.time <= hold) or taken(now.index, box):
+                break
+            after.step = None if step is None else invert(step)
+            self.spots[now.index] = Spot(now.time, box, after.score)
+        self.there = True
+        self._lend(moments)
+
+    def forget(self, index: int) -> None:
+        """Drop what lies before a frame."""
+        for old in [key for key in self.spots if key < index]:
+            del self.spots[old]
+
+    def _fill(self, moments: Sequence[Moment]) -> None:
+        """Correct the boxes since the face was last found, now that both ends of the gap are known."""
+        now, start = moments[-1], self.found_at
+        back = self.spots[now.index].box
+        for later, m in zip(moments[:0:-1], moments[-2::-1], strict=True):
+            spot = self.spots.get(m.index)
+            if spot is None or spot.found:
+                break
+            step = motion(later.grey, m.grey, back)
+            share = (m.time - start) / max(now.time - start, 1e-9)
+            # Where nothing shows the way back, straight on.
+            back = moved_box(step, back) if step is not None else mixed(spot.box, back, share)
+            self.spots[later.index].step = None if step is None else invert(step)
+            spot.box, spot.covered = mixed(spot.box, back, share), True
+
+    def _lend(self, moments: Sequence[Moment]) -> None:
+        """Carry points back from the nearest frame that has its own to those before it that have none."""
+        points, lent = None, 0.0
+        for later, m in zip(moments[:0:-1], moments[-2::-1], strict=True):
+            after, spot = self.spots.get(later.index), self.spots.get(m.index)
+            if spot is None or after is None or spot.own:
+                break
+            if after.own:
+                points, lent = after.points, after.time
+            if points is not None:
+                points = apply_affine(invert(_way(after.step, spot.box, after.box)), points)
+                _accept(spot, points, lent - spot.time)
+
+
+def mixed(a: Box, b: Box, share: float) -> Box:
+    """A box between two: `share` of the way from a to b."""
+    sides = zip((a.left, a.top, a.right, a.bottom), (b.left, b.top, b.right, b.bottom), strict=True)
+    return Box(*(float(x + (y - x) * share) for x, y in sides))
+
+
+def _accept(spot: Spot, points: np.ndarray, away: float) -> None:
+    """Points from the other side: alone if there were none, else mixed by how near in time each side is."""
+    if spot.points is None:
+        spot.points = points
+    else:
+        spot.points = spot.points + (points - spot.points) * (spot.away / max(spot.away + away, 1e-9))
+    spot.away = min(spot.away, away)
+
+
+def _way(step: np.ndarray | None, old: Box, new: Box) -> np.ndarray:
+    """The motion if it is known, else what takes one box to the other."""
+    if step is not None:
+        return step
+    grown = float(np.sqrt(max(new.area, 1e-9) / max(old.area, 1e-9)))
+    (x, y), (u, v) = old.center, new.center
+    return np.array([[grown, 0, u - grown * x], [0, grown, v - grown * y]])
+
+
+def _shift(step: np.ndarray, box: Box) -> tuple[float, float]:
+    x, y = box.center
+    u, v = apply_affine(step, np.array([[x, y]]))[0]
+    return float(u - x), float(v - y)

@@ -1,0 +1,178 @@
+"""Videos: frames out of whatever FFmpeg decodes, upright and with their exact times, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from deidcli.errors import MediaError
+from deidcli.media import metadata as policies
+from deidcli.media.container import check_size
+from deidcli.media.stream import Reader, ReadOptions, StreamInfo, WriteOptions, Writer
+from deidcli.media.video_folder import FolderWriter
+from deidcli.media.video_pixels import Pixels
+from deidcli.media.video_source import Source, facts, reason
+from deidcli.media.video_whole import missing
+from deidcli.media.video_write import VideoWriter
+from deidcli.values import Frame
+
+_SPLIT = "cut it where that happens, with ffmpeg"
+_SLACK = Fraction(1, 2)  # seconds by which a whole file may be shorter than it says
+_HINT = "get a whole copy of the file, or use --salvage to write what can be decoded"
+
+
+def open_video(data: Path | bytes, name: str, kind: str, options: ReadOptions) -> VideoReader:
+    """A reader of a video. kind: what `sniff.video_kind` said.
+
+    Raises MediaError for a file without moving pictures, and for one that was cut off unless it is to be salvaged.
+    """
+    return VideoReader(Source(data, kind, name), options)
+
+
+class VideoReader(Reader):
+    """Frames of a video as they are asked for; no more of them are held than the decoder needs.
+
+    hidden: whether the file holds pictures that are not shown, before the beginning or behind the end of a cut. count:
+    how many frames were read.
+    """
+
+    streams = True
+
+    def __init__(self, source: Source, options: ReadOptions):
+        self.source, self.salvage = source, options.salvage
+        self.hidden, self.count, self.damage, self._closed = False, 0, "", False
+        self._lacking()
+        self.facts = facts(source)
+        check_size(self.facts.size)
+        self.info = StreamInfo(source.kind, self.facts.upright, self.facts.frames)
+        if self.facts.others:
+            # They were not searched, and may show the same people.
+            self.notes = (f"it has {self.facts.others} more tracks of moving pictures: left out",)
+
+    def frames(self) -> Iterator[Frame]:
+        """As `Reader.frames`; they are read from the file's beginning each time."""
+        pixels = Pixels(self.facts.orientation)
+        for index, (native, time) in enumerate(self.natives()):
+            self.count = index + 1
+            yield Frame(pixels.rgb(native), index, time, native)
+        if not self.count:
+            raise MediaError(
+                f"{self.source.name}: no frame of the video can be decoded", "get a whole copy of the file"
+            )
+
+    def natives(self) -> Iterator[tuple[VideoFrame, Fraction]]:
+        """Every frame as the decoder gives it, and its time in seconds.
+
+        Times go up: a frame without a stamp, or with one that goes back, follows the one before it at the average rate.
+        Raises MediaError where the file is damaged, or its picture changes in size.
+        """
+        clock = self.facts.clock
+        step = max(1, round(1 / (self.facts.rate * clock)))
+        last: int | None = None
+        for native in self._decoded():
+            if (native.width, native.height) != self.facts.size:
+                said = f"its picture becomes {native.width}x{native.height} after {float(last or 0) * clock:.2f} s"
+                raise MediaError(f"{self.source.name}: {said}", _SPLIT)
+            stamp = native.pts
+            if stamp is None or (last is not None and stamp <= last):
+                stamp = 0 if last is None else last + (step if stamp is None else 1)
+            last = stamp
+            yield native, stamp * clock
+
+    def writer(self, target: BinaryIO | Path, options: WriteOptions, suffix: str = "") -> Writer:
+        policies.checked(options.metadata)
+        if isinstance(target, Path):
+            return FolderWriter(self, target, options.video.frames)
+        return VideoWriter(self, target, options, suffix)
+
+    def close(self) -> None:
+        """Stop: a file that cannot be written is read no further."""
+        self._closed = True
+
+    def makes_folder(self, options: WriteOptions) -> bool:
+        return bool(options.video.frames)
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        last: int | None = None
+        with self.source.opened() as container:
+            stream = self.source.pictures(container)
+            stream.thread_type = "AUTO"
+            for frames in self._steps(container, stream):
+                for frame in frames:
+                    if self._closed:
+                        return
+                    if frame.is_corrupt:
+                        self._damaged(last, "a frame is damaged")
+                    last = frame.pts if frame.pts is not None else last
+                    yield frame
+
+    def _steps(self, container: InputContainer, stream: VideoStream) -> Iterator[list[VideoFrame]]:
+        """What each packet gives. After an error of the file itself there is only what the decoder still holds."""
+        # The sound is looked at for where it ends, and not decoded.
+        packets, last, end = container.demux(stream, *container.streams.audio), None, Fraction(0)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                self._damaged(last, reason(error))
+                packet = None
+            if packet is None or (packet.stream is stream and not packet.size):
+                yield self._given(stream, None, last)
+                return self._ended(container, last, end)
+            end = max(end, _end(packet))
+            if packet.stream is stream:
+                if packet.is_corrupt and last is not None:
+                    self._damaged(last, "a packet is damaged")
+                yield (frames := self._given(stream, packet, last))
+                self.hidden = self.hidden or packet.is_discard
+                last = frames[-1].pts if frames else last
+
+    def _given(self, stream: VideoStream, packet: av.Packet | None, last: int | None) -> list[VideoFrame]:
+        try:
+            return stream.decode(packet)
+        except av.FFmpegError as error:
+            # What comes before the first whole picture belongs to what was recorded before the file began.
+            if last is not None:
+                self._damaged(last, reason(error))
+            return []
+
+    def _ended(self, container: InputContainer, last: int | None, end: Fraction) -> None:
+        """Whether the file ends where it says. Raises MediaError, or notes the damage, where it does not."""
+        said = Fraction(container.duration or 0, av.time_base)
+        # Of other kinds FFmpeg guesses the length.
+        if self.source.kind in ("mp4", "mov", "mkv", "webm", "flv") and end < said - _SLACK:
+            self._damaged(last, f"it ends {float(said - end):.2f} s before its time")
+
+    def _lacking(self) -> None:
+        """Look whether the file is as long as it says. Raises MediaError, or notes the damage."""
+        try:
+            with self.source.file() as file:
+                short = missing(file, self.source.kind)
+        except OSError as error:
+            raise MediaError(f"{self.source.name}: cannot be read: {error.strerror}", "check the disk") from error
+        if short:
+            self._damaged(None, f"it was cut off: its last {short} bytes are missing")
+
+    def _damaged(self, stamp: int | None, what: str) -> None:
+        """Note what is wrong, the first time. Raises MediaError where nothing is to be salvaged."""
+        said = self._at(stamp, what)
+        if not self.salvage:
+            raise MediaError(f"{self.source.name}: {said}", _HINT)
+        self.damage = self.damage or said
+
+    def _at(self, stamp: int | None, what: str) -> str:
+        where = "" if stamp is None else f" after {float(stamp * self.facts.clock):.2f} s"
+        return f"the video is damaged{where}: {what}"
+
+
+def _end(packet: av.Packet) -> Fraction:
+    """Until when a packet is shown or heard, in seconds."""
+    begin = packet.pts if packet.pts is not None else packet.dts
+    return Fraction(0) if begin is None else (begin + (packet.duration or 0)) * Fraction(packet.time_base or 0)

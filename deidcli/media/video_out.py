@@ -1,0 +1,221 @@
+"""The file that is written: its tracks, what is copied into it bit for bit, and its metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import av
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from deidcli.errors import MediaError
+from deidcli.media import video_tags
+from deidcli.media.stream import WriteOptions
+from deidcli.media.video_codec import Encoding
+from deidcli.media.video_packets import begins, packets
+from deidcli.media.video_source import Facts, Source, reason
+
+_MUXERS = {
+    "mp4": "mp4", "m4v": "mp4", "mov": "mov", "qt": "mov", "3gp": "3gp", "3g2": "3g2", "mkv": "matroska",
+    "webm": "webm", "avi": "avi", "ts": "mpegts", "m2ts": "mpegts", "mts": "mpegts", "m2t": "mpegts",
+    "mpegts": "mpegts", "flv": "flv", "y4m": "yuv4mpegpipe", "ogg": "ogg", "ogv": "ogg", "wmv": "asf", "asf": "asf",
+    "mpg": "mpeg", "mpeg": "mpeg", "vob": "vob", "mxf": "mxf", "nut": "nut", "ivf": "ivf",
+}  # fmt: skip
+_TURNING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that hold a display matrix
+REORDERING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that take frames out of order without a delay
+_EXACT = 0x0400  # AVFMT_FLAG_BITEXACT: no program's name, no random identity
+
+
+def muxer(suffix: str, kind: str) -> str:
+    """FFmpeg's name of the container: by the suffix of the file that is written, else as the source."""
+    return _MUXERS.get(suffix.lower().lstrip("."), _MUXERS.get(kind, "matroska"))
+
+
+class Output:
+    """A video file in the making. Everything but the pictures is copied from a source that is opened for it."""
+
+    def __init__(self, target: BinaryIO, source: Source, facts: Facts, options: WriteOptions, suffix: str):
+        self.source, self.facts, self.options = source, facts, options
+        self.muxer = muxer(suffix, source.kind)
+        self.notes: list[str] = []
+        self._held = ExitStack()
+        self._from = self._held.enter_context(source.opened())
+        self._out = self._opened(target)
+        self._copies: dict[int, Stream] = {}
+        self._ahead: Iterator[Packet] | None = None
+        self._next: Packet | None = None
+        self._out.metadata.update(video_tags.file_tags(self._from.metadata, options.metadata))
+
+    def _opened(self, target: BinaryIO) -> OutputContainer:
+        # The tracks keep their places on the clock: nothing is moved so that the first begins at zero.
+        out = av.open(target, "w", format=self.muxer, buffer_size=1 << 17, options={"avoid_negative_ts": "disabled"})
+        out.flags |= _EXACT
+        return out
+
+    def encoded_track(self, encoding: Encoding, shape: Fraction | None) -> VideoStream:
+        """The track for frames that are encoded; the encoder is open. Raises MediaError where it cannot be."""
+        try:
+            stream: Any = self._out.add_stream(encoding.encoder, rate=encoding.rate, options=dict(encoding.options))
+        except ValueError as error:
+            raise self._unfit(f"no {encoding.codec}") from error
+        original = self.source.pictures(self._from)
+        context = stream.codec_context
+        context.width, context.height = self.facts.size
+        context.pix_fmt = encoding.pixels
+        context.time_base = 1 / encoding.rate
+        context.thread_count = 0
+        context.thread_type = "AUTO"
+        _like(context, original.codec_context, encoding, shape)
+        if self.muxer not in REORDERING:
+            context.max_b_frames = 0
+        if self.facts.interlaced:
+            context.flags |= av.codec.context.Flags.interlaced_dct | av.codec.context.Flags.interlaced_me
+        try:
+            context.open()
+        except (av.FFmpegError, ValueError) as error:
+            width, height = self.facts.size
+            said = f"{encoding.encoder} cannot encode {width}x{height} {encoding.pixels}: {reason(error)}"
+            raise MediaError(f"{self.source.name}: {said}", "choose another --codec") from error
+        # Set last: opening the encoder takes these over from it.
+        stream.time_base = original.time_base if self.muxer != "avi" else 1 / encoding.rate
+        self._dress(stream, original)
+        if encoding.codec == "hevc" and self.muxer in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # players of one large maker take no other
+        if self.facts.matrix:
+            self._keep_turn(stream)
+        return stream
+
+    def copied_video(self) -> None:
+        """A track for the source's own compressed pictures."""
+        original = self.source.pictures(self._from)
+        stream = self._template(original)
+        tag = _tag(original)
+        if tag == "hvc1" or (tag and self.muxer == muxer("", self.source.kind)):
+            # One codec may have several tags, and in some the tag says which of its forms this is.
+            stream.codec_context.codec_tag = tag
+        if self.facts.matrix and self.muxer not in _TURNING:
+            raise self._unturned()
+        self._copies[original.index] = stream
+
+    def copied_rest(self) -> None:
+        """Tracks for the sound, and for what else --streams asks for."""
+        kinds = {"none": (), "audio": ("audio",), "all": ("audio", "subtitle", "data")}[self.options.video.streams]
+        for original in self._from.streams:
+            if original.type == "audio" and "audio" in kinds:
+                self._copies[original.index] = self._template(original)
+            elif original.type in kinds:
+                self._try_template(original)
+        self._out.set_chapters(video_tags.chapters(self._from.chapters(), self.options.metadata))
+
+    def holds(self, codec: str) -> bool:
+        """Whether the container takes a codec. Not all of them know, and those that do not say yes."""
+        try:
+            with av.open(BytesIO(), "w", format=self.muxer) as trial:
+                trial.add_mux_stream(codec)
+        except ValueError:
+            return False
+        return True
+
+    @property
+    def copies(self) -> bool:
+        """Whether compressed pictures can go from the source's container into this one as they are."""
+        # Elsewhere the pictures of one container would have to be put in another form first.
+        return self.muxer in (muxer("", self.source.kind), "mp4", "mov", "matroska", "mpegts")
+
+    @property
+    def own_codec(self) -> str:
+        """The codec that the container prefers."""
+        return self._out.default_video_codec
+
+    def write(self, packet: Packet) -> None:
+        """One packet of encoded pictures, after all that is heard before it."""
+        self.copy(begins(packet))
+        self._out.mux_one(packet)
+
+    def copy(self, until: Fraction | None = None) -> None:
+        """Copy packets up to a time in seconds; all that are left without one."""
+        if self._ahead is None:
+            self._ahead = packets(self._from, self._copies.keys())
+            self._next = next(self._ahead, None)
+        while self._next is not None and (until is None or begins(self._next) <= until):
+            packet, self._next = self._next, next(self._ahead, None)
+            packet.stream = self._copies[packet.stream.index]
+            self._out.mux_one(packet)
+
+    def finish(self) -> None:
+        """Copy what is left and end the file."""
+        self.copy()
+        self._out.start_encoding()
+        written: Any = next(stream.time_base for stream in self._out.streams if stream.type == "video")
+        self._out.close()
+        if (self.facts.clock / written).denominator != 1:
+            self.notes.append(f"{self.muxer} rounds time stamps to {written} s")
+
+    def close(self) -> None:
+        """Let go of the source; what was written stays as it is."""
+        self._held.close()
+
+    def _template(self, original: Stream) -> Stream:
+        try:
+            stream = self._out.add_stream_from_template(original, opaque=True)
+        except ValueError as error:
+            raise self._unfit(f"no {original.codec_context.name} ({original.type})") from error
+        self._dress(stream, original)
+        return stream
+
+    def _try_template(self, original: Stream) -> None:
+        """Copy a track if the container takes it; there is no other way to ask."""
+        name = original.codec_context.name if original.codec_context else "unknown"
+        try:
+            with av.open(BytesIO(), "w", format=self.muxer) as trial:
+                trial.add_stream_from_template(original, opaque=True)
+                trial.start_encoding()
+        except (av.FFmpegError, ValueError):
+            self.notes.append(f"the {original.type} track ({name}) does not fit into {self.muxer}: left out")
+            return
+        self._copies[original.index] = self._template(original)
+
+    def _dress(self, stream: Stream, original: Stream) -> None:
+        stream.metadata.clear()
+        stream.metadata.update(video_tags.track_tags(original.metadata, self.options.metadata))
+        stream.disposition = original.disposition
+
+    def _keep_turn(self, stream: VideoStream) -> None:
+        if self.muxer not in _TURNING:
+            raise self._unturned()
+        stream.set_display_matrix(self.facts.matrix)
+
+    def _unturned(self) -> MediaError:
+        said = f"{self.source.name}: {self.muxer} cannot say that the picture is turned"
+        return MediaError(said, "name the output .mp4, .mov or .mkv")
+
+    def _unfit(self, what: str) -> MediaError:
+        hint = "name the output .mkv, or .mp4; --streams none leaves the sound out"
+        return MediaError(f"{self.source.name}: {self.muxer} takes {what}", hint)
+
+
+def _tag(stream: Stream) -> str:
+    try:
+        return stream.codec_context.codec_tag
+    except UnicodeDecodeError:
+        return ""  # a number that no muxer made of letters takes
+
+
+def _like(context, original, encoding: Encoding, shape: Fraction | None) -> None:
+    """The colours and the shape of the source's pixels."""
+    full = original.color_range == 2 or (original.pix_fmt or "").startswith("yuvj")
+    context.color_range = 2 if full else original.color_range
+    context.color_primaries, context.color_trc = original.color_primaries, original.color_trc
+    # A matrix belongs to luma and chroma; where one of the two is RGB there is none to speak of.
+    rgb, unstated = av.VideoFormat(encoding.pixels, 16, 16).is_rgb, 2
+    context.colorspace = (
+        (0 if original.colorspace != unstated else unstated) if rgb else original.colorspace or unstated
+    )
+    if shape:
+        context.sample_aspect_ratio = shape

@@ -1,0 +1,192 @@
+"""Pixels of a video's own format, to upright RGB, and changed pixels back into the frame they came from.
+
+A pixel that was not changed never goes through RGB: the decoder's own frame is kept, in its own depth, chroma and
+range, and only what was changed is written into it. A chroma sample belongs to a block of pixels, and is new where any
+of them is.
+"""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+from av.codec.codec import find_best_pix_fmt_of_list
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+
+from deidcli.media.modes import turn, turn_back
+
+# FFmpeg numbers the matrices of frames and those of its scaler differently. What is not stated is read as BT.601 on the
+# way to RGB and on the way back, so that the two cancel out.
+_MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}
+_BT601 = 5
+_FULL = 2
+_PLANAR = tuple(
+    name
+    for name in (
+        *(f"{kind}{depth}" for kind in ("yuv420p", "yuv422p", "yuv444p") for depth in ("", "10le", "12le", "16le")),
+        *(f"{kind}{depth}" for kind in ("yuva420p", "yuva422p", "yuva444p") for depth in ("", "10le", "16le")),
+        *("yuv410p", "yuv411p", "yuv440p", "gray", "gray10le", "gray12le", "gray16le"),
+        *("gbrp", "gbrp10le", "gbrp12le", "gbrp16le", "gbrap", "gbrap10le", "gbrap12le", "gbrap16le"),
+    )
+)
+_BLOCK = 16  # pixels; a multiple of every chroma block there is
+_MARGIN = 16  # pixels around what was changed, so that the filter that makes chroma has its neighbours
+
+
+class Pixels:
+    """The way to RGB and back for one video. Not for two threads at once: a scaler remembers what it did last."""
+
+    def __init__(self, orientation: int):
+        self.orientation = orientation
+        self._to, self._back, self._other = VideoReformatter(), VideoReformatter(), VideoReformatter()
+
+    def rgb(self, native: VideoFrame) -> np.ndarray:
+        """(height, width, 3) uint8, upright and read-only."""
+        shown = self._to.reformat(
+            native,
+            format="rgb24",
+            src_colorspace=_matrix(native),
+            src_color_range=_range(native),
+            dst_colorspace=_matrix(native),
+            dst_color_range=ColorRange.JPEG,
+            # Every frame takes this way, and the exact one takes four times as long for a difference of one or two.
+            interpolation=Interpolation.BILINEAR,
+            threads=1,
+        )
+        rows = np.frombuffer(memoryview(shown.planes[0]), np.uint8).reshape(shown.height, -1)
+        pixels = rows[:, : shown.width * 3].reshape(shown.height, shown.width, 3)
+        pixels = np.ascontiguousarray(turn(pixels, self.orientation))
+        pixels.flags.writeable = False
+        return pixels
+
+    def paste(self, native: VideoFrame, rgb: np.ndarray, changed: np.ndarray) -> VideoFrame:
+        """The frame with the pixels of `changed` taken from `rgb`; both upright. `native` itself is used up.
+
+        rgb: (height, width, 3) uint8. changed: (height, width) bool, true somewhere.
+        """
+        rgb, changed = turn_back(rgb, self.orientation), turn_back(changed, self.orientation)
+        frame = self.planar(native)
+        frame.make_writable()
+        rows, columns = _window(changed)
+        new = self._stored(np.ascontiguousarray(rgb[rows, columns]), frame)
+        for component, source in zip(frame.format.components, new.format.components, strict=True):
+            if not component.is_alpha:
+                high, wide = _steps(frame.format.name) if component.is_chroma else (1, 1)
+                mask = _blocks(changed[rows, columns], high, wide)
+                part = _plane(frame, component)[rows.start // high :, columns.start // wide :]
+                np.copyto(part[: mask.shape[0], : mask.shape[1]], _plane(new, source), where=mask)
+        return frame
+
+    def planar(self, native: VideoFrame) -> VideoFrame:
+        """The frame with a plane for each component, where it has not; without loss for all but palettes and bits."""
+        kind = native.format
+        if _is_planar(kind):
+            return native
+        best, _ = find_best_pix_fmt_of_list(_PLANAR, kind, has_alpha=_has_alpha(kind))
+        return self.converted(native, best.name if best else "gbrp")
+
+    def converted(self, frame: VideoFrame, name: str) -> VideoFrame:
+        """The frame in another pixel format, in the same range and matrix; itself where it has it already."""
+        if frame.format.name == name:
+            return frame
+        full = ColorRange.JPEG if name.startswith(("gbr", "rgb", "bgr", "yuvj")) else _range(frame)
+        return self._other.reformat(
+            frame,
+            format=name,
+            src_colorspace=_matrix(frame),
+            src_color_range=_range(frame),
+            dst_colorspace=_matrix(frame),
+            dst_color_range=full,
+            interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP,
+            threads=1,
+        )
+
+    def _stored(self, rgb: np.ndarray, like: VideoFrame) -> VideoFrame:
+        """(h, w, 3) uint8 RGB in the pixel format, range and matrix of another frame."""
+        return self._back.reformat(
+            VideoFrame.from_ndarray(rgb, "rgb24"),
+            format=like.format.name,
+            src_colorspace=_matrix(like),
+            src_color_range=ColorRange.JPEG,
+            dst_colorspace=_matrix(like),
+            dst_color_range=_range(like),
+            interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP,
+            threads=1,
+        )
+
+
+def encodable(name: str, width: int, height: int, even: bool) -> bool:
+    """Whether an encoder that may want `even` sizes of halved chroma can take this pixel format at this size."""
+    kind = VideoFormat(name, 64, 64)
+    odd = (width % 2 and kind.chroma_width() < 64) or (height % 2 and kind.chroma_height() < 64)
+    return not (even and odd)
+
+
+def nearest(names: list[str], native: str) -> tuple[str, bool]:
+    """The pixel format of `names` that loses least of `native`, and whether it loses anything."""
+    if native in names:
+        return native, False
+    kind = VideoFormat(native, 64, 64)
+    twin = native.replace("yuvj", "yuv")
+    if twin in names:
+        return twin, False
+    best, loss = find_best_pix_fmt_of_list(names, kind, has_alpha=_has_alpha(kind))
+    return (best.name if best else names[0]), bool(loss)
+
+
+def _matrix(frame: VideoFrame) -> int:
+    return _MATRICES.get(frame.colorspace, _BT601)
+
+
+def _range(frame: VideoFrame) -> ColorRange:
+    name = frame.format.name
+    full = frame.color_range == _FULL or frame.format.is_rgb or name.startswith(("yuvj", "pal"))
+    return ColorRange.JPEG if full else ColorRange.MPEG
+
+
+def _has_alpha(kind: VideoFormat) -> bool:
+    return any(component.is_alpha for component in kind.components)
+
+
+def _is_planar(kind: VideoFormat) -> bool:
+    planes = {component.plane for component in kind.components}
+    alone = len(planes) == len(kind.components)
+    return alone and not (kind.has_palette or kind.is_bit_stream or kind.is_bayer)
+
+
+def _steps(name: str) -> tuple[int, int]:
+    """How many pixels one sample of chroma covers, down and across."""
+    kind = VideoFormat(name, _BLOCK, _BLOCK)
+    return _BLOCK // kind.chroma_height(), _BLOCK // kind.chroma_width()
+
+
+def _window(changed: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of what was changed, with room around, beginning where a chroma block begins."""
+    sides = []
+    for axis in (1, 0):
+        places = np.flatnonzero(changed.any(axis=axis))
+        start = max(0, int(places[0]) - _MARGIN) // _BLOCK * _BLOCK
+        sides.append(slice(start, min(changed.shape[1 - axis], int(places[-1]) + 1 + _MARGIN)))
+    return sides[0], sides[1]
+
+
+def _blocks(changed: np.ndarray, high: int, wide: int) -> np.ndarray:
+    """Which blocks of (high, wide) pixels hold a changed one; the last of a side may be cut."""
+    if (high, wide) == (1, 1):
+        return changed
+    rows, columns = -changed.shape[0] % high, -changed.shape[1] % wide
+    padded = np.pad(changed, ((0, rows), (0, columns)))
+    blocks = padded.reshape(padded.shape[0] // high, high, padded.shape[1] // wide, wide)
+    return np.asarray(blocks.any(axis=(1, 3)))
+
+
+def _plane(frame: VideoFrame, component: av.video.format.VideoFormatComponent) -> np.ndarray:
+    """(height, width) of one component, a view of the frame's own memory."""
+    plane, depth = frame.planes[component.plane], component.bits
+    kind = np.uint8 if depth <= 8 else np.uint16 if depth <= 16 else np.uint32
+    rows = np.frombuffer(memoryview(plane), np.uint8)[: abs(plane.line_size) * component.height]
+    rows = rows.reshape(component.height, abs(plane.line_size))
+    # Some decoders store the picture from the bottom up.
+    rows = rows[::-1] if plane.line_size < 0 else rows
+    return rows[:, : component.width * np.dtype(kind).itemsize].view(kind)

@@ -1,0 +1,163 @@
+"""A video file that can be opened again and again: to read its frames, to copy its sound, to decode once more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from deidcli.errors import MediaError
+from deidcli.media.stream import SoundOnly
+
+# A picture on the sleeve of a recording, or a strip of previews: neither is the video.
+_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+
+
+@dataclass(frozen=True)
+class Source:
+    """data: the file's path, or its bytes. kind: what `sniff.video_kind` said. name: how errors call it."""
+
+    data: Path | bytes
+    kind: str
+    name: str
+
+    def file(self) -> BinaryIO:
+        """The file, opened. FFmpeg gets this and no name: a name like "concat:a" would be an instruction to it."""
+        return BytesIO(self.data) if isinstance(self.data, bytes) else self.data.open("rb")
+
+    @contextmanager
+    def opened(self) -> Iterator[InputContainer]:
+        """The container at its beginning. Raises MediaError where FFmpeg cannot open it."""
+        with self.file() as file:
+            try:
+                container = av.open(file, "r", metadata_errors="replace", buffer_size=1 << 17)
+            except (av.FFmpegError, ValueError) as error:
+                hint = "it was cut off or never finished, and no part of it can be decoded; get a whole copy"
+                raise MediaError(f"{self.name}: the video cannot be opened: {reason(error)}", hint) from error
+            try:
+                yield container
+            finally:
+                container.close()
+
+    def pictures(self, container: InputContainer) -> VideoStream:
+        """The stream that is shown. Raises MediaError where there is only sound, or a codec that cannot be decoded."""
+        streams = [stream for stream in container.streams.video if not stream.disposition & _PICTURES]
+        if not streams:
+            raise SoundOnly(f"{self.name}: not a video: it holds no moving picture", "give a video")
+        stream = next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
+        if stream.codec_context is None or not stream.codec_context.pix_fmt:
+            raise MediaError(
+                f"{self.name}: no frame of the video can be decoded", "get a whole copy, or convert it with ffmpeg"
+            )
+        return stream
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a video after one frame.
+
+    size: (width, height) as stored. orientation: 1 to 8, as the EXIF tag numbers them. matrix: the nine numbers of its
+    display matrix, None without one. codec: FFmpeg's name. rate: frames a second on average. frames: about how many,
+    None where nothing says so. others: how many more streams of moving pictures there are. clock: seconds that one step
+    of its time stamps lasts. shape: of a pixel, width by height, None where it is not stated. pixels: FFmpeg's name
+    of the pixel format.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    matrix: tuple[int, ...] | None
+    codec: str
+    rate: Fraction
+    frames: int | None
+    others: int
+    interlaced: bool
+    clock: Fraction
+    shape: Fraction | None
+    pixels: str
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """(width, height) as it is shown."""
+        return self.size[::-1] if self.orientation >= 5 else self.size
+
+
+def facts(source: Source) -> Facts:
+    """Open a video and decode its first frame. Raises MediaError where there is none."""
+    with source.opened() as container:
+        stream = source.pictures(container)
+        frame = _first(container, stream)
+        if frame is None:
+            raise MediaError(f"{source.name}: no frame of the video can be decoded", "get a whole copy of the file")
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        matrix = display_matrix(frame)
+        return Facts(
+            size=(frame.width, frame.height),
+            orientation=orientation(matrix),
+            matrix=matrix,
+            codec=stream.codec_context.codec.canonical_name,
+            rate=rate,
+            frames=stream.frames or _estimate(container, stream, rate),
+            others=sum(not other.disposition & _PICTURES for other in container.streams.video) - 1,
+            interlaced=frame.interlaced_frame,
+            clock=stream.time_base,
+            shape=stream.sample_aspect_ratio or None,
+            pixels=frame.format.name,
+        )
+
+
+def _first(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            frames = stream.decode(packet) if packet is not None else []
+        except av.FFmpegError:
+            continue  # a stream that was joined late begins with what cannot be decoded
+        if frames or packet is None:
+            return frames[0] if frames else None
+
+
+def _estimate(container: InputContainer, stream: VideoStream, rate: Fraction) -> int | None:
+    if stream.duration and stream.time_base:
+        return round(stream.duration * stream.time_base * rate)
+    return round(container.duration * rate / av.time_base) if container.duration else None
+
+
+def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    """The nine 32-bit numbers that say how a frame is shown; None where it is shown as it is stored."""
+    side = frame.side_data.get("DISPLAYMATRIX")
+    return None if side is None else tuple(np.frombuffer(memoryview(side), np.int32).tolist())
+
+
+def orientation(matrix: tuple[int, ...] | None) -> int:
+    """The EXIF orientation, 1 to 8, that is nearest to a display matrix.
+
+    A stored point (p, q) is shown at (a p + c q, b p + d q), with a, b, c, d the numbers 0, 1, 3 and 4.
+    """
+    if matrix is None:
+        return 1
+    a, b, c, d = (matrix[place] for place in (0, 1, 3, 4))
+    if abs(a) >= abs(c):
+        return {(1, 1): 1, (-1, 1): 2, (-1, -1): 3, (1, -1): 4}[_sign(a), _sign(d)]
+    return {(1, 1): 5, (-1, 1): 6, (-1, -1): 7, (1, -1): 8}[_sign(c), _sign(b)]
+
+
+def _sign(number: int) -> int:
+    return -1 if number < 0 else 1
+
+
+def reason(error: BaseException) -> str:
+    """What FFmpeg says, in its own words without numbers and names."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split()).rstrip(".")

@@ -1,0 +1,196 @@
+"""Videos back to files: changed pixels into the source's own frames, time stamps as they were, sound bit for bit.
+
+Nothing is encoded before the first changed frame. A video in which no frame was changed is copied packet by packet; in
+another the frames before the first changed one are decoded a second time, since to keep them until then would take as
+much memory as the video is long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from typing import TYPE_CHECKING, BinaryIO
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+
+from deidcli.errors import MediaError
+from deidcli.media.behind import Behind
+from deidcli.media.stream import WriteOptions, Writer
+from deidcli.media.video_codec import encoding
+from deidcli.media.video_out import Output
+from deidcli.media.video_pixels import Pixels
+from deidcli.media.video_source import reason
+from deidcli.values import Frame
+
+if TYPE_CHECKING:
+    from deidcli.media.video import VideoReader
+
+_WAITING = 16_000_000  # pixels of frames that wait for the encoder
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A frame for the encoder. changed: None where it is the source's own; then its pixels are not needed."""
+
+    native: VideoFrame
+    time: Fraction
+    pixels: np.ndarray | None = None
+    changed: np.ndarray | None = None
+
+
+class VideoWriter(Writer):
+    """Takes the frames of a video back; the encoder works in a thread of its own."""
+
+    def __init__(self, reader: VideoReader, target: BinaryIO, options: WriteOptions, suffix: str):
+        self.reader, self.options = reader, options
+        self._taken = 0
+        self._behind: Behind[_Change] | None = None
+        self._track: _Track | None = None
+        with _explained(reader.source.name):
+            self._out = Output(target, reader.source, reader.facts, options, suffix)
+
+    def write(self, frame: Frame, changed: np.ndarray | None) -> None:
+        """As `Writer.write`. Raises MediaError for a frame out of turn, or what the encoder said of an earlier one."""
+        self._check(frame, changed)
+        with _explained(self.reader.source.name):
+            if changed is not None and changed.any():
+                self._begin()
+                self._behind.put(_Change(frame.native, frame.time, frame.pixels, changed))
+            elif self._behind is not None:
+                self._behind.put(_Change(frame.native, frame.time))
+        self._taken += 1
+
+    def finish(self) -> None:
+        name, wanted = self.reader.source.name, self.reader.count
+        if self._taken != wanted:
+            raise MediaError(f"{name}: {self._taken} of {wanted} frames were written", "write every frame")
+        with _explained(name):
+            if self._behind is None and self._same():
+                self._out.copied_video()
+                self._out.copied_rest()
+            else:
+                self._begin()
+                self._behind.finish()
+                self._track.finish()
+            self._out.finish()
+
+    def close(self) -> None:
+        if self._behind is not None:
+            self._behind.stop()
+        self._out.close()
+
+    @property
+    def notes(self) -> tuple[str, ...]:  # type: ignore[override]
+        own = self._track.notes if self._track else ()
+        return (*own, *self._out.notes)
+
+    def _same(self) -> bool:
+        """Whether the compressed pictures may be copied as they are.
+
+        Not where some are hidden by an edit list, or were too damaged to be seen: nobody has looked for faces in them.
+        """
+        facts, asked = self.reader.facts, self.options.video
+        seen = not self.reader.hidden and not self.reader.damage
+        wanted = asked.codec and encoding(asked.codec, "yuv420p", (64, 64), facts.rate, asked).codec
+        return seen and wanted in ("", facts.codec) and self._out.copies and self._out.holds(facts.codec)
+
+    def _begin(self) -> None:
+        if self._behind is not None:
+            return
+        self._track = _Track(self.reader, self._out, self.options)
+        self._out.copied_rest()
+        width, height = self.reader.facts.size
+        room = min(max(_WAITING // (width * height), 2), 16)
+        self._behind = Behind(self._track.add, room, "deid-encode")
+        again = 0
+        for native, time in islice(self.reader.natives(), self._taken):
+            self._behind.put(_Change(native, time))
+            again += 1
+        if again != self._taken:
+            raise MediaError(f"its first {self._taken} frames were {again} when they were read again", "copy it anew")
+
+    def _check(self, frame: Frame, changed: np.ndarray | None) -> None:
+        if frame.index != self._taken:
+            raise MediaError(f"frame {frame.index} came where {self._taken} was due", "write the frames in order")
+        if changed is not None and changed.shape != frame.pixels.shape[:2]:
+            raise MediaError(f"a mask of {changed.shape} came for {frame.pixels.shape}", "give one of the frame's size")
+        if not isinstance(frame.native, VideoFrame):
+            raise MediaError(f"frame {frame.index} lost its native frame", "change a frame with Frame.with_pixels")
+
+
+class _Track:
+    """The encoded pictures of one file.
+
+    The encoder counts frames, and every packet gets the source's time stamp back by its number: codecs that can say few
+    clocks keep the exact times too. Decoding times are those of the frames that come in their place.
+    """
+
+    def __init__(self, reader: VideoReader, out: Output, options: WriteOptions):
+        facts = reader.facts
+        self.pixels, self.out = Pixels(facts.orientation), out
+        fallback = out.own_codec
+        codec = facts.codec if options.video.codec or out.holds(facts.codec) else fallback
+        how = encoding(codec, facts.pixels, facts.size, facts.rate, options.video, fallback)
+        self.notes = how.notes
+        if codec != facts.codec:
+            self.notes += (f"{out.muxer} takes no {facts.codec}: written as {codec}",)
+        self.encoding, self.clock = how, facts.clock
+        self.stream = out.encoded_track(how, facts.shape)
+        self._stamps: dict[int, int] = {}
+        self._lengths: dict[int, int] = {}
+        self._count = 0
+        self._step = max(1, round(1 / (facts.rate * facts.clock)))
+
+    def add(self, change: _Change) -> None:
+        """Encode a frame and write what comes out."""
+        frame = change.native
+        length = frame.duration
+        if change.changed is not None:
+            frame = self.pixels.paste(frame, change.pixels, change.changed)
+        frame = self.pixels.converted(frame, self.encoding.pixels)
+        self._stamps[self._count] = round(change.time / self.clock)
+        self._lengths[self._count] = length or self._step
+        frame.pts, frame.time_base = self._count, 1 / self.encoding.rate
+        # A decoder says what kind of frame it was, and an encoder would take that for an order.
+        frame.pict_type = 0
+        self._count += 1
+        self._write(self.stream.encode(frame))
+
+    def finish(self) -> None:
+        """Write what the encoder still holds."""
+        self._write(self.stream.encode(None))
+
+    def _write(self, packets: list[av.Packet]) -> None:
+        for packet in packets:
+            number = int(packet.pts or 0)
+            order = number if packet.dts is None else packet.dts
+            packet.time_base = self.clock
+            packet.pts, packet.duration = self._stamps[number], self._lengths.pop(number)
+            packet.dts = self._stamps[order] if order >= 0 else self._stamps[0] + order * self._step
+            self._forget(order)
+            self.out.write(packet)
+
+    def _forget(self, order: int) -> None:
+        # The first stamp stands for the times before it.
+        for number in [number for number in self._stamps if 0 < number < order - 1 and number not in self._lengths]:
+            del self._stamps[number]
+
+
+class _explained:
+    """Turns what FFmpeg throws into one MediaError that names the file."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, MediaError) and not error.message.startswith(f"{self.name}: "):
+            raise MediaError(f"{self.name}: {error.message}", error.hint) from error
+        if isinstance(error, (av.FFmpegError, OSError, MemoryError)):
+            said = f"{self.name}: the video cannot be written: {reason(error)}"
+            raise MediaError(said, "see whether the disk is full, or choose another --codec or suffix") from error

@@ -1,0 +1,109 @@
+"""A track keeps a rung that it had to climb to, and which frames came in one call makes no difference."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from deidcli.engine.ladder import STEADY
+from deidcli.engine.replace import Replacer, Request
+from deidcli.engine.settings import Settings
+from deidcli.faces.embed import Recogniser
+from deidcli.faces.track import TrackOptions
+from deidcli.methods.base import Method, Secret
+from deidcli.values import CropSpec, Face, Frame
+
+COUNT, RATE = 12, 2  # frames, and how many a second
+
+
+class Paint(Method):
+    """One colour; another one when it is asked again."""
+
+    crop = CropSpec(64, 0.1, match_color=False)
+
+    def __init__(self, name="weak", color=(200, 30, 30)):
+        super().__init__(self.Options(), Secret.seeded(1))
+        self.name, self.color = name, color
+
+    def apply(self, crops):
+        return [crop.with_pixels(np.full_like(crop.pixels, self.color)) for crop in crops]
+
+    def escalate(self, attempt):
+        return Paint("strong", (30, 200, 30)) if self.name == "weak" else None
+
+
+class Judge(Recogniser):
+    """Knows a face that the weak method painted in the frames of `hard`; the corner of a frame says which it is."""
+
+    name, threshold, length = "judge", 0.6, 2
+
+    def __init__(self, hard):
+        self.hard = hard
+
+    def chips(self, pixels, faces):
+        middle = [pixels[int(face.box.center[1]), int(face.box.center[0])] for face in faces]
+        return np.array([(pixels[0, 0, 0], *color) for color in middle], np.float32)
+
+    def embed(self, chips):
+        return chips
+
+    def distance(self, a, b):
+        weak = b[:, 1] > 150
+        return np.where(weak & np.isin(b[:, 0], self.hard), 0.1, 0.9)
+
+
+@pytest.fixture
+def requests(portrait, face):
+    frames = []
+    for index in range(COUNT):
+        pixels = portrait.copy()
+        pixels[0, 0] = index
+        frames.append(Frame(pixels, index, Fraction(index, RATE)))
+    return [Request(frame, (face,), "clip") for frame in frames]
+
+
+def run(requests, hard, size):
+    replacer = Replacer(Paint(), Settings(), Judge(hard))
+    done = [one for start in range(0, len(requests), size) for one in replacer(requests[start : start + size])]
+    return [outcome.method for one in done for outcome in one.outcomes], [one.frame.pixels for one in done]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, COUNT])
+def test_it_stays_for_a_while(requests, size):
+    methods, pixels = run(requests, [3], size)
+    high = 1 + STEADY * RATE - 1
+    assert methods == ["weak"] * 3 + ["strong"] * high + ["weak"] * (COUNT - 3 - high)
+    for a, b in zip(pixels, run(requests, [3], 1)[1], strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_a_second_hard_frame_lengthens_it_once_it_is_tried_again(requests):
+    methods, _ = run(requests, [1, 2, 6], COUNT)
+    assert methods == ["weak", *["strong"] * 4, "weak", *["strong"] * 4, "weak", "weak"]
+
+
+def test_other_tracks_and_files_and_stills_do_not_know(requests, face):
+    other = [Request(r.frame, (Face(face.box, 1.0, face.landmarks, 9),), "clip") for r in requests[4:6]]
+    elsewhere = [Request(r.frame, r.faces, "other") for r in requests[4:6]]
+    assert run([*requests[:4], *other, *elsewhere], [3], 8)[0] == ["weak"] * 3 + ["strong"] + ["weak"] * 4
+    stills = [Request(Frame(r.frame.pixels), r.faces, r.name) for r in requests]
+    assert run(stills, [3], 5)[0] == ["weak"] * 3 + ["strong"] + ["weak"] * (COUNT - 4)
+
+
+def test_a_followed_face_stays_one_person(requests):
+    """With --persona identity, although its descriptors wander."""
+
+    class Wandering(Judge):
+        def distance(self, a, b):
+            return np.abs(a[:, 0] - b[:, 0])
+
+    keys = {}
+    for track in (True, False):
+        method = Paint()
+        settings = Settings(persona="identity", distance=0.5, verify=False, track=TrackOptions(track=track))
+        seen = []
+        method.apply = lambda crops, seen=seen: seen.extend(c.key for c in crops) or list(crops)
+        method.escalate = lambda attempt: None
+        Replacer(method, settings, Wandering([]))(requests)
+        keys[track] = set(seen)
+    assert len(keys[True]) == 1 and len(keys[False]) == COUNT

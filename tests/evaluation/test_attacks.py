@@ -1,0 +1,107 @@
+"""Attacks with known outcomes: what protects nothing is broken by all, what covers all by none, and CLEANIR at 180°
+by a second pass.
+"""
+
+import numpy as np
+import pytest
+
+from deidcli.errors import UsageError
+from deidcli.evaluation.attacks import available, find
+from deidcli.evaluation.attacks.base import AttackOptions
+from deidcli.evaluation.attacks.stage import crowd_of, played
+from deidcli.evaluation.bench import Subject
+from deidcli.methods import find as find_method
+from deidcli.methods.base import Secret
+from tests.evaluation.conftest import PEOPLE, Same
+
+QUICK = AttackOptions(people=PEOPLE, training=8, steps=2, batch=4)
+
+
+@pytest.fixture
+def crowd(album, bench):
+    people = crowd_of(album, None, QUICK, 1)
+    bench.read(people.names)
+    return people
+
+
+def outcomes(bench, crowd, method, *names):
+    subject = Subject(method.name if method else "original", method)
+    done = played(bench, subject, crowd, [find(name) for name in names or available()], QUICK)
+    return {attack.name: attack for attack in done}
+
+
+def test_everything_breaks_what_does_nothing(bench, crowd):
+    done = outcomes(bench, crowd, Same(), "naive", "parrot", "linkage", "second-pass")
+    assert set(done) == {"naive", "parrot", "parrot (same secret)", "linkage", "second-pass"}
+    for attack in done.values():
+        assert attack.breaks and attack.rank1.value == 1 and attack.verification.value == 1
+    assert done["naive"].chance == pytest.approx(1 / PEOPLE)
+    assert done["linkage"].chance == pytest.approx(1 / (2 * PEOPLE - 1)) and done["linkage"].rank1.count == 2 * PEOPLE
+
+
+def test_originals_are_recognised(bench, crowd):
+    done = outcomes(bench, crowd, None)
+    assert set(done) == {"naive", "linkage"} and done["naive"].breaks
+
+
+def test_nothing_but_the_rest_breaks_a_black_cover(bench, crowd):
+    method = find_method("solid")(find_method("solid").Options(color="black"))
+    done = outcomes(bench, crowd, method, "naive", "second-pass", "rest")
+    assert not done["naive"].breaks and not done["second-pass"].breaks
+    assert done["rest (whole picture)"].breaks, "both pictures of a person of this album show one background"
+
+
+def test_a_second_pass_breaks_cleanir_at_180(bench, crowd):
+    kind = find_method("cleanir")
+    method = kind(kind.Options(angle=180, keep="none"), Secret.seeded(1))
+    done = outcomes(bench, crowd, method, "naive", "second-pass", "reversal")
+    assert not done["naive"].breaks
+    for name in ("second-pass", "reversal (same secret)", "reversal (wrong secret)"):
+        assert done[name].breaks and done[name].rank1.value > 3 / PEOPLE
+    assert done["reversal (same secret)"].rank1.value == done["reversal (wrong secret)"].rank1.value, "no axis at 180°"
+
+
+def test_the_axis_is_what_the_attacker_lacks(bench, crowd):
+    kind = find_method("cleanir")
+    method = kind(kind.Options(angle=120, keep="none"), Secret.seeded(1))
+    done = outcomes(bench, crowd, method, "reversal")
+    right, wrong = done["reversal (same secret)"], done["reversal (wrong secret)"]
+    assert right.rank1.value > wrong.rank1.value and not wrong.breaks
+
+
+def test_a_network_that_learns_is_tried_on_other_people(album, bench):
+    options = AttackOptions(people=4, training=6, steps=3, batch=4)
+    people = crowd_of(album, None, options, 1)
+    bench.read(people.names)
+    assert len(people.people) == 4 and len(people.training) == 6
+    assert not {name.split("/")[0] for name in people.training} & set(people.people)
+    done = list(
+        played(bench, Subject("pixelate", find_method("pixelate")()), people, [find("reconstruction")], options)
+    )
+    assert [attack.name for attack in done] == ["reconstruction"]
+    assert 0 <= done[0].rank1.value <= 1 and "6 pictures" in done[0].note
+
+
+def test_what_is_undone_can_be_learnt():
+    """The network takes a shift of colours back, from a few crops."""
+    from deidcli.training.undo import train_undo
+
+    old = np.random.default_rng(1).integers(60, 200, (8, 1, 1, 3)).repeat(16, 1).repeat(16, 2).astype(np.uint8)
+    new = old + np.array([40, 0, 30], np.uint8)
+    undo = train_undo(new, old, steps=40, batch=4, seed=1)
+    before, after = (np.abs(x.astype(float) - old).mean() for x in (new, undo(new)))
+    assert after < before / 2
+
+
+def test_averaging_needs_several_outputs(album, bench, crowd):
+    assert not outcomes(bench, crowd, Same(), "averaging"), "two pictures a person leave one output"
+
+
+def test_unknown_attacks_and_empty_albums_are_refused(tmp_path, portrait):
+    with pytest.raises(UsageError, match="naive"):
+        find("nonsense")
+    from tests.conftest import save
+
+    save(portrait, tmp_path / "a" / "1.png")
+    with pytest.raises(UsageError, match="two people"):
+        crowd_of(tmp_path, None, QUICK, 1)

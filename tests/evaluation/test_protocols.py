@@ -1,0 +1,157 @@
+"""Lists of pairs, the papers' tables, and the commands of `evaluate` over an album of nobody."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from deidcli.errors import UsageError
+from deidcli.evaluation import everything, readme
+from deidcli.evaluation.protocols.pairs import limited, load_pairs, matched, paired
+from deidcli.evaluation.protocols.tables import ETA, TABLES, eta
+from deidcli.evaluation.results import Results
+from tests.evaluation.conftest import PEOPLE
+from tests.evaluation.test_results import ATTACK, RUN
+
+PICTURES = {f"p{i}": [f"p{i}/{k}.jpg" for k in range(i % 4 + 1)] for i in range(12)}
+QUICK = ("--detector", "hog", "--cache", "none", "--quiet", "--seed", "1")
+
+
+def test_official_pairs_of_lfw(tmp_path):
+    (tmp_path / "pairs.txt").write_text("1\t1\nAnn\t1\t2\nAnn\t1\tBob_Lee\t12\n")
+    assert load_pairs(tmp_path / "pairs.txt") == [
+        ("Ann/Ann_0001.jpg", "Ann/Ann_0002.jpg", True),
+        ("Ann/Ann_0001.jpg", "Bob_Lee/Bob_Lee_0012.jpg", False),
+    ]
+
+
+def test_our_pairs(tmp_path):
+    (tmp_path / "pairs.csv").write_text("a,b,same\nx/1.png,x/2.png,1\nx/1.png,y/1.png,0\n")
+    pairs = load_pairs(tmp_path / "pairs.csv")
+    assert pairs == [("x/1.png", "x/2.png", True), ("x/1.png", "y/1.png", False)] and limited(pairs * 3, 2) == [
+        *[pairs[0]] * 2,
+        *[pairs[1]] * 2,
+    ]
+
+
+@pytest.mark.parametrize("text", ["a,b,same\nx,y,maybe\n", "a,c\nx,y\n", "10\nAnn 1\n", "10\nAnn one two\n"])
+def test_what_is_no_list_of_pairs_is_refused(tmp_path, text):
+    (tmp_path / "pairs").write_text(text)
+    with pytest.raises(UsageError, match="line 2"):
+        load_pairs(tmp_path / "pairs")
+
+
+def test_drawn_pairs_take_people_in_turn():
+    pairs = paired(PICTURES, 9, 1)
+    same, strangers = ([p for p in pairs if p[2] is kind] for kind in (True, False))
+    assert len(same) == len(strangers) == 9 == len({a.split("/")[0] for a, _, _ in same}), "no person twice, at first"
+    assert all(a.split("/")[0] == b.split("/")[0] and a != b for a, b, _ in same)
+    assert all(a.split("/")[0] != b.split("/")[0] for a, b, _ in strangers)
+    assert pairs == paired(PICTURES, 9, 1) != paired(PICTURES, 9, 2)
+    every = sum(len(names) * (len(names) - 1) // 2 for names in PICTURES.values())
+    assert sum(p[2] for p in paired(PICTURES, None, 1)) == every
+    assert len({a.split("/")[0] for a, _, s in matched(PICTURES, 5, 1) if s}) == 5
+
+
+def test_eta_is_a_euclidean_distance_of_unit_vectors(bench):
+    assert eta(bench, 1.1) == pytest.approx(1.1)
+    bench.judge = type("Cosine", (), {"distance": staticmethod(lambda a, b: 1 - np.sum(a * b, axis=-1))})()
+    assert eta(bench, 1.1) == pytest.approx(0.605) and ETA[0] == 0.1 and ETA[-1] == 1.7
+
+
+def test_a_table_runs_with_the_methods_that_exist(deid, album, tmp_path):
+    done = deid(
+        "evaluate", "table", "fatm-lfw", album, "--methods", "original,nonsense,blur", "--out", tmp_path, *QUICK
+    )
+    assert done.status == 0 and "nonsense" in done.err and "left out" in done.err
+    runs = Results.load(tmp_path).runs
+    assert [(run.label, run.protocol) for run in runs] == [(w, "table:fatm-lfw") for w in ("original", "blur")]
+    assert [run.figure("itself no longer matched").value for run in runs] == [0, 1]
+
+
+def test_every_table_is_offered():
+    from deidcli.cli.evaluate.table import TABLES as NAMES
+
+    assert set(NAMES) == set(TABLES)
+
+
+def test_all_tables_tell_something_of_the_album(album, bench):
+    from deidcli.evaluation.bench import Subject, pictures_of
+
+    for table in TABLES.values():
+        plan = table.plan(pictures_of(album), 1, None)
+        bench.read(plan.names)
+        part = table.tell(bench, bench.observe(Subject("original"), plan.replaced), plan)
+        assert part.figures and all(figure.name for figure in part.figures)
+
+
+def test_the_command_measures_doubles_from_another_package(deid, doubles, album):
+    done = deid("evaluate", "folder", album, "--methods", "original,same,swap", "--people", PEOPLE, "--json", *QUICK)
+    assert done.status == 0, done.err
+    runs = {run["label"]: run for run in map(json.loads, done.out.splitlines())}
+    rates = {label: {f["name"]: f["value"] for f in run["figures"]} for label, run in runs.items()}
+    assert rates["same"]["match rate"] == rates["original"]["match rate"] == 1
+    assert rates["swap"]["match rate"] == rates["swap"]["self match rate"] == 0
+
+
+def test_a_folder_of_another_tool(deid, album, tmp_path):
+    after = tmp_path / "after"
+    shutil.copytree(album, after)
+    (after / "person1" / "1.png").unlink()
+    (after / "person2" / "1.png").write_bytes((album / "person3" / "1.png").read_bytes())
+    done = deid("evaluate", "pair", album, after, "--name", "rival", "--out", tmp_path, *QUICK)
+    assert done.status == 1, "one output is missing"
+    run = Results.load(tmp_path).runs[1]
+    assert (run.label, run.method) == ("rival", "given") and run.figure("pictures missing").value == 1
+    assert run.figure("self match rate").value == pytest.approx(1 - 1 / (2 * PEOPLE - 1))
+    assert run.worst[0].after.startswith(str(after)) and run.worst[0].before.startswith(str(album))
+    assert deid("evaluate", "pair", album, tmp_path / "gone", *QUICK).status == 2
+
+
+def test_a_flat_folder_of_another_tool(deid, album, tmp_path):
+    for place in ("before", "after"):
+        for who in ("person1", "person2"):
+            (tmp_path / place).mkdir(exist_ok=True)
+            shutil.copy(album / who / "1.png", tmp_path / place / f"{who}.png")
+    done = deid("evaluate", "pair", tmp_path / "before", tmp_path / "after", "--json", *QUICK)
+    run = json.loads(done.out.splitlines()[1])
+    figures = {figure["name"]: figure["value"] for figure in run["figures"]}
+    assert done.status == 0 and figures["self match rate"] == 1 and "match rate" not in figures
+
+
+@pytest.fixture
+def data(album, tmp_path):
+    """The album as LFW lies in a folder of research data."""
+    shutil.copytree(album, tmp_path / "data" / "lfw" / "images")
+    rows = [f"person{i},{'val' if i <= 5 else 'train'},2" for i in range(1, PEOPLE + 1)]
+    (tmp_path / "data" / "lfw" / "people.csv").write_text("\n".join(["person,split,images", *rows]))
+    return tmp_path / "data"
+
+
+def test_everything_at_once_and_once_more(deid, data, tmp_path, monkeypatch):
+    asked = ("--methods", "original,solid,nonsense", "--attacks", "naive", "--out", tmp_path / "report", *QUICK)
+    done = deid("evaluate", "all", "--data", data, *asked)
+    assert done.status == 1 and "failed: nonsense" in done.err
+    results = Results.load(tmp_path / "report")
+    assert [run.label for run in results.runs] == ["original", "solid"] == [a.label for a in results.attacks]
+    assert [attack.breaks for attack in results.attacks] == [True, False] and results.made.endswith("Z")
+    assert deid("evaluate", "all", "--data", data, *asked).status == 2, "a report is not written over unasked"
+    monkeypatch.setattr(everything, "measured", lambda *_: pytest.fail("it was measured again"))
+    assert deid("evaluate", "all", "--data", data, "--resume", *asked).status == 1
+    assert Results.load(tmp_path / "report") == results
+    other = deid("evaluate", "all", "--data", data, "--resume", "--limit", "2", *asked)
+    assert other.status == 2 and "other settings" in other.err
+
+
+def test_the_readme_gets_its_table(deid, tmp_path):
+    Results((RUN,), (ATTACK,)).save(tmp_path / "report")
+    text = tmp_path / "README.md"
+    text.write_text(f"Before.\n\n{readme.BEGIN}\nold\n{readme.END}\n\nAfter.\n")
+    assert deid("evaluate", "readme", tmp_path / "report" / "report.json", text).status == 0
+    new = text.read_text()
+    assert new.startswith("Before.\n") and new.endswith("After.\n") and "old" not in new
+    assert f"| `{RUN.label}` | 0.250 [0.200, 0.300] | naive |" in new and "dlib at 0.6" in new
+    assert deid("evaluate", "readme", tmp_path / "report", text).status == 0 and text.read_text() == new
+    text.write_text("no marks")
+    assert deid("evaluate", "readme", tmp_path / "report", text).status == 2
