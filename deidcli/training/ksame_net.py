@@ -142,12 +142,12 @@ def measure(made: Generator, unseen: Samples) -> dict[str, float]:
 
 def card(name: str, config: dict) -> str:
     """card.md, made from the configuration."""
-    training, network = config["training"], config["network"]
+    training, network, shown = config["training"], config["network"], config["appearance"]
     return f"""# {name}
 
-k-Same-Net (Meden et al. 2018, Figure 4) at {config["picture"]["size"]} pixels: {network["identities"]} identities,
-appearance {", ".join(config["appearance"]["expression"])}, and {len(config["appearance"]["mouth"]) + 1} mouths; FC1 and FC2 of {network["dense"]}, channels {network["channels"]}, {network["last"]}
-before ToRGB. Weights in float16.
+k-Same-Net (Meden et al. 2018, Figure 4) at {config["picture"]["size"]} pixels: {network["identities"]} identities;
+expressions {", ".join(shown["expression"])}; {len(shown["mouth"]) + 1} mouths. FC1 and FC2 of {network["dense"]} units,
+channels {network["channels"]}, {network["last"]} before ToRGB. Weights in float16.
 
 - Identities: the proxies of the preset {training["gallery"]}, each the average of 50 people and more; no real person
   is in the set. Expressions: moves of the landmarks learnt from the labelled faces of {training["faces"]}, times

@@ -42,8 +42,10 @@ def make(folder, shots):
         points = [apply_affine(crop.transform, crop.face.landmarks) for crop in cut]
         rows = [i % 3 for i in range(PEOPLE)]
         described = np.random.default_rng(3).standard_normal((PEOPLE, 128)).astype(np.float32)
-        census = Census([f"{i}#0" for i in range(PEOPLE)], np.stack([cut[i].pixels for i in rows]),
-                        np.stack([points[i] for i in rows]).astype(np.float32), described, np.arange(PEOPLE))  # fmt: skip
+        pixels = np.stack([cut[i].pixels for i in rows])
+        landmarks = np.stack([points[i] for i in rows]).astype(np.float32)
+        keys = [f"{i}#0" for i in range(PEOPLE)]
+        census = Census(keys, pixels, landmarks, described, np.arange(PEOPLE))
         method.prepare(census)
         return method
 
