@@ -107,7 +107,7 @@ def test_detected_faces_are_given_back(deid, video, tmp_path):
     (tmp_path / "faces.jsonl").write_bytes(listed.out)
     options = ("--method", "solid", "--no-verify", "--faces", tmp_path / "faces.jsonl")
     assert deid("anonymize", *options, video, tmp_path / "out.mp4").status == 0
-    assert deid("anonymize", "--method", "solid", *QUICK[2:], video, tmp_path / "searched.mp4").status == 0
+    assert deid("anonymize", "--method", "solid", "--no-verify", video, tmp_path / "searched.mp4").status == 0
     given, searched = film_of(tmp_path / "out.mp4"), film_of(tmp_path / "searched.mp4")
     for one, other in zip(given.frames, searched.frames, strict=True):
         assert psnr(planes(one)[0], planes(other)[0]) > 40
