@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from deidcli.faces.align import align, apply_affine
-from deidcli.networks.classifiers import Answers, Classifier
 from deidcli.values import Crop, CropSpec, Face, Frame
+
+if TYPE_CHECKING:
+    from deidcli.networks.classifiers import Answers, Classifier  # brings Keras, which help must not load
 
 PRESETS = ("attributes", "expression")
 # Middles of the cheeks in the face square, and how far they reach: below the eyes, beside the nose, above the mouth.

@@ -17,7 +17,7 @@ and the outline of the jaw, which stay the target's, do not tell who somebody is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,7 @@ from deidcli.presets import Preset, load_preset
 from deidcli.values import Box, Crop, CropSpec, Face, Frame
 
 KEPT = ("expression", "gender", "age")
+SMILE = "happiness"
 AGES = (15.0, 45.0)  # years at which one of the ages that groups have in common ends and the next begins
 POOL = 2.0  # so many times as many proxies as a cluster needs come into question: those most like the group
 TRIES = 50  # draws of a cluster until none other is the same
@@ -134,14 +135,17 @@ class KSameNet(ClosedSet):
         return Mix(identities)
 
     def render(self, surrogates: Sequence[Mix], crops: Sequence[Crop]) -> list[np.ndarray]:
-        wanted = [self._wanted(mix, *seen) for mix, seen in zip(surrogates, self._seen(crops), strict=True)]
+        seen = self._seen(crops)
+        wanted = [self._wanted(mix, *shown) for mix, shown in zip(surrogates, seen, strict=True)]
         rows = np.array([row for face in wanted for _, row, _ in face])
         count = len(self._proxies.shapes)
         pictures = iter(self._network.generate(rows[:, :count], rows[:, count:]))
         made = []
-        for face, crop in zip(wanted, crops, strict=True):
+        for face, (expression, _), crop in zip(wanted, seen, crops, strict=True):
             faces = [(share, Surrogate(next(pictures), points)) for share, _, points in face]
-            made.append(fitted([Worn(share, one, self._shape(one.landmarks, crop)) for share, one in faces], crop))
+            worn = [Worn(share, one, self._shape(one.landmarks, crop)) for share, one in faces]
+            smiles = self._proxies.expressions[expression] == SMILE
+            made.append(fitted(worn, crop) if smiles or len(worn) == 1 else _opened(worn, crop))
         return made
 
     def _seen(self, crops: Sequence[Crop]) -> list[tuple[int, np.ndarray]]:
@@ -154,10 +158,14 @@ class KSameNet(ClosedSet):
                 for word, crop in zip(words, crops, strict=True)]  # fmt: skip
 
     def _wanted(self, mix: Mix, expression: int, mouths: np.ndarray) -> list[tuple[float, np.ndarray, np.ndarray]]:
-        """(share, x and y side by side, landmarks in the network's picture) for each mouth that takes part."""
+        """(share, x and y side by side, landmarks in the network's picture) for each mouth that takes part.
+
+        The closed mouth comes first, with the share 0 where only the rest of its face is wanted.
+        """
         known = self._proxies
         rows = []
-        for mouth in np.flatnonzero(mouths > 0):
+        smiles = known.expressions[expression] == SMILE
+        for mouth in np.flatnonzero((mouths > 0) | (np.arange(len(mouths)) == 0) & (not smiles)):
             appearance = np.concatenate([np.eye(len(known.moves))[expression], np.eye(len(mouths))[mouth]])
             points = np.tensordot(mix.identities, known.shapes[:, mouth], 1) + known.moves[expression]
             rows.append((float(mouths[mouth]), np.concatenate([mix.identities, appearance]), known.pixels(points)))
@@ -194,6 +202,15 @@ class KSameNet(ClosedSet):
         from deidcli.networks.ksame_net import load
 
         return load(self._preset)
+
+
+def _opened(worn: Sequence[Worn], crop: Crop) -> np.ndarray:
+    """The face with the closed mouth, the first of `worn`, and what all of them show between its lips.
+
+    Proxies whose teeth are seen smile with the whole face, which only a smile should.
+    """
+    inside = [replace(one, shape=worn[0].shape) for one in worn if one.share > 0]
+    return fitted([replace(worn[0], share=1.0)], crop, inside)
 
 
 def _whole(pixels: np.ndarray, landmarks: np.ndarray) -> Face:
