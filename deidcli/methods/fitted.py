@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from deidcli.errors import MethodError
-from deidcli.faces.align import apply_affine
+from deidcli.faces.align import apply_affine, similarity
 from deidcli.faces.blend import match_color
-from deidcli.faces.shape import JAW
+from deidcli.faces.shape import INNER, JAW
 from deidcli.faces.tone import covering, skin
 from deidcli.faces.warp import bend
 from deidcli.values import Crop
@@ -19,6 +19,8 @@ from deidcli.values import Crop
 # How far the bridge of the nose may lie off the middle between the ends of the jaw, as a share of their distance: a
 # head that is turned further shows a side of itself that no frontal face has.
 PROFILE = 0.36
+# Detail of an enlarged surrogate: its width in the surrogate's own pixels, and the most that is added to it.
+DETAIL, CRISP = 1.2, 1.2
 LIP = 0.02  # soft edge of what lies between the lips, as a share of the width of the mouth
 
 
@@ -70,8 +72,18 @@ def _mixed(worn: Sequence[Worn], size: tuple[int, int]) -> np.ndarray:
     """(height, width, 3) float32."""
     total = np.zeros((*size, 3), np.float32)
     for one in worn:
-        total += one.share * bend(one.surrogate.pixels, one.surrogate.landmarks, one.shape, size)
+        bent = bend(one.surrogate.pixels, one.surrogate.landmarks, one.shape, size)
+        total += one.share * _crisp(bent.astype(np.float32), one)
     return total
+
+
+def _crisp(bent: np.ndarray, one: Worn) -> np.ndarray:
+    """A surrogate that was enlarged, with its own detail raised; nothing of the target takes part."""
+    grown = float(np.hypot(*similarity(one.surrogate.landmarks[INNER], one.shape[INNER])[:, 0]))
+    if grown <= 1:
+        return bent
+    soft = cv2.GaussianBlur(bent, (0, 0), DETAIL * grown)
+    return np.clip(bent + min(CRISP, grown - 1) * (bent - soft), 0, 255)
 
 
 def _between_lips(shape: np.ndarray, size: tuple[int, int]) -> np.ndarray:

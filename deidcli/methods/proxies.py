@@ -20,6 +20,8 @@ AGE, RACE, GENDER = 0.2, 0.4, 0.12
 # since most keys are one person's.
 SAME = 0.7
 KEYS = 4096  # keys that are remembered
+LIMITS = np.array([0.5, 0.5])  # how far gender and logarithm of age may be off, whatever speaks for a proxy
+NEEDED = 0.72  # distance below which a proxy in the target's place may well be recognised
 HELD = 64  # pictures that are kept decoded
 
 
@@ -75,14 +77,21 @@ class Gallery:
         return nearest(self.traits, self.probe(descriptor[None])[0])
 
     def choose(self, descriptor: np.ndarray, apart: float, rng: np.random.Generator) -> int:
-        """The proxy of a person with this descriptor: like in gender, age and race, and at least `apart` away.
+        """The proxy of a person with this descriptor: of the gender, like in age and race, and at least `apart` away.
 
-        Drawn among the most suitable that are; where none is, the farthest.
+        Drawn among the most suitable that are; where none is, the farthest. LIMITS hold unless all that is within them
+        would be recognised: first a younger or older face may do, then any.
         """
         order = self.nearest(descriptor)
+        said = self.probe(descriptor[None])[0, :2]
+        off = np.abs(self.traits[order, :2] - (np.clip(said[0], 0, 1), said[1]))
         distance = np.linalg.norm(self.descriptors[order] - descriptor, axis=2).min(axis=1)
-        far = order[distance >= apart][:DRAWN]
-        return int(rng.choice(far)) if len(far) else int(order[distance.argmax()])
+        for limits in (LIMITS, LIMITS * (1, np.inf), LIMITS * np.inf):
+            within = np.flatnonzero((off <= limits).all(axis=1))
+            if len(within) and distance[within].max() >= NEEDED:
+                break
+        far = within[distance[within] >= min(apart, distance[within].max())]
+        return int(order[rng.choice(far[:DRAWN])])
 
     def picture(self, proxy: int, mouth: int) -> np.ndarray:
         """(side, side, 3) uint8 RGB of a proxy with one of its mouths."""
