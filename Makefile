@@ -4,13 +4,14 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test lint bench coverage examples clean
+.PHONY: help demo test lint bench readme coverage clean
 
 help:
 	@echo "make demo      anonymize examples/in to examples/out"
 	@echo "make test      run the tests (set DEID_DATA to use research data too)"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     faces and pictures a second, and peak memory, of each method; dlib against its port"
+	@echo "make readme    measure every method on DEID_DATA and put the table into README.md (hours)"
 	@echo "make coverage  the tests with a coverage report"
 	@echo "make clean     remove the environment and everything that was made"
 
@@ -36,8 +37,12 @@ bench: $(READY)
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/ports.py
 
+readme: $(READY)
+	$(BIN)/deid evaluate all --data "$(DEID_DATA)" --out results --detector hog --seed 1 --resume
+	$(BIN)/deid evaluate readme results/report.json README.md
+
 coverage: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 clean:
-	rm -rf $(VENV) examples/out build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage .hypothesis
+	rm -rf $(VENV) examples/out results build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage .hypothesis

@@ -26,7 +26,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="deid")
 def main() -> None:
-    """Replace every face in photographs by one that cannot be recognised.
+    """Replace every face in photographs and videos by one that cannot be recognised.
 
     \b
     deid anonymize --method cleanir --angle 180 in/ out/

@@ -5,7 +5,7 @@ What comes out does not depend on the order of the people: they are visited by t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 
@@ -36,6 +36,27 @@ def grouped(points: np.ndarray, k: int) -> np.ndarray:
         exact = count == before
     groups[left] = count
     return groups
+
+
+def grouped_alike(points: np.ndarray, values: Sequence[Hashable], k: int) -> np.ndarray:
+    """Groups as `grouped` makes them, but of people with one value; (n,) int.
+
+    People of a value that fewer than k have join the group whose mean is nearest to them. Where no value has k people
+    the groups are made without values. Raises ValueError for fewer than k people.
+    """
+    group, count = np.full(len(points), -1), 0
+    for value in sorted(set(values), key=repr):
+        same = np.flatnonzero([each == value for each in values])
+        if len(same) >= k:
+            group[same] = count + grouped(points[same], k)
+            count = int(group.max()) + 1
+    if not count:
+        return grouped(points, k)
+    means = np.stack([points[group == number].mean(axis=0) for number in range(count)])
+    left = np.flatnonzero(group < 0)
+    if len(left):
+        group[left] = Neighbours(means).nearest(points[left], 1)[1][:, 0]
+    return group
 
 
 def _round(points: np.ndarray, left: np.ndarray, k: int, exact: bool) -> Iterator[np.ndarray]:

@@ -74,9 +74,7 @@ class Gallery:
 
     def nearest(self, descriptor: np.ndarray) -> np.ndarray:
         """The proxies most like in gender, age and race to a person with this descriptor (128,), nearest first."""
-        gap = np.abs(self.traits - self.probe(descriptor[None])[0])
-        cost = (gap[:, 0] / GENDER) ** 2 + (gap[:, 1] / AGE) ** 2 + (gap[:, 2:] ** 2).sum(axis=1) / RACE**2
-        return np.argsort(cost, kind="stable")
+        return nearest(self.traits, self.probe(descriptor[None])[0])
 
     def choose(self, descriptor: np.ndarray, apart: float, rng: np.random.Generator) -> int:
         """The proxy of a person with this descriptor: of the gender, like in age and race, and at least `apart` away.
@@ -123,6 +121,13 @@ class Given:
             del self._known[next(iter(self._known))]
         self._known.setdefault(key, []).append((descriptor, chosen))
         return chosen
+
+
+def nearest(traits: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """The numbers of proxies with `traits` (n, 7), those first that are most like what Probe says, (7,)."""
+    gap = np.abs(traits - said)
+    cost = (gap[:, 0] / GENDER) ** 2 + (gap[:, 1] / AGE) ** 2 + (gap[:, 2:] ** 2).sum(axis=1) / RACE**2
+    return np.argsort(cost, kind="stable")
 
 
 @lru_cache(maxsize=HELD)

@@ -5,6 +5,7 @@ import tempfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import EXAMPLES, _cut, found, read, rows, save, tree
 
@@ -174,3 +175,19 @@ def test_a_file_that_changes_between_the_passes(party, everyone, tmp_path):
     assert "was changed while the run went on" in done["a/0.png"].error
     assert done["a/1.png"].status == "failed" and done["a/2.png"].status == "done"
     assert not (tmp_path / "out" / "a" / "0.png").exists()
+
+
+def test_a_video_is_part_of_the_set(deid, everyone, tmp_path):
+    """Three people for four frames and in portraits of their own: a track is one person, and the same as elsewhere."""
+    crowd = np.hstack(everyone[4:7])
+    frames = [Image.fromarray(np.roll(crowd, 2 * number, axis=1)) for number in range(4)]
+    (tmp_path / "in").mkdir()
+    frames[0].save(tmp_path / "in" / "film.gif", save_all=True, append_images=frames[1:], duration=100)
+    for number in range(3):
+        save(everyone[4 + number], tmp_path / "in" / f"{number}.png")
+    done = deid("anonymize", *PIXEL, "--k", 3, tmp_path / "in", tmp_path / "out")
+    assert done.status == 0 and "3-anonymity holds: 3 people in 4 files share 1 surrogates" in done.err, done.err
+    tracks = rows(tmp_path / "out")["film.gif"]["tracks"]
+    assert len(tracks) == 3 and all(track["replaced"] == 4 for track in tracks)
+    alone = {rows(tmp_path / "out")[f"{number}.png"]["faces"][0]["person"] for number in range(3)}
+    assert {track["person"] for track in tracks} == alone

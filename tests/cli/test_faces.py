@@ -11,7 +11,7 @@ import pytest
 from deidcli.training.data import load_pack
 from tests.conftest import read, save, tree
 
-QUICK = ("--method", "solid", "--no-verify", "--seed", "1")
+QUICK = ("--method", "solid", "--color", "black", "--no-verify", "--seed", "1")
 
 
 def table(done):

@@ -1,7 +1,9 @@
 """The main job on photographs of people, where the research data lie on this machine: DEID_DATA names their folder."""
 
+import csv
 import os
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +40,27 @@ def test_nobody_is_recognised(deid, photographs, tmp_path):
         assert (judge.distance(old, new) > judge.threshold).all()
         assert (before == after).all(axis=2).mean() > 0.5, "the picture around is as it was"
         assert not np.array_equal(before, after)
+
+
+def test_k_people_share_a_face(deid, tmp_path):
+    """20 people of LFW's val, two pictures each: told apart well enough that k = 4 holds by their real names."""
+    data = Path(os.environ.get("DEID_DATA", "")) / "lfw"
+    if not (data / "people.csv").is_file():
+        pytest.skip("DEID_DATA does not name the folder of the research data")
+    with (data / "people.csv").open(encoding="utf-8", newline="") as file:
+        able = [r["person"] for r in csv.DictReader(file) if r["split"] == "val" and int(r["images"]) > 1][:20]
+    (tmp_path / "in").mkdir()
+    for path in (path for person in able for path in sorted((data / "images" / person).iterdir())[:2]):
+        shutil.copy(path, tmp_path / "in")
+    done = deid("anonymize", "--method", "ksame-pixel", "--k", 4, tmp_path / "in", tmp_path / "out")
+    assert done.status == 0 and "4-anonymity holds" in done.err, done.err
+    central, behind = {}, defaultdict(set)
+    for name, row in rows(tmp_path / "out").items():
+        for face in row["faces"]:
+            left, top, right, bottom = face["box"]
+            if face["action"] == "replaced" and left < 125 < right and top < 125 < bottom:
+                person = name.rpartition("_")[0]
+                central.setdefault(person, set()).add(face["person"])
+                behind[face["surrogate"]].add(person)
+    assert sum(len(found_as) == 1 for found_as in central.values()) >= 18
+    assert min(map(len, behind.values())) >= 3

@@ -140,3 +140,15 @@ def test_no_manifest(tmp_path):
     for name in ("empty.jsonl", "none.jsonl"):
         with pytest.raises(UsageError):
             check([tmp_path / name])
+
+
+def test_tracks_of_videos_count(run, verdict):
+    """A track that was replaced in some frames is shown; one that was covered throughout is not."""
+    for row in run:
+        track = {key: value for key, value in row.pop("faces")[0].items() if key != "action"}
+        row["tracks"] = [{**track, "replaced": 4, "covered": 1}, {"covered": 3}]
+    assert verdict(run).holds and verdict(run).people == 4
+    run[1]["tracks"][0] = {"covered": 5}
+    assert "shown for 1 people" in verdict(run).problems[0]
+    run[1]["tracks"][0] = {"replaced": 5}
+    assert "has no person" in verdict(run).problems[0]

@@ -1,0 +1,226 @@
+"""k-Same-Net (Meden et al. 2018, Algorithm 1): a generative network mixes identities of a proxy set into surrogates.
+
+The people of the closed set are put in groups of at least k; each group gets a cluster of as many proxies (the
+correspondence f), and the network makes the face that all of them share. The proxies are averages of 50 people and
+more, none of whom is in the pictures. What is kept of each picture is read by classifiers and handed to the network as
+its appearance; then the face is bent into the target's pose.
+
+Departures from the paper: its proxies are people (RaFD), ours are nobody. The clusters of proxies are not disjoint but
+only different, because a set of a thousand people has more groups than there are proxies. Gender and age, which the
+paper calls possible further appearance parameters, are kept by the groups: people of one gender (or one of three ages)
+share a surrogate of that gender. Where fewer than k people have a value, they join the group that is nearest.
+
+The bound 1 / k holds for the new face itself, as in the paper (Section 4.3) under the assumption that pose, expression
+and the outline of the jaw, which stay the target's, do not tell who somebody is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from deidcli.errors import MethodError, UsageError
+from deidcli.faces.attributes import AttributeReader
+from deidcli.faces.pose import mouth_gap
+from deidcli.methods.base import option
+from deidcli.methods.census import Census
+from deidcli.methods.closed import ClosedSet, Plan, too_few
+from deidcli.methods.fitted import Surrogate, Worn, check_pose, crop_landmarks, fitted
+from deidcli.methods.groups import grouped_alike
+from deidcli.methods.mixes import Proxies, turned
+from deidcli.methods.proxies import mouth_mix, nearest
+from deidcli.presets import Preset, load_preset
+from deidcli.values import Box, Crop, CropSpec, Face, Frame
+
+KEPT = ("expression", "gender", "age")
+SMILE = "happiness"
+AGES = (15.0, 45.0)  # years at which one of the ages that groups have in common ends and the next begins
+POOL = 2.0  # so many times as many proxies as a cluster needs come into question: those most like the group
+TRIES = 50  # draws of a cluster until none other is the same
+BATCH = 64  # faces that are read at once
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Which proxies a surrogate is made of: x of Equation 1, (p,), sum 1."""
+
+    identities: np.ndarray
+
+
+class KSameNet(ClosedSet):
+    """Raises PresetError where a preset is damaged, UsageError for a --preserve that is none."""
+
+    name = "ksame-net"
+    summary = "k people share a face of nobody from a generative network; keeps expression, gender, age"
+    crop = CropSpec(size=None, margin=0.25, mask="full", match_color=False)
+
+    @dataclass(frozen=True)
+    class Options(ClosedSet.Options):
+        preserve: str = option("expression,gender", "what is kept: expression, gender, age, with commas, or none")
+        preset: str = option("ksame-net-96", "name or folder of the weights")
+
+    def __init__(self, options=None, secret=None):
+        super().__init__(options, secret)
+        self.kept = _kept(self.options.preserve)
+        self._proxies  # noqa: B018 - a damaged preset ends the run before it begins
+        for preset in self._readers:
+            preset.verify()
+
+    @property
+    def weights(self) -> str:
+        return "+".join(preset.checksum for preset in (self._preset, *self._readers))
+
+    def accepts(self, crop: Crop) -> bool:
+        """Not a profile: no frontal face shows its side."""
+        try:
+            check_pose(crop_landmarks(crop))
+        except MethodError:
+            return False
+        return True
+
+    # --- lines 1 to 3 of Algorithm 1: clusters of the set, clusters of the proxies, and which gets which
+
+    def assign(self, census: Census) -> Plan:
+        """Groups of people who have in common what is kept. Raises UsageError for fewer than k people."""
+        if census.count < self.options.k:
+            raise too_few(census.count, self.options.k)
+        return self.planned(census, grouped_alike(census.centres(), self._values(census), self.options.k))
+
+    def learn(self, census: Census) -> None:
+        """Give each group a cluster of proxies that is no other group's."""
+        centres, taken = census.centres(), set[frozenset[int]]()
+        self._clusters: list[np.ndarray] = []
+        for number, members in enumerate(self._members):
+            said = self._proxies.probe(centres[members]).mean(axis=0)
+            cluster = self._cluster(number, len(members), said, taken)
+            taken.add(frozenset(cluster.tolist()))
+            self._clusters.append(cluster)
+
+    def _cluster(self, number: int, size: int, said: np.ndarray, taken: set[frozenset[int]]) -> np.ndarray:
+        """The proxies (size,) of a group that looks on average as `said` (7,) tells, drawn among those most like it."""
+        order = nearest(self._proxies.traits, said)
+        size = min(size, len(order))
+        near, draws = order[: max(size, int(POOL * size) + 1)], self.secret.generator(f"cluster {number}")
+        for _ in range(TRIES):
+            cluster = draws.choice(near, size, replace=False)
+            if frozenset(cluster.tolist()) not in taken:
+                break
+        return cluster
+
+    def _values(self, census: Census) -> list[tuple]:
+        """What each person has of the attributes that groups have in common, read off their typical face."""
+        asked = [name for name in ("gender", "age") if name in self.kept]
+        if not asked:
+            return [()] * census.count
+        rows, reader, values = census.typical(), AttributeReader("attributes"), []
+        for start in range(0, len(rows), BATCH):
+            part = rows[start : start + BATCH]
+            shown = zip(census.pixels[part], census.landmarks[part], strict=True)
+            crops = [reader.cut(Frame(pixels), _whole(pixels, points)) for pixels, points in shown]
+            for found in reader.read(crops):
+                known = {"gender": found.gender, "age": int(np.searchsorted(AGES, found.age or 0.0))}
+                values.append(tuple(known[name] for name in asked))
+        return values
+
+    # --- lines 4 to 8: x, y, and the face
+
+    def surrogate(self, faces: np.ndarray, weights: np.ndarray) -> Mix:
+        """The cluster of the group that the faces belong to, mixed by `weights`."""
+        cluster = self._clusters[int(self.plan.group[self.census.people[faces[0]]])]
+        identities = np.zeros(len(self._proxies.shapes))
+        np.add.at(identities, cluster[np.arange(len(weights)) % len(cluster)], weights)
+        return Mix(identities)
+
+    def render(self, surrogates: Sequence[Mix], crops: Sequence[Crop]) -> list[np.ndarray]:
+        seen = self._seen(crops)
+        wanted = [self._wanted(mix, *shown) for mix, shown in zip(surrogates, seen, strict=True)]
+        rows = np.array([row for face in wanted for _, row, _ in face])
+        count = len(self._proxies.shapes)
+        pictures = iter(self._network.generate(rows[:, :count], rows[:, count:]))
+        made = []
+        for face, (expression, _), crop in zip(wanted, seen, crops, strict=True):
+            faces = [(share, Surrogate(next(pictures), points)) for share, _, points in face]
+            worn = [Worn(share, one, self._shape(one.landmarks, crop)) for share, one in faces]
+            smiles = self._proxies.expressions[expression] == SMILE
+            made.append(fitted(worn, crop) if smiles or len(worn) == 1 else _opened(worn, crop))
+        return made
+
+    def _seen(self, crops: Sequence[Crop]) -> list[tuple[int, np.ndarray]]:
+        """The number of the expression of each crop, and how much of each mouth it shows; neutral where not kept."""
+        if "expression" not in self.kept:
+            return [(0, mouth_mix(-1.0, self._proxies.steps))] * len(crops)
+        words = [found.expression for found in self._expressions.of_crops(crops)]
+        known, steps = self._proxies.expressions, self._proxies.steps
+        return [(known.index(word) if word in known else 0, mouth_mix(mouth_gap(crop_landmarks(crop)), steps))
+                for word, crop in zip(words, crops, strict=True)]  # fmt: skip
+
+    def _wanted(self, mix: Mix, expression: int, mouths: np.ndarray) -> list[tuple[float, np.ndarray, np.ndarray]]:
+        """(share, x and y side by side, landmarks in the network's picture) for each mouth that takes part.
+
+        The closed mouth comes first, with the share 0 where only the rest of its face is wanted.
+        """
+        known = self._proxies
+        rows = []
+        smiles = known.expressions[expression] == SMILE
+        for mouth in np.flatnonzero((mouths > 0) | (np.arange(len(mouths)) == 0) & (not smiles)):
+            appearance = np.concatenate([np.eye(len(known.moves))[expression], np.eye(len(mouths))[mouth]])
+            points = np.tensordot(mix.identities, known.shapes[:, mouth], 1) + known.moves[expression]
+            rows.append((float(mouths[mouth]), np.concatenate([mix.identities, appearance]), known.pixels(points)))
+        return rows
+
+    def _shape(self, points: np.ndarray, crop: Crop) -> np.ndarray:
+        """Where the new face's landmarks come to lie in the crop: in the target's pose."""
+        target = crop_landmarks(crop)
+        if "expression" in self.kept:
+            return self._proxies.pose.posed(points, target, 0.0)
+        return turned(points, target)
+
+    # --- what is loaded
+
+    @cached_property
+    def _preset(self) -> Preset:
+        return load_preset(self.options.preset, self.name)
+
+    @cached_property
+    def _readers(self) -> list[Preset]:
+        names = ["expression"] * ("expression" in self.kept) + ["attributes"] * bool(self.kept & {"gender", "age"})
+        return [load_preset(name, "classifier") for name in names]
+
+    @cached_property
+    def _proxies(self) -> Proxies:
+        return Proxies.of(self._preset)
+
+    @cached_property
+    def _expressions(self) -> AttributeReader:
+        return AttributeReader("expression")
+
+    @cached_property
+    def _network(self):
+        from deidcli.networks.ksame_net import load
+
+        return load(self._preset)
+
+
+def _opened(worn: Sequence[Worn], crop: Crop) -> np.ndarray:
+    """The face with the closed mouth, the first of `worn`, and what all of them show between its lips.
+
+    Proxies whose teeth are seen smile with the whole face, which only a smile should.
+    """
+    inside = [replace(one, shape=worn[0].shape) for one in worn if one.share > 0]
+    return fitted([replace(worn[0], share=1.0)], crop, inside)
+
+
+def _whole(pixels: np.ndarray, landmarks: np.ndarray) -> Face:
+    """The face of a crop (side, side, 3) of the census."""
+    return Face(Box(0, 0, pixels.shape[1], pixels.shape[0]), landmarks=np.asarray(landmarks))
+
+
+def _kept(said: str) -> set[str]:
+    """What --preserve names. Raises UsageError."""
+    words = {word.strip() for word in said.split(",") if word.strip()}
+    if not words or words - {*KEPT, "none"} or ("none" in words and len(words) > 1):
+        raise UsageError(f"--preserve {said}: not known", f"name some of {', '.join(KEPT)} with commas, or none")
+    return words - {"none"}

@@ -1,0 +1,161 @@
+"""Classifiers: what can be read off an aligned face (gender, age, expression), as probabilities for each question.
+
+The network is small: a few of the blocks of CLEANIR's encoder, the mean over what is left of the picture, and one fully
+connected layer for each question. For a second opinion there is another style that shares no weight, no block and no
+colour with it: histograms of oriented gradients (Dalal and Triggs 2005) on the grey picture, and one hidden layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from deidcli.errors import PresetError, UsageError
+from deidcli.networks.blocks import MOMENTUM, activate, conv_norm_relu, encoder_block
+from deidcli.networks.store import STEADY, run, save_half
+from deidcli.presets import Preset, load_preset
+
+METHOD, WEIGHTS = "classifier", "classifier.weights.h5"
+CELL, BLOCK = 4, 12  # pixels over which slopes are averaged, and by whose strength they are divided
+FAINT = 0.01  # strength of slopes, of the range, that counts as none
+Answers = dict[str, np.ndarray]  # probabilities (n, classes) float32 by the name of the head
+
+
+@dataclass(frozen=True)
+class Head:
+    """A question and the answers to choose from. Where all are numbers they are places on a scale, like ages."""
+
+    name: str
+    classes: tuple[str, ...]
+
+    @cached_property
+    def places(self) -> np.ndarray | None:
+        """The classes as rising numbers (classes,), or None where they are words."""
+        try:
+            return np.array([float(word) for word in self.classes])
+        except ValueError:
+            return None
+
+    def read(self, probabilities: np.ndarray) -> np.ndarray:
+        """(n, classes) to (n,): the likeliest word, or on a scale the mean place."""
+        if self.places is not None:
+            return probabilities @ self.places
+        return np.array(self.classes)[probabilities.argmax(axis=-1)]
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """size: side of the crops in pixels. dropout: share of the last features that is left out in training.
+
+    channels: with style "residual" of the first convolution and of each block, every one of which halves the picture;
+    with "gradients" the first is the number of directions, the last that of hidden units.
+    """
+
+    heads: tuple[Head, ...]
+    size: int = 64
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    dropout: float = 0.3
+    style: str = "residual"
+
+    @classmethod
+    def of(cls, network: dict) -> ClassifierConfig:
+        """From what config.json holds. Raises KeyError, TypeError or ValueError where that makes no sense."""
+        heads = tuple(Head(head["name"], tuple(head["classes"])) for head in network["heads"])
+        if network.get("style", cls.style) not in _BODIES:
+            raise ValueError(f"no style is called {network['style']!r}")
+        return cls(**{**network, "heads": heads, "channels": tuple(network["channels"])})
+
+    def stored(self) -> dict:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network that answers. margin: of the crops it reads, as `deid align --margin` cuts them."""
+
+    config: ClassifierConfig
+    network: keras.Model = field(repr=False)
+    margin: float = 0.06
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        return {head.name: head for head in self.config.heads}
+
+    def predict(self, crops: np.ndarray) -> Answers:
+        """Probabilities for aligned crops (n, size, size, 3) uint8 RGB; a face gets the same ones in any company.
+
+        Raises UsageError for crops of another shape.
+        """
+        size = self.config.size
+        if crops.shape[1:] != (size, size, 3):
+            raise UsageError(f"crops of shape {crops.shape[1:]}, not {(size, size, 3)}", "align them to that size")
+        return dict(zip(self.heads, run(self.network, crops.astype(np.float32), STEADY), strict=True))
+
+    def read(self, crops: np.ndarray) -> Answers:
+        """The answer to each question, (n,): words, or numbers on a scale."""
+        return {name: self.heads[name].read(rows) for name, rows in self.predict(crops).items()}
+
+
+def build_classifier(config: ClassifierConfig) -> keras.Model:
+    """Picture (batch, size, size, 3) in [0, 255] to a list of probabilities (batch, classes), one for each head."""
+    picture = layers.Input((config.size, config.size, 3), name="crops")
+    x = layers.Rescaling(1 / 127.5, -1, name="range")(picture)
+    x = _BODIES[config.style](x, config.channels)
+    x = layers.Dropout(config.dropout, seed=3, name="dropout")(x)
+    answers = [_answer(x, head) for head in config.heads]
+    return keras.Model(picture, answers, name="classifier")
+
+
+def _residual(x, channels: Sequence[int]):
+    x = conv_norm_relu(x, channels[0], kernel=7, stride=2, name="stem")
+    for i, count in enumerate(channels[1:], 1):
+        x = encoder_block(x, count, f"block{i}")
+    return layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+def _gradients(x, channels: Sequence[int]):
+    """The grey picture's slopes in so many directions, by the strength around them, averaged over cells."""
+    grey = ops.mean(x, axis=-1, keepdims=True)
+    across, down = grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2], grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]
+    angles = np.linspace(0, 2 * np.pi, channels[0], endpoint=False)
+    slopes = ops.concatenate([ops.relu(float(np.cos(a)) * across + float(np.sin(a)) * down) for a in angles], axis=-1)
+    around = ops.mean(layers.AveragePooling2D(BLOCK, 1, padding="same", name="block")(slopes), axis=-1, keepdims=True)
+    cells = layers.AveragePooling2D(CELL, CELL, padding="same", name="cell")(slopes / (around + FAINT))
+    cells = layers.BatchNormalization(momentum=MOMENTUM, name="cell_norm")(layers.Flatten(name="cells")(cells))
+    return activate(
+        layers.Dense(channels[-1], name="hidden")(layers.Dropout(0.3, seed=5, name="thin")(cells)), "hidden_relu"
+    )
+
+
+_BODIES = {"residual": _residual, "gradients": _gradients}
+
+
+def _answer(x, head: Head):
+    x = layers.Dense(len(head.classes), dtype="float32", name=f"{head.name}_dense")(x)
+    return layers.Softmax(dtype="float32", name=head.name)(x)
+
+
+def load(preset: Preset | str) -> Classifier:
+    """The classifier of a preset, its files verified. Raises PresetError."""
+    preset = load_preset(preset, METHOD) if isinstance(preset, str) else preset
+    try:
+        config = ClassifierConfig.of(preset.config["network"])
+        margin = float(preset.config["crop"]["margin"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise PresetError(f"preset {preset.name} does not say its network: {error}", "fetch it again") from error
+    network = build_classifier(config)
+    network.load_weights(preset.file(WEIGHTS))
+    return Classifier(config, network, margin)
+
+
+def save(folder: Path, network: keras.Model) -> list[str]:
+    """Write the weights in half precision. Returns the names of the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_half(network, folder / WEIGHTS)
+    return [WEIGHTS]

@@ -1,0 +1,156 @@
+"""k-Same-Net: who gets which mix, what is kept and what is not; the groups themselves have tests of their own."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from deidcli.errors import PresetError, UsageError
+from deidcli.faces.align import align, apply_affine
+from deidcli.faces.attributes import Attributes
+from deidcli.methods import ksame_net
+from deidcli.methods.base import Secret
+from deidcli.methods.census import Census
+from deidcli.methods.groups import grouped_alike
+from deidcli.methods.ksame_net import KSameNet
+from deidcli.methods.mixes import turned
+from deidcli.values import Face, Frame
+from tests.conftest import found
+from tests.methods.ksame_net_drawn import draw_preset
+
+PEOPLE = 9
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return draw_preset(tmp_path_factory.mktemp("models") / "drawn").folder
+
+
+@pytest.fixture(scope="module")
+def shots(portraits):
+    return [(pixels, found(pixels)[0]) for pixels in portraits]
+
+
+@pytest.fixture
+def make(folder, shots):
+    """make(preserve, **options): a method that knows PEOPLE people, each with one of three faces."""
+
+    def made(preserve="none", seed=5, **options):
+        method = KSameNet(KSameNet.Options(preserve=preserve, preset=str(folder), **options), Secret.seeded(seed))
+        spec = dataclasses.replace(method.crop, size=method.stored)
+        cut = [align(Frame(pixels), face, spec) for pixels, face in shots]
+        points = [apply_affine(crop.transform, crop.face.landmarks) for crop in cut]
+        rows = [i % 3 for i in range(PEOPLE)]
+        described = np.random.default_rng(3).standard_normal((PEOPLE, 128)).astype(np.float32)
+        pixels = np.stack([cut[i].pixels for i in rows])
+        landmarks = np.stack([points[i] for i in rows]).astype(np.float32)
+        keys = [f"{i}#0" for i in range(PEOPLE)]
+        census = Census(keys, pixels, landmarks, described, np.arange(PEOPLE))
+        method.prepare(census)
+        return method
+
+    return made
+
+
+def crops(method, shots, keys, face=0):
+    pixels, found_face = shots[face]
+    return [align(Frame(pixels), found_face, method.crop, key) for key in keys]
+
+
+def test_a_group_shares_one_face_and_another_has_another(make, shots):
+    method = make(k=3)
+    made = method.apply(crops(method, shots, [f"{i}#0" for i in range(PEOPLE)]))
+    by_group = {}
+    for i, crop in enumerate(made):
+        by_group.setdefault(int(method.plan.group[i]), set()).add(crop.pixels.tobytes())
+    assert len(by_group) == 3 and all(len(faces) == 1 for faces in by_group.values())
+    assert len(set.union(*by_group.values())) == 3
+
+
+def test_k_identities_are_mixed_alike(make):
+    method = make(k=4)
+    for group in range(len(method.plan.source)):
+        members = np.flatnonzero(method.plan.group == group)
+        x = method.surrogate(method._rows[members], np.full(len(members), 1 / len(members))).identities
+        assert np.count_nonzero(x) == len(members) >= 4
+        assert np.allclose(x[x > 0], 1 / len(members)) and np.isclose(x.sum(), 1)
+
+
+def test_diverse_members_get_other_shares_of_the_same_proxies(make, shots):
+    method = make(k=9, diverse=True)
+    made = method.apply(crops(method, shots, ["0#0", "1#0"]))
+    assert not np.array_equal(made[0].pixels, made[1].pixels)
+
+
+def test_clusters_hang_on_the_secret_and_differ(make):
+    first, again, other = (make(seed=seed, k=2) for seed in (5, 5, 6))
+    clusters = [[frozenset(c.tolist()) for c in method._clusters] for method in (first, again, other)]
+    assert clusters[0] == clusters[1] != clusters[2]
+    assert len(set(clusters[0])) == len(clusters[0]) == 4
+
+
+def test_expression_is_kept_where_it_is_asked_for(make, shots, monkeypatch):
+    """The same face read as another expression comes out another; with none it does not matter."""
+    told = {}
+    for preserve in ("expression", "none"):
+        method, made = make(preserve, k=3), []
+        for word in ("neutral", "happiness"):
+            read = type("Read", (), {"expression": word})()
+            monkeypatch.setattr(ksame_net.AttributeReader, "of_crops", lambda self, c, read=read: [read] * len(c))
+            made.append(method.apply(crops(method, shots, ["0#0"]))[0].pixels)
+        told[preserve] = np.array_equal(*made)
+    assert told == {"expression": False, "none": True}
+
+
+def test_gender_is_kept_by_the_groups(make, monkeypatch):
+    def read(self, crops):
+        assert len(crops) == PEOPLE and crops[0].shape == (64, 64, 3)
+        return [Attributes(tone=0.0, gender="female" if i % 3 else "male", age=30.0) for i in range(len(crops))]
+
+    monkeypatch.setattr(ksame_net.AttributeReader, "read", read)
+    group = make("gender", k=3).plan.group
+    men = {int(group[i]) for i in range(0, PEOPLE, 3)}
+    assert len(men) == 1 and not men & {int(group[i]) for i in range(PEOPLE) if i % 3}
+
+
+def test_groups_of_one_value_and_those_left_over():
+    points = np.random.default_rng(1).standard_normal((11, 8))
+    group = grouped_alike(points, [*"aaaabbbbccc"], 4)
+    assert len(set(group[:4])) == len(set(group[4:8])) == 1 and group[0] != group[4]
+    assert np.bincount(group).sum() == 11 and set(group[8:]) <= {group[0], group[4]}, "three of c join the nearest"
+    alone = grouped_alike(points[:4], [*"abcd"], 4)
+    assert len(set(alone)) == 1, "where no value has enough, all are together"
+
+
+def test_profiles_are_left_to_the_fallback(make, shots):
+    method = make(k=3)
+    pixels, face = shots[0]
+    crop = align(Frame(pixels), face, method.crop)
+    assert method.accepts(crop)
+    points = face.landmarks.copy()
+    points[:17, 0] = points[27, 0] + np.linspace(-1, 9, 17)
+    assert not method.accepts(dataclasses.replace(crop, face=dataclasses.replace(face, landmarks=points)))
+    assert not method.accepts(dataclasses.replace(crop, face=Face(face.box)))
+
+
+def test_turned_keeps_the_own_mouth(shots):
+    target = shots[0][1].landmarks.astype(float)
+    own = target * 0.5
+    own[60:68, 1] += 3
+    shape = turned(own, target)
+    assert np.allclose(shape[17:48], target[17:48], atol=1e-6) and np.array_equal(shape[:17], target[:17])
+    assert np.allclose(shape[60:68, 1] - target[60:68, 1], 6, atol=1e-6)
+
+
+@pytest.mark.parametrize("preserve", ["smile", "none,gender", "", "expression,odd"])
+def test_preserve_that_is_none(folder, preserve):
+    with pytest.raises(UsageError, match="--preserve"):
+        KSameNet(KSameNet.Options(preserve=preserve, preset=str(folder)))
+
+
+def test_damaged_preset(folder, tmp_path):
+    for name in ("config.json", "generator.weights.h5", "proxies.npz"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "proxies.npz").write_bytes(b"odd")
+    with pytest.raises(PresetError):
+        KSameNet(KSameNet.Options(preset=str(tmp_path)))
