@@ -149,8 +149,10 @@ recogniser = click.option(
 )  # fmt: skip
 
 faces = click.option(
-    "--faces", metavar="FILE", help="Take the faces from FILE (JSON lines or CSV of `deid detect`) and do not search."
-)
+    "--faces",
+    metavar="FILE",
+    help="Take the faces from FILE (JSON lines or CSV of `deid detect`, or a manifest) and do not search.",
+)  # fmt: skip
 
 workers = click.option(
     "--workers", type=click.IntRange(0), default=0, show_default=True,

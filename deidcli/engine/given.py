@@ -1,4 +1,4 @@
-"""Given faces: what `deid detect` wrote, edited or not, instead of a search; and how faces are written down."""
+"""Given faces instead of a search: what `deid detect` or a manifest says, edited or not; and how they are written."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from deidcli.errors import MediaError, UsageError
 from deidcli.values import UNTRACKED, Box, Face
 
+FRAMES = 10_000_000  # frames of a run; no video is as long
 FARTHEST = 1 << 17  # pixels from the corner of a picture that a box may reach; no picture is as large
 COLUMNS = ("input", "frame", "left", "top", "right", "bottom", "score")
 
@@ -37,7 +38,7 @@ class GivenFaces:
 
 
 def load_faces(path: Path) -> GivenFaces:
-    """Read JSON lines or CSV as `deid detect` writes them. Raises UsageError that names the line.
+    """Read JSON lines or CSV as `deid detect` writes them, or a manifest. Raises UsageError that names the line.
 
     An entry that says "error" is left out: what was not searched has no known faces, and is refused later.
     """
@@ -61,24 +62,54 @@ def _rows(path: Path) -> Iterator[tuple[str, int, list[Face]]]:
             try:
                 row = json.loads(line) if isinstance(line, str) else line
                 if not row.get("error"):
-                    yield _from_csv(row) if is_csv else _from_json(row)
+                    yield from (
+                        [_from_csv(row)] if is_csv else _from_manifest(row) if "status" in row else [_from_json(row)]
+                    )
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 hint = "see `deid detect --help` for the format"
                 raise UsageError(f"{path}, entry {number}: {error!r}", hint) from error
 
 
-def _from_csv(row: dict[str, str]) -> tuple[str, int, list[Face]]:
+def _from_csv(row: dict[str, str]) -> Iterator[tuple[str, int, list[Face]]]:
     sides = [row[side] for side in COLUMNS[2:6]]
     if sides == [""] * 4:
-        return row["input"], 0, []
+        yield row["input"], 0, []
+        return
     face = Face(_sound(Box(*map(float, sides))), float(row["score"] or 1), track=UNTRACKED)
-    return row["input"], int(row["frame"]), [face]
+    yield row["input"], int(row["frame"]), [face]
 
 
-def _from_json(row: dict[str, Any]) -> tuple[str, int, list[Face]]:
+def _from_json(row: dict[str, Any]) -> Iterator[tuple[str, int, list[Face]]]:
+    if "status" in row:
+        yield from _from_manifest(row)
+        return
+    yield _name(row), int(row.get("frame", 0)), [_face(entry) for entry in row["faces"]]
+
+
+def _from_manifest(row: dict[str, Any]) -> Iterator[tuple[str, int, list[Face]]]:
+    """The boxes of a manifest's row. It holds no landmarks: faces are located, and those of a video followed, anew."""
+    yield _name(row), 0, []
+    for entry in row.get("faces") or ():
+        yield _name(row), int(entry.get("frame", 0)), [_boxed(entry["box"])]
+    for track in row.get("tracks") or ():
+        places = sorted(track["boxes"])
+        for first, last, *_ in track["runs"]:
+            if not 0 <= last - first < FRAMES:
+                raise ValueError(f"a run goes from a frame to a later one, not from {first} to {last}")
+            for frame in range(first, last + 1):
+                # A box holds until the next one is written down.
+                held = [box for start, *box in places if start <= frame]
+                yield _name(row), frame, [_boxed(held[-1] if held else places[0][1:])]
+
+
+def _name(row: dict[str, Any]) -> str:
     if not isinstance(row["input"], str):
         raise ValueError(f"input is the name of a file, not {row['input']!r}")
-    return row["input"], int(row.get("frame", 0)), [_face(entry) for entry in row["faces"]]
+    return row["input"]
+
+
+def _boxed(sides: list[float]) -> Face:
+    return Face(_sound(Box(*map(float, sides))), track=UNTRACKED)
 
 
 def _face(entry: dict[str, Any]) -> Face:

@@ -140,6 +140,32 @@ def test_there_and_back(deid, png, tmp_path):
     assert tracks == {0: [[0, 2], [6, 8], [10, 11]], 7: [[9, 9]]}
 
 
+def test_a_manifest_is_taken_back(deid, film, tmp_path):
+    """As it stands it gives the same film; a track that was taken out is left alone, a run that was cut short ends."""
+    first, again, less = (tmp_path / name for name in ("first", "again", "less"))
+    assert deid("anonymize", *QUICK, film.parent, first).status == 0
+    manifest = first / "deid-manifest.jsonl"
+    assert deid("anonymize", *QUICK, "--faces", manifest, film.parent, again).status == 0
+    boxes = [row["faces"][0]["box"] for row in listed(deid, film)]
+    for pixels, box in zip(frames_of(again / film.name), boxes, strict=True):
+        assert green(pixels, box) > 0.85
+    row = json.loads(manifest.read_text())
+    row["tracks"] = []
+    (tmp_path / "edited").write_text(json.dumps(row))
+    assert deid("anonymize", *QUICK, "--faces", tmp_path / "edited", film.parent, less).status == 0
+    assert rows(less)[film.name]["tracks"] == []
+
+
+def test_a_manifest_of_pictures_is_taken_back(deid, folder, tmp_path):
+    assert deid("anonymize", *QUICK, folder, tmp_path / "out").status == 0
+    manifest = tmp_path / "out" / "deid-manifest.jsonl"
+    assert deid("anonymize", *QUICK, "--faces", manifest, folder, tmp_path / "again").status == 0
+    for name in ("one.png", "none.png"):
+        assert np.array_equal(read(tmp_path / "out" / name), read(tmp_path / "again" / name))
+    count = {name: len(row["faces"]) for name, row in rows(tmp_path / "again").items()}
+    assert count == {name: len(row["faces"]) for name, row in rows(tmp_path / "out").items()}
+
+
 def test_a_box_that_was_added_is_followed(deid, png, tmp_path):
     """Without a number it is tracked, with a number of its own."""
     said = listed(deid, png)
