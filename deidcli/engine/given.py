@@ -62,9 +62,7 @@ def _rows(path: Path) -> Iterator[tuple[str, int, list[Face]]]:
             try:
                 row = json.loads(line) if isinstance(line, str) else line
                 if not row.get("error"):
-                    yield from (
-                        [_from_csv(row)] if is_csv else _from_manifest(row) if "status" in row else [_from_json(row)]
-                    )
+                    yield from _from_csv(row) if is_csv else _from_json(row)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 hint = "see `deid detect --help` for the format"
                 raise UsageError(f"{path}, entry {number}: {error!r}", hint) from error

@@ -7,8 +7,8 @@ only what is orthogonal to the directions of gender, age and tone is turned (`ke
 makes men of women and the old young. `keep` none is the paper's method.
 
 At 180 degrees the axis drops out (cos 180 = -1, sin 180 = 0): one person gets the same new face everywhere, and a
-second pass nearly undoes the first. Angles below 180 depend on the secret axis, and `vary` draws the angle in secret,
-too.
+second pass nearly undoes the first. Angles below 180 depend on the secret axis, the more the nearer they are to 90, and
+`vary` draws the angle in secret, too. The default is the least angle at which a plain comparison finds hardly anybody.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Cleanir(Method):
 
     @dataclass(frozen=True)
     class Options:
-        angle: float = option(180.0, "degrees by which the identity is turned: 0 keeps it, 180 is farthest", 0, 180)
+        angle: float = option(120.0, "degrees by which the identity is turned: 0 keeps it, 180 is its opposite", 0, 180)
         vary: float = option(0.0, "draw the angle in secret, up to so many degrees below --angle", 0, 90)
         keep: str = option("gender,age,tone", "what is not turned: some of gender,age,tone, or none")
         preset: str = option("cleanir-64", "name or folder of the weights")
