@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deidcli.evaluation.bench import Bench, Subject
     from deidcli.evaluation.results import Attack, Figure, Run
 
-DEFAULT = "original,cleanir:angle=0,cleanir:angle=90,cleanir:angle=180,blur"
+DEFAULT = "original,cleanir:angle=0,cleanir:angle=90,cleanir:angle=120,cleanir:angle=180,blur"
 EACH = "each"
 
 recogniser = opt.stacked(

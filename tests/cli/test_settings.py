@@ -31,7 +31,7 @@ def used(deid, folder, out, *options):
 def test_defaults(deid, folder, pretend, tmp_path):
     method, options = used(deid, folder, tmp_path / "out")
     assert method == "cleanir" and options == asdict(Cleanir.Options())
-    assert (options["angle"], options["preset"]) == (180, "cleanir-64")
+    assert (options["angle"], options["preset"]) == (120, "cleanir-64")
 
 
 def test_environment(deid, folder, tmp_path, monkeypatch):
