@@ -30,8 +30,8 @@ ANGLES = (0, 60, 90, 120, 180)  # of the sheet, degrees
 class Recipe:
     """All that decides what is trained.
 
-    erase: of VaeConfig; set before the first epoch and once more after the last, so it belongs to a second stage that
-    goes on from a trained preset. start: a preset of the same sizes whose weights are the first ones. augment, balance:
+    erase: of VaeConfig; a second stage, which goes on from a trained preset: the erasure is set, the encoder stays as it
+    is, and the decoder is trained. start: a preset of the same sizes whose weights are the first ones. augment, balance:
     how batches are varied and drawn (`sampling.batches`).
     """
 
@@ -92,6 +92,8 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
         trainer.get_layer("encoder").get_layer("lift").set_weights([space.matrix])
     if config.erase:
         erase(trainer.get_layer("encoder"), faces)
+        # It would only find another way to say who it is; the decoder learns to do without.
+        trainer.get_layer("encoder").trainable = False
     compile_trainer(trainer, loss_functions(recipe.losses), recipe.fit)
     pair = Pair(config, trainer.get_layer("encoder"), trainer.get_layer("decoder"), space.spread)
     targets = space.target(faces.descriptors)
@@ -108,8 +110,6 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
         return quick(pair, space, strangers)
 
     fit(trainer, feed, recipe.fit, work, look)
-    if config.erase:
-        erase(pair.encoder, faces)
     pair = replace(pair, traits=directions(faces, targets))
     figures = measure(pair, space, strangers) | probe(pair, faces, strangers)
     return _write(pair, space, recipe, figures, out, (len(faces), [p.name for p in data]))
