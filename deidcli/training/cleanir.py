@@ -30,9 +30,9 @@ ANGLES = (0, 60, 90, 120, 180)  # of the sheet, degrees
 class Recipe:
     """All that decides what is trained.
 
-    erase: of VaeConfig; a second stage, which goes on from a trained preset: the erasure is set, the encoder stays as it
-    is, and the decoder is trained. start: a preset of the same sizes whose weights are the first ones. augment, balance:
-    how batches are varied and drawn (`sampling.batches`).
+    erase: of VaeConfig; a second stage, which goes on from a trained preset: the erasure is set, the encoder stays as
+    it is, and the decoder is trained. start: a preset of the same sizes whose weights are the first ones. augment,
+    balance: how batches are varied and drawn (`sampling.batches`).
     """
 
     encoder_width: float = 1.0

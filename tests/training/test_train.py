@@ -8,6 +8,7 @@ import pytest
 
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import Cleanir
+from deidcli.networks.cleanir import load
 from deidcli.presets import load_preset
 from deidcli.training.data import Pack, load_pack
 from deidcli.values import Box, Crop, Face
@@ -69,6 +70,23 @@ def test_a_preset_comes_out(deid, packs):
     method = Cleanir(Cleanir.Options(150, keep="none", preset=str(out)), Secret.seeded(1))
     crop = Crop(np.full((64, 64, 3), 90, np.uint8), np.eye(2, 3), Face(Box(0, 0, 64, 64)), "a#0")
     assert method.apply([crop])[0].pixels.shape == (64, 64, 3)
+
+
+def test_the_stage_that_erases(deid, packs):
+    """The encoder stays as it was, but for the map that takes the person out of its attributes."""
+    first, second = packs / "first", packs / "second"
+    assert train(deid, packs, first, "--epochs", 1).status == 0
+    done = train(deid, packs, second, "--epochs", 2, "--erase", "--start", first)
+    assert done.status == 0, done.err
+    before, after = (load(load_preset(str(folder), "cleanir")) for folder in (first, second))
+    known = {layer.name: layer.get_weights() for layer in after.encoder.layers if layer.weights}
+    for layer in before.encoder.layers:
+        assert all(np.allclose(a, b) for a, b in zip(layer.get_weights(), known.get(layer.name, []), strict=True))
+    assert not np.allclose(known["erase"][0], np.eye(512), atol=1e-3)
+    moved = zip(before.decoder.get_weights(), after.decoder.get_weights(), strict=True)
+    assert any(not np.allclose(a, b, atol=1e-3) for a, b in moved)
+    refused = train(deid, packs, packs / "third", "--epochs", 1, "--erase")
+    assert refused.status == 2 and "--start" in refused.err
 
 
 def test_a_person_on_both_sides_is_refused(deid, packs):
