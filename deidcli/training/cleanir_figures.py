@@ -12,6 +12,7 @@ from deidcli.networks.cleanir import Pair
 from deidcli.networks.dlib_recogniser import SAME_PERSON
 from deidcli.training.chips import describe_crops
 from deidcli.training.data import Pack
+from deidcli.training.ridge import ridge
 
 QUICK = 256  # faces that are looked at after an epoch
 TURN = 180.0  # degrees
@@ -60,10 +61,7 @@ def probe(pair: Pair, faces: Pack, val: Pack) -> dict[str, float]:
     rows = np.random.default_rng(4).permutation(len(faces))[:4000]
     known, asked = (pair.encode(crops)[1].astype(np.float64) for crops in (faces.crops[rows], val.crops))
     centre, middle = known.mean(axis=0), faces.descriptors[rows].mean(axis=0)
-    known = known - centre
-    weights = np.linalg.solve(
-        known.T @ known + 0.1 * len(known) * np.eye(known.shape[1]), known.T @ (faces.descriptors[rows] - middle)
-    )
+    weights = ridge(known, faces.descriptors[rows], 0.1 * len(known))
     told, true = (asked - centre) @ weights, val.descriptors - middle
     told, true = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-9) for v in (told, true))
     cosines = told @ true.T
