@@ -14,12 +14,13 @@ from deidcli.networks.cleanir import TRAIT, Pair, load, save
 from deidcli.networks.vae import VaeConfig
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.chips import MARGIN
-from deidcli.training.cleanir_figures import measure, probe, quick
+from deidcli.training.cleanir_figures import measure, quick
 from deidcli.training.cleanir_graph import build_trainer
 from deidcli.training.cleanir_losses import Losses, lift, lift_matrix, loss_functions
 from deidcli.training.data import check_apart, load_pack
 from deidcli.training.erasure import erase
 from deidcli.training.fit import FitOptions, compile_trainer, fit
+from deidcli.training.probe import probe
 from deidcli.training.sampling import Augment, batches
 from deidcli.training.sheet import save_sheet
 from deidcli.training.traits import directions

@@ -12,7 +12,6 @@ from deidcli.networks.cleanir import Pair
 from deidcli.networks.dlib_recogniser import SAME_PERSON
 from deidcli.training.chips import describe_crops
 from deidcli.training.data import Pack
-from deidcli.training.ridge import ridge
 
 QUICK = 256  # faces that are looked at after an epoch
 TURN = 180.0  # degrees
@@ -49,25 +48,6 @@ def quick(pair: Pair, space: Any, val: Pack) -> dict[str, float]:
     figures = measure(pair, space, val.where(rows))
     lost = figures.get("likeness", figures["embedding_distance"])
     return figures | {"score": round(figures["picture_error"] + lost + figures.get("recognised_180", 0.0), 4)}
-
-
-def probe(pair: Pair, faces: Pack, val: Pack) -> dict[str, float]:
-    """How much of a person the half that is not turned still tells: a ridge regression from attributes to descriptors.
-
-    It is fitted on `faces` and asked about `val`. probe_cosine: mean cosine between told and true descriptor, both less
-    their mean; probe_rank1: share of faces whose own descriptor is the nearest to what is told among all of `val`;
-    probe_chance: what guessing would reach.
-    """
-    rows = np.random.default_rng(4).permutation(len(faces))[:4000]
-    known, asked = (pair.encode(crops)[1].astype(np.float64) for crops in (faces.crops[rows], val.crops))
-    centre, middle = known.mean(axis=0), faces.descriptors[rows].mean(axis=0)
-    weights = ridge(known, faces.descriptors[rows], 0.1 * len(known))
-    told, true = (asked - centre) @ weights, val.descriptors - middle
-    told, true = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-9) for v in (told, true))
-    cosines = told @ true.T
-    right = cosines.argmax(axis=1) == np.arange(len(val))
-    found = {"probe_cosine": np.mean(np.diag(cosines)), "probe_rank1": right.mean(), "probe_chance": 1 / len(val)}
-    return _rounded(found)
 
 
 def _turned(pair: Pair, identity: np.ndarray) -> np.ndarray:
