@@ -3,7 +3,8 @@
 Every frame of CLIP is searched once, as a run that follows faces searches it, and the time of the processor is taken.
 For each way of leaving frames out (--detect-every) the faces are then followed and covered by ellipses about their
 boxes, as `blur` does. Printed are the faces covered, and of each LIST, which `deid detect --no-track CLIP` wrote with
-any detector, the boxes of which less than half is covered. Options: --upsample, --no-lift, --every 1,3,5, --limit N.
+any detector, the boxes of which less than half is covered. Options: --upsample, --no-lift, --every 1,3,5, --limit N,
+--manifest FILE.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from deidcli.engine.find import Shot
 from deidcli.engine.follow import planned
-from deidcli.engine.given import load_faces
+from deidcli.engine.given import GivenFaces, load_faces
 from deidcli.faces.detect import DetectOptions, detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.mask import mask
@@ -40,23 +41,34 @@ def main() -> None:
     parser.add_argument("--no-lift", action="store_true")
     parser.add_argument("--every", default="default,1,2,5,8,12", help="values of --detect-every")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--manifest", type=Path, help="of a run with blur, that is looked at instead of a search")
     options = parser.parse_args()
     with open_reader(options.clip) as reader:
         frames = list(islice(reader.frames(), options.limit))
     lists = {path.name: load_faces(path) for path in options.lists}
+    if options.manifest:
+        run = load_faces(options.manifest)
+        done = [run.of(options.clip.name, frame.index) for frame in frames]
+        print(f"{sum(map(len, done))} covered, {left_open(options.clip.name, frames, done, lists)}")
+        return
     found, seconds = searched(frames, DetectOptions(upsample=options.upsample, lift=not options.no_lift))
     print(f"{len(frames)} frames, {sum(map(len, found))} faces frame by frame, {seconds:.3f} s a search")
     for word in options.every.split(","):
-        wanted = TrackOptions(detect_every=None if word == "default" else int(word))
         began = time.process_time()
-        shots, done = followed(frames, found, wanted)
+        shots, done = followed(frames, found, TrackOptions(detect_every=None if word == "default" else int(word)))
         spent = (time.process_time() - began + seconds * shots) / len(frames)
-        said = [f"every {word}: {shots} searched, {1000 * spent:.0f} ms a frame, {sum(map(len, done))} covered"]
-        covers = [cover(frame, faces) for frame, faces in zip(frames, done, strict=True)]
-        for name, given in lists.items():
-            boxes = [(face.box, covers[f.index]) for f in frames for face in given.of(options.clip.name, f.index)]
-            said.append(f"{name} {sum(share(*each) < UNCOVERED for each in boxes)} of {len(boxes)} open")
-        print(", ".join(said), flush=True)
+        said = f"every {word}: {shots} searched, {1000 * spent:.0f} ms a frame, {sum(map(len, done))} covered, "
+        print(said + left_open(options.clip.name, frames, done, lists), flush=True)
+
+
+def left_open(name: str, frames: Sequence[Frame], done: Sequence[Sequence[Face]], lists: dict[str, GivenFaces]) -> str:
+    """How many boxes of each list are open."""
+    covers = [cover(frame, faces) for frame, faces in zip(frames, done, strict=True)]
+    said = []
+    for title, given in lists.items():
+        shares = [share(face.box, covers[i]) for i, f in enumerate(frames) for face in given.of(name, f.index)]
+        said.append(f"{title} {sum(each < UNCOVERED for each in shares)} of {len(shares)} open")
+    return ", ".join(said)
 
 
 def searched(frames: Sequence[Frame], options: DetectOptions) -> tuple[list[list[Face]], float]:
@@ -74,7 +86,7 @@ def searched(frames: Sequence[Frame], options: DetectOptions) -> tuple[list[list
 
 def followed(
     frames: Sequence[Frame], found: Sequence[Sequence[Face]], options: TrackOptions
-) -> tuple[int, list[tuple[Face, ...]]]:
+) -> tuple[int, list[Sequence[Face]]]:
     """How many frames are searched, and the faces of every frame."""
     shots = (Shot(None, frame, frame is frames[-1]) for frame in frames)
     plan = list(planned(shots, options))

@@ -36,7 +36,7 @@ def planned(shots: Iterable[Shot], options: TrackOptions) -> Iterator[Shot]:
         if shot.frame is not None and shot.frame.time is not None and options.track:
             due = shot.begins or after is None or after.begins or _is_due(options, waited, last, after)
             shot = replace(shot, searched=due)
-            last = shot.frame.time if due else last
+            last = _time(shot) if due else last
         waited = 0 if shot.searched else waited
         yield shot
 
@@ -63,7 +63,11 @@ def _is_due(options: TrackOptions, waited: int, last: Fraction, after: Shot) -> 
     """Whether a frame is searched because the next one would come too late. waited: frames since one was searched."""
     if options.detect_every is not None:
         return waited >= options.detect_every
-    return after.frame is None or float(after.frame.time - last) > options.between + ROUNDED
+    return after.frame is None or float(_time(after) - last) > options.between + ROUNDED
+
+
+def _time(shot: Shot) -> Fraction:
+    return shot.frame.time or Fraction(0)
 
 
 def followed(shots: Iterable[Shot], options: TrackOptions, given: GivenFaces | None) -> Iterator[Shot]:
