@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from deidcli.evaluation import metrics, privacy, utility
-from deidcli.evaluation.bench import Bench, person
+from deidcli.evaluation.bench import Bench, person, spread
 from deidcli.evaluation.identification import Draw, all_distances, cmc, hits_at
-from deidcli.evaluation.labels import words
+from deidcli.evaluation.labels import grouped, words
 from deidcli.evaluation.observe import Outputs
 from deidcli.evaluation.pose import pose_difference
 from deidcli.evaluation.results import Curve, Figure, Judge, Matrix
 
 Pair = tuple[str, str, bool]
 STEPS = 41  # thresholds of a curve
+ORIGINALS = 2000  # that are compared with each other, at most: the work grows with the square
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,30 @@ def verification(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Part:
         figures.append(Figure("equal error rate", error, count=len(apart.same), better="higher"))
         curves.append(metrics.roc(apart.same, apart.strangers))
     return Part(tuple(figures), tuple(curves))
+
+
+def strict(bench: Bench, outputs: Outputs, pairs: Sequence[Pair], far: float = 0.001) -> Part:
+    """The matching rate at the threshold at which so many pairs of two people match, among the originals.
+
+    Every pair of two people counts, because the listed ones are too few for small rates.
+    """
+    names = spread(sorted(bench.originals.known), ORIGINALS)
+    whose, rows = np.array([person(name) for name in names]), bench.originals.descriptors(names)
+    strange = np.triu(whose[:, None] != whose[None, :])
+    limit = metrics.threshold_at(all_distances(bench.judge, rows, rows)[strange], far)
+    apart = pair_distances(bench, outputs, pairs)
+    rate = metrics.share(f"match rate at FAR {far:g}", apart.same <= limit, apart.people, "lower")
+    return Part((rate, Figure(f"threshold at FAR {far:g}", limit, count=int(strange.sum()))))
+
+
+def as_before(bench: Bench, outputs: Outputs, reference: Outputs, label: str, name: str) -> Part:
+    """The share of outputs of which the labellers say the same as of the same picture's output in `reference`."""
+    classes = next((known for reader in bench.gauge.labellers if (known := reader.classes.get(label))), None)
+    both = [n for n in outputs.names if n in reference.row]
+    if not classes or not both:
+        return Part()
+    told = [words(classes, each.labels[label][each.rows(both)]) for each in (reference, outputs)]
+    return Part((utility.accuracy(name, *told, [person(n) for n in both]),))
 
 
 def itself(bench: Bench, outputs: Outputs) -> Part:
@@ -189,6 +214,13 @@ def useful(bench: Bench, outputs: Outputs, truth: Mapping[str, Mapping[str, str]
     return part
 
 
+def _numbers(label: str, before: np.ndarray, after: np.ndarray, whose: Sequence[str]) -> Iterator[Figure]:
+    yield utility.difference(f"{label} difference", before, after, whose)
+    old, new = grouped(label, before), grouped(label, after)
+    if old is not None and new is not None:
+        yield utility.accuracy(f"{label} group kept", old, new, whose)
+
+
 def _label(bench: Bench, outputs: Outputs, label: str, classes: tuple[str, ...], truth: Mapping[str, str]) -> Part:
     """How far a label is kept. What the classifier says of the originals counts as the truth, and where people said
     what they see also their word."""
@@ -196,7 +228,7 @@ def _label(bench: Bench, outputs: Outputs, label: str, classes: tuple[str, ...],
     before = bench.labelled.labels[label][bench.labelled.rows(outputs.names)]
     after = outputs.labels[label]
     if not classes:
-        return Part((utility.difference(f"{label} difference", before, after, whose),))
+        return Part(tuple(_numbers(label, before, after, whose)))
     old, new = words(classes, before), words(classes, after)
     figures = [
         utility.accuracy(f"{label} kept", old, new, whose),
