@@ -38,14 +38,15 @@ bench: $(READY)
 	$(BIN)/python benchmarks/ports.py
 
 # Goes on where it stopped: a method is measured again when its weights have changed. TABLE for cleanir at all angles.
+RESULTS ?= results
 SIZE   ?= --limit 200 --people 40 --training 300 --steps 400
 TABLE  ?= --limit 200
 readme: $(READY)
-	$(BIN)/deid evaluate all --data "$(DEID_DATA)" --out results --detector hog --seed 1 --resume $(SIZE) || test $$? = 1
-	$(BIN)/deid evaluate readme results/report.json README.md
+	$(BIN)/deid evaluate all --data "$(DEID_DATA)" --out $(RESULTS) --detector hog --seed 1 --resume $(SIZE) || test $$? = 1
+	$(BIN)/deid evaluate readme $(RESULTS)/report.json README.md
 	$(BIN)/deid evaluate table cleanir-2 "$(DEID_DATA)/lfw/images" --split "$(DEID_DATA)/lfw/people.csv" \
-	  --out results/cleanir-2 --detector hog --seed 1 --resume $(TABLE) || test $$? = 1
-	$(BIN)/deid evaluate readme results/cleanir-2/report.json docs/evaluation.md
+	  --out $(RESULTS)/cleanir-2 --detector hog --seed 1 --resume $(TABLE) || test $$? = 1
+	$(BIN)/deid evaluate readme $(RESULTS)/cleanir-2/report.json docs/evaluation.md
 
 coverage: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term

@@ -9,7 +9,7 @@ import numpy as np
 
 from deidcli.evaluation import metrics, privacy, utility
 from deidcli.evaluation.bench import Bench, person, spread
-from deidcli.evaluation.identification import Draw, all_distances, cmc, hits_at
+from deidcli.evaluation.identification import Draw, all_distances, cmc, distances_of, hits_at
 from deidcli.evaluation.labels import grouped, words
 from deidcli.evaluation.observe import Outputs
 from deidcli.evaluation.pose import pose_difference
@@ -46,8 +46,9 @@ def pair_distances(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Dis
     """Of the pairs whose both pictures are known. The second picture of a pair is the one that was replaced."""
     rows = outputs.row
     usable = [(a, b, same) for a, b, same in pairs if a in bench.originals.known and b in rows]
-    before = bench.originals.descriptors([a for a, _, _ in usable])
-    apart = np.asarray(bench.judge.distance(before, outputs.of([b for _, b, _ in usable])), float)
+    firsts = {name: place for place, name in enumerate(dict.fromkeys(a for a, _, _ in usable))}
+    places = np.array([(firsts[a], rows[b]) for a, b, _ in usable], int).reshape(-1, 2)
+    apart = distances_of(bench.judge, bench.originals.descriptors(list(firsts)), outputs.descriptors, places)
     same = np.array([s for _, _, s in usable], bool)
     whose = [tuple(person(a) for a, _, s in usable if s is kind) for kind in (True, False)]
     return Distances(apart[same], apart[~same], *whose)
@@ -62,8 +63,10 @@ def judged(bench: Bench, pairs: Sequence[Pair]) -> Judge:
     """The recogniser's error on the originals of `pairs`."""
     known = bench.originals.known
     usable = [(a, b, same) for a, b, same in pairs if a in known and b in known]
-    first, second = (bench.originals.descriptors([pair[i] for pair in usable]) for i in (0, 1))
-    apart, same = np.asarray(bench.judge.distance(first, second)), np.array([s for _, _, s in usable], bool)
+    place = {name: row for row, name in enumerate(dict.fromkeys(name for a, b, _ in usable for name in (a, b)))}
+    rows, same = np.array([(place[a], place[b]) for a, b, _ in usable], int), np.array([s for _, _, s in usable], bool)
+    described = bench.originals.descriptors(list(place))
+    apart = distances_of(bench.judge, described, described, rows.reshape(-1, 2))
     rates = (metrics.matching_rate(apart[kind], bench.threshold) for kind in (same, ~same))
     return Judge(bench.study.recogniser, bench.threshold, *rates)
 
@@ -186,7 +189,8 @@ def linked(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Part:
     """How far two outputs of one person can be put together: those of `pairs` whose both pictures were replaced."""
     rows = outputs.row
     both = [(a, b) for a, b, same in pairs if same and a in rows and b in rows]
-    apart = bench.judge.distance(outputs.of([a for a, _ in both]), outputs.of([b for _, b in both]))
+    places = np.array([(rows[a], rows[b]) for a, b in both], int).reshape(-1, 2)
+    apart = distances_of(bench.judge, outputs.descriptors, outputs.descriptors, places)
     return Part((privacy.linkability(apart, bench.threshold, [person(a) for a, _ in both]),))
 
 
