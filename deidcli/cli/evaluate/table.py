@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ TABLES = ("cleanir-2", "ksame-net-3", "autoencoder-5", "fatm-lfw", "epdnet-1")
 @opt.stacked(
     click.option("--methods", help="Other methods than the table's own, as for `evaluate pairs`."),
     click.option("--split", metavar="FILE", help="CSV with columns person, split; only the people of `val` are taken."),
+    click.option("--resume", is_flag=True, help="Go on with the report in --out; other weights are done again."),
     measuring.measured,
 )  # fmt: skip
 def command(name: str, folder: str, **options: Any) -> int:
@@ -35,9 +37,9 @@ def command(name: str, folder: str, **options: Any) -> int:
     deid evaluate table cleanir-2 lfw/images --split lfw/people.csv
     """
     from deidcli.evaluation.bench import pictures_of
-    from deidcli.evaluation.protocols.pairs import split_of
-    from deidcli.evaluation.protocols.plan import signed
+    from deidcli.evaluation.everything import tabled
     from deidcli.evaluation.protocols.tables import table
+    from deidcli.training.data import split_of
 
     chosen = table(name)
     pictures = pictures_of(Path(folder))
@@ -58,14 +60,12 @@ def command(name: str, folder: str, **options: Any) -> int:
         click.echo(f"left out: {text}: {reason}", err=True)
     if not wanted:
         raise UsageError(f"none of {', '.join(texts)} can be measured", "name others with --methods")
-    for one in wanted:
-        outputs = bench.observe(one, plan.replaced)
-        part = chosen.tell(bench, outputs, plan)
-        run = signed(bench, one, plan, outputs, part, measuring.kept(options, one.label))
-        columns = chosen.columns or [figure.name for figure in part.figures]
+    out = Path(options["out"]) if options["out"] else None
+    keep = partial(measuring.kept, options)
+    for run in tabled(bench, chosen, wanted, plan, out, options["resume"], keep):
+        columns = chosen.columns or [figure.name for figure in run.figures]
         runs += measuring.told([run], columns, options["as_json"], head=not runs)
-        paper = chosen.paper.get(one.label)
+        paper = chosen.paper.get(run.label)
         if paper and not options["as_json"]:
             click.echo(f"{'  the paper':28}" + "".join(f"{paper.get(column, ''):>27}" for column in columns))
-    measuring.finish(runs, options)
     return 1 if bench.originals.failed else 0
