@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from deidcli.errors import MethodError, UsageError
+from deidcli.errors import UsageError
 from deidcli.faces.embed import recogniser
 from deidcli.faces.pose import CLOSED, mouth_gap
 from deidcli.methods.appearance import MARGIN, SIDE, averaged
 from deidcli.methods.base import Method, Secret, option
 from deidcli.methods.closed import ClosedSet
-from deidcli.methods.fitted import Surrogate, Worn, check_pose, crop_landmarks, fitted
+from deidcli.methods.fitted import Surrogate, Worn, can_pose, crop_landmarks, fitted
 from deidcli.methods.proxies import Gallery, Given, mouth_mix
 from deidcli.values import Crop, CropSpec, Face
 
@@ -85,11 +85,7 @@ class KSameM(ClosedSet):
     # --- the closed set
 
     def accepts(self, crop: Crop) -> bool:
-        try:
-            check_pose(crop_landmarks(crop))
-        except MethodError:
-            return False
-        return True
+        return can_pose(crop)
 
     def surrogate(self, faces: np.ndarray, weights: np.ndarray) -> tuple[Surrogate, int]:
         """The average of the faces, and the proxy whose mouth it has inside."""

@@ -22,13 +22,13 @@ from functools import cached_property
 
 import numpy as np
 
-from deidcli.errors import MethodError, UsageError
+from deidcli.errors import UsageError
 from deidcli.faces.attributes import AttributeReader
 from deidcli.faces.pose import mouth_gap
 from deidcli.methods.base import option
 from deidcli.methods.census import Census
 from deidcli.methods.closed import ClosedSet, Plan, too_few
-from deidcli.methods.fitted import Surrogate, Worn, check_pose, crop_landmarks, fitted
+from deidcli.methods.fitted import Surrogate, Worn, can_pose, crop_landmarks, fitted
 from deidcli.methods.groups import grouped_alike
 from deidcli.methods.mixes import Proxies, turned
 from deidcli.methods.proxies import mouth_mix, nearest
@@ -75,11 +75,7 @@ class KSameNet(ClosedSet):
 
     def accepts(self, crop: Crop) -> bool:
         """Not a profile: no frontal face shows its side."""
-        try:
-            check_pose(crop_landmarks(crop))
-        except MethodError:
-            return False
-        return True
+        return can_pose(crop)
 
     # --- lines 1 to 3 of Algorithm 1: clusters of the set, clusters of the proxies, and which gets which
 
