@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,12 +79,15 @@ def test_every_table_is_offered():
 
 def test_all_tables_tell_something_of_the_album(album, bench):
     from deidcli.evaluation.bench import Subject, pictures_of
+    from deidcli.evaluation.labels import Classifying
 
+    bench.gauge = replace(bench.gauge, labellers=(Classifying("expression-judge"),))
     for table in TABLES.values():
-        plan = table.plan(pictures_of(album), 1, None)
+        labels = ({f"person{i}/1.png": "neutral" for i in range(1, PEOPLE)},) if table.label else ()
+        plan = table.plan(pictures_of(album), 1, None, *labels)
         bench.read(plan.names)
-        part = table.tell(bench, bench.observe(Subject("original"), plan.replaced), plan)
-        assert part.figures and all(figure.name for figure in part.figures)
+        run = table.measured(bench, Subject("original"), plan, None)
+        assert run.figures and all(figure.name for figure in run.figures)
 
 
 def test_the_command_measures_doubles_from_another_package(deid, doubles, album):

@@ -14,7 +14,7 @@ from deidcli.errors import UsageError
 if TYPE_CHECKING:
     from deidcli.evaluation.results import Run
 
-TABLES = ("cleanir-2", "ksame-net-3", "autoencoder-5", "fatm-lfw", "epdnet-1")
+TABLES = ("cleanir-2", "ksame-net-3", "ksame-net-11", "autoencoder-5", "fatm-lfw", "epdnet-1")
 
 
 @click.command("table", cls=opt.Command)
@@ -23,6 +23,7 @@ TABLES = ("cleanir-2", "ksame-net-3", "autoencoder-5", "fatm-lfw", "epdnet-1")
 @opt.stacked(
     click.option("--methods", help="Other methods than the table's own, as for `evaluate pairs`."),
     click.option("--split", metavar="FILE", help="CSV with columns person, split; only the people of `val` are taken."),
+    click.option("--labels", metavar="FILE", help="CSV with columns image, expression: for ksame-net-11."),
     measuring.measured,
 )  # fmt: skip
 def command(name: str, folder: str, **options: Any) -> int:
@@ -35,11 +36,13 @@ def command(name: str, folder: str, **options: Any) -> int:
     deid evaluate table cleanir-2 lfw/images --split lfw/people.csv
     """
     from deidcli.evaluation.bench import pictures_of
-    from deidcli.evaluation.protocols.pairs import split_of
-    from deidcli.evaluation.protocols.plan import signed
+    from deidcli.evaluation.protocols.pairs import load_labels, split_of
     from deidcli.evaluation.protocols.tables import table
 
     chosen = table(name)
+    if chosen.label and not options["labels"]:
+        raise UsageError(f"{name} needs --labels", f"give a CSV with the columns image and {chosen.label}")
+    labels = (load_labels(Path(options["labels"]), chosen.label),) if chosen.label else ()
     pictures = pictures_of(Path(folder))
     if options["split"]:
         people = split_of(Path(options["split"]), "val")
@@ -49,7 +52,7 @@ def command(name: str, folder: str, **options: Any) -> int:
     bench = measuring.make_bench(
         Path(folder), Path(folder).parent.name or folder, options, "val" * bool(options["split"])
     )
-    plan = chosen.plan(pictures, bench.study.draw, options["limit"])
+    plan = chosen.plan(pictures, bench.study.draw, options["limit"], *labels)
     bench.read(plan.names)
     runs: list[Run] = []
     if not options["as_json"]:
@@ -59,10 +62,8 @@ def command(name: str, folder: str, **options: Any) -> int:
     if not wanted:
         raise UsageError(f"none of {', '.join(texts)} can be measured", "name others with --methods")
     for one in wanted:
-        outputs = bench.observe(one, plan.replaced)
-        part = chosen.tell(bench, outputs, plan)
-        run = signed(bench, one, plan, outputs, part, measuring.kept(options, one.label))
-        columns = chosen.columns or [figure.name for figure in part.figures]
+        run = chosen.measured(bench, one, plan, measuring.kept(options, one.label))
+        columns = chosen.columns or [figure.name for figure in run.figures]
         runs += measuring.told([run], columns, options["as_json"], head=not runs)
         paper = chosen.paper.get(one.label)
         if paper and not options["as_json"]:
