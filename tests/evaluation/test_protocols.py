@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from deidcli.errors import UsageError
-from deidcli.evaluation import everything, readme
+from deidcli.evaluation import everything, patterns, readme
+from deidcli.evaluation.protocols.closed_sets import WORDS, expressive
 from deidcli.evaluation.protocols.pairs import limited, load_pairs, matched, paired
 from deidcli.evaluation.protocols.tables import ETA, TABLES, eta
 from deidcli.evaluation.results import Results
+from deidcli.values import Frame
+from tests.conftest import found
 from tests.evaluation.conftest import PEOPLE
 from tests.evaluation.test_results import ATTACK, RUN
 
@@ -159,3 +162,41 @@ def test_the_readme_gets_its_table(deid, tmp_path):
     assert deid("evaluate", "readme", tmp_path / "report", text).status == 0 and text.read_text() == new
     text.write_text("no marks")
     assert deid("evaluate", "readme", tmp_path / "report", text).status == 2
+
+
+def test_closed_sets_one_after_the_other(deid, album, tmp_path):
+    """Each draw is a run of its own; the bound is told; pictures are written beside the report."""
+    base = ("evaluate", "table", "ksame-net-3", album, "--limit", PEOPLE, "--out", tmp_path, *QUICK)
+    assert deid(*base, "--methods", "original,ksame-pixel:k=2:size=64").status == 0
+    before, after = Results.load(tmp_path).runs
+    assert before.figure("rank-1 photograph").value == before.figure("worst LBP").value == 1
+    assert before.figure("bound") is None and after.figure("bound").value == 0.5
+    assert all(after.figure(f"rank-1 {look}").value <= 0.5 for look in ("photograph", "face"))
+    assert {curve.name for curve in after.curves} == {f"CMC, {look}" for look in ("photograph", "face", "LBP")}
+    written = {path.name for path in tmp_path.glob("*.png")}
+    assert {"rank-1-photograph.png", "rank-1-lbp.png", "closed-cmc-face.png", "sheet.png"} <= written
+
+
+def test_draws_of_expressions_hold_a_person_once():
+    labels = {
+        name: ("neutral", "surprise", "happiness", "anger")[k % 4] for k, name in enumerate(sum(PICTURES.values(), []))
+    }
+    first, second = expressive(labels, PICTURES, 2, 1)
+    assert first.people == tuple(sorted(set(first.people))) and first.probes == first.gallery
+    assert {labels[name] for name in first.probes} <= set(WORDS) and first.probes != second.probes
+    assert [first, second] == expressive(labels, PICTURES, 2, 1)
+
+
+def test_a_table_that_needs_labels_says_so(deid, album):
+    done = deid("evaluate", "table", "ksame-net-11", album, *QUICK)
+    assert done.status == 2 and "--labels" in done.err
+
+
+def test_patterns_know_a_picture_whatever_its_light(portraits):
+    pairs = [(Frame(pixels), found(pixels)[0]) for pixels in portraits[:2]]
+    frame, face = pairs[0]
+    darker = frame.with_pixels((frame.pixels * 0.7).astype(np.uint8)), face
+    rows = patterns.described([*pairs, darker])
+    assert np.allclose(rows.sum(axis=2), 1) and rows.shape == (3, 64, 59)
+    apart = patterns.distances(rows, rows)
+    assert np.allclose(np.diag(apart), 0) and apart[0, 2] < 0.5 * apart[0, 1]

@@ -68,5 +68,9 @@ def command(name: str, folder: str, **options: Any) -> int:
         paper = chosen.paper.get(one.label)
         if paper and not options["as_json"]:
             click.echo(f"{'  the paper':28}" + "".join(f"{paper.get(column, ''):>27}" for column in columns))
+    if chosen.sets and options["out"]:
+        from deidcli.evaluation.protocols.closed_pictures import draw
+
+        draw(runs, bench, wanted, plan, Path(options["out"]))
     measuring.finish(runs, options)
     return 1 if bench.originals.failed else 0

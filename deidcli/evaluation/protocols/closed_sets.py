@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -32,8 +33,8 @@ from deidcli.values import Face, Frame
 KS = (2, 3, 5, 7, 9)
 WORDS = {"happiness": 20, "neutral": 20, "surprise": 10}  # people of each expression in a draw of fifty
 GREY = 128
+PLACES = 1000  # pictures that are remembered as a look saw them
 Pair = tuple[Frame, Face]
-Look = Callable[[Bench, Sequence[Pair], Sequence[Pair]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ def identification(bench: Bench, subject: Subject, draws: Sequence[Draw]) -> Par
     for number, draw in enumerate(bench.progress(draws, len(draws), f"draw of {subject.label}")):
         made = written(bench, subject, draw, number)
         place = dict(zip(draw.people, draw.gallery, strict=True))
-        gallery = [(bench.originals.frame(place[who]), bench.originals.known[place[who]].face) for who in made.people]
         for name, look in LOOKS.items():
-            apart = look(bench, made.pairs, gallery)
+            gallery = np.stack([_known(bench, name, place[who]) for who in made.people])
+            apart = look.distances(bench, look.describe(bench, made.pairs), gallery)
             hits[name].append(hits_at(apart, made.people, made.people, 1))
             curves[name].append(cmc(apart, made.people, made.people, name=f"CMC, {name}"))
         people += made.people
@@ -109,23 +110,41 @@ def _again(subject: Subject, number: int) -> Subject:
     return Subject(subject.label, type(subject.method)(subject.method.options, Secret(key)))
 
 
-# --- looks: distances (n, m) of written pictures to those that people are known by
+# --- looks: what is seen of pictures, and how far apart that is
 
 
-def _photograph(bench: Bench, probes: Sequence[Pair], gallery: Sequence[Pair]) -> np.ndarray:
-    rows = [describe(bench.judge, [(frame.pixels, face) for frame, face in part]) for part in (probes, gallery)]
-    return all_distances(bench.judge, *rows)
+@dataclass(frozen=True)
+class Look:
+    """describe: (bench, pictures) to rows (n, ...). distances: (bench, rows (n, ...), rows (m, ...)) to (n, m)."""
+
+    describe: Callable[[Bench, Sequence[Pair]], np.ndarray]
+    distances: Callable[[Bench, np.ndarray, np.ndarray], np.ndarray]
 
 
-def _alone(bench: Bench, probes: Sequence[Pair], gallery: Sequence[Pair]) -> np.ndarray:
-    return _photograph(bench, [_cut_out(*pair) for pair in probes], [_cut_out(*pair) for pair in gallery])
+def _photograph(bench: Bench, pairs: Sequence[Pair]) -> np.ndarray:
+    return describe(bench.judge, [(frame.pixels, face) for frame, face in pairs])
 
 
-def _patterns(bench: Bench, probes: Sequence[Pair], gallery: Sequence[Pair]) -> np.ndarray:
-    return patterns.distances(patterns.described(probes), patterns.described(gallery))
+def _alone(bench: Bench, pairs: Sequence[Pair]) -> np.ndarray:
+    return _photograph(bench, [_cut_out(*pair) for pair in pairs])
 
 
-LOOKS: Mapping[str, Look] = {"photograph": _photograph, "face": _alone, "LBP": _patterns}
+def _by_judge(bench: Bench, probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    return all_distances(bench.judge, probes, gallery)
+
+
+LOOKS: Mapping[str, Look] = {
+    "photograph": Look(_photograph, _by_judge),
+    "face": Look(_alone, _by_judge),
+    "LBP": Look(lambda bench, pairs: patterns.described(pairs), lambda bench, *rows: patterns.distances(*rows)),
+}
+
+
+@lru_cache(maxsize=PLACES)
+def _known(bench: Bench, look: str, name: str) -> np.ndarray:
+    """What a look sees of a picture that somebody is known by; the same for every method."""
+    seen = bench.originals.frame(name), bench.originals.known[name].face
+    return LOOKS[look].describe(bench, [seen])[0]
 
 
 def _cut_out(frame: Frame, face: Face) -> Pair:
