@@ -21,7 +21,8 @@ class VaeConfig:
     the paper, or how many numbers make up the identity half through a fixed matrix: as many as the recogniser's
     descriptor has. Without it the rest of the 512 takes up expression and light, and they turn with the identity.
     erase: whether a fixed linear map takes out of the attributes what tells the person (`training.erasure`); with
-    `rank` only.
+    `rank` only. seen: side in pixels that the encoder averages the picture down to, None for its own size: what it
+    has to tell does not need the detail that the decoder draws.
     """
 
     size: int = 64
@@ -32,6 +33,7 @@ class VaeConfig:
     pool: str = "average"
     rank: int | None = None
     erase: bool = False
+    seen: int | None = None
 
     def scaled(self, width: float) -> VaeConfig:
         """The same network with every channel count multiplied by `width`."""
@@ -66,7 +68,10 @@ class Sampling(layers.Layer):
 def build_encoder(config: VaeConfig) -> keras.Model:
     """Picture (batch, size, size, 3) in [0, 1] to latent mean and log variance, each (batch, identity + attributes)."""
     picture = layers.Input((config.size, config.size, 3), name="picture")
-    x = conv_norm_relu(picture, config.encoder[0], kernel=7, stride=2, name="enc0")
+    x = picture
+    if config.seen and config.seen < config.size:
+        x = layers.AveragePooling2D(config.size // config.seen, name="seen")(x)
+    x = conv_norm_relu(x, config.encoder[0], kernel=7, stride=2, name="enc0")
     for i, channels in enumerate(config.encoder[1:], 1):
         x = encoder_block(x, channels, f"enc{i}")
     x = layers.Flatten(name="encl_pool")(x) if config.pool == "flatten" else _average(x)

@@ -14,11 +14,13 @@ from deidcli.networks.cleanir import TRAIT, Pair, load, save
 from deidcli.networks.vae import VaeConfig
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.chips import MARGIN
-from deidcli.training.cleanir_figures import measure, probe, quick
-from deidcli.training.cleanir_losses import Losses, build_trainer, lift, lift_matrix, loss_functions
+from deidcli.training.cleanir_figures import measure, quick
+from deidcli.training.cleanir_graph import build_trainer
+from deidcli.training.cleanir_losses import Losses, lift, lift_matrix, loss_functions
 from deidcli.training.data import check_apart, load_pack
 from deidcli.training.erasure import erase
 from deidcli.training.fit import FitOptions, compile_trainer, fit
+from deidcli.training.probe import probe
 from deidcli.training.sampling import Augment, batches
 from deidcli.training.sheet import save_sheet
 from deidcli.training.traits import directions
@@ -30,16 +32,18 @@ ANGLES = (0, 60, 90, 120, 180)  # of the sheet, degrees
 class Recipe:
     """All that decides what is trained.
 
-    erase: of VaeConfig; a second stage, which goes on from a trained preset: the erasure is set, the encoder stays as
-    it is, and the decoder is trained. start: a preset of the same sizes whose weights are the first ones. augment,
-    balance: how batches are varied and drawn (`sampling.batches`).
+    seen, erase: of VaeConfig. start: a preset whose weights are the first ones, of every layer that both have.
+    decoder_only: a later stage, in which the encoder of `start` stays as it is; always so with `erase`, which sets the
+    erasure first where `start` has none. augment, balance: how batches are varied and drawn (`sampling.batches`).
     """
 
     encoder_width: float = 1.0
     decoder_width: float = 0.5
     pool: str = "flatten"
     rank: int | None = 128
+    seen: int | None = None
     erase: bool = False
+    decoder_only: bool = False
     start: str | None = None
     augment: Augment = field(default_factory=Augment)
     balance: str = ""
@@ -47,10 +51,11 @@ class Recipe:
     fit: FitOptions = field(default_factory=FitOptions)
 
     def network(self, side: int) -> VaeConfig:
-        """Table 1 at this recipe's width, for crops of `side` pixels."""
-        paper = VaeConfig(size=side, pool=self.pool, rank=self.rank, erase=self.erase)
+        """Table 1 at this recipe's width, for crops of `side` pixels: a larger picture has further decoder blocks."""
+        paper = VaeConfig(size=side, pool=self.pool, rank=self.rank, erase=self.erase, seen=self.seen)
         encoder, decoder = paper.scaled(self.encoder_width).encoder, paper.scaled(self.decoder_width).decoder
-        return replace(paper, encoder=encoder, decoder=decoder)
+        further = (side // VaeConfig().size).bit_length() - 1
+        return replace(paper, encoder=encoder, decoder=decoder + decoder[-1:] * further)
 
 
 @dataclass(frozen=True)
@@ -83,17 +88,17 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     faces, strangers = load_pack(*data), load_pack(val)
     check_apart(faces, strangers)
     config, space = recipe.network(faces.side), IdentitySpace.of(faces.descriptors, VaeConfig().identity)
-    trainer = build_trainer(config, recipe.losses)
-    if recipe.start:
-        first = load(load_preset(recipe.start, "cleanir"))
+    trainer = build_trainer(config, recipe.losses, space.spread)
+    first = load(load_preset(recipe.start, "cleanir")) if recipe.start else None
+    if first:
         _take(trainer.get_layer("encoder"), first.encoder)
         _take(trainer.get_layer("decoder"), first.decoder)
     if config.rank is not None:
         trainer.get_layer("encoder").get_layer("lift").set_weights([space.matrix])
-    if config.erase:
+    if config.erase and not (first and first.config.erase):
         erase(trainer.get_layer("encoder"), faces)
-        # It would only find another way to say who it is; the decoder learns to do without.
-        trainer.get_layer("encoder").trainable = False
+    # After the erasure it would only find another way to say who it is; the decoder learns to do without.
+    trainer.get_layer("encoder").trainable = not (recipe.decoder_only or config.erase)
     compile_trainer(trainer, loss_functions(recipe.losses), recipe.fit)
     pair = Pair(config, trainer.get_layer("encoder"), trainer.get_layer("decoder"), space.spread)
     targets = space.target(faces.descriptors)

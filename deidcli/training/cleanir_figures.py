@@ -50,28 +50,6 @@ def quick(pair: Pair, space: Any, val: Pack) -> dict[str, float]:
     return figures | {"score": round(figures["picture_error"] + lost + figures.get("recognised_180", 0.0), 4)}
 
 
-def probe(pair: Pair, faces: Pack, val: Pack) -> dict[str, float]:
-    """How much of a person the half that is not turned still tells: a ridge regression from attributes to descriptors.
-
-    It is fitted on `faces` and asked about `val`. probe_cosine: mean cosine between told and true descriptor, both less
-    their mean; probe_rank1: share of faces whose own descriptor is the nearest to what is told among all of `val`;
-    probe_chance: what guessing would reach.
-    """
-    rows = np.random.default_rng(4).permutation(len(faces))[:4000]
-    known, asked = (pair.encode(crops)[1].astype(np.float64) for crops in (faces.crops[rows], val.crops))
-    centre, middle = known.mean(axis=0), faces.descriptors[rows].mean(axis=0)
-    known = known - centre
-    weights = np.linalg.solve(
-        known.T @ known + 0.1 * len(known) * np.eye(known.shape[1]), known.T @ (faces.descriptors[rows] - middle)
-    )
-    told, true = (asked - centre) @ weights, val.descriptors - middle
-    told, true = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-9) for v in (told, true))
-    cosines = told @ true.T
-    right = cosines.argmax(axis=1) == np.arange(len(val))
-    found = {"probe_cosine": np.mean(np.diag(cosines)), "probe_rank1": right.mean(), "probe_chance": 1 / len(val)}
-    return _rounded(found)
-
-
 def _turned(pair: Pair, identity: np.ndarray) -> np.ndarray:
     axes = np.random.default_rng(5).standard_normal((len(identity), len(pair.spread))) @ pair.spread
     return turn(identity, axes, np.full(len(identity), TURN), np.zeros((0, identity.shape[1])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from deidcli.training.data import MISSING, Pack
+from deidcli.training.ridge import ridge
 
 # The label of a pack that tells each trait. UTKFace's races stand for tone: they are the only label of it there is.
 LABELS = {"gender": "gender", "age": "age", "tone": "race"}
@@ -37,6 +38,5 @@ def _answers(values: np.ndarray) -> np.ndarray:
 def _regression(identities: np.ndarray, answers: np.ndarray) -> np.ndarray:
     """The ridge regression's weights (k, d), of length 1 each, without its constant."""
     unit = identities / np.maximum(np.linalg.norm(identities, axis=1, keepdims=True), 1e-9)
-    unit = unit - unit.mean(axis=0)
-    weights = np.linalg.solve(unit.T @ unit + RIDGE * np.eye(unit.shape[1]), unit.T @ (answers - answers.mean(axis=0)))
+    weights = ridge(unit, answers, RIDGE)
     return (weights / np.maximum(np.linalg.norm(weights, axis=0), 1e-12)).T

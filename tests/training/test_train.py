@@ -1,6 +1,7 @@
 """`deid train cleanir` in miniature: drawn faces in, a preset out that the method loads."""
 
 import csv
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -101,3 +102,25 @@ def test_a_person_on_both_sides_is_refused(deid, packs):
 def test_usage(deid, packs, option):
     assert train(deid, packs, packs / "made", *option).status == 2
     assert not (packs / "made").exists()
+
+
+def test_a_larger_decoder_on_a_trained_encoder(deid, packs):
+    """A preset of 128 pixels from one of 64: the encoder is the same, and every term beyond the paper is at work."""
+    first, second = packs / "first", packs / "second"
+    assert train(deid, packs, first, "--epochs", 1).status == 0
+    for name in ("train", "val"):
+        pack = load_pack(packs / f"{name}.npz")
+        replace(pack, crops=pack.crops.repeat(2, axis=1).repeat(2, axis=2)).save(packs / f"{name}.npz")
+    terms = ("--structure", "--adversarial", "--features", "--consistency", "--repulsion")
+    weights = [word for term in terms for word in (term, 10)]
+    stage = ("--epochs", 1, "--start", first, "--decoder-only", "--seen", 64)
+    done = train(deid, packs, second, *stage, *weights)
+    assert done.status == 0, done.err
+    before, after = (load(load_preset(str(folder), "cleanir")) for folder in (first, second))
+    assert after.config.size == 128 and len(after.config.decoder) == len(before.config.decoder) + 1
+    for a, b in zip(before.encoder.get_weights(), after.encoder.get_weights(), strict=True):
+        assert np.allclose(a, b, atol=1e-3)
+    pictures = load_pack(packs / "val.npz").crops
+    assert after.decode(*after.encode(pictures)).shape == pictures.shape
+    refused = train(deid, packs, packs / "third", "--epochs", 1, "--decoder-only")
+    assert refused.status == 2 and "--start" in refused.err

@@ -1,0 +1,40 @@
+"""A critic: it learns to tell photographs from decoded pictures, patch by patch, and the decoder to please it."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers, ops
+
+from deidcli.networks.blocks import SLOPE
+
+CHANNELS = (24, 48, 96)  # each at half the height and width of the one before
+KERNEL = 4
+
+
+@keras.saving.register_keras_serializable("deidcli")
+class Critic(layers.Layer):
+    """Pictures (batch, height, width, 3) in [0, 1] to the features of every stage, the last of which are the verdicts.
+
+    A verdict is a number for each patch of 8 x 8 pixels: above 1 surely a photograph, below -1 surely not.
+    """
+
+    def build(self, shape):
+        incoming = 3
+        self.kernels, self.biases = [], []
+        for i, channels in enumerate((*CHANNELS, 1)):
+            size = (KERNEL, KERNEL, incoming, channels)
+            self.kernels.append(self.add_weight(shape=size, initializer="glorot_normal", name=f"kernel{i}"))
+            self.biases.append(self.add_weight(shape=(channels,), initializer="zeros", name=f"bias{i}"))
+            incoming = channels
+
+    def call(self, pictures, learning: bool = True):
+        """learning: whether the gradient reaches the critic's own weights."""
+        x, seen = pictures * 2 - 1, []
+        for i, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
+            if not learning:
+                kernel, bias = ops.stop_gradient(kernel), ops.stop_gradient(bias)
+            last = i == len(CHANNELS)
+            x = ops.conv(x, kernel, strides=1 if last else 2, padding="same") + bias
+            x = x if last else ops.leaky_relu(x, SLOPE)
+            seen.append(x)
+        return seen
