@@ -5,10 +5,10 @@ correspondence f), and the network makes the face that all of them share. The pr
 more, none of whom is in the pictures. What is kept of each picture is read by classifiers and handed to the network as
 its appearance; then the face is bent into the target's pose.
 
-The correspondence is free in the paper, and here a choice: of proxies of like gender those that are far from all
-members of the group by the recogniser. Of the target's shape only the pose (an affine map), three numbers (how far lips
-and lids are open, how high brows are) and the outline of the jaw are taken: its landmarks alone told who it was in one
-picture of twelve, behind one and the same face for all.
+The correspondence is free in the paper, and here a choice: of the proxies that are alike in what is kept, those that
+are far from all members of the group by the recogniser. Of the target's shape only the pose (an affine map), three
+numbers (how far lips and lids are open, how high brows are), a wide open mouth and the outline of the jaw are taken:
+its landmarks told who it was in one picture of twelve, behind one and the same face for all.
 
 Departures from the paper: its proxies are people (RaFD), ours are nobody. The clusters of proxies are not disjoint but
 only different, because a set of a thousand people has more groups than there are proxies. Gender and age, which the
@@ -116,14 +116,14 @@ class KSameNet(ClosedSet):
         return cluster
 
     def _strange(self, members: np.ndarray) -> np.ndarray:
-        """Proxies of the members' gender, and age where it is kept, most like them first, but none that is near one.
+        """Proxies of the members' gender and age where those are kept, most like them first, but none that is near one.
 
         A face that looks like them would only have to be told from k - 1 others by what is left of the photograph.
         Where too few are far enough, those that are farthest.
         """
         known, said = self._proxies, self._proxies.probe(members).mean(axis=0)
         gender, age, _ = alike(known.traits, said)
-        fits = gender & age if "age" in self.kept else gender
+        fits = (gender | ("gender" not in self.kept)) & (age | ("age" not in self.kept))
         apart = np.linalg.norm(known.descriptors[:, None] - members, axis=2).min(axis=1)
         order = nearest(known.traits, said)
         far = order[(fits & (apart >= APART))[order]]

@@ -178,13 +178,12 @@ def test_closed_sets_one_after_the_other(deid, album, tmp_path):
 
 
 def test_draws_of_expressions_hold_a_person_once():
-    labels = {
-        name: ("neutral", "surprise", "happiness", "anger")[k % 4] for k, name in enumerate(sum(PICTURES.values(), []))
-    }
-    first, second = expressive(labels, PICTURES, 2, 1)
+    people = {f"p{i}": [f"p{i}/{k}.jpg" for k in range(4)] for i in range(90)}
+    labels = {name: word for names in people.values() for name, word in zip(names, (*WORDS, "anger"), strict=True)}
+    first, second = expressive(labels, people, 2, 1)
     assert first.people == tuple(sorted(set(first.people))) and first.probes == first.gallery
-    assert {labels[name] for name in first.probes} <= set(WORDS) and first.probes != second.probes
-    assert [first, second] == expressive(labels, PICTURES, 2, 1)
+    assert {word: [labels[name] for name in first.probes].count(word) for word in WORDS} == WORDS
+    assert first.probes != second.probes and [first, second] == expressive(labels, people, 2, 1)
 
 
 def test_a_table_that_needs_labels_says_so(deid, album):

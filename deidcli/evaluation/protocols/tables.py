@@ -149,7 +149,8 @@ _CLOSED = (
     "original",
     "blur",
     "pixelate",
-    *(f"{name}:k={k}" for name in ("ksame-pixel", "ksame-eigen", "ksame-m", "ksame-net") for k in KS),
+    *(f"{name}:k={k}" for name in ("ksame-pixel", "ksame-eigen", "ksame-m") for k in KS),
+    *(f"ksame-net:preserve=expression:k={k}" for k in KS),
 )
 _ANGLES = ("original", *(f"cleanir:angle={a}" for a in (0, 30, 60, 90, 120, 150, 180)))
 TABLES = {
@@ -164,10 +165,11 @@ TABLES = {
         Table("ksame-net-3", "k-Same-Net, Table 3, Figures 9 and 10: rank-1 of 50 people, five draws", _CLOSED,
               _closed("table:ksame-net-3", 50, 5), None,
               {"original": {"rank-1 photograph": 0.928, "rank-1 LBP": 0.828},
-               "ksame-net:k=2": {"rank-1 photograph": 0.020, "rank-1 LBP": 0.021}},
+               "ksame-net:preserve=expression:k=2": {"rank-1 photograph": 0.020, "rank-1 LBP": 0.021}},
               ("bound", *(f"{said} {look}" for look in LOOKS for said in ("rank-1", "worst"))), _ksame),
         Table("ksame-net-11", "k-Same-Net, Figure 11: expressions that are read as people read them",
-              tuple(f"ksame-net:k={k}" for k in KS), _labelled, None, {"ksame-net:k=5": {"all": 0.924}},
+              tuple(f"ksame-net:preserve=expression:k={k}" for k in KS), _labelled, None,
+              {"ksame-net:preserve=expression:k=5": {"all": 0.924}},
               tuple(f"{word}{said}" for word in ("all", *WORDS) for said in (" before", "", " kept")), _expression,
               "expression"),
         Table("autoencoder-5", "Deep Autoencoders, Table 5: FCNS, DEID and DIV over clusters",
