@@ -21,7 +21,7 @@ FLOORS = [
     {"cli"},
     {"__main__"},
 ]
-HEAVY = ("keras", "tensorflow", "dlib", "ray")
+HEAVY = ("keras", "tensorflow", "dlib")
 KERAS_ROOMS = {"networks", "training", "cli"}  # cli only asks it for devices and seeds
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from deidcli.cli.progress import shown
 from deidcli.engine.given import load_faces
 from deidcli.engine.jobs import Job, check_apart
 from deidcli.engine.target import Target
-from deidcli.errors import DeidError, UsageError, one_line
+from deidcli.errors import DeidError, one_line
 from deidcli.faces.align import align
 from deidcli.faces.track import TrackOptions
 from deidcli.presets import sha256
@@ -54,10 +53,12 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     deid align --size 256 in/ crops/
     deid align --pack --largest --only people.csv --split train lfw/images train.npz
     """
+    from deidcli.training.data import split_of
+
     use_device(options["device"])
     jobs = gather(inputs, None, options["files_from"], options["null"])
     if options["only"]:
-        people = _people(Path(options["only"]), options["split"])
+        people = split_of(Path(options["only"]), options["split"], "--only")
         jobs = [job for job in jobs if job.name.split("/")[0] in people]
     failed: list[str] = []
     write = _pack if options["pack"] else _folder
@@ -85,14 +86,6 @@ def _pack(jobs: list[Job], options: dict[str, Any], output: Path, failed: list[s
     if pack is not None:
         write(pack, output, said if not failed else "")
     return len(pack or ())
-
-
-def _people(path: Path, split: str) -> set[str]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return {row["person"] for row in csv.DictReader(file) if row["split"] == split}
-    except (OSError, KeyError) as error:
-        raise UsageError(f"--only {path}: {error}", "give a CSV with the columns person and split") from error
 
 
 def _crops(jobs: list, options: dict[str, Any], failed: list[str]) -> Iterator[tuple[Crop, np.ndarray]]:

@@ -158,7 +158,7 @@ def _run(
     meter = FrameMeter(_style(rest))
     seen = partial(shown, total=len(whole), style=_style(rest), unit="frame")
     work = anonymize(jobs, method, settings, given, rest["overwrite"] or rest["resume"], meter, whole, seen)
-    manifest = Manifest(place, keep=rest["resume"]) if place else None
+    manifest = Manifest(place, keep=rest["resume"] or not rest["overwrite"]) if place else None
     rows = shown(work, len(jobs), _style(rest))
     kept = closed.Kept(place is None and method.closed)
     try:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import platform
-import sys
 from importlib import metadata, util
 
 import click
+from packaging.requirements import Requirement
 
 from deidcli import __version__
 from deidcli.cli import options as opt
 from deidcli.errors import DeidError
 
-# What the tool cannot run without, and what an extra brings.
-_NEEDED = ("tensorflow", "keras", "dlib-bin", "opencv-python-headless", "numpy", "pillow", "click", "tqdm")
-_VIDEO = ("av",) if sys.version_info >= (3, 11) else ()
-_EXTRA = {"pillow-heif": "heif", "keras-facenet": "facenet", "ray": "ray", "scikit-learn": "eval"}
+_NAME = "deidcli"
+_STANDS_FOR = {"dlib-bin": "dlib"}  # the same module, built on this machine
 
 
 @click.command(cls=opt.Command)
@@ -31,15 +29,32 @@ def command() -> int:
 
 
 def _packages() -> list[str]:
-    missing = []
-    for name in _NEEDED + _VIDEO:
-        version = _version(name) or (_version("dlib") if name == "dlib-bin" else None)
-        click.echo(f"  {name:24} {version or 'missing'}")
-        if version is None:
-            missing.append(f"{name}: pip install {name}")
-    for name, extra in _EXTRA.items():
-        click.echo(f"  {name:24} {_version(name) or f'not installed (pip install deidcli[{extra}])'}")
+    """What the package's own metadata asks for: what every run needs, then what its extras bring."""
+    try:
+        wanted = [Requirement(text) for text in metadata.requires(_NAME) or ()]
+    except metadata.PackageNotFoundError:
+        return [f"{_NAME} is not installed: pip install . in its folder"]
+    needed = [one for one in wanted if _applies(one)]
+    missing = [problem for one in needed for problem in _needed(one)]
+    for extra in metadata.metadata(_NAME).get_all("Provides-Extra") or ():
+        for one in wanted:
+            if extra != "dev" and _applies(one, extra) and one not in needed:
+                name = f"{one.name}[{','.join(one.extras)}]" if one.extras else one.name
+                there = None if one.extras else _version(one.name)
+                click.echo(f"  {name:24} {there or f'brought by pip install {_NAME}[{extra}]'}")
     return missing
+
+
+def _applies(wanted: Requirement, extra: str = "") -> bool:
+    return wanted.marker is None or wanted.marker.evaluate({"extra": extra})
+
+
+def _needed(wanted: Requirement) -> list[str]:
+    version = _version(wanted.name) or _version(_STANDS_FOR.get(wanted.name, wanted.name))
+    click.echo(f"  {wanted.name:24} {version or 'missing'}")
+    if version is None or not wanted.specifier.contains(version, prereleases=True):
+        return [f"{wanted.name} {wanted.specifier}{f', not {version}' * bool(version)}: pip install '{wanted}'"]
+    return []
 
 
 def _version(name: str) -> str | None:

@@ -14,10 +14,10 @@ def gather(
     inputs: Sequence[str], output: str | None, files_from: str | None, null: bool, sequences: bool = False
 ) -> list[Job]:
     """The jobs of a command. Raises UsageError; also where there is nothing to do."""
-    names = [*inputs, *(_names(files_from, null) if files_from else ())]
-    if not names:
+    listed = _names(files_from, null) if files_from else []
+    if not inputs and not listed:
         raise UsageError("no input was given", "name files or folders, or give --files-from")
-    return list_jobs(names, output, sequences)
+    return list_jobs(inputs, output, sequences, listed)
 
 
 def parted(jobs: list[Job], part: str | None) -> list[Job]:

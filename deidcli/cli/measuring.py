@@ -17,10 +17,12 @@ from deidcli.errors import DeidError, UsageError, one_line
 
 if TYPE_CHECKING:
     from deidcli.evaluation.bench import Bench, Subject
-    from deidcli.evaluation.results import Attack, Figure, Run
+    from deidcli.evaluation.results import Attack, Run
 
 DEFAULT = "original,cleanir:angle=0,cleanir:angle=90,cleanir:angle=120,cleanir:angle=180,blur"
 EACH = "each"
+SELECTED = "gender"  # what groups have in common, of a method that asks for it
+DIGITS = 4  # of a figure in a table on the terminal
 
 recogniser = opt.stacked(
     opt.recogniser,
@@ -37,19 +39,15 @@ cache = click.option(
     help="Where the faces of originals are kept over runs, as numbers; none for nowhere. [default: the user's cache]",
 )  # fmt: skip
 
+setting = opt.stacked(cache, output, opt.seed, opt.detection, opt.device, opt.config, opt.progress)
+
 measured = opt.stacked(
     recogniser,
     click.option("--limit", type=click.IntRange(1), help="Only so many pairs of each kind, or pictures."),
     click.option("--verify/--no-verify", default=False, show_default=True,
                  help="Measure the whole ladder of `deid anonymize` (stronger settings, then a cover) "
                       "and not the method alone."),
-    cache,
-    output,
-    opt.seed,
-    opt.detection,
-    opt.device,
-    opt.config,
-    opt.progress,
+    setting,
 )  # fmt: skip
 
 
@@ -91,16 +89,19 @@ def split(text: str) -> list[str]:
     return list(dict.fromkeys(word for part in text.split(",") for word in (every() if part == EACH else [part])))
 
 
-def subject(text: str, seed: int | None) -> Subject:
-    """A method as it is named on the command line, like cleanir:angle=90. Raises UsageError, or PresetError."""
+def subject(text: str, seed: int | None, labels: Path | None = None) -> Subject:
+    """A method as it is named on the command line, like cleanir:angle=90. Raises UsageError, or PresetError.
+
+    labels: the table for a method that wants one and was given none.
+    """
     from deidcli.evaluation.bench import ORIGINAL, Subject
 
     if text == ORIGINAL:
         return Subject(ORIGINAL)
-    return Subject(text, again(text, seed))
+    return Subject(text, again(text, seed, labels))
 
 
-def again(text: str, seed: int | None) -> Any:
+def again(text: str, seed: int | None, labels: Path | None = None) -> Any:
     """A new instance of a method with a secret of its own, or with that of `seed`."""
     name, *settings = text.split(":")
     flags: dict[str, Any] = {}
@@ -109,11 +110,13 @@ def again(text: str, seed: int | None) -> Any:
         if not equals:
             raise UsageError(f"--methods {text}: not understood", "write NAME:OPTION=VALUE")
         flags[key.replace("-", "_")] = opt.parsed(key.replace("-", "_"), value)
+    if labels and "select" in flags:
+        flags.setdefault("labels", str(labels))
     return opt.make_method(name, flags, seed)
 
 
 def every() -> list[str]:
-    """Every method, each with every preset of its own where it has presets."""
+    """Every method, each with every preset of its own where it has presets, and a choice of groups where it asks."""
     from dataclasses import fields
 
     from deidcli.methods import available
@@ -122,20 +125,23 @@ def every() -> list[str]:
     known: dict[str, list[str]] = {}
     for preset in presets():
         known.setdefault(preset.method, []).append(preset.name)
-    has = {name: any(item.name == "preset" for item in fields(kind.Options)) for name, kind in available().items()}
-    return [
-        text
-        for name in available()
-        for text in ([f"{name}:preset={p}" for p in known.get(name, [])] if has[name] else [name])
-    ]
+    found: list[str] = []
+    for name, kind in available().items():
+        own = {item.name: item.default for item in fields(kind.Options)}
+        names = known.get(name, []) if "preset" in own else [""]
+        found += [f"{name}:preset={each}" if each != own.get("preset", "") else name for each in names]
+        found[-1:] = [f"{name}:select={SELECTED}"] if "select" in own else found[-1:]
+    return found
 
 
-def existing(texts: Sequence[str], seed: int | None) -> tuple[list[Subject], dict[str, str]]:
-    """The subjects that can be made, and why the others cannot."""
+def existing(
+    texts: Sequence[str], seed: int | None, labels: Path | None = None
+) -> tuple[list[Subject], dict[str, str]]:
+    """The subjects that can be made, and why the others cannot. labels: as for `subject`."""
     found, missing = [], {}
     for text in texts:
         try:
-            found.append(subject(text, seed))
+            found.append(subject(text, seed, labels))
         except DeidError as error:
             missing[text] = one_line(error)
     return found, missing
@@ -174,15 +180,6 @@ def told(runs: Iterable[Run], columns: Sequence[str], as_json: bool, head: bool 
     return seen
 
 
-def cell(figure: Figure | None) -> str:
-    """A figure as text, with its interval where it has one."""
-    if figure is None or figure.value != figure.value:
-        return "-"
-    if figure.low is None or figure.high is None or figure.low != figure.low:
-        return f"{figure.value:.4g}"
-    return f"{figure.value:.4f} [{figure.low:.3f}, {figure.high:.3f}]"
-
-
 def _line(run: Run, columns: Sequence[str], head: bool) -> None:
     row = partial("{:>27}".format)
     if head:
@@ -192,4 +189,9 @@ def _line(run: Run, columns: Sequence[str], head: bool) -> None:
             f"matches {judge.true_accepts:.4f} of one person's and {judge.false_accepts:.4f} of strangers'"
         )
         click.echo(f"{'method':28}" + "".join(row(name) for name in columns))
-    click.echo(f"{run.label:28}" + "".join(row(cell(run.figure(name))) for name in columns))
+    click.echo(f"{run.label:28}" + "".join(row(_cell(run, name)) for name in columns))
+
+
+def _cell(run: Run, name: str) -> str:
+    figure = run.figure(name)
+    return figure.told(DIGITS) if figure else "-"

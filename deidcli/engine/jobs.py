@@ -39,19 +39,24 @@ class Job:
     name: str
 
 
-def list_jobs(inputs: Sequence[str], output: str | None, sequences: bool = False) -> list[Job]:
+def list_jobs(
+    inputs: Sequence[str], output: str | None, sequences: bool = False, listed: Sequence[str] = ()
+) -> list[Job]:
     """The files of `inputs` (files, folders, "-") and where each goes under `output`; None where nothing is written.
 
-    sequences: whether a folder of numbered pictures counts as one file.
+    sequences: whether a folder of numbered pictures counts as one file. listed: further inputs; a file of them keeps
+    the folders that its name stands with, as far as they lie below the working folder.
 
     One folder's content goes straight into the output; of several inputs a folder keeps its own name. The order is
     sorted within folders. Raises UsageError if an input does not exist, the output is an input, two inputs share an
     output, or a link leads out of the output folder.
     """
-    if STREAM in inputs and len(inputs) > 1:
+    count = len(inputs) + len(listed)
+    if STREAM in (*inputs, *listed) and count > 1:
         raise UsageError("standard input (-) stands alone", "give - and nothing else as input")
     root = None if output in (None, STREAM) else Path(output)
-    jobs = [job for text in inputs for job in _jobs(text, root, len(inputs) == 1, sequences)]
+    jobs = [job for text in inputs for job in _jobs(text, root, count == 1, sequences)]
+    jobs += [job for text in listed for job in _listed(text, root, sequences)]
     _check(jobs, root)
     if output == STREAM and len(jobs) > 1:
         raise UsageError(f"{len(jobs)} pictures for one standard output", "name an output folder")
@@ -84,6 +89,15 @@ def _jobs(text: str, root: Path | None, alone: bool, sequences: bool) -> Iterato
         raise UsageError(f"{text}: there is no such file or folder", "check the name")
     else:
         yield Job(path, _single_target(root, path) if alone else root and root / path.name, path.name)
+
+
+def _listed(text: str, root: Path | None, sequences: bool) -> Iterator[Job]:
+    path = Path(text)
+    if text == STREAM or os.path.isdir(path) or not os.path.lexists(path):
+        yield from _jobs(text, root, False, sequences)
+        return
+    relative = Path(path.name) if path.is_absolute() or ".." in path.parts else path
+    yield Job(path, root and root / relative, relative.as_posix())
 
 
 def _single_target(root: Path | None, source: Path) -> Path | None:

@@ -22,7 +22,8 @@ SALVAGED = "salvaged"  # what could be decoded of a damaged file was written
 class Row:
     """What became of one file.
 
-    input: its name below the folder that was given. output: its path, None where nothing was written. sha256,
+    input: its name below the folder that was given. output: its path, None where nothing lies there; of a failed file
+    what lies there is of an earlier run, or not ours at all. sha256,
     output_sha256: of both files. size: [width, height] in pixels. faces: a dict for each face of each frame, of
     closed-set methods with `person`, `surrogate`, `group` and `guarantee` (methods/closed.py); tracks: in their place,
     where faces were followed through a video, a dict for each track. settings: the fingerprint of all that decides what
@@ -104,8 +105,12 @@ class Earlier:
         """The rows of a manifest; none where there is no such file."""
         if not path.exists():
             return cls({})
-        rows = (json.loads(line) for line in _whole_lines(path))
-        return cls({row["input"]: row for row in rows})
+        known: dict[str, dict] = {}
+        for line in _whole_lines(path):
+            row = json.loads(line)
+            if not (left_alone(row) and row["input"] in known):
+                known[row["input"]] = row
+        return cls(known)
 
     def has(self, name: str, source: Path | None, target: Path | None, settings: str) -> bool:
         """Whether a file needs no second run: same input, same settings, and its output is still what was written."""
@@ -117,6 +122,11 @@ class Earlier:
         if row["status"] == SKIPPED:
             return True
         return target is not None and _digest(target) == row.get("output_sha256")
+
+
+def left_alone(row: dict[str, Any]) -> bool:
+    """Whether a row says that the file failed and that its output is as it was: an earlier row tells of that."""
+    return row.get("status") == FAILED and row.get("output") is not None
 
 
 def _digest(path: Path) -> str:

@@ -162,6 +162,9 @@ class Pipeline:
         file.close()
         if digest is None:
             file.target.discard()
+            if file.error and self.overwrite and file.target.stands:
+                # It may be of another method, and must not pass for what this run made.
+                file.error += "; what an earlier run wrote there stands"
         self._under_way.discard(file)
         if digest and file.source.reader.damage:
             status = SALVAGED
@@ -185,7 +188,7 @@ class Pipeline:
         info, job = file.source.reader and file.source.reader.info, file.source.job
         return Row(
             input=job.name,
-            output=str(job.target) if digest and job.target else None,
+            output=str(job.target) if job.target and (digest or file.target.stands) else None,
             status=status,
             sha256=file.source.sha256,
             output_sha256=digest,

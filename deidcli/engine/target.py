@@ -81,6 +81,11 @@ class Target:
             with suppress(OSError):
                 self._part.unlink(missing_ok=True)
 
+    @property
+    def stands(self) -> bool:
+        """Whether something lies at its path."""
+        return self.path is not None and os.path.lexists(self.path)
+
     def _commit(self) -> str:
         if self.folder is not None:
             return self._commit_folder(self.folder)

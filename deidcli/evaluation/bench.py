@@ -132,7 +132,7 @@ class Bench:
     @cached_property
     def labelled(self) -> Outputs:
         """The originals under the labellers; everything that was read."""
-        gauge = Gauge(self.gauge.detector, self.gauge.labellers, likeness=False)
+        gauge = Gauge(None, self.gauge.labellers, likeness=False)
         return self.observe(Subject(ORIGINAL), sorted(self.originals.known), gauge)
 
     def run(self, subject: Subject, protocol: str, judge: Judge, seconds: float, **measured: Any) -> Run:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from deidcli.errors import DeidError, UsageError, one_line
 from deidcli.evaluation import provenance
 from deidcli.evaluation.attacks import find
 from deidcli.evaluation.attacks.base import AttackOptions, Crowd
 from deidcli.evaluation.attacks.stage import played
-from deidcli.evaluation.bench import Bench, Study, Subject
-from deidcli.evaluation.protocols.plan import Plan, measured
+from deidcli.evaluation.bench import Bench, Subject
+from deidcli.evaluation.labels import words
+from deidcli.evaluation.protocols.plan import Plan, measured, signed
+from deidcli.evaluation.protocols.tables import Table
 from deidcli.evaluation.results import REPORT, Results, Run
 
 
@@ -44,7 +48,8 @@ def evaluated(bench: Bench, subjects: Sequence[Subject], order: Order, resume: b
 
     resume: leave out what the report has already. Raises UsageError for a report that was made under other settings.
     """
-    settings = fingerprint(bench.study, order)
+    crowd = order.crowd and asdict(order.crowd)
+    settings = fingerprint(bench, order.plan, how=asdict(order.how), crowd=crowd, attacks=order.attacks)
     results = begun(order.out, settings, resume)
     attackers = [find(name) for name in order.attacks]
     for subject in subjects:
@@ -64,6 +69,32 @@ def evaluated(bench: Bench, subjects: Sequence[Subject], order: Order, resume: b
             yield Step(subject, None, one_line(error))
 
 
+def tabled(
+    bench: Bench, table: Table, subjects: Sequence[Subject], plan: Plan, out: Path | None, resume: bool,
+    worst: Callable[[str], Path | None],
+) -> Iterator[Run]:  # fmt: skip
+    """The rows of a paper's table, saved in `out` after each. resume: as for `evaluated`. Raises UsageError."""
+    results = begun(out, fingerprint(bench, plan), resume) if out else Results()
+    reference = next((subject for subject in subjects if subject.label == table.reference), None)
+    for subject in subjects:
+        run = next((known for known in results.runs if _same(known, subject)), None)
+        if run is None and table.sets:
+            run = table.of_sets(bench, subject, plan)
+        elif run is None:
+            if reference and plan.reference is None:
+                plan = replace(plan, reference=bench.observe(reference, plan.replaced))
+            own = plan.reference if subject is reference else None
+            outputs = own or bench.observe(subject, plan.replaced)
+            assert table.tell is not None
+            run = signed(bench, subject, plan, outputs, table.tell(bench, outputs, plan), worst(subject.label))
+        if run not in results.runs:
+            results = _forgotten(results, subject.label)
+            results = replace(results, runs=(*results.runs, run), made=provenance.now())
+            if out:
+                results.save(out)
+        yield run
+
+
 def begun(out: Path, settings: str, resume: bool) -> Results:
     """The results to go on with. Raises UsageError for a report of other settings."""
     if not resume or not (out / REPORT).is_file():
@@ -74,12 +105,29 @@ def begun(out: Path, settings: str, resume: bool) -> Results:
     return results
 
 
-def fingerprint(study: Study, order: Order) -> str:
-    """Sixteen hexadecimal digits that are equal for two evaluations of the same pictures in the same way."""
-    said = {**asdict(study), "cache": "", "folder": str(study.folder.resolve()), "how": asdict(order.how)}
-    said |= {"plan": asdict(order.plan), "crowd": order.crowd and asdict(order.crowd), "attacks": order.attacks}
-    said |= {"deid": provenance.VERSION, "commit": provenance.commit()}
+def fingerprint(bench: Bench, plan: Plan, **more: Any) -> str:
+    """Sixteen hexadecimal digits that are equal for two evaluations of the same pictures in the same way.
+
+    The methods and the commit are not in it: every run names its own, and goes on counting while its weights are the
+    same.
+    """
+    study = bench.study
+    said: dict[str, Any] = {**asdict(study), "cache": "", "folder": str(study.folder.resolve())}
+    said |= {"plan": asdict(plan), **more}
+    said |= {"deid": provenance.VERSION, "labels": [reader.name for reader in bench.gauge.labellers]}
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def write_labels(bench: Bench, path: Path, label: str = "gender") -> Path | None:
+    """A table of what the labellers say of every original, for methods that want one; None where none tells `label`."""
+    reader = next((each for each in bench.gauge.labellers if each.classes.get(label)), None)
+    if reader is None:
+        return None
+    said = words(reader.classes[label], bench.labelled.labels[label])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("image", label), *zip(bench.labelled.names, said, strict=True)])
+    return path
 
 
 def _same(run: Run, subject: Subject) -> bool:

@@ -11,6 +11,7 @@ from deidcli.evaluation.metrics import share
 from deidcli.evaluation.results import Curve
 from deidcli.faces.embed import Recogniser
 
+BLOCK = 8192  # pairs
 TIE = 1e-9  # distances that differ by no more are equal
 
 
@@ -37,6 +38,16 @@ def all_distances(judge: Recogniser, probes: np.ndarray, gallery: np.ndarray) ->
     """Distances (n, m) of every probe (n, d) to every gallery descriptor (m, d)."""
     rows = [judge.distance(np.broadcast_to(probe, gallery.shape), gallery) for probe in probes]
     return np.array(rows, float).reshape(len(probes), len(gallery))
+
+
+def distances_of(judge: Recogniser, first: np.ndarray, second: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Distances (n,) of pairs of descriptors. rows: (n, 2) int into `first` (m, d) and `second` (k, d).
+
+    A folder has far more pairs than pictures, so only BLOCK of them are laid out at once.
+    """
+    blocks = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
+    found = [judge.distance(first[block[:, 0]], second[block[:, 1]]) for block in blocks]
+    return np.concatenate(found).astype(float) if found else np.zeros(0)
 
 
 def hits_at(distances: np.ndarray, probes: Sequence, gallery: Sequence, rank: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deidcli.engine.digest import digest
-from deidcli.engine.manifest import DONE, SALVAGED
+from deidcli.engine.manifest import DONE, SALVAGED, left_alone
 from deidcli.errors import UsageError
 
 GUARANTEES = ("k", "diverse", "open")
@@ -66,7 +66,7 @@ def check(manifests: Iterable[Path], k: int | None = None) -> Verdict:
         for number, row in _rows(path):
             if row is None:
                 broken.append(f"{path}, line {number}: no row of a manifest")
-            else:
+            elif not (left_alone(row) and row["input"] in rows):
                 rows[row["input"]] = path, row
     return check_rows(rows.values(), k, broken)
 

@@ -8,20 +8,26 @@ from typing import Any, Protocol
 import numpy as np
 
 from deidcli.faces.align import align
-from deidcli.presets import presets
+from deidcli.faces.attributes import tone
+from deidcli.presets import load_preset, presets
 from deidcli.values import CropSpec, Face, Frame
 
 # Which presets judge. The judge of expressions has another network than the classifier that methods learn from.
 JUDGES, CLASSIFIER = (("attributes",), ("expression-judge", "expression")), "classifier"
 Answers = dict[str, np.ndarray]
+# Where the groups of a number end: ages as in the classifier's card, tones as Chardon et al. (1991) name them.
+GROUPS = {"age": (13, 20, 30, 45, 60), "tone": (-30, 10, 28, 41)}
+SIDE, MARGIN = 64, 0.06  # of the crop that a tone is read off
 
 
 class Labeller(Protocol):
     """Reads labels.
 
-    classes: for each label the words that it can be; empty for one that is a number, like an age.
+    name: with what reads, down to its weights. classes: for each label the words that it can be; empty for one that is
+    a number, like an age.
     """
 
+    name: str
     classes: dict[str, tuple[str, ...]]
 
     def read(self, pairs: Sequence[tuple[Frame, Face]]) -> Answers:
@@ -41,6 +47,7 @@ class Classifying:
         from deidcli.networks.classifiers import load
 
         self._classifier: Any = load(preset)
+        self.name = f"{preset} {load_preset(preset).checksum}"
         self._spec = CropSpec(self._classifier.config.size, self._classifier.margin)
         heads = self._classifier.heads
         self.classes = {name: () if head.places is not None else tuple(head.classes) for name, head in heads.items()}
@@ -53,8 +60,25 @@ class Classifying:
         return {name: rows if self.classes[name] else heads[name].read(rows) for name, rows in said.items()}
 
 
+class Measuring:
+    """Reads the tone of the skin off the cheeks, in degrees (`faces.attributes.tone`); a measure and no classifier."""
+
+    name = "tone"
+    classes: dict[str, tuple[str, ...]] = {"tone": ()}
+
+    def read(self, pairs: Sequence[tuple[Frame, Face]]) -> Answers:
+        """Degrees (n,)."""
+        spec = CropSpec(SIDE, MARGIN)
+        return {"tone": np.array([tone(align(frame, face, spec).pixels, MARGIN) for frame, face in pairs])}
+
+
+def grouped(label: str, numbers: np.ndarray) -> np.ndarray | None:
+    """In which group of GROUPS each number lies, as (n,) int; None for a label that has no groups."""
+    return np.digitize(numbers, GROUPS[label]) if label in GROUPS else None
+
+
 def installed() -> tuple[Labeller, ...]:
-    """The classifiers whose presets are installed, the first of each kind."""
+    """The classifiers whose presets are installed, the first of each kind, and what is measured without any."""
     there = {preset.name for preset in presets() if preset.method == CLASSIFIER}
     chosen = [next((name for name in kind if name in there), None) for kind in JUDGES]
-    return tuple(Classifying(name) for name in chosen if name)
+    return (*(Classifying(name) for name in chosen if name), Measuring())

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from deidcli.evaluation import metrics, privacy, utility
-from deidcli.evaluation.bench import Bench, person
-from deidcli.evaluation.identification import Draw, all_distances, cmc, hits_at
-from deidcli.evaluation.labels import words
+from deidcli.evaluation.bench import Bench, person, spread
+from deidcli.evaluation.identification import Draw, all_distances, cmc, distances_of, hits_at
+from deidcli.evaluation.labels import grouped, words
 from deidcli.evaluation.observe import Outputs
 from deidcli.evaluation.pose import pose_difference
 from deidcli.evaluation.results import Curve, Figure, Judge, Matrix
 
 Pair = tuple[str, str, bool]
 STEPS = 41  # thresholds of a curve
+ORIGINALS = 2000  # that are compared with each other, at most: the work grows with the square
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ def pair_distances(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Dis
     """Of the pairs whose both pictures are known. The second picture of a pair is the one that was replaced."""
     rows = outputs.row
     usable = [(a, b, same) for a, b, same in pairs if a in bench.originals.known and b in rows]
-    before = bench.originals.descriptors([a for a, _, _ in usable])
-    apart = np.asarray(bench.judge.distance(before, outputs.of([b for _, b, _ in usable])), float)
+    firsts = {name: place for place, name in enumerate(dict.fromkeys(a for a, _, _ in usable))}
+    places = np.array([(firsts[a], rows[b]) for a, b, _ in usable], int).reshape(-1, 2)
+    apart = distances_of(bench.judge, bench.originals.descriptors(list(firsts)), outputs.descriptors, places)
     same = np.array([s for _, _, s in usable], bool)
     whose = [tuple(person(a) for a, _, s in usable if s is kind) for kind in (True, False)]
     return Distances(apart[same], apart[~same], *whose)
@@ -61,8 +63,10 @@ def judged(bench: Bench, pairs: Sequence[Pair]) -> Judge:
     """The recogniser's error on the originals of `pairs`."""
     known = bench.originals.known
     usable = [(a, b, same) for a, b, same in pairs if a in known and b in known]
-    first, second = (bench.originals.descriptors([pair[i] for pair in usable]) for i in (0, 1))
-    apart, same = np.asarray(bench.judge.distance(first, second)), np.array([s for _, _, s in usable], bool)
+    place = {name: row for row, name in enumerate(dict.fromkeys(name for a, b, _ in usable for name in (a, b)))}
+    rows, same = np.array([(place[a], place[b]) for a, b, _ in usable], int), np.array([s for _, _, s in usable], bool)
+    described = bench.originals.descriptors(list(place))
+    apart = distances_of(bench.judge, described, described, rows.reshape(-1, 2))
     rates = (metrics.matching_rate(apart[kind], bench.threshold) for kind in (same, ~same))
     return Judge(bench.study.recogniser, bench.threshold, *rates)
 
@@ -82,6 +86,30 @@ def verification(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Part:
         figures.append(Figure("equal error rate", error, count=len(apart.same), better="higher"))
         curves.append(metrics.roc(apart.same, apart.strangers))
     return Part(tuple(figures), tuple(curves))
+
+
+def strict(bench: Bench, outputs: Outputs, pairs: Sequence[Pair], far: float = 0.001) -> Part:
+    """The matching rate at the threshold at which so many pairs of two people match, among the originals.
+
+    Every pair of two people counts, because the listed ones are too few for small rates.
+    """
+    names = spread(sorted(bench.originals.known), ORIGINALS)
+    whose, rows = np.array([person(name) for name in names]), bench.originals.descriptors(names)
+    strange = np.triu(whose[:, None] != whose[None, :])
+    limit = metrics.threshold_at(all_distances(bench.judge, rows, rows)[strange], far)
+    apart = pair_distances(bench, outputs, pairs)
+    rate = metrics.share(f"match rate at FAR {far:g}", apart.same <= limit, apart.people, "lower")
+    return Part((rate, Figure(f"threshold at FAR {far:g}", limit, count=int(strange.sum()))))
+
+
+def as_before(bench: Bench, outputs: Outputs, reference: Outputs, label: str, name: str) -> Part:
+    """The share of outputs of which the labellers say the same as of the same picture's output in `reference`."""
+    classes = next((known for reader in bench.gauge.labellers if (known := reader.classes.get(label))), None)
+    both = [n for n in outputs.names if n in reference.row]
+    if not classes or not both:
+        return Part()
+    told = [words(classes, each.labels[label][each.rows(both)]) for each in (reference, outputs)]
+    return Part((utility.accuracy(name, *told, [person(n) for n in both]),))
 
 
 def itself(bench: Bench, outputs: Outputs) -> Part:
@@ -161,7 +189,8 @@ def linked(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Part:
     """How far two outputs of one person can be put together: those of `pairs` whose both pictures were replaced."""
     rows = outputs.row
     both = [(a, b) for a, b, same in pairs if same and a in rows and b in rows]
-    apart = bench.judge.distance(outputs.of([a for a, _ in both]), outputs.of([b for _, b in both]))
+    places = np.array([(rows[a], rows[b]) for a, b in both], int).reshape(-1, 2)
+    apart = distances_of(bench.judge, outputs.descriptors, outputs.descriptors, places)
     return Part((privacy.linkability(apart, bench.threshold, [person(a) for a, _ in both]),))
 
 
@@ -189,6 +218,13 @@ def useful(bench: Bench, outputs: Outputs, truth: Mapping[str, Mapping[str, str]
     return part
 
 
+def _numbers(label: str, before: np.ndarray, after: np.ndarray, whose: Sequence[str]) -> Iterator[Figure]:
+    yield utility.difference(f"{label} difference", before, after, whose)
+    old, new = grouped(label, before), grouped(label, after)
+    if old is not None and new is not None:
+        yield utility.accuracy(f"{label} group kept", old, new, whose)
+
+
 def _label(bench: Bench, outputs: Outputs, label: str, classes: tuple[str, ...], truth: Mapping[str, str]) -> Part:
     """How far a label is kept. What the classifier says of the originals counts as the truth, and where people said
     what they see also their word."""
@@ -196,7 +232,7 @@ def _label(bench: Bench, outputs: Outputs, label: str, classes: tuple[str, ...],
     before = bench.labelled.labels[label][bench.labelled.rows(outputs.names)]
     after = outputs.labels[label]
     if not classes:
-        return Part((utility.difference(f"{label} difference", before, after, whose),))
+        return Part(tuple(_numbers(label, before, after, whose)))
     old, new = words(classes, before), words(classes, after)
     figures = [
         utility.accuracy(f"{label} kept", old, new, whose),

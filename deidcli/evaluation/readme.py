@@ -1,24 +1,39 @@
-"""The README's table of results, written from report.json between two marks."""
+"""The table of results in a text, written from report.json between two marks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deidcli.errors import UsageError
-from deidcli.evaluation.results import Attack, Figure, Results, Run
+from deidcli.evaluation.pages.names import UNTOUCHED, condition
+from deidcli.evaluation.protocols.tables import AS_TURNED_BY_0
+from deidcli.evaluation.results import Attack, Results, Run
 
+DIGITS = 3
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 COLUMNS = (
     ("match rate", "two pictures of one person"),
     ("self match rate", "a picture and its very original"),
-    ("rank-1", "right first guess"),
+    ("stranger match rate", "two strangers"),
     ("faces found", "new faces found"),
-    ("SSIM", "whole picture alike (SSIM)"),
     ("expression kept", "expression kept"),
-    ("gender kept", "gender kept"),
-    ("age difference", "age, years off"),
+    ("ATTR", "gender and race kept (ATTR)"),
 )
+# Of a paper's table other things are of interest, and it has no attacks.
+OF_TABLES = {
+    "table:cleanir-2": (
+        ("match rate", "matched"),
+        ("match rate at FAR 0.001", "matched at FAR 0.001"),
+        ("faces found", "found"),
+        ("gender kept", "gender"),
+        ("age group kept", "age group"),
+        ("tone group kept", "tone"),
+        ("landmark error", "landmark error"),
+        ("expression kept", "expression"),
+        (AS_TURNED_BY_0, "expression as at 0°"),
+    )
+}
 
 
 def update(readme: Path, results: Results) -> bool:
@@ -37,51 +52,58 @@ def update(readme: Path, results: Results) -> bool:
 
 
 def markdown(results: Results) -> str:
-    """The results as Markdown: what was measured on, a row for each run, and the attacks that break a method."""
+    """The results as Markdown: a row for each run with the attack that tells most, and what was measured on."""
     if not results.runs:
         raise UsageError("the report holds no runs", "make one with `deid evaluate all`")
-    columns = [(name, title) for name, title in COLUMNS if any(run.figure(name) for run in results.runs)]
-    return "\n".join([_measured_on(results.runs[0]), "", *_table(results, columns), "", *_notes(results)]).rstrip()
-
-
-def _measured_on(run: Run) -> str:
-    judge, name = run.judge, run.figure("match rate")
-    pairs = f", {name.count} pairs of one person" if name else ""
-    code = run.version + (f", commit `{run.commit}`" if run.commit else "")
-    return (
-        f"{run.data} {run.split}{pairs}; recogniser {judge.recogniser} at {judge.threshold:g}, which on the originals "
-        f"matches {judge.true_accepts:.4f} of one person's pairs and {judge.false_accepts:.4f} of strangers'; seed "
-        f"{'secret' if run.seed is None else run.seed}; 95 % intervals by person; deid {code}."
-    )
+    wanted = OF_TABLES.get(results.runs[0].protocol, COLUMNS)
+    columns = [(name, title) for name, title in wanted if any(run.figure(name) for run in results.runs)]
+    return "\n".join([*_table(results, columns), "", *_measured_on(results)])
 
 
 def _table(results: Results, columns: list[tuple[str, str]]) -> Iterator[str]:
-    yield "| method | " + " | ".join([*(title for _, title in columns), "broken by"]) + " |"
-    yield "|---" * (len(columns) + 2) + "|"
+    attacked = ["strongest attack, rank-1"] if results.attacks else []
+    yield "| method | " + " | ".join([*(title for _, title in columns), *attacked]) + " |"
+    yield "|---" * (len(columns) + 1 + len(attacked)) + "|"
     for run in results.runs:
-        cells = [_cell(run.figure(name)) for name, _ in columns]
-        yield f"| `{run.label}` | " + " | ".join([*cells, _broken(results.attacks, run.label)]) + " |"
+        cells = [_cell(run, name) for name, _ in columns]
+        cells += [_strongest(results.attacks, run.label)] if attacked else []
+        yield f"| `{run.label}` | " + " | ".join(cells) + " |"
 
 
-def _broken(attacks: tuple[Attack, ...], label: str) -> str:
-    own = [attack for attack in attacks if attack.label == label]
+def _strongest(attacks: Iterable[Attack], label: str) -> str:
+    """What anybody gets who has the tool; bold where that breaks the method."""
+    own = [attack for attack in attacks if attack.label == label and not condition(attack)]
     if not own:
         return "not attacked"
-    return ", ".join(attack.name for attack in own if attack.breaks) or "none"
+    best = max(own, key=lambda attack: (attack.breaks, attack.rank1.value))
+    said = f"{best.name} {best.rank1.told(DIGITS)}"
+    return f"**{said}**" if best.breaks else said
 
 
-def _notes(results: Results) -> Iterator[str]:
-    broken = [a for a in results.attacks if a.breaks and a.method != "original"]
-    for attack in broken:
+def _measured_on(results: Results) -> Iterator[str]:
+    run = results.runs[0]
+    judge, pairs = run.judge, run.figure("match rate")
+    count = f"{pairs.count} pairs of one person; " if pairs else ""
+    yield (
+        f"{run.data} {run.split}, {count}recogniser {judge.recogniser} at {judge.threshold:g}; seed "
+        f"{'secret' if run.seed is None else run.seed}; 95 % intervals by person; deid {_code(results.runs)}."
+    )
+    naive = [attack for attack in results.attacks if attack.method == UNTOUCHED and attack.name == "naive"]
+    if results.attacks:
+        among = naive[0] if naive else results.attacks[0]
         yield (
-            f"- `{attack.label}`, {attack.name}: right first guess {_cell(attack.rank1)} (chance {attack.chance:.3f}), "
-            f"{attack.verification.name} {_cell(attack.verification)}. {attack.note}"
+            f"Attacks: {among.rank1.count} people, chance {among.chance:.3f}. The one that names most of them of those "
+            "that need no secret of the run and look at the face; bold where it breaks the method: the interval of its "
+            "rank-1, or of true accepts at a low false-accept rate, lies more than ten points above guessing."
         )
 
 
-def _cell(figure: Figure | None) -> str:
-    if figure is None or figure.value != figure.value:
-        return "-"
-    if figure.low is None or figure.high is None or figure.low != figure.low:
-        return f"{figure.value:.4g}"
-    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+def _code(runs: Iterable[Run]) -> str:
+    """The versions and commits that measured, each once."""
+    said = (run.version + (f" (`{run.commit}`)" if run.commit else "") for run in runs)
+    return ", ".join(dict.fromkeys(said))
+
+
+def _cell(run: Run, name: str) -> str:
+    figure = run.figure(name)
+    return figure.told(DIGITS) if figure else "-"

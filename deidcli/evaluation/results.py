@@ -32,6 +32,14 @@ class Figure:
     count: int = 0
     better: str = "none"
 
+    def told(self, digits: int) -> str:
+        """As text with so many decimals, and its interval where it has one; a dash where nothing could be measured."""
+        if math.isnan(self.value):
+            return "-"
+        if self.low is None or self.high is None or math.isnan(self.low):
+            return f"{self.value:.4g}"
+        return f"{self.value:.{digits}f} [{self.low:.3f}, {self.high:.3f}]"
+
 
 @dataclass(frozen=True)
 class Curve:

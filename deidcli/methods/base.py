@@ -7,6 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -70,6 +71,16 @@ class Method(ABC):
     def __init__(self, options: Any = None, secret: Secret | None = None):
         self.options = checked(options or self.Options())
         self.secret = secret or Secret.drawn()
+
+    def again(self, secret: Secret) -> Method:
+        """This method with another secret. What it has loaded is shared.
+
+        That is what stands in its cached properties, so nothing of the secret or of a closed set may stand there.
+        """
+        other = type(self)(self.options, secret)
+        loaded = {k: v for k, v in self.__dict__.items() if isinstance(getattr(type(self), k, None), cached_property)}
+        other.__dict__.update(loaded)
+        return other
 
     def prepare(self, census: Census) -> None:  # noqa: B027 - most methods have nothing to prepare
         """See every face before the first is replaced; the engine calls it where `closed` is set."""

@@ -113,12 +113,19 @@ def load_labels(path: Path) -> dict[str, dict[str, str]]:
             first, *columns = rows.fieldnames or [""]
             table = [(row[first], row) for row in rows]
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(
-            f"--labels {path}: {error}", "give a CSV with a head, file names in its first column"
-        ) from error
+        raise UsageError(f"{path}: {error}", hint) from error
     if not columns:
-        raise UsageError(f"--labels {path}: has no labels", hint)
+        raise UsageError(f"{path}: has no labels", hint)
     return {column: {name: row[column] or MISSING for name, row in table} for column in columns}
+
+
+def split_of(table: Path, split: str, option: str = "--split") -> set[str]:
+    """The people of a split, from a CSV with the columns person and split, which `option` named. Raises UsageError."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            return {row["person"] for row in csv.DictReader(file) if row["split"] == split}
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{option} {table}: {error!r}", "give a CSV with the columns person and split") from error
 
 
 def labelled(names: Sequence[str], labels: dict[str, dict[str, str]]) -> dict[str, np.ndarray]:

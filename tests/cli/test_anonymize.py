@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deidcli.engine.jobs import MANIFEST
+from deidcli.engine.manifest import Earlier
 from tests.conftest import found, read, rows, save, tree
 
 QUICK = ("--method", "solid", "--no-verify")
@@ -134,6 +136,48 @@ def test_files_from(deid, folder, tmp_path, null):
         "none.png",
         "one.png",
     ]
+
+
+def test_files_from_keep_their_folders(deid, folder, tmp_path, monkeypatch):
+    """Two files of one name do not meet in the output; an absolute name, or one that leads out, is its last word."""
+    (folder / "sub" / "one.png").write_bytes((folder / "one.png").read_bytes())
+    monkeypatch.chdir(folder)
+    names = ["./one.png", "sub/one.png", "../in/none.png" if folder.name == "in" else str(folder / "none.png")]
+    done = deid("anonymize", *QUICK, "--files-from", "-", tmp_path / "out", stdin="\n".join(names).encode())
+    assert done.status == 0, done.err
+    assert sorted(rows(tmp_path / "out")) == sorted(tree(tmp_path / "out")) == ["none.png", "one.png", "sub/one.png"]
+    names = [str(folder / "one.png"), str(folder / "sub" / "one.png")]
+    done = deid("anonymize", *QUICK, "--files-from", "-", tmp_path / "no", stdin="\n".join(names).encode())
+    assert done.status == 2 and "would both be written" in done.err
+
+
+def test_a_second_run_forgets_nothing(deid, folder, tmp_path):
+    """What exists is left alone, and the manifest still tells what it is."""
+    out = tmp_path / "out"
+    assert deid("anonymize", *QUICK, folder, out).status == 0
+    before, known = tree(out), rows(out)
+    assert deid("anonymize", *QUICK, folder, out).status == 3
+    assert tree(out) == before
+    earlier = Earlier.load(out / MANIFEST).rows
+    assert earlier == known and {row["status"] for row in earlier.values()} == {"done"}
+    assert "3 of 3 files are done already" in deid("anonymize", *QUICK, "--resume", folder, out).err
+    save(np.zeros((9, 9, 3), np.uint8), tmp_path / "more" / "new.png")
+    assert deid("anonymize", *QUICK, tmp_path / "more", out).status == 0
+    assert sorted(rows(out)) == sorted([*known, "new.png"]), "another input into the same folder"
+
+
+def test_an_earlier_output_of_what_fails_is_told(deid, folder, tmp_path):
+    """It must not pass for what this run made: of another method, maybe."""
+    out = tmp_path / "out"
+    assert deid("anonymize", *QUICK, folder, out).status == 0
+    (folder / "one.png").write_bytes(b"torn")
+    done = deid("anonymize", *QUICK, "--overwrite", folder, out)
+    row = rows(out)["one.png"]
+    assert done.status == 1 and "what an earlier run wrote there stands" in done.err and "one.png" in tree(out)
+    assert row["status"] == "failed" and row["output"] == str(out / "one.png") and row["output_sha256"] is None
+    (out / "one.png").unlink()
+    deid("anonymize", *QUICK, "--overwrite", folder, out)
+    assert rows(out)["one.png"]["output"] is None and "stands" not in rows(out)["one.png"]["error"]
 
 
 @pytest.mark.parametrize(("mode", "status", "files"), [("copy", 0, 3), ("skip", 0, 2), ("fail", 1, 2)])

@@ -121,6 +121,20 @@ def test_doctor(deid, pretend):
     for word in (__version__, "tensorflow", "dlib", "cleanir-64", "picture codecs", "CPU"):
         assert word in said
     assert "all that is needed is there" in said
+    for word in ("scipy", "faiss-cpu", "scikit-learn", "pillow-heif"):
+        assert word in said, "what the package itself asks for"
+
+
+def test_doctor_names_what_is_missing_or_too_old(deid, pretend, monkeypatch):
+    from importlib import metadata
+
+    wanted = ["numpy>=9999", "no-such-package>=1", "neither>=1; python_version < '3'", "one-more>=1; extra == 'eval'"]
+    monkeypatch.setattr(metadata, "requires", lambda name: wanted)
+    done = deid("doctor")
+    said = done.out.decode()
+    assert done.status == 3 and "2 missing" in said, said
+    assert "numpy >=9999, not" in said and "pip install 'no-such-package>=1'" in said
+    assert "neither" not in said and "one-more" in said
 
 
 def test_doctor_names_what_is_damaged(deid, damaged):

@@ -32,7 +32,14 @@ def outcomes(bench, crowd, method, *names):
 
 def test_everything_breaks_what_does_nothing(bench, crowd):
     done = outcomes(bench, crowd, Same(), "naive", "parrot", "linkage", "second-pass")
-    assert set(done) == {"naive", "parrot", "parrot (same secret)", "linkage", "second-pass"}
+    assert set(done) == {
+        "naive",
+        "parrot",
+        "parrot (same secret)",
+        "linkage",
+        "second-pass",
+        "second-pass (same secret)",
+    }
     for attack in done.values():
         assert attack.breaks and attack.rank1.value == 1 and attack.verification.value == 1
     assert done["naive"].chance == pytest.approx(1 / PEOPLE)
@@ -56,7 +63,7 @@ def test_a_second_pass_breaks_cleanir_at_180(bench, crowd):
     method = kind(kind.Options(angle=180, keep="none"), Secret.seeded(1))
     done = outcomes(bench, crowd, method, "naive", "second-pass", "reversal")
     assert not done["naive"].breaks
-    for name in ("second-pass", "reversal (same secret)", "reversal (wrong secret)"):
+    for name in ("second-pass", "second-pass (same secret)", "reversal (same secret)", "reversal (wrong secret)"):
         assert done[name].breaks and done[name].rank1.value > 3 / PEOPLE
     assert done["reversal (same secret)"].rank1.value == done["reversal (wrong secret)"].rank1.value, "no axis at 180°"
 

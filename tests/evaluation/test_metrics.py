@@ -102,6 +102,15 @@ def test_ranks_by_hand():
     assert identification.cmc(distances, people, people).y == pytest.approx((1 / 3, 2 / 3, 1))
 
 
+@pytest.mark.parametrize("count", [0, 1, 5, 7])
+def test_pairs_in_blocks_are_pairs_at_once(monkeypatch, count):
+    monkeypatch.setattr(identification, "BLOCK", 3)
+    first, second = column(0, 1, 5), column(2, 9)
+    rows = np.array([(i % 3, i % 2) for i in range(count)], int).reshape(-1, 2)
+    expected = [abs(float(first[i, 0] - second[j, 0])) for i, j in rows]
+    assert identification.distances_of(JUDGE, first, second, rows).tolist() == pytest.approx(expected)
+
+
 def test_the_nearest_picture_of_a_person_counts():
     hits = identification.hits_at(np.array([[0.5, 0.4, 0.1]]), ["a"], ["a", "b", "a"], 1)
     assert hits.tolist() == [1]

@@ -89,7 +89,7 @@ def test_all_tables_tell_something_of_the_album(album, bench):
         labels = ({f"person{i}/1.png": "neutral" for i in range(1, PEOPLE)},) if table.label else ()
         plan = table.plan(pictures_of(album), 1, None, *labels)
         bench.read(plan.names)
-        run = table.measured(bench, Subject("original"), plan, None)
+        run = next(everything.tabled(bench, table, [Subject("original")], plan, None, False, lambda label: None))
         assert run.figures and all(figure.name for figure in run.figures)
 
 
@@ -154,11 +154,11 @@ def test_everything_at_once_and_once_more(deid, data, tmp_path, monkeypatch):
 def test_the_readme_gets_its_table(deid, tmp_path):
     Results((RUN,), (ATTACK,)).save(tmp_path / "report")
     text = tmp_path / "README.md"
-    text.write_text(f"Before.\n\n{readme.BEGIN}\nold\n{readme.END}\n\nAfter.\n")
+    text.write_text(f"Before.\n\n{readme.BEGIN}\nthe last table\n{readme.END}\n\nAfter.\n")
     assert deid("evaluate", "readme", tmp_path / "report" / "report.json", text).status == 0
     new = text.read_text()
-    assert new.startswith("Before.\n") and new.endswith("After.\n") and "old" not in new
-    assert f"| `{RUN.label}` | 0.250 [0.200, 0.300] | naive |" in new and "dlib at 0.6" in new
+    assert new.startswith("Before.\n") and new.endswith("After.\n") and "the last table" not in new
+    assert f"| `{RUN.label}` | 0.250 [0.200, 0.300] | **naive 0.250 [0.200, 0.300]** |" in new and "dlib at 0.6" in new
     assert deid("evaluate", "readme", tmp_path / "report", text).status == 0 and text.read_text() == new
     text.write_text("no marks")
     assert deid("evaluate", "readme", tmp_path / "report", text).status == 2

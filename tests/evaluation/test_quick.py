@@ -57,6 +57,21 @@ def test_distances_are_those_of_the_run(deid, folder, out):
     assert look(deid, out, "--input", folder)[1]["closest"] == pytest.approx(min(said), abs=0.05)
 
 
+def test_a_folder_of_frames(deid, folder, tmp_path):
+    """It counts as one file, and a frame that was changed shows."""
+    for number in range(3):
+        shutil.copy(folder / "one.png", folder / "sub" / f"{number:03}.png")
+    (folder / "sub" / "three.jpg").unlink()
+    out = tmp_path / "out"
+    done = deid("anonymize", "--method", "solid", "--sequence", "--no-track", *LOOK, folder, out)
+    assert done.status == 0 and sorted(rows(out)) == ["none.png", "one.png", "sub"], done.err
+    status, said = look(deid, out, "--input", folder)
+    assert status == 0 and (said["files"], said["looked"], said["missing"]) == (3, 3, 0)
+    shutil.copy(folder / "one.png", out / "sub" / "001.png")
+    status, said = look(deid, out, "--input", folder)
+    assert status == 1 and "altered" in kinds(said, "sub")
+
+
 def test_text(deid, folder, out):
     done = deid("evaluate", "quick", out, "--input", folder, *LOOK)
     text = done.out.decode()

@@ -20,7 +20,7 @@ COLUMNS = ("match rate", "self match rate", "rank-1", "faces found", "SSIM", "po
     click.option("--data", required=True, metavar="DIR",
                  help="Holds lfw/images/PERSON/, lfw/people.csv (person, split), and maybe lfw/pairs_val.csv and "
                       "lfw/expressions.csv."),
-    measuring.methods(f"original,{measuring.EACH},cleanir:angle=0,cleanir:angle=90"),
+    measuring.methods(f"original,{measuring.EACH},cleanir:angle=0,cleanir:angle=90,cleanir:angle=180"),
     click.option("--attacks", default="all", show_default=True, help="As for `evaluate attacks`; none for no attacks."),
     learning,
     click.option("--resume", is_flag=True, help="Go on with the report in --out; what it holds already is kept."),
@@ -31,7 +31,9 @@ def command(data: str, attacks: str, resume: bool, overwrite: bool, **options: A
     """Measure and attack every method and preset that there is, and write report.json and report.html to --out.
 
     The figures are of the split `val`, whose people were in no training; the reconstruction learns from `train`. The
-    report is saved after each method. Exit status 1 where a method or a picture failed.
+    report is saved after each method; with --resume only those are measured that are not in it or whose weights have
+    changed. ksame-select gets groups of one gender, as a classifier sees it. Exit status 1 where a method or a picture
+    failed.
 
     \b
     deid evaluate all --data data/ --out report/ --detector hog --limit 200 --seed 1
@@ -39,7 +41,7 @@ def command(data: str, attacks: str, resume: bool, overwrite: bool, **options: A
     from deidcli.evaluation.attacks import available
     from deidcli.evaluation.attacks.base import AttackOptions
     from deidcli.evaluation.attacks.stage import crowd_of
-    from deidcli.evaluation.everything import Order, evaluated
+    from deidcli.evaluation.everything import Order, evaluated, write_labels
     from deidcli.evaluation.protocols.plan import from_lfw
     from deidcli.evaluation.report import write_report
     from deidcli.evaluation.results import REPORT, Results
@@ -50,13 +52,14 @@ def command(data: str, attacks: str, resume: bool, overwrite: bool, **options: A
     if (out / REPORT).exists() and not (resume or overwrite):
         raise UsageError(f"{out / REPORT} exists", "use --resume to go on with it, or --overwrite")
     names = {"all": tuple(available()), "none": ()}.get(attacks, tuple(attacks.split(",")))
-    wanted, missing = measuring.existing(measuring.split(options["methods"]), options["seed"])
     lfw = Path(data) / "lfw"
     bench = measuring.make_bench(lfw / "images", "lfw", options, "val")
     plan = from_lfw(Path(data), options["limit"], bench.study.draw)
     how = AttackOptions(options["people"], far=options["far"], training=options["training"], steps=options["steps"])
     crowd = crowd_of(lfw / "images", lfw / "people.csv", how, bench.study.draw) if names else None
     bench.read([*plan.names, *(crowd.names if crowd else ())])
+    labels = write_labels(bench, out / "labels.csv", measuring.SELECTED)
+    wanted, missing = measuring.existing(measuring.split(options["methods"]), options["seed"], labels)
     order = Order(plan, crowd, names, how, out, lambda label: out / "worst" / measuring.safe(label))
     failed = dict(missing)
     runs = 0

@@ -11,6 +11,7 @@ import click
 
 from deidcli.cli import measuring
 from deidcli.cli import options as opt
+from deidcli.cli.measuring import DIGITS
 from deidcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def told(outcomes: Iterable[Attack], as_json: bool) -> list[Attack]:
         else:
             if not seen:
                 click.echo(f"{'method':24}{'attack':26}{'rank-1':>24}{'chance':>9}{one.verification.name:>24}")
-            cells = f"{measuring.cell(one.rank1):>24}{one.chance:>9.4f}{measuring.cell(one.verification):>24}"
+            cells = f"{one.rank1.told(DIGITS):>24}{one.chance:>9.4f}{one.verification.told(DIGITS):>24}"
             click.echo(f"{one.label:24}{one.name:26}{cells}{'  breaks' if one.breaks else ''}")
         seen.append(one)
     return seen

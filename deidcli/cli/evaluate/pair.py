@@ -20,13 +20,7 @@ COLUMNS = ("self match rate", "match rate", "rank-1", "faces found", "SSIM", "pi
     click.option("--name", default="given", show_default=True, help="How the report calls what made AFTER."),
     measuring.recogniser,
     click.option("--limit", type=click.IntRange(1), help="Only so many pictures, spread over all."),
-    measuring.cache,
-    measuring.output,
-    opt.seed,
-    opt.detection,
-    opt.device,
-    opt.config,
-    opt.progress,
+    measuring.setting,
 )  # fmt: skip
 def command(before: str, after: str, **options: Any) -> int:
     """Compare the pictures of BEFORE with those of the same names in AFTER, which any tool may have written.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ TABLES = ("cleanir-2", "ksame-net-3", "ksame-net-11", "autoencoder-5", "fatm-lfw
     click.option("--methods", help="Other methods than the table's own, as for `evaluate pairs`."),
     click.option("--split", metavar="FILE", help="CSV with columns person, split; only the people of `val` are taken."),
     click.option("--labels", metavar="FILE", help="CSV with columns image, expression: for ksame-net-11."),
+    click.option("--resume", is_flag=True, help="Go on with the report in --out; other weights are done again."),
     measuring.measured,
 )  # fmt: skip
 def command(name: str, folder: str, **options: Any) -> int:
@@ -36,13 +38,14 @@ def command(name: str, folder: str, **options: Any) -> int:
     deid evaluate table cleanir-2 lfw/images --split lfw/people.csv
     """
     from deidcli.evaluation.bench import pictures_of
-    from deidcli.evaluation.protocols.pairs import load_labels, split_of
+    from deidcli.evaluation.everything import tabled
     from deidcli.evaluation.protocols.tables import table
+    from deidcli.training.data import load_labels, split_of
 
     chosen = table(name)
     if chosen.label and not options["labels"]:
         raise UsageError(f"{name} needs --labels", f"give a CSV with the columns image and {chosen.label}")
-    labels = (load_labels(Path(options["labels"]), chosen.label),) if chosen.label else ()
+    labels = (load_labels(Path(options["labels"])).get(chosen.label, {}),) if chosen.label else ()
     pictures = pictures_of(Path(folder))
     if options["split"]:
         people = split_of(Path(options["split"]), "val")
@@ -61,16 +64,16 @@ def command(name: str, folder: str, **options: Any) -> int:
         click.echo(f"left out: {text}: {reason}", err=True)
     if not wanted:
         raise UsageError(f"none of {', '.join(texts)} can be measured", "name others with --methods")
-    for one in wanted:
-        run = chosen.measured(bench, one, plan, measuring.kept(options, one.label))
+    out = Path(options["out"]) if options["out"] else None
+    keep = partial(measuring.kept, options)
+    for run in tabled(bench, chosen, wanted, plan, out, options["resume"], keep):
         columns = chosen.columns or [figure.name for figure in run.figures]
         runs += measuring.told([run], columns, options["as_json"], head=not runs)
-        paper = chosen.paper.get(one.label)
+        paper = chosen.paper.get(run.label)
         if paper and not options["as_json"]:
             click.echo(f"{'  the paper':28}" + "".join(f"{paper.get(column, ''):>27}" for column in columns))
-    if chosen.sets and options["out"]:
+    if chosen.sets and out:
         from deidcli.evaluation.protocols.closed_pictures import draw
 
-        draw(runs, bench, wanted, plan, Path(options["out"]))
-    measuring.finish(runs, options)
+        draw(runs, bench, wanted, plan, out)
     return 1 if bench.originals.failed else 0

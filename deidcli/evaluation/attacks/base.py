@@ -162,7 +162,7 @@ class Attacker(ABC):
 
 def _anew(subject: Subject, secret: Secret) -> Subject:
     assert subject.method is not None
-    return replace(subject, method=type(subject.method)(subject.method.options, secret))
+    return replace(subject, method=subject.method.again(secret))
 
 
 def _above(figure: Figure, chance: float) -> bool:

@@ -28,9 +28,15 @@ class SecondPass(Attacker):
 
     def attack(self, scene: Scene) -> Iterator[Attack]:
         people, probes = scene.probed()
-        rows = [describe(scene.bench.judge, _twice(scene, part)) for part in parts(probes)]
-        note = "The method was applied a second time, to its own outputs, with the same secret."
-        yield scene.against_originals(self.name, np.concatenate(rows), people, note)
+        tools = {"another": scene.stranger(), "the same": scene.subject}
+        if getattr(scene.method, "closed", False):
+            # It serves those whom it was shown, and the attacker has no originals to show it.
+            del tools["another"]
+        for secret, tool in tools.items():
+            rows = [describe(scene.bench.judge, _twice(scene, part, tool)) for part in parts(probes)]
+            note = f"The method was applied a second time, to its own outputs, with {secret} secret."
+            name = self.name if tool is not scene.subject else f"{self.name} (same secret)"
+            yield scene.against_originals(name, np.concatenate(rows), people, note)
 
 
 class Reversal(Attacker):
@@ -81,10 +87,10 @@ def blended(original: Original, crop: Crop, spec: Any) -> tuple[np.ndarray, Any]
     return blend(original.frame, crop, spec, Settings().blend).frame.pixels, original.face
 
 
-def _twice(scene: Scene, names: Sequence[str]) -> list:
+def _twice(scene: Scene, names: Sequence[str], tool: Subject) -> list:
     outputs = remade(scene, names)
-    assert scene.method is not None
-    done = ByMethod(scene.method)(outputs)
+    assert tool.method is not None
+    done = ByMethod(tool.method)(outputs)
     return [(m.pixels, o.face) for o, m in zip(outputs, done, strict=True) if m is not None]
 
 

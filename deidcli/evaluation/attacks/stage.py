@@ -8,8 +8,8 @@ from pathlib import Path
 from deidcli.errors import UsageError
 from deidcli.evaluation.attacks.base import Attacker, AttackOptions, Crowd, Scene, crowd
 from deidcli.evaluation.bench import Bench, Subject, pictures_of
-from deidcli.evaluation.protocols.pairs import split_of
 from deidcli.evaluation.results import Attack
+from deidcli.training.data import split_of
 
 
 def crowd_of(folder: Path, table: Path | None, options: AttackOptions, seed: int) -> Crowd:

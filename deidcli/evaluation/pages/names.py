@@ -28,6 +28,7 @@ MEANINGS = (
     Meaning(r"second|\btime\b|memory", COST, "What it costs.", False),
     Meaning(r"by chance", PRIVACY, "What blind guessing gets."),
     Meaning(r"deviation", PRIVACY, "How much the share differs from draw to draw."),
+    Meaning(r"^threshold", PRIVACY, "The distance up to which that many pairs of two untouched people match.", False),
     Meaning(r"^eta ", PRIVACY, "Pairs of one person that match up to this distance (CLEANIR, Table 2)."),
     Meaning(r"stranger", PRIVACY, "Pairs of two people that the recogniser takes for one: its own error."),
     Meaning(r"itself no longer", PRIVACY, "New faces that are not taken for the person in their own original."),
@@ -55,7 +56,7 @@ MEANINGS = (
     Meaning(r"emotion error", UTILITY, "How far a classifier's view of the emotion moved, squared.", False),
     Meaning(r"f-measure", UTILITY, "How well a classifier tells the label's classes as before, all classes alike."),
     Meaning(r"accuracy", UTILITY, "New faces of which a classifier says what people say of the original."),
-    Meaning(r"kept|attr", UTILITY, "New faces of which a classifier says what it says of the original."),
+    Meaning(r"kept|attr|as at", UTILITY, "New faces of which a classifier says what it says of the original."),
     Meaning(r"difference", UTILITY, "How much a classifier's number moved, as of years of age.", False),
     Meaning(r"flicker|shake|step|stead", UTILITY, "How much a new face changes from frame to frame.", False),
 )  # fmt: skip

@@ -68,24 +68,6 @@ def people_of(pairs: Sequence[Pair]) -> dict[str, list[str]]:
     return people
 
 
-def split_of(table: Path, split: str) -> set[str]:
-    """The people of a split, from a CSV with the columns person and split. Raises UsageError."""
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            return {row["person"] for row in csv.DictReader(file) if row["split"] == split}
-    except (OSError, KeyError) as error:
-        raise UsageError(f"{table}: {error!r}", "give a CSV with the columns person and split") from error
-
-
-def load_labels(table: Path, label: str) -> dict[str, str]:
-    """The label of each picture, from a CSV with the columns image and `label`. Raises UsageError."""
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            return {row["image"]: row[label] for row in csv.DictReader(file)}
-    except (OSError, KeyError) as error:
-        raise UsageError(f"{table}: {error!r}", f"give a CSV with the columns image and {label}") from error
-
-
 def _from_csv(path: Path, lines: Sequence[str]) -> Iterator[Pair]:
     for number, row in enumerate(csv.DictReader(lines), 2):
         if not all(row.get(key) for key in ("a", "b")) or row.get("same") not in ("0", "1"):

@@ -16,8 +16,9 @@ from deidcli.evaluation.identification import Draw, draws
 from deidcli.evaluation.makers import ByFolder, Original
 from deidcli.evaluation.observe import Outputs
 from deidcli.evaluation.parts import Pair, Part
-from deidcli.evaluation.protocols.pairs import limited, load_labels, load_pairs, paired, people_of, split_of
+from deidcli.evaluation.protocols.pairs import limited, load_pairs, paired, people_of
 from deidcli.evaluation.results import Run, Worst
+from deidcli.training.data import load_labels, split_of
 
 WORST = 20
 
@@ -25,7 +26,8 @@ WORST = 20
 @dataclass(frozen=True)
 class Plan:
     """pairs: the second picture of each is replaced. draws: closed sets, of which the probes are replaced. truth: for
-    each label the words that people gave to pictures. also: further pictures that are replaced.
+    each label the words that people gave to pictures. also: further pictures that are replaced. reference: outputs of
+    the same pictures that others are compared with, once there are any.
     """
 
     protocol: str
@@ -33,6 +35,7 @@ class Plan:
     draws: tuple[Draw, ...] = ()
     truth: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    reference: Outputs | None = None
 
     @property
     def names(self) -> list[str]:
@@ -84,10 +87,10 @@ def from_lfw(data: Path, limit: int | None, seed: int, split: str = "val") -> Pl
     if listed.is_file():
         plan = from_pairs(listed, limit, seed)
     else:
-        chosen = split_of(data / "lfw" / "people.csv", split)
+        chosen = split_of(data / "lfw" / "people.csv", split, "--data")
         pictures = {who: names for who, names in pictures_of(data / "lfw" / "images").items() if who in chosen}
         plan = _drawn("pairs", pictures, limit, seed, 50, 5)
-    truth = {"expression": load_labels(labels, "expression")} if labels.is_file() else {}
+    truth = load_labels(labels) if labels.is_file() else {}
     return Plan("lfw", plan.pairs, plan.draws, truth)
 
 

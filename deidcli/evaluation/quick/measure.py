@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deidcli.engine.digest import digest
 from deidcli.errors import one_line
 from deidcli.evaluation.quick.records import Known, Record
 from deidcli.faces.detect import Detector
@@ -17,7 +18,6 @@ from deidcli.faces.embed import Recogniser
 from deidcli.faces.landmarks import locate
 from deidcli.faces.suppress import same
 from deidcli.media.open import open_reader
-from deidcli.presets import sha256
 from deidcli.values import Box, Face, Frame
 
 UNKNOWN = "unknown"
@@ -82,8 +82,8 @@ class Examiner:
             return Check(record, error=one_line(error))
 
     def _check(self, record: Record) -> Check:
-        altered = bool(record.output_sha256) and sha256(record.after) != record.output_sha256
-        other = record.before is not None and bool(record.sha256) and sha256(record.before) != record.sha256
+        altered = bool(record.output_sha256) and digest(record.after) != record.output_sha256
+        other = record.before is not None and bool(record.sha256) and digest(record.before) != record.sha256
         before = None if other else record.before
         check = Check(record, altered=altered, other=other)
         for index, old, new in _pairs(before, record.after, _wanted(record)):

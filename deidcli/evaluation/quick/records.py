@@ -30,7 +30,8 @@ class Known:
 
 @dataclass(frozen=True)
 class Record:
-    """A file of the manifest. before, after: where the original and the result lie, None where they are not found.
+    """A file of the manifest, or a folder of frames. before, after: where the original and the result lie, None where
+    they are not found.
 
     status: "done", "skipped" or "failed". sha256, output_sha256: of both when the run ended, empty where not known.
     """
@@ -124,17 +125,19 @@ def _inputs(name: str, inputs: Path) -> Iterator[Path]:
 
 
 def _first(places: Iterable[Path]) -> Path | None:
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if place.exists()), None)
 
 
 def _strays(out: Path, inputs: Path | None, records: Iterable[Record]) -> tuple[str, ...]:
     listed = {record.after.resolve() for record in records if record.after and record.written}
-    files = walk(out, skip=inputs)
-    return tuple(path.relative_to(out).as_posix() for path in files if path.resolve() not in listed)
+    files = ((path, path.resolve()) for path in walk(out, skip=inputs))
+    return tuple(path.relative_to(out).as_posix() for path, place in files if not listed & {place, place.parent})
 
 
 def _unlisted(out: Path, inputs: Path | None, rows: dict[str, dict]) -> tuple[str, ...]:
     if inputs is None or not inputs.is_dir():
         return ()
-    names = (path.relative_to(inputs).as_posix() for path in walk(inputs, skip=out))
-    return tuple(name for name in names if name not in rows and f"{inputs.resolve().name}/{name}" not in rows)
+    files = [path.relative_to(inputs) for path in walk(inputs, skip=out)]
+    # A name of several inputs begins with its folder's; a folder of frames stands for all that is in it.
+    known = {*rows, *(name.removeprefix(f"{inputs.resolve().name}/") for name in rows)}
+    return tuple(path.as_posix() for path in files if not known & {path.as_posix(), path.parent.as_posix()})
