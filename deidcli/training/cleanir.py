@@ -25,7 +25,7 @@ from deidcli.training.sampling import Augment, batches
 from deidcli.training.sheet import save_sheet
 from deidcli.training.traits import directions
 
-ANGLES = (0, 60, 90, 120, 180)  # of the sheet, degrees
+ANGLES = (0, 30, 60, 90, 120, 150, 180)  # of the sheet, degrees: those of the paper's Table 2
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from PIL import Image
 from deidcli.methods.cleanir import rotate
 from deidcli.networks.cleanir import Pair
 
-FACES = 16  # columns of a sheet
+FACES = 24  # columns of a sheet
 
 
 def save_sheet(pair: Pair, crops: np.ndarray, path: Path, angles: Sequence[float]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deidcli.evaluation.pages.names import UNTOUCHED, condition, interval, meaning, percent, recognised, useful, written
 from deidcli.evaluation.results import Attack, Figure, Results, Run
 
+FEW = 100  # cases, below which a page says that they are few
 SHOWN = 6  # methods in a list; of more the best and the worst
 RARELY, OFTEN = 0.05, 0.25  # shares of people still recognised
 # The word, its colour, and a sign for those who see no colours.
@@ -95,7 +96,7 @@ def recognition(group: Group) -> Iterator[str]:
         yield (
             f"On the untouched originals {judge.recogniser} (one person up to a distance of {judge.threshold:g}) "
             "matches "
-            f"{percent(judge.true_accepts)} of pairs of one person{errs}."
+            f"{percent(judge.true_accepts)} of pairs of one person{errs}.{_size(group.runs[0])}"
         )
     rates = [(rate, run.label) for run in group.runs if run.method != UNTOUCHED and (rate := recognised(run))]
     rates.sort(key=lambda pair: pair[0].value)
@@ -116,28 +117,57 @@ def broken(attacks: Sequence[Attack], anybody: bool = True) -> list[str]:
 
 
 def withstood(attacks: Sequence[Attack]) -> list[str]:
-    """A sentence for each attack about those methods that it does not break."""
+    """A sentence for each attack that breaks some methods about those it does not, and one for all that break none."""
     names: dict[str, list[str]] = {}
     for attack in attacks:
         if not attack.breaks:
             names.setdefault(attack.name, []).append(attack.label)
+    works = {attack.name for attack in attacks if attack.breaks}
+    idle = [f"“{name}”" for name in names if name not in works]
+    if len(idle) > 1:
+        names = {name: own for name, own in names.items() if name in works}
+        return [
+            *withstood_by(names),
+            f"The attacks {_listed(idle)} break none of the methods on which they were tried.",
+        ]
+    return withstood_by(names)
+
+
+def withstood_by(names: Mapping[str, Sequence[str]]) -> list[str]:
+    """A sentence for each attack. names: the methods that each does not break."""
     return [f"The attack “{name}” does not break {_listed(list(dict.fromkeys(own)))}." for name, own in names.items()]
 
 
 def kept(results: Results) -> Iterator[str]:
     """What is kept of the pictures, one sentence for each useful thing: the best method and the worst."""
     runs = [run for run in results.runs if run.method != UNTOUCHED]
-    for name in useful(runs):
+    names = useful(runs)
+    # The F-measure tells what "kept" tells, in a way that takes a sentence to explain; the tables have it.
+    for name in (
+        n for n in names if n.replace("F-measure", "kept") == n or n.replace("F-measure", "kept") not in names
+    ):
         figures = [(figure, run.label) for run in runs if (figure := run.figure(name)) and not math.isnan(figure.value)]
         best, worst = max(figures, key=lambda f: f[0].value), min(figures, key=lambda f: f[0].value)
-        said = f"{_titled(name)}: {written(best[0].value, name)} with {best[1]}"
-        yield said + (f", {written(worst[0].value, name)} with {worst[1]}." if worst[1] != best[1] else ".")
+        value = written(best[0].value, name)
+        if best[0].value == worst[0].value:
+            yield f"{_titled(name)}: {value} with {best[1] if len(figures) == 1 else 'each of them'}."
+        else:
+            yield f"{_titled(name)}: {value} with {best[1]}, {written(worst[0].value, name)} with {worst[1]}."
 
 
 def closest(runs: Iterable[Run]) -> list[tuple[str, float]]:
     """For each run with worst cases its label and the smallest distance, the smallest first."""
     found = [(run.label, min(worst.distance for worst in run.worst)) for run in runs if run.worst]
     return sorted(found, key=lambda pair: pair[1])
+
+
+def _size(run: Run) -> str:
+    """How many cases speak: a rate of few cases says little, whatever it is."""
+    rate = recognised(run)
+    if rate is None or not rate.count:
+        return ""
+    few = ", which is few: look at the intervals" if rate.count < FEW else ""
+    return f" Rates are of {rate.count} cases{few}."
 
 
 def _of_people(rate: Figure, strangers: float) -> str:
