@@ -8,7 +8,7 @@ its appearance; then the face is bent into the target's pose.
 The correspondence is free in the paper, and here a choice: of the proxies that are alike in what is kept, those that
 are far from all members of the group by the recogniser. Of the target's shape only the pose (an affine map), three
 numbers (how far lips and lids are open, how high brows are), a wide open mouth and the outline of the jaw are taken:
-its landmarks told who it was in one picture of twelve, behind one and the same face for all.
+bent to all landmarks, one and the same face for everybody is still told apart.
 
 Departures from the paper: its proxies are people (RaFD), ours are nobody. The clusters of proxies are not disjoint but
 only different, because a set of a thousand people has more groups than there are proxies. Gender and age, which the
