@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("lists", type=Path, nargs="*")
     parser.add_argument("--upsample", type=int)
     parser.add_argument("--no-lift", action="store_true")
-    parser.add_argument("--every", default="default,1,2,5,8,12", help="values of --detect-every")
+    parser.add_argument("--every", default="default,1,2,5,8,12,16", help="values of --detect-every")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--manifest", type=Path, help="of a run with blur, that is looked at instead of a search")
     options = parser.parse_args()
