@@ -26,7 +26,7 @@ def main() -> None:
     from deidcli.methods import available
 
     print(f"{'method':12} {'pictures/s':>11} {'faces/s':>9} {'method alone, faces/s':>22} {'peak memory, MB':>16}")
-    # Closed-set methods have to see everybody first: benchmarks/ksame.py.
+    # Closed-set methods have to see everybody first: `deid evaluate table ksame-net-3`.
     for name in (name for name, kind in available().items() if not kind.closed):
         done = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, check=True)
         row = json.loads(done.stdout.splitlines()[-1])

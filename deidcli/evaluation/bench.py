@@ -113,9 +113,9 @@ class Bench:
             return
         from deidcli.engine.census import take_census
 
-        self._prepared.append((method, take_census(method, self._shots(names))))
+        self._prepared.append((method, take_census(method, self.shots(names))))
 
-    def _shots(self, names: Sequence[str]) -> Iterator[Shot]:
+    def shots(self, names: Sequence[str]) -> Iterator[Shot]:
         for name in names:
             if name in self.originals.known:
                 source = Source(Job(self.study.folder / name, None, name), None, None, 0.0)

@@ -78,12 +78,16 @@ def tabled(
     reference = next((subject for subject in subjects if subject.label == table.reference), None)
     for subject in subjects:
         run = next((known for known in results.runs if _same(known, subject)), None)
-        if run is None:
+        if run is None and table.sets:
+            run = table.of_sets(bench, subject, plan)
+        elif run is None:
             if reference and plan.reference is None:
                 plan = replace(plan, reference=bench.observe(reference, plan.replaced))
             own = plan.reference if subject is reference else None
             outputs = own or bench.observe(subject, plan.replaced)
+            assert table.tell is not None
             run = signed(bench, subject, plan, outputs, table.tell(bench, outputs, plan), worst(subject.label))
+        if run not in results.runs:
             results = _forgotten(results, subject.label)
             results = replace(results, runs=(*results.runs, run), made=provenance.now())
             if out:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from deidcli.faces.align import apply_affine, invert, similarity
-from deidcli.faces.shape import INNER, JAW, LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
+from deidcli.faces.shape import BROWS, INNER, JAW, LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
 
 CLOSED = 0.045  # gap of the lips, as a share of the distance between the eyes, below which a mouth counts as closed
 LIPS = ((61, 67, (50, 58)), (62, 66, (51, 57)), (63, 65, (52, 56)))  # inner upper and lower, and those outside them
+WIDEST = 1.6  # times as far as they are that lids are opened at most
 LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
 
 
@@ -79,6 +80,29 @@ def with_lips(shape: np.ndarray, face: np.ndarray, target: np.ndarray) -> np.nda
         shape[[upper, outer[0]], 1] -= move
         shape[[lower, outer[1]], 1] += move
     return shape
+
+
+def with_look(shape: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """`shape` with its brows as high above the eyes, and its eyes as wide open, as the target's; both upright (68, 2).
+
+    One number for all brows and one for all lids: where the brows of a person lie from point to point stays out.
+    """
+    shape = shape.copy()
+    raised = _brow(target) - _brow(shape)
+    opened = np.clip(_opening(target) / max(_opening(shape), 1e-6), 0, WIDEST)
+    shape[BROWS, 1] -= raised
+    for upper, lower in LIDS:
+        middle, half = (shape[upper, 1] + shape[lower, 1]) / 2, opened * (shape[lower, 1] - shape[upper, 1]) / 2
+        shape[upper, 1], shape[lower, 1] = middle - half, middle + half
+    return shape
+
+
+def _brow(shape: np.ndarray) -> float:
+    return float(shape[36:48, 1].mean() - shape[BROWS, 1].mean())
+
+
+def _opening(shape: np.ndarray) -> float:
+    return float(np.mean([shape[lower, 1] - shape[upper, 1] for upper, lower in LIDS]))
 
 
 def with_lids(shape: np.ndarray) -> np.ndarray:

@@ -49,7 +49,7 @@ from deidcli.methods.census import Census
 from deidcli.methods.groups import grouped, opposite
 from deidcli.values import Crop, CropSpec
 
-PAIRINGS = ("nearest", "furthest")
+PAIRINGS = ("auto", "nearest", "furthest")
 HELD = 256  # surrogates that are kept at hand; making one again costs reading its members' crops
 
 
@@ -79,8 +79,8 @@ class ClosedSet(Method):
     @dataclass(frozen=True)
     class Options:
         k: int = option(5, "people who share a surrogate, at least", 2)
-        pairing: str = option("nearest", "whose surrogate a group gets: its own, or that of the group least like it",
-                              choices=PAIRINGS)  # fmt: skip
+        pairing: str = option("auto", "whose surrogate a group gets: its own (nearest), or of the group least "
+                              "like it (furthest); auto: furthest where there are two", choices=PAIRINGS)  # fmt: skip
         diverse: bool = option(False, "another surrogate for each member of a group: one person's pictures stay linked")
 
     def __init__(self, options: Any = None, secret: Secret | None = None):
@@ -143,17 +143,27 @@ class ClosedSet(Method):
             raise too_few(census.count, self.options.k)
         return self.planned(census, grouped(census.centres(), self.options.k))
 
-    def planned(self, census: Census, group: np.ndarray) -> Plan:
-        """The plan for groups that are made; with --pairing furthest each gets another one's surrogate."""
+    def planned(self, census: Census, group: np.ndarray, kind: np.ndarray | None = None) -> Plan:
+        """The plan for groups that are made; unless they are paired nearest, each gets another one's surrogate.
+
+        kind: (g,) int of each group; the other one is of the same. In a photograph the mean of people who look alike is
+        told from one of them by less than what is left around it, so that more than one in k would be recognised.
+        """
         count = int(group.max()) + 1
+        kind, source = np.zeros(count, int) if kind is None else kind, np.arange(count)
         if self.options.pairing == "nearest":
-            return Plan(group, np.arange(count))
-        if count < 2:
-            raise UsageError("--pairing furthest needs two groups", f"give pictures of {2 * self.options.k} people")
+            return Plan(group, source)
         centres, inside = census.centres(), np.flatnonzero(group >= 0)
         sums = np.zeros((count, centres.shape[1]))
         np.add.at(sums, group[inside], centres[inside])
-        return Plan(group, opposite(sums / np.bincount(group[inside])[:, None]))
+        means = sums / np.bincount(group[inside])[:, None]
+        for value in np.unique(kind):
+            same = np.flatnonzero(kind == value)
+            if len(same) > 1:
+                source[same] = same[opposite(means[same])]
+            elif self.options.pairing == "furthest":
+                raise UsageError("--pairing furthest needs two groups", f"give pictures of {2 * self.options.k} people")
+        return Plan(group, source)
 
     def _known(self, key: str) -> int:
         """The person of a track who has a surrogate. Raises MethodError."""

@@ -101,3 +101,12 @@ def check_pose(landmarks: np.ndarray) -> None:
     width = float(np.linalg.norm(across))
     if width < 1 or abs(float((bridge - jaw[0]) @ across) / width**2 - 0.5) > PROFILE:
         raise MethodError("the head is turned away too far")
+
+
+def can_pose(crop: Crop) -> bool:
+    """Whether a frontal face can be put over that of `crop`: it has landmarks and is no profile."""
+    try:
+        check_pose(crop_landmarks(crop))
+    except MethodError:
+        return False
+    return True

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from deidcli.errors import MethodError, UsageError
+from deidcli.errors import UsageError
 from deidcli.faces.embed import recogniser
 from deidcli.faces.pose import CLOSED, mouth_gap
 from deidcli.methods.appearance import MARGIN, SIDE, averaged
 from deidcli.methods.base import Method, Secret, option
 from deidcli.methods.closed import ClosedSet
-from deidcli.methods.fitted import Surrogate, Worn, check_pose, crop_landmarks, fitted
+from deidcli.methods.fitted import Surrogate, Worn, can_pose, crop_landmarks, fitted
+from deidcli.methods.mixes import turned
 from deidcli.methods.proxies import Gallery, Given, mouth_mix
 from deidcli.values import Crop, CropSpec, Face
 
@@ -85,11 +86,7 @@ class KSameM(ClosedSet):
     # --- the closed set
 
     def accepts(self, crop: Crop) -> bool:
-        try:
-            check_pose(crop_landmarks(crop))
-        except MethodError:
-            return False
-        return True
+        return can_pose(crop)
 
     def surrogate(self, faces: np.ndarray, weights: np.ndarray) -> tuple[Surrogate, int]:
         """The average of the faces, and the proxy whose mouth it has inside."""
@@ -101,7 +98,8 @@ class KSameM(ClosedSet):
         return [self._wear(surrogate, proxy, crop) for (surrogate, proxy), crop in zip(surrogates, crops, strict=True)]
 
     def _wear(self, surrogate: Surrogate, proxy: int, crop: Crop) -> np.ndarray:
-        shape = self._gallery.shapes.posed(surrogate.landmarks, crop_landmarks(crop), 0.0)
+        # Of the target's own shape as little as can be: it would tell which of the k people this is.
+        shape = turned(surrogate.landmarks, crop_landmarks(crop), moved=True)
         # What lies between the lips comes from a proxy: some of the people smile with open mouths and some do not.
         inside = [replace(worn, shape=shape) for worn in self._posed(crop, proxy, None)]
         return fitted([Worn(1.0, surrogate, shape)], crop, inside)

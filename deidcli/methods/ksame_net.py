@@ -5,6 +5,11 @@ correspondence f), and the network makes the face that all of them share. The pr
 more, none of whom is in the pictures. What is kept of each picture is read by classifiers and handed to the network as
 its appearance; then the face is bent into the target's pose.
 
+The correspondence is free in the paper, and here a choice: of the proxies that are alike in what is kept, those that
+are far from all members of the group by the recogniser. Of the target's shape only the pose (an affine map), three
+numbers (how far lips and lids are open, how high brows are), a wide open mouth and the outline of the jaw are taken:
+bent to all landmarks, one and the same face for everybody is still told apart.
+
 Departures from the paper: its proxies are people (RaFD), ours are nobody. The clusters of proxies are not disjoint but
 only different, because a set of a thousand people has more groups than there are proxies. Gender and age, which the
 paper calls possible further appearance parameters, are kept by the groups: people of one gender (or one of three ages)
@@ -22,25 +27,25 @@ from functools import cached_property
 
 import numpy as np
 
-from deidcli.errors import MethodError, UsageError
+from deidcli.errors import UsageError
 from deidcli.faces.attributes import AttributeReader
 from deidcli.faces.pose import mouth_gap
+from deidcli.methods.attributed import attributes
 from deidcli.methods.base import option
 from deidcli.methods.census import Census
 from deidcli.methods.closed import ClosedSet, Plan, too_few
-from deidcli.methods.fitted import Surrogate, Worn, check_pose, crop_landmarks, fitted
+from deidcli.methods.fitted import Surrogate, Worn, can_pose, crop_landmarks, fitted
 from deidcli.methods.groups import grouped_alike
 from deidcli.methods.mixes import Proxies, turned
-from deidcli.methods.proxies import mouth_mix, nearest
+from deidcli.methods.proxies import alike, mouth_mix, nearest
 from deidcli.presets import Preset, load_preset
-from deidcli.values import Box, Crop, CropSpec, Face, Frame
+from deidcli.values import Crop, CropSpec
 
 KEPT = ("expression", "gender", "age")
 SMILE = "happiness"
-AGES = (15.0, 45.0)  # years at which one of the ages that groups have in common ends and the next begins
 POOL = 2.0  # so many times as many proxies as a cluster needs come into question: those most like the group
+APART = 0.9  # dlib's distance that a proxy keeps from everybody whose place its face takes
 TRIES = 50  # draws of a cluster until none other is the same
-BATCH = 64  # faces that are read at once
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,7 @@ class KSameNet(ClosedSet):
 
     def accepts(self, crop: Crop) -> bool:
         """Not a profile: no frontal face shows its side."""
-        try:
-            check_pose(crop_landmarks(crop))
-        except MethodError:
-            return False
-        return True
+        return can_pose(crop)
 
     # --- lines 1 to 3 of Algorithm 1: clusters of the set, clusters of the proxies, and which gets which
 
@@ -89,20 +90,24 @@ class KSameNet(ClosedSet):
             raise too_few(census.count, self.options.k)
         return self.planned(census, grouped_alike(census.centres(), self._values(census), self.options.k))
 
+    def planned(self, census: Census, group: np.ndarray, kind: np.ndarray | None = None) -> Plan:
+        """A group's own proxies are far from all of its people already; another group's might not keep its gender."""
+        own = self.options.pairing == "auto"
+        return Plan(group, np.arange(int(group.max()) + 1)) if own else super().planned(census, group, kind)
+
     def learn(self, census: Census) -> None:
         """Give each group a cluster of proxies that is no other group's."""
         centres, taken = census.centres(), set[frozenset[int]]()
         self._clusters: list[np.ndarray] = []
         for number, members in enumerate(self._members):
-            said = self._proxies.probe(centres[members]).mean(axis=0)
-            cluster = self._cluster(number, len(members), said, taken)
+            cluster = self._cluster(number, centres[members], taken)
             taken.add(frozenset(cluster.tolist()))
             self._clusters.append(cluster)
 
-    def _cluster(self, number: int, size: int, said: np.ndarray, taken: set[frozenset[int]]) -> np.ndarray:
-        """The proxies (size,) of a group that looks on average as `said` (7,) tells, drawn among those most like it."""
-        order = nearest(self._proxies.traits, said)
-        size = min(size, len(order))
+    def _cluster(self, number: int, members: np.ndarray, taken: set[frozenset[int]]) -> np.ndarray:
+        """The proxies (m,) of a group with these descriptors (m, 128), drawn among those that suit and are nobody's."""
+        order = self._strange(members)
+        size = min(len(members), len(order))
         near, draws = order[: max(size, int(POOL * size) + 1)], self.secret.generator(f"cluster {number}")
         for _ in range(TRIES):
             cluster = draws.choice(near, size, replace=False)
@@ -110,20 +115,24 @@ class KSameNet(ClosedSet):
                 break
         return cluster
 
+    def _strange(self, members: np.ndarray) -> np.ndarray:
+        """Proxies of the members' gender and age where those are kept, most like them first, but none that is near one.
+
+        A face that looks like them would only have to be told from k - 1 others by what is left of the photograph.
+        Where too few are far enough, those that are farthest.
+        """
+        known, said = self._proxies, self._proxies.probe(members).mean(axis=0)
+        gender, age, _ = alike(known.traits, said)
+        fits = (gender | ("gender" not in self.kept)) & (age | ("age" not in self.kept))
+        apart = np.linalg.norm(known.descriptors[:, None] - members, axis=2).min(axis=1)
+        order = nearest(known.traits, said)
+        far = order[(fits & (apart >= APART))[order]]
+        return far if len(far) >= len(members) else np.lexsort((-apart, ~fits))
+
     def _values(self, census: Census) -> list[tuple]:
         """What each person has of the attributes that groups have in common, read off their typical face."""
         asked = [name for name in ("gender", "age") if name in self.kept]
-        if not asked:
-            return [()] * census.count
-        rows, reader, values = census.typical(), AttributeReader("attributes"), []
-        for start in range(0, len(rows), BATCH):
-            part = rows[start : start + BATCH]
-            shown = zip(census.pixels[part], census.landmarks[part], strict=True)
-            crops = [reader.cut(Frame(pixels), _whole(pixels, points)) for pixels, points in shown]
-            for found in reader.read(crops):
-                known = {"gender": found.gender, "age": int(np.searchsorted(AGES, found.age or 0.0))}
-                values.append(tuple(known[name] for name in asked))
-        return values
+        return attributes(census, asked) if asked else [()] * census.count
 
     # --- lines 4 to 8: x, y, and the face
 
@@ -174,9 +183,7 @@ class KSameNet(ClosedSet):
     def _shape(self, points: np.ndarray, crop: Crop) -> np.ndarray:
         """Where the new face's landmarks come to lie in the crop: in the target's pose."""
         target = crop_landmarks(crop)
-        if "expression" in self.kept:
-            return self._proxies.pose.posed(points, target, 0.0)
-        return turned(points, target)
+        return turned(points, target, moved="expression" in self.kept)
 
     # --- what is loaded
 
@@ -211,11 +218,6 @@ def _opened(worn: Sequence[Worn], crop: Crop) -> np.ndarray:
     """
     inside = [replace(one, shape=worn[0].shape) for one in worn if one.share > 0]
     return fitted([replace(worn[0], share=1.0)], crop, inside)
-
-
-def _whole(pixels: np.ndarray, landmarks: np.ndarray) -> Face:
-    """The face of a crop (side, side, 3) of the census."""
-    return Face(Box(0, 0, pixels.shape[1], pixels.shape[0]), landmarks=np.asarray(landmarks))
 
 
 def _kept(said: str) -> set[str]:

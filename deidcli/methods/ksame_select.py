@@ -1,7 +1,8 @@
 """k-Same-Select (Gross et al. 2005): groups only among people with the same values of chosen attributes.
 
-The surrogate is k-Same-Eigen's. A person has one value of each attribute, the one that most of their pictures have:
-with several, one person would have several surrogates, and k-anonymity would be lost. So an attribute that changes from
+The surrogate is k-Same-Eigen's. Without a table of labels a classifier reads gender, age (one of three) or race off
+each person's typical face. A person has one value of each attribute, the one that most of their pictures have: with
+several, one person would have several surrogates, and k-anonymity would be lost. So an attribute that changes from
 picture to picture, as an expression does, is kept where a person has one picture, and is the most frequent one where
 there are more. People of values that fewer than k share are covered.
 """
@@ -10,19 +11,20 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from deidcli.errors import UsageError
+from deidcli.methods.attributed import READ, attributes
 from deidcli.methods.base import option
 from deidcli.methods.census import Census
 from deidcli.methods.closed import Plan, too_few
 from deidcli.methods.groups import grouped
 from deidcli.methods.ksame_eigen import KSameEigen
-from deidcli.presets import sha256
+from deidcli.presets import load_preset, sha256
 
 IMAGE = "image"  # the column that names the file
 
@@ -31,39 +33,45 @@ class KSameSelect(KSameEigen):
     """Groups within attribute values of a table. Raises UsageError for a table that does not fit."""
 
     name = "ksame-select"
-    summary = "ksame-eigen within groups of one attribute value, from a table of labels"
+    summary = "ksame-eigen within groups of one attribute value, from a table of labels or a classifier"
 
     @dataclass(frozen=True)
     class Options(KSameEigen.Options):
-        labels: str = option("", "CSV with a column image (the file below the input folder) and one for each attribute")
-        select: str = option("", "attributes that a group has in common, with commas between, like expression,gender")
+        labels: str = option("", "CSV with a column image (the file below the input folder) and one for each "
+                             "attribute; without, a classifier reads gender, age or race")  # fmt: skip
+        select: str = option("gender", "attributes that a group has in common, with commas between, like gender,age")
 
     def __init__(self, options=None, secret=None):
         super().__init__(options, secret)
-        self._labels = _read(self.options.labels, self.options.select) if self.options.labels else None
-        self._checksum = sha256(Path(self.options.labels)) if self.options.labels else ""
+        self._wanted = [name.strip() for name in self.options.select.split(",") if name.strip()]
+        if not self._wanted:
+            raise UsageError("--select names nothing", "name attributes, like --select gender,age")
+        unknown = [name for name in self._wanted if name not in READ]
+        if unknown and not self.options.labels:
+            raise UsageError(f"no classifier reads {unknown[0]}", f"give --labels FILE, or select of {', '.join(READ)}")
+        self._labels = _read(self.options.labels, self._wanted) if self.options.labels else None
+        table = Path(self.options.labels)
+        self._checksum = sha256(table) if self._labels is not None else load_preset("attributes", "classifier").checksum
 
     @property
     def weights(self) -> str:
-        """The checksum of the table: another one is another run."""
+        """The checksum of the table, or of the classifier: another one is another run."""
         return self._checksum
 
     def assign(self, census: Census) -> Plan:
-        if self._labels is None:
-            raise UsageError("--method ksame-select needs labels", "give --labels FILE and --select ATTRIBUTE,...")
         if census.count < self.options.k:
             raise too_few(census.count, self.options.k)
-        group, count, centres = np.full(census.count, -1), 0, census.centres()
-        values = self._values(census, self._labels)
-        for value in sorted(set(values)):
+        group, kinds, centres = np.full(census.count, -1), list[int](), census.centres()
+        values = attributes(census, self._wanted) if self._labels is None else self._values(census, self._labels)
+        for number, value in enumerate(sorted(set(values))):
             same = np.flatnonzero([each == value for each in values])
             if len(same) >= self.options.k:
-                group[same] = count + grouped(centres[same], self.options.k)
-                count = int(group.max()) + 1
-        if not count:
+                group[same] = len(kinds) + grouped(centres[same], self.options.k)
+                kinds += [number] * (int(group.max()) + 1 - len(kinds))
+        if not kinds:
             reason = f"no value of {self.options.select} is shared by {self.options.k} people"
             raise UsageError(reason, "select fewer attributes, or give a smaller --k")
-        return self.planned(census, group)
+        return self.planned(census, group, np.array(kinds))
 
     def _values(self, census: Census, labels: Mapping[str, tuple[str, ...]]) -> list[tuple[str, ...]]:
         """The values of each person: of all their pictures' the most frequent, the first by the alphabet of equals."""
@@ -76,11 +84,8 @@ class KSameSelect(KSameEigen):
         return [min(seen[p].items(), key=lambda item: (-item[1], item[0]))[0] for p in range(census.count)]
 
 
-def _read(path: str, select: str) -> dict[str, tuple[str, ...]]:
+def _read(path: str, wanted: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The values of the selected attributes for each image."""
-    wanted = [name.strip() for name in select.split(",") if name.strip()]
-    if not wanted:
-        raise UsageError("--labels needs --select", "name columns, like --select expression,gender")
     try:
         with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             table = csv.DictReader(file)

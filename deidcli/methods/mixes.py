@@ -8,31 +8,36 @@ from pathlib import Path
 import numpy as np
 
 from deidcli.errors import PresetError
-from deidcli.faces.pose import ShapeModel
-from deidcli.faces.shape import JAW
+from deidcli.faces.align import apply_affine, invert, similarity
+from deidcli.faces.pose import mouth_gap, upright, with_lips, with_look
+from deidcli.faces.shape import BROWS, INNER, JAW, MEAN_SHAPE, MOUTH_OUTLINE
 from deidcli.methods.proxies import Probe
 from deidcli.presets import Preset
 
 FILE = "proxies.npz"
-STIFF = slice(17, 48)  # brows, nose and eyes: what moves least with an expression
+ROWS = ("traits", "descriptors", "shapes", "moves")
+STIFF = slice(27, 48)  # nose and eyes: what moves least with an expression
+MOUTH = slice(48, 68)
+OPEN = (0.12, 0.28)  # gaps of the lips over which the shape of the whole mouth becomes the target's
+WEIGHT = 6  # points that the middle of the brows, and that of the mouth, count as
 
 
 @dataclass(frozen=True)
 class Proxies:
     """The identities that a network mixes.
 
-    steps: of `mouth_mix`, from one mouth to the next. traits: (p, 7), what `probe` says of each. shapes: (p, m, 68, 2)
-    of each with each mouth, in the unit of the face square. moves: (e, 68, 2), how `expressions` move them. pose: how
-    faces differ in shape. size, margin: of the network's pictures.
+    steps: of `mouth_mix`, from one mouth to the next. traits: (p, 7), what `probe` says of each. descriptors: (p, 128)
+    of each with its mouth closed. shapes: (p, m, 68, 2) of each with each mouth, in the unit of the face square. moves:
+    (e, 68, 2), how `expressions` move them. size, margin: of the network's pictures.
     """
 
     expressions: tuple[str, ...]
     steps: tuple[tuple[float, float], ...]
     traits: np.ndarray
+    descriptors: np.ndarray
     shapes: np.ndarray
     moves: np.ndarray
     probe: Probe
-    pose: ShapeModel
     size: int
     margin: float
 
@@ -44,17 +49,16 @@ class Proxies:
             shown, picture = preset.config["appearance"], preset.config["picture"]
             words, steps = tuple(shown["expression"]), tuple((float(low), float(high)) for low, high in shown["mouth"])
             with np.load(preset.file(FILE), allow_pickle=False) as stored:
-                rows = [stored[name].astype(np.float64) for name in ("traits", "shapes", "moves")]
-                probe, pose = Probe(stored["probe"]), ShapeModel(stored["moving"], stored["own"])
-            return cls(words, steps, *rows, probe, pose, int(picture["size"]), float(picture["margin"]))
+                rows = [stored[name].astype(np.float64) for name in ROWS]
+                probe = Probe(stored["probe"])
+            return cls(words, steps, *rows, probe, int(picture["size"]), float(picture["margin"]))
         except (KeyError, TypeError, ValueError) as error:
             raise PresetError(f"preset {preset.name} does not say its proxies: {error}", "fetch it again") from error
 
     def save(self, folder: Path) -> list[str]:
         """Write what `of` reads beside config.json. Returns the names of the files."""
         folder.mkdir(parents=True, exist_ok=True)
-        halves = {"moving": self.pose.moving, "own": self.pose.own, "probe": self.probe.weights}
-        rows = {"traits": self.traits, "shapes": self.shapes, "moves": self.moves, **halves}
+        rows = {name: getattr(self, name) for name in ROWS} | {"probe": self.probe.weights}
         np.savez_compressed(folder / FILE, **{name: values.astype(np.float32) for name, values in rows.items()})
         return [FILE]
 
@@ -70,13 +74,31 @@ class Proxies:
         return (shape + self.margin) * self.size / (1 + 2 * self.margin) - 0.5
 
 
-def turned(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+def turned(points: np.ndarray, target: np.ndarray, moved: bool = False) -> np.ndarray:
     """`points` (68, 2) as the head of `target` (68, 2) is turned, with their own expression; the jaw is the target's.
 
-    A plane face that is turned is an affine one: the least squares one over brows, nose and eyes.
+    A plane face that is turned is an affine one: the least squares one over nose, eyes and the middles of brows and
+    mouth, without which a head that nods would lose its chin. moved: with lips and lids as far apart and brows as high
+    as the target's, and its mouth where that is wide open. More of its shape would tell who it is.
     """
-    rows = np.column_stack([points, np.ones(len(points))])
-    affine = np.linalg.lstsq(rows[STIFF], target[STIFF], rcond=None)[0]
-    shape = rows @ affine
+    anchors = _with_one(_anchors(points))
+    shape = _with_one(points) @ np.linalg.lstsq(anchors, _anchors(target), rcond=None)[0]
     shape[JAW] = target[JAW]
-    return shape
+    if not moved:
+        return shape
+    laid, theirs = similarity(target[INNER], MEAN_SHAPE[INNER]), upright(target)
+    shape = with_lips(with_look(apply_affine(laid, shape), theirs), upright(points), theirs)
+    # A mouth that is wide open is more than a gap, and says more of the moment than of the person.
+    low, high = OPEN
+    share = float(np.clip((mouth_gap(target) - low) / (high - low), 0, 1))
+    shape[MOUTH] = (1 - share) * shape[MOUTH] + share * theirs[MOUTH]
+    return apply_affine(invert(laid), shape)
+
+
+def _anchors(points: np.ndarray) -> np.ndarray:
+    middles = [points[BROWS].mean(axis=0), points[MOUTH_OUTLINE].mean(axis=0)]
+    return np.concatenate([points[STIFF], np.repeat(middles, WEIGHT, axis=0)])
+
+
+def _with_one(points: np.ndarray) -> np.ndarray:
+    return np.column_stack([points, np.ones(len(points))])

@@ -20,7 +20,7 @@ AGE, RACE, GENDER = 0.2, 0.4, 0.12
 # since most keys are one person's.
 SAME = 0.7
 KEYS = 4096  # keys that are remembered
-LIMITS = np.array([0.5, 0.5])  # how far gender and logarithm of age may be off, whatever speaks for a proxy
+OTHER_GENDER, OTHER_AGE = 0.5, 0.5  # how far gender and logarithm of age may be off to be alike
 NEEDED = 0.72  # distance below which a proxy in the target's place may well be recognised
 HELD = 64  # pictures that are kept decoded
 
@@ -77,21 +77,20 @@ class Gallery:
         return nearest(self.traits, self.probe(descriptor[None])[0])
 
     def choose(self, descriptor: np.ndarray, apart: float, rng: np.random.Generator) -> int:
-        """The proxy of a person with this descriptor: of the gender, like in age and race, and at least `apart` away.
+        """The proxy of a person with this descriptor: alike in gender, age and race, and at least `apart` away.
 
-        Drawn among the most suitable that are; where none is, the farthest. LIMITS hold unless all that is within them
-        would be recognised: first a younger or older face may do, then any.
+        Drawn among the most suitable that are; where none is, the farthest. Where all that are alike would be
+        recognised, first the age may be another, then the race, then the gender.
         """
-        order = self.nearest(descriptor)
-        said = self.probe(descriptor[None])[0, :2]
-        off = np.abs(self.traits[order, :2] - (np.clip(said[0], 0, 1), said[1]))
-        distance = np.linalg.norm(self.descriptors[order] - descriptor, axis=2).min(axis=1)
-        for limits in (LIMITS, LIMITS * (1, np.inf), LIMITS * np.inf):
-            within = np.flatnonzero((off <= limits).all(axis=1))
+        said = self.probe(descriptor[None])[0]
+        order, (gender, age, race) = nearest(self.traits, said), alike(self.traits, said)
+        distance = np.linalg.norm(self.descriptors - descriptor, axis=2).min(axis=1)
+        for fits in (gender & age & race, gender & race, gender, np.ones(len(order), bool)):
+            within = order[fits[order]]
             if len(within) and distance[within].max() >= NEEDED:
                 break
         far = within[distance[within] >= min(apart, distance[within].max())]
-        return int(order[rng.choice(far[:DRAWN])])
+        return int(rng.choice(far[:DRAWN]))
 
     def picture(self, proxy: int, mouth: int) -> np.ndarray:
         """(side, side, 3) uint8 RGB of a proxy with one of its mouths."""
@@ -121,6 +120,12 @@ class Given:
             del self._known[next(iter(self._known))]
         self._known.setdefault(key, []).append((descriptor, chosen))
         return chosen
+
+
+def alike(traits: np.ndarray, said: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which proxies with `traits` (n, 7) are alike in gender, age and race to what Probe says, (7,): each (n,) bool."""
+    gender = np.abs(traits[:, 0] - np.clip(said[0], 0, 1)) <= OTHER_GENDER
+    return gender, np.abs(traits[:, 1] - said[1]) <= OTHER_AGE, traits[:, 2:].argmax(axis=1) == said[2:].argmax()
 
 
 def nearest(traits: np.ndarray, said: np.ndarray) -> np.ndarray:

@@ -118,8 +118,8 @@ def _sheet(made: Generator, unseen: Samples, path: Path):
 def _write(
     network: keras.Model, known: ProxySet, gallery: Gallery, recipe: Recipe, unseen: Samples, out: Path, faces: str
 ) -> Preset:
-    picture, ways = (recipe.size, recipe.margin), (gallery.probe, gallery.shapes)
-    proxies = Proxies(EXPRESSIONS, STEPS, gallery.traits, known.shapes, known.moves, *ways, *picture)
+    rows = gallery.traits, gallery.descriptors[:, 0], known.shapes, known.moves
+    proxies = Proxies(EXPRESSIONS, STEPS, *rows, gallery.probe, recipe.size, recipe.margin)
     names = [*save(out, network), *proxies.save(out)]
     config = {
         "method": METHOD,

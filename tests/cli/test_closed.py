@@ -73,9 +73,11 @@ def test_too_few_people(deid, party, tmp_path, more):
 
 def test_furthest_and_diverse(deid, party, tmp_path):
     base = ("anonymize", *PIXEL, "--k", 3, "--seed", 2, party)
-    assert deid(*base, tmp_path / "near").status == 0
+    assert deid(*base, tmp_path / "near", "--pairing", "nearest").status == 0
     assert deid(*base, tmp_path / "far", "--pairing", "furthest").status == 0
+    assert deid(*base, tmp_path / "auto").status == 0
     near, far = tree(tmp_path / "near"), tree(tmp_path / "far")
+    assert tree(tmp_path / "auto") == far, "two groups: auto is furthest"
     assert all(near[name] != far[name] for name in marks(tmp_path / "near", "person"))
     done = deid(*base, tmp_path / "diverse", "--diverse")
     assert done.status == 0 and "people behind each group" in done.err
@@ -150,9 +152,11 @@ def test_select(deid, party, tmp_path):
     surrogate = marks(tmp_path / "out", "surrogate")
     assert surrogate["a/6.png"] is None and surrogate["b/6.png"] is None
     assert not {surrogate[f"a/{n}.png"] for n in range(3)} & {surrogate[f"a/{n}.png"] for n in range(3, 6)}
-    for wrong in (("--select", "age"), (), ("--select", "kind", "--k", 4)):
+    for wrong in (("--select", "age"), ("--select", " "), ("--select", "kind", "--k", 4)):
         assert deid(*base, tmp_path / "no", "--labels", table, *wrong).status == 2
-    assert deid(*base, tmp_path / "no").status == 2
+    read = deid(*base, tmp_path / "read")
+    assert read.status == 0 and "2-anonymity holds" in read.err, read.err
+    assert deid(*base, tmp_path / "no", "--select", "kind").status == 2, "no classifier reads that"
     table.write_text("image,kind\na/0.png,old\n")
     missing = deid(*base, tmp_path / "no", "--labels", table, "--select", "kind")
     assert missing.status == 2 and "has no row for a/1.png" in missing.err

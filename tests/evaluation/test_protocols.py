@@ -2,15 +2,19 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from deidcli.errors import UsageError
-from deidcli.evaluation import everything, readme
+from deidcli.evaluation import everything, patterns, readme
+from deidcli.evaluation.protocols.closed_sets import WORDS, expressive
 from deidcli.evaluation.protocols.pairs import limited, load_pairs, matched, paired
 from deidcli.evaluation.protocols.tables import ETA, TABLES, eta
 from deidcli.evaluation.results import Results
+from deidcli.values import Frame
+from tests.conftest import found
 from tests.evaluation.conftest import PEOPLE
 from tests.evaluation.test_results import ATTACK, RUN
 
@@ -78,12 +82,15 @@ def test_every_table_is_offered():
 
 def test_all_tables_tell_something_of_the_album(album, bench):
     from deidcli.evaluation.bench import Subject, pictures_of
+    from deidcli.evaluation.labels import Classifying
 
+    bench.gauge = replace(bench.gauge, labellers=(Classifying("expression-judge"),))
     for table in TABLES.values():
-        plan = table.plan(pictures_of(album), 1, None)
+        labels = ({f"person{i}/1.png": "neutral" for i in range(1, PEOPLE)},) if table.label else ()
+        plan = table.plan(pictures_of(album), 1, None, *labels)
         bench.read(plan.names)
-        part = table.tell(bench, bench.observe(Subject("original"), plan.replaced), plan)
-        assert part.figures and all(figure.name for figure in part.figures)
+        run = next(everything.tabled(bench, table, [Subject("original")], plan, None, False, lambda label: None))
+        assert run.figures and all(figure.name for figure in run.figures)
 
 
 def test_the_command_measures_doubles_from_another_package(deid, doubles, album):
@@ -155,3 +162,40 @@ def test_the_readme_gets_its_table(deid, tmp_path):
     assert deid("evaluate", "readme", tmp_path / "report", text).status == 0 and text.read_text() == new
     text.write_text("no marks")
     assert deid("evaluate", "readme", tmp_path / "report", text).status == 2
+
+
+def test_closed_sets_one_after_the_other(deid, album, tmp_path):
+    """Each draw is a run of its own; the bound is told; pictures are written beside the report."""
+    base = ("evaluate", "table", "ksame-net-3", album, "--limit", PEOPLE, "--out", tmp_path, *QUICK)
+    assert deid(*base, "--methods", "original,ksame-pixel:k=2:size=64").status == 0
+    before, after = Results.load(tmp_path).runs
+    assert before.figure("rank-1 photograph").value == before.figure("worst LBP").value == 1
+    assert before.figure("bound") is None and after.figure("bound").value == 0.5
+    assert all(after.figure(f"rank-1 {look}").value <= 0.5 for look in ("photograph", "face"))
+    assert {curve.name for curve in after.curves} == {f"CMC, {look}" for look in ("photograph", "face", "LBP")}
+    written = {path.name for path in tmp_path.glob("*.png")}
+    assert {"rank-1-photograph.png", "rank-1-lbp.png", "closed-cmc-face.png", "sheet.png"} <= written
+
+
+def test_draws_of_expressions_hold_a_person_once():
+    people = {f"p{i}": [f"p{i}/{k}.jpg" for k in range(4)] for i in range(90)}
+    labels = {name: word for names in people.values() for name, word in zip(names, (*WORDS, "anger"), strict=True)}
+    first, second = expressive(labels, people, 2, 1)
+    assert first.people == tuple(sorted(set(first.people))) and first.probes == first.gallery
+    assert {word: [labels[name] for name in first.probes].count(word) for word in WORDS} == WORDS
+    assert first.probes != second.probes and [first, second] == expressive(labels, people, 2, 1)
+
+
+def test_a_table_that_needs_labels_says_so(deid, album):
+    done = deid("evaluate", "table", "ksame-net-11", album, *QUICK)
+    assert done.status == 2 and "--labels" in done.err
+
+
+def test_patterns_know_a_picture_whatever_its_light(portraits):
+    pairs = [(Frame(pixels), found(pixels)[0]) for pixels in portraits[:2]]
+    frame, face = pairs[0]
+    darker = frame.with_pixels((frame.pixels * 0.7).astype(np.uint8)), face
+    rows = patterns.described([*pairs, darker])
+    assert np.allclose(rows.sum(axis=2), 1) and rows.shape == (3, 64, 59)
+    apart = patterns.distances(rows, rows)
+    assert np.allclose(np.diag(apart), 0) and apart[0, 2] < 0.5 * apart[0, 1]

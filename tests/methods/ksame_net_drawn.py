@@ -21,7 +21,8 @@ def draw_preset(folder: Path) -> Preset:
     gallery = Gallery.load("ksame-gallery")
     shapes = np.array([[upright(points) for points in proxy] for proxy in gallery.landmarks])
     moves = np.zeros((len(EXPRESSIONS), 68, 2))
-    proxies = Proxies(EXPRESSIONS, STEPS, gallery.traits, shapes, moves, gallery.probe, gallery.shapes, 32, 0.15)
+    rows = gallery.traits, gallery.descriptors[:, 0], shapes, moves
+    proxies = Proxies(EXPRESSIONS, STEPS, *rows, gallery.probe, 32, 0.15)
     config = GeneratorConfig(len(shapes), len(EXPRESSIONS) + shapes.shape[1], 32, (16, 8), (16, 8, 8), 4)
     network = build_generator(config)
     for layer in ("fc1", "fc2", "fc3"):

@@ -8,7 +8,9 @@ import pytest
 from deidcli.errors import PresetError, UsageError
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.attributes import Attributes
-from deidcli.methods import ksame_net
+from deidcli.faces.pose import mouth_gap
+from deidcli.faces.shape import MEAN_SHAPE
+from deidcli.methods import attributed, ksame_net
 from deidcli.methods.base import Secret
 from deidcli.methods.census import Census
 from deidcli.methods.groups import grouped_alike
@@ -89,6 +91,19 @@ def test_clusters_hang_on_the_secret_and_differ(make):
     assert len(set(clusters[0])) == len(clusters[0]) == 4
 
 
+def test_proxies_are_of_the_gender_and_far_from_every_member(make):
+    method = make(k=3)
+    known, centres = method._proxies, method.census.centres()
+    # Drawn descriptors are far from every face; real ones are not.
+    members = known.descriptors[[20, 21, 22]]
+    assert np.linalg.norm(known.descriptors[:, None] - centres, axis=2).min() > ksame_net.APART
+    method.kept = {"gender"}
+    order = method._strange(members)
+    apart = np.linalg.norm(known.descriptors[order][:, None] - members, axis=2).min(axis=1)
+    man = known.probe(members).mean(axis=0)[0] < 0.5
+    assert len(order) >= 3 and apart[:3].min() > 0.5 and ((known.traits[order[:3], 0] < 0.5) == man).all()
+
+
 def test_expression_is_kept_where_it_is_asked_for(make, shots, monkeypatch):
     """The same face read as another expression comes out another; with none it does not matter."""
     told = {}
@@ -107,7 +122,7 @@ def test_gender_is_kept_by_the_groups(make, monkeypatch):
         assert len(crops) == PEOPLE and crops[0].shape == (64, 64, 3)
         return [Attributes(tone=0.0, gender="female" if i % 3 else "male", age=30.0) for i in range(len(crops))]
 
-    monkeypatch.setattr(ksame_net.AttributeReader, "read", read)
+    monkeypatch.setattr(attributed.AttributeReader, "read", read)
     group = make("gender", k=3).plan.group
     men = {int(group[i]) for i in range(0, PEOPLE, 3)}
     assert len(men) == 1 and not men & {int(group[i]) for i in range(PEOPLE) if i % 3}
@@ -140,6 +155,22 @@ def test_turned_keeps_the_own_mouth(shots):
     shape = turned(own, target)
     assert np.allclose(shape[17:48], target[17:48], atol=1e-6) and np.array_equal(shape[:17], target[:17])
     assert np.allclose(shape[60:68, 1] - target[60:68, 1], 6, atol=1e-6)
+
+
+def test_moved_takes_three_numbers_of_the_target_and_no_landmarks(shots):
+    """Lips and lids as far apart, brows as high; where the single points of brows lie does not come through."""
+    target = MEAN_SHAPE * 200 + 30
+    own, raised = target.copy(), target.copy()
+    raised[17:27, 1] -= 6
+    raised[[37, 38, 43, 44], 1] -= 2
+    raised[65:68, 1] += 20
+    shape = turned(own, raised, moved=True)
+    assert np.isclose(mouth_gap(shape), mouth_gap(raised), atol=0.02)
+    brow = [float(points[36:48, 1].mean() - points[17:27, 1].mean()) for points in (shape, raised)]
+    assert np.isclose(*brow, atol=1.5) and brow[0] > own[36:48, 1].mean() - own[17:27, 1].mean() + 3
+    bent = raised.copy()
+    bent[17:27, 1] += np.tile([4, 2, 0, -2, -4], 2)
+    assert np.allclose(turned(own, bent, moved=True)[17:27], shape[17:27], atol=1.5)
 
 
 @pytest.mark.parametrize("preserve", ["smile", "none,gender", "", "expression,odd"])

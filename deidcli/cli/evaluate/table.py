@@ -15,7 +15,7 @@ from deidcli.errors import UsageError
 if TYPE_CHECKING:
     from deidcli.evaluation.results import Run
 
-TABLES = ("cleanir-2", "ksame-net-3", "autoencoder-5", "fatm-lfw", "epdnet-1")
+TABLES = ("cleanir-2", "ksame-net-3", "ksame-net-11", "autoencoder-5", "fatm-lfw", "epdnet-1")
 
 
 @click.command("table", cls=opt.Command)
@@ -24,6 +24,7 @@ TABLES = ("cleanir-2", "ksame-net-3", "autoencoder-5", "fatm-lfw", "epdnet-1")
 @opt.stacked(
     click.option("--methods", help="Other methods than the table's own, as for `evaluate pairs`."),
     click.option("--split", metavar="FILE", help="CSV with columns person, split; only the people of `val` are taken."),
+    click.option("--labels", metavar="FILE", help="CSV with columns image, expression: for ksame-net-11."),
     click.option("--resume", is_flag=True, help="Go on with the report in --out; other weights are done again."),
     measuring.measured,
 )  # fmt: skip
@@ -39,9 +40,12 @@ def command(name: str, folder: str, **options: Any) -> int:
     from deidcli.evaluation.bench import pictures_of
     from deidcli.evaluation.everything import tabled
     from deidcli.evaluation.protocols.tables import table
-    from deidcli.training.data import split_of
+    from deidcli.training.data import load_labels, split_of
 
     chosen = table(name)
+    if chosen.label and not options["labels"]:
+        raise UsageError(f"{name} needs --labels", f"give a CSV with the columns image and {chosen.label}")
+    labels = (load_labels(Path(options["labels"])).get(chosen.label, {}),) if chosen.label else ()
     pictures = pictures_of(Path(folder))
     if options["split"]:
         people = split_of(Path(options["split"]), "val")
@@ -51,7 +55,7 @@ def command(name: str, folder: str, **options: Any) -> int:
     bench = measuring.make_bench(
         Path(folder), Path(folder).parent.name or folder, options, "val" * bool(options["split"])
     )
-    plan = chosen.plan(pictures, bench.study.draw, options["limit"])
+    plan = chosen.plan(pictures, bench.study.draw, options["limit"], *labels)
     bench.read(plan.names)
     runs: list[Run] = []
     if not options["as_json"]:
@@ -68,4 +72,8 @@ def command(name: str, folder: str, **options: Any) -> int:
         paper = chosen.paper.get(run.label)
         if paper and not options["as_json"]:
             click.echo(f"{'  the paper':28}" + "".join(f"{paper.get(column, ''):>27}" for column in columns))
+    if chosen.sets and out:
+        from deidcli.evaluation.protocols.closed_pictures import draw
+
+        draw(runs, bench, wanted, plan, out)
     return 1 if bench.originals.failed else 0

@@ -14,13 +14,14 @@ import numpy as np
 
 from deidcli.errors import UsageError
 from deidcli.evaluation import metrics, parts, privacy
-from deidcli.evaluation.bench import Bench, person
+from deidcli.evaluation.bench import Bench, Subject, person
 from deidcli.evaluation.identification import all_distances, draws
 from deidcli.evaluation.observe import Outputs
 from deidcli.evaluation.parts import Part
+from deidcli.evaluation.protocols.closed_sets import KS, LOOKS, WORDS, expressions, expressive, identification
 from deidcli.evaluation.protocols.pairs import matched, paired
 from deidcli.evaluation.protocols.plan import Plan
-from deidcli.evaluation.results import Figure
+from deidcli.evaluation.results import Figure, Run
 
 Pictures = Mapping[str, Sequence[str]]
 AS_TURNED_BY_0 = "expression as at 0°"
@@ -34,17 +35,27 @@ class Table:
     methods: as `--methods` names them; those that do not exist here are left out and said. plan: (pictures of each
     person, seed, limit) to what is compared. tell: (bench, outputs, plan) to the figures. paper: for a row the paper's
     own figures by the name of ours. columns: the figures that are printed, all for none. reference: the row whose
-    outputs those of later rows are compared with.
+    outputs those of later rows are compared with. sets: (bench, subject, plan) to the figures of closed sets, in place
+    of `tell`. label: a column of --labels, of which `plan` is given the word of each picture, too.
     """
 
     name: str
     title: str
     methods: tuple[str, ...]
-    plan: Callable[[Pictures, int, int | None], Plan]
-    tell: Callable[[Bench, Outputs, Plan], Part]
+    plan: Callable[..., Plan]
+    tell: Callable[[Bench, Outputs, Plan], Part] | None
     paper: Mapping[str, Mapping[str, float]]
     columns: tuple[str, ...] = ()
     reference: str = ""
+    sets: Callable[[Bench, Subject, Plan], Part] | None = None
+    label: str = ""
+
+    def of_sets(self, bench: Bench, subject: Subject, plan: Plan) -> Run:
+        """The run of a row whose sets are made one after the other."""
+        assert self.sets is not None
+        part, judge = self.sets(bench, subject, plan), parts.judged(bench, plan.pairs)
+        said = {"figures": part.figures, "curves": part.curves, "matrices": part.matrices}
+        return bench.run(subject, plan.protocol, judge, float("nan"), **said)
 
 
 def eta(bench: Bench, value: float) -> float:
@@ -73,9 +84,14 @@ def _cleanir(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
     return Part(tuple(figures), (curve,)) + shared
 
 
-def _ksame(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
-    """Rank-1 of 50 people over five draws, and its deviation."""
-    return parts.identification(bench, outputs, plan.draws)
+def _ksame(bench: Bench, subject: Subject, plan: Plan) -> Part:
+    """Rank-1 of 50 people over five draws."""
+    return identification(bench, subject, plan.draws)
+
+
+def _expression(bench: Bench, subject: Subject, plan: Plan) -> Part:
+    """Expressions that a judge reads as people do, before and after."""
+    return expressions(bench, subject, plan.draws, plan.truth["expression"])
 
 
 def _autoencoder(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
@@ -128,10 +144,22 @@ def _closed(name: str, people: int, repetitions: int) -> Callable[[Pictures, int
     return plan
 
 
+def _labelled(pictures: Pictures, seed: int, limit: int | None, labels: Mapping[str, str]) -> Plan:
+    sets = tuple(expressive(labels, pictures, limit or 5, seed))
+    return Plan("table:ksame-net-11", (), sets, {"expression": labels})
+
+
 def _all(pictures: Pictures, seed: int, limit: int | None) -> Plan:
     return Plan("table:autoencoder-5", tuple(paired(pictures, limit or 10_000, seed)))
 
 
+_CLOSED = (
+    "original",
+    "blur",
+    "pixelate",
+    *(f"{name}:k={k}" for name in ("ksame-pixel", "ksame-eigen", "ksame-m") for k in KS),
+    *(f"ksame-net:preserve=expression:k={k}" for k in KS),
+)
 _REFERENCE, _ANGLES = "cleanir:angle=0", (0, 30, 60, 90, 120, 150, 180)
 # Of the paper at its threshold 1.1; what is kept (--keep) is not in the paper.
 _PAPER = dict(zip(_ANGLES, (0.998, 0.998, 0.997, 0.965, 0.507, 0.219, 0.161), strict=True))
@@ -156,10 +184,16 @@ TABLES = {
               _cleanir, {"original": {"eta 1.1": 0.998}, _REFERENCE: {"eta 1.1": 0.998},
                          **{_KEEPING[1].format(a): {"eta 1.1": rate} for a, rate in _PAPER.items() if a}},
               _SHOWN, _REFERENCE),
-        Table("ksame-net-3", "k-Same-Net, Table 3 and Figure 10: rank-1 of 50 people, five draws",
-              ("original", "ksame-net:k=2", "ksame-m:k=2", "ksame:k=2", "blur", "pixelate"),
-              _closed("table:ksame-net-3", 50, 5), _ksame,
-              {"original": {"rank-1": 0.928}, "ksame-net:k=2": {"rank-1": 0.020}}),
+        Table("ksame-net-3", "k-Same-Net, Table 3, Figures 9 and 10: rank-1 of 50 people, five draws", _CLOSED,
+              _closed("table:ksame-net-3", 50, 5), None,
+              {"original": {"rank-1 photograph": 0.928, "rank-1 LBP": 0.828},
+               "ksame-net:preserve=expression:k=2": {"rank-1 photograph": 0.020, "rank-1 LBP": 0.021}},
+              ("bound", *(f"{said} {look}" for look in LOOKS for said in ("rank-1", "worst"))), "", _ksame),
+        Table("ksame-net-11", "k-Same-Net, Figure 11: expressions that are read as people read them",
+              tuple(f"ksame-net:preserve=expression:k={k}" for k in KS), _labelled, None,
+              {"ksame-net:preserve=expression:k=5": {"all": 0.924}},
+              tuple(f"{word}{said}" for word in ("all", *WORDS) for said in (" before", "", " kept")), "",
+              _expression, "expression"),
         Table("autoencoder-5", "Deep Autoencoders, Table 5: FCNS, DEID and DIV over clusters",
               ("original", *(f"attribute-shift:k={k}" for k in (10, 50, 180, 300)), "cleanir", "blur"), _all,
               _autoencoder, {
