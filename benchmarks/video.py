@@ -80,7 +80,7 @@ class Listed:
         with open_reader(clip) as reader:
             self.faces = {_digest(f.pixels): given.of(clip.name, f.index) for f in reader.frames()}
 
-    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]:
+    def detect(self, pictures: Sequence[np.ndarray], followed: bool = False) -> list[list[Face]]:
         """The faces of the list."""
         return [self.faces[_digest(pixels)] for pixels in pictures]
 

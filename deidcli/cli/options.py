@@ -114,8 +114,9 @@ detection = stacked(
 tracking = stacked(
     click.option("--track/--no-track", default=True, show_default=True,
                  help="Follow the faces of a video from frame to frame; otherwise each frame stands alone."),
-    click.option("--detect-every", type=click.IntRange(1), default=TrackOptions().detect_every, show_default=True,
-                 metavar="N", help="Search every Nth frame of a video and carry the faces through those between."),
+    click.option("--detect-every", type=click.IntRange(1), default=None, metavar="N",
+                 help="Search every Nth frame of a video and carry the faces through those between; "
+                      "default: one in an eighth of a second."),
     click.option("--gap", type=Real(0, 10), default=TrackOptions().gap, show_default=True, metavar="SECONDS",
                  help="How long a face of a video may be lost, and is covered all the while, if it is found again."),
     click.option("--hold", type=Real(0, 10), default=TrackOptions().hold, show_default=True, metavar="SECONDS",

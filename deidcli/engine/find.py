@@ -110,20 +110,31 @@ class Finder:
         return _guarded(shot, lambda frame: self._located(frame, self._faces(shot.source.job.name, frame)))
 
     def _faces(self, name: str, frame: Frame) -> Sequence[Face]:
-        return self.given.of(name, frame.index) if self.given else _loose(self.detector.detect([frame.pixels])[0])
+        if self.given:
+            return self.given.of(name, frame.index)
+        return _loose(self.detector.detect([frame.pixels], self._is_followed(frame))[0])
 
     def _search(self, shots: list[Shot]) -> list[Shot]:
         """The faces of several frames in one call; if it fails, of each frame alone, so that one fails for itself."""
         sound = [shot for shot in shots if shot.frame is not None and shot.searched]
+        parts = [[shot for shot in sound if self._is_followed(shot.frame) is followed] for followed in (False, True)]
         try:
             with self._one_at_a_time:
-                found = self.detector.detect([shot.frame.pixels for shot in sound]) if sound else []
+                found = [self._detected(part) for part in parts if part]
         except Exception as error:
             if len(shots) == 1:
                 return [_failed(shots[0], error)]
             return [done for shot in shots for done in (self._search([shot]) if shot.frame is not None else [shot])]
-        faces = {id(shot): tuple(_loose(each)) for shot, each in zip(sound, found, strict=True)}
+        faces = {id(shot): tuple(_loose(each)) for part in found for shot, each in part}
         return [replace(shot, faces=faces.get(id(shot), ())) for shot in shots]
+
+    def _detected(self, part: list[Shot]) -> Iterator[tuple[Shot, list[Face]]]:
+        """Frames that are all followed, or all not, with their faces."""
+        found = self.detector.detect([shot.frame.pixels for shot in part], self._is_followed(part[0].frame))
+        return zip(part, found, strict=True)
+
+    def _is_followed(self, frame: Frame) -> bool:
+        return self.track.track and frame.time is not None
 
     def _locate(self, shot: Shot) -> Shot:
         return _guarded(shot, lambda frame: self._located(frame, shot.faces))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
@@ -20,28 +21,53 @@ from deidcli.values import UNTRACKED, Face
 if TYPE_CHECKING:
     from deidcli.engine.find import Shot
 
+ROUNDED = 0.002  # seconds by which two time stamps may be apart only because their clock is coarse
+
 
 def planned(shots: Iterable[Shot], options: TrackOptions) -> Iterator[Shot]:
     """The frames of one file, each with whether it begins a shot and whether it has to be searched.
 
-    Each is held back until the next is known, because the last frame of a shot is searched like its first: what is
-    carried through the frames between comes from both sides.
+    Each is held back until the next is known: the last frame of a shot is searched like its first, so that what is
+    carried through the frames between comes from both sides, and no frame is left out past the longest wait.
     """
-    cuts, held, unsearched = Cuts(), None, 0
-    for shot in shots:
-        if not options.track or shot.frame is None or shot.frame.time is None:
-            begins = False
-        else:
-            shot = replace(shot, begins=cuts.begins(shot.frame.pixels))
-            begins = shot.begins
-            due = begins or shot.last or unsearched + 1 >= options.detect_every
+    cuts, last, waited = Cuts(), Fraction(0), 0
+    for shot, after in _with_next(_cut(shots, options, cuts)):
+        waited += 1
+        if shot.frame is not None and shot.frame.time is not None and options.track:
+            due = shot.begins or after is None or after.begins or _is_due(options, waited, last, after)
             shot = replace(shot, searched=due)
+            last = _time(shot) if due else last
+        waited = 0 if shot.searched else waited
+        yield shot
+
+
+def _cut(shots: Iterable[Shot], options: TrackOptions, cuts: Cuts) -> Iterator[Shot]:
+    """The shots, each with whether a shot of the video begins with it."""
+    for shot in shots:
+        followed = options.track and shot.frame is not None and shot.frame.time is not None
+        yield replace(shot, begins=cuts.begins(shot.frame.pixels)) if followed else shot
+
+
+def _with_next(shots: Iterator[Shot]) -> Iterator[tuple[Shot, Shot | None]]:
+    """Every shot with the one after it."""
+    held: Shot | None = None
+    for shot in shots:
         if held is not None:
-            yield replace(held, searched=True) if begins else held
-        unsearched = 0 if shot.searched else unsearched + 1
+            yield held, shot
         held = shot
     if held is not None:
-        yield held
+        yield held, None
+
+
+def _is_due(options: TrackOptions, waited: int, last: Fraction, after: Shot) -> bool:
+    """Whether a frame is searched because the next one would come too late. waited: frames since one was searched."""
+    if options.detect_every is not None:
+        return waited >= options.detect_every
+    return after.frame is None or float(_time(after) - last) > options.between + ROUNDED
+
+
+def _time(shot: Shot) -> Fraction:
+    return shot.frame.time or Fraction(0)
 
 
 def followed(shots: Iterable[Shot], options: TrackOptions, given: GivenFaces | None) -> Iterator[Shot]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def _rows(path: Path) -> Iterator[tuple[str, int, list[Face]]]:
                 row = json.loads(line) if isinstance(line, str) else line
                 if not row.get("error"):
                     yield from _from_csv(row) if is_csv else _from_json(row)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
                 hint = "see `deid detect --help` for the format"
                 raise UsageError(f"{path}, entry {number}: {error!r}", hint) from error
 
@@ -91,13 +92,14 @@ def _from_manifest(row: dict[str, Any]) -> Iterator[tuple[str, int, list[Face]]]
         yield _name(row), int(entry.get("frame", 0)), [_boxed(entry["box"])]
     for track in row.get("tracks") or ():
         places = sorted(track["boxes"])
+        starts = [start for start, *_ in places]
         for first, last, *_ in track["runs"]:
             if not 0 <= last - first < FRAMES:
                 raise ValueError(f"a run goes from a frame to a later one, not from {first} to {last}")
             for frame in range(first, last + 1):
                 # A box holds until the next one is written down.
-                held = [box for start, *box in places if start <= frame]
-                yield _name(row), frame, [_boxed(held[-1] if held else places[0][1:])]
+                place = max(0, bisect_right(starts, frame) - 1)
+                yield _name(row), frame, [_boxed(places[place][1:])]
 
 
 def _name(row: dict[str, Any]) -> str:

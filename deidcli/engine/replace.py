@@ -214,7 +214,9 @@ class Replacer:
 
     def _settle(self, cases: Sequence[_Case], rung: Method, action: str) -> None:
         """Close every case that is no longer recognised, or of which nothing can be told."""
-        judged = [case for case in cases if case.original is not None and rung.name != "solid"]
+        # Without --verify a recogniser may still be there, to tell people apart.
+        judges = self.settings.verify and rung.name != "solid"
+        judged = [case for case in cases if judges and case.original is not None]
         for case in cases:
             if case not in judged:
                 self._close(case, rung, action, None)

@@ -68,13 +68,15 @@ class Detector(ABC):
         self.lowest = self.threshold if options.threshold is None else options.threshold
         self.doublings = self.upsample if options.upsample is None else options.upsample
 
-    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]:
+    def detect(self, pictures: Sequence[np.ndarray], followed: bool = False) -> list[list[Face]]:
         """For each (height, width, 3) uint8 RGB picture its faces, best first.
 
-        Faces found upright have no landmarks yet; those of a turned picture have them, because only there can they be
-        located. Raises MissingDependency, PresetError or UsageError where the detector cannot be loaded.
+        followed: they are frames of a video in which faces are followed; of the two looks at a dark one, that without
+        brightening is then taken at half of its size. Faces found upright have no landmarks yet; those of a turned
+        picture have them, because only there can they be located.
+        Raises MissingDependency, PresetError or UsageError where the detector cannot be loaded.
         """
-        return [self._keep(faces) for faces in search(self, pictures)]
+        return [self._keep(faces) for faces in search(self, pictures, followed)]
 
     @abstractmethod
     def find(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]:

@@ -30,15 +30,17 @@ class TrackOptions:
     """How faces are followed. Times are in seconds by the stream's own clock.
 
     track: whether they are, in files whose frames have times. detect_every: search every so many frames and carry the
-    faces through those between; the first and the last frame of a shot are always searched. gap: how long a face may
-    be lost and is still covered between, once it is found again. hold: how long it is covered before it was first and
-    after it was last found, even where it cannot be seen. stay: how long it is covered while it is not found, but what
-    is there still looks the same; one that was found in a few frames only stays for as many times `gap`. smooth:
-    standard deviation of the smoothing of boxes; points: of landmarks.
+    faces through those between; None for as few as lie no more than `between` apart. The first and the last frame of a
+    shot are always searched. gap: how long a face may be lost and is still covered between, once it is found again.
+    hold: how long it is covered before it was first and after it was last found, even where it cannot be seen. stay:
+    how long it is covered while it is not found, but what is there still looks the same; one that was found in a few
+    frames only stays for as many times `gap`. smooth: standard deviation of the smoothing of boxes; points: of
+    landmarks.
     """
 
     track: bool = True
-    detect_every: int = 1
+    detect_every: int | None = None
+    between: float = 0.125
     gap: float = 1.0
     hold: float = 0.3
     stay: float = 4.0
@@ -46,9 +48,10 @@ class TrackOptions:
     points: float = 0.05
 
     def __post_init__(self):
-        if self.detect_every < 1:
-            raise UsageError(f"--detect-every {self.detect_every} is out of range", "from 1 up")
-        if self.detect_every > 1 and not self.track:
+        every = 1 if self.detect_every is None else self.detect_every
+        if every < 1:
+            raise UsageError(f"--detect-every {every} is out of range", "from 1 up")
+        if every > 1 and not self.track:
             raise UsageError("--detect-every needs tracks", "leave --no-track out")
 
     @property

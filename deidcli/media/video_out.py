@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from io import BytesIO
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
@@ -29,6 +30,7 @@ _MUXERS = {
 }  # fmt: skip
 _TURNING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that hold a display matrix
 REORDERING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that take frames out of order without a delay
+_INDEXED = ("mp4", "mov", "3gp", "3g2")  # those whose index can stand in front, so that a player need not wait for it
 _EXACT = 0x0400  # AVFMT_FLAG_BITEXACT: no program's name, no random identity
 
 
@@ -54,7 +56,16 @@ class Output:
 
     def _opened(self, target: BinaryIO) -> OutputContainer:
         # The tracks keep their places on the clock: nothing is moved so that the first begins at zero.
-        out = av.open(target, "w", format=self.muxer, buffer_size=1 << 17, options={"avoid_negative_ts": "disabled"})
+        options, name = {"avoid_negative_ts": "disabled"}, getattr(target, "name", None)
+        if self.muxer in _INDEXED and isinstance(name, (str, Path)):
+            options["movflags"] = "+faststart"
+
+        def again(url: str, flags: int, wanted: dict) -> BinaryIO:
+            # FFmpeg moves the index to the front when all is written, and reads the file to do so.
+            target.flush()
+            return Path(name).open("rb")
+
+        out = av.open(target, "w", format=self.muxer, buffer_size=1 << 17, options=options, io_open=again)
         out.flags |= _EXACT
         return out
 

@@ -74,6 +74,26 @@ def test_a_video_from_end_to_end(deid, video, tmp_path):
         assert psnr(one[:, :4], other[:, :4]) > 38 and psnr(one[:, -60:], other[:, -60:]) > 36
 
 
+def test_a_file_begins_with_its_index(deid, video, nobody, portrait, tmp_path):
+    """So that it plays while it is loaded, encoded or copied; standard output cannot be gone back in."""
+    copied = walk(video.parent / "nobody.mov", portrait, nobody, indices=range(7, 10))
+    assert deid("anonymize", *QUICK, video, copied, tmp_path / "out").status == 0
+    for name in (video.name, copied.name):
+        data = (tmp_path / "out" / name).read_bytes()
+        assert 0 < data.index(b"moov") < data.index(b"mdat"), name
+        assert film_of(tmp_path / "out" / name).times
+    piped = deid("anonymize", *QUICK, "-", "-", stdin=video.read_bytes()).out
+    assert piped.index(b"mdat") < piped.index(b"moov")
+
+
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="this machine may have it")
+def test_an_encoder_that_the_machine_lacks(deid, video, tmp_path):
+    done = deid("anonymize", *QUICK, "--codec", "h264_nvenc", video, tmp_path / "out")
+    said = [line for line in done.err.splitlines() if "h264_nvenc" in line]
+    assert done.status != 0 and len(said) == 1 and "choose another --codec" in said[0]
+    assert not (tmp_path / "out" / video.name).exists()
+
+
 def test_faces_are_covered_in_every_frame(deid, video, tmp_path):
     out = tmp_path / "walk.mp4"
     assert deid("anonymize", "--method", "solid", *QUICK[2:], video, out).status == 0

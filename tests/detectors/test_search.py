@@ -126,6 +126,21 @@ def test_a_dim_picture_is_searched_twice():
     assert _found(dim, lift=False)[0].seen == [[(120, 180)]]
 
 
+@pytest.mark.parametrize(("doublings", "first"), [(1, (40, 50)), (0, (81, 100))])
+def test_in_a_video_a_dim_picture_is_brightened_and_halved(doublings, first):
+    """The half is for detectors that look at the double; what it shows comes back in its place."""
+    dim = _picture(81, 100, []) // 5
+    dim[24:64, 20:60] = 255
+    search = _Squares(DetectOptions(upsample=doublings))
+    [faces] = search.detect([dim], followed=True)
+    assert search.seen == [[first, (81, 100)]]
+    assert any(face.box.iou(Box(20, 24, 60, 64)) > 0.9 for face in faces)
+    assert _Squares(DetectOptions(upsample=1)).detect([np.zeros((1, 1, 3), np.uint8)], followed=True) == [[]]
+    search = _Squares(DetectOptions(upsample=doublings))
+    search.detect([_picture(81, 100, [])], followed=True)
+    assert search.seen == [[(81, 100)]], "what is not dim is searched as ever"
+
+
 def test_lifting_shows_what_is_dark():
     dark = (np.random.default_rng(0).integers(0, 30, (64, 64, 3))).astype(np.uint8)
     assert is_dim(dark) and not is_dim(np.full((64, 64, 3), 99, np.uint8)) and not is_dim(np.zeros((0, 5, 3), np.uint8))

@@ -165,6 +165,13 @@ def test_what_is_still_recognised_is_covered(request_of):
     assert all("still recognised" in o.reason for o in done.outcomes) and all(hidden(done, request_of))
 
 
+def test_nothing_is_judged_without_verify(request_of):
+    """Although a recogniser is there, because the persona needs one."""
+    judge = Fixed(*[0.1] * 9)
+    done = run(Painter(), request_of, judge, verify=False, persona="identity")
+    assert [(o.action, o.tries, o.distance) for o in done.outcomes] == [("replaced", 1, None)] * 3
+
+
 def test_what_is_not_recognised_stays(request_of):
     done = run(Painter(), request_of, recogniser("dlib"))
     assert [o.action for o in done.outcomes] == ["replaced"] * 3

@@ -1,0 +1,60 @@
+"""Which frames of a video are searched: as few as allowed, the first and the last of a shot always."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from deidcli.engine.find import Shot
+from deidcli.engine.follow import planned
+from deidcli.faces.track import TrackOptions
+from deidcli.values import Frame
+
+NOISE = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
+
+
+def searched(times, options, cut=10**9):
+    """The numbers of the frames that are searched, of a video with one cut."""
+    frames = [Frame(NOISE[int(i >= cut)], i, time) for i, time in enumerate(times)]
+    shots = [Shot(None, frame, i == len(times) - 1) for i, frame in enumerate(frames)]
+    done = list(planned(iter(shots), options))
+    assert [shot.frame for shot in done] == frames
+    return [shot.frame.index for shot in done if shot.searched]
+
+
+def steady(count, rate):
+    return [Fraction(i) / Fraction(rate) for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("rate", "step"),
+    [(5, 1), (10, 1), (15, 1), ("24000/1001", 3), (24, 3), (25, 3), ("30000/1001", 3), (30, 3), (60, 7)],
+)
+def test_by_default_no_frame_is_an_eighth_of_a_second_from_the_last(rate, step):
+    assert searched(steady(50, rate), TrackOptions()) == sorted({*range(0, 50, step), 49})
+
+
+def test_stamps_in_milliseconds_are_steady_too():
+    times = [Fraction(round(1000 * time), 1000) for time in steady(60, "30000/1001")]
+    assert searched(times, TrackOptions()) == sorted({*range(0, 60, 3), 59})
+
+
+def test_a_frame_before_a_pause_is_searched():
+    times = [Fraction(t, 100) for t in (0, 4, 8, 12, 16, 90, 94, 98)]
+    assert searched(times, TrackOptions()) == [0, 3, 4, 5, 7]
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_or_every_so_many(every):
+    last = {29}
+    assert searched(steady(30, 60), TrackOptions(detect_every=every)) == sorted({*range(0, 30, every)} | last)
+
+
+def test_around_a_cut():
+    options = TrackOptions(detect_every=6)
+    assert searched(steady(30, 25), options, cut=10) == [0, 6, 9, 10, 16, 22, 28, 29]
+
+
+def test_every_frame_where_none_is_followed():
+    assert searched(steady(9, 60), TrackOptions(track=False)) == list(range(9))
+    assert searched([None] * 3, TrackOptions(detect_every=4)) == [0, 1, 2]
