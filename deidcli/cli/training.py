@@ -19,7 +19,15 @@ packs = opt.stacked(
 
 def fitting(**defaults: Any):
     """How long and how fast: the fields of FitOptions as flags. defaults: those that differ from FitOptions' own."""
-    own = {"epochs": 100, "steps": 250, "batch": 64, "rate": 3e-4, "precision": "mixed_bfloat16", **defaults}
+    own = {
+        "epochs": 100,
+        "steps": 250,
+        "batch": 64,
+        "rate": 3e-4,
+        "ema": 0.998,
+        "precision": "mixed_bfloat16",
+        **defaults,
+    }
     return opt.stacked(
         click.option("--epochs", type=click.IntRange(1), default=own["epochs"], show_default=True,
                      help="Of --steps batches each."),
@@ -28,6 +36,8 @@ def fitting(**defaults: Any):
         click.option("--batch", type=click.IntRange(1), default=own["batch"], show_default=True,
                      help="Faces in a batch."),
         click.option("--rate", type=opt.Real(0), default=own["rate"], show_default=True, help="First learning rate."),
+        click.option("--ema", type=opt.Real(0, 0.9999), default=own["ema"], show_default=True,
+                     help="Momentum of the moving average of the weights, which is what is kept; 0: none."),
         click.option("--minutes", type=opt.Real(0), help="Stop at the end of the epoch in which these are over."),
         click.option("--patience", type=click.IntRange(0), default=0, show_default=True,
                      help="Stop after so many epochs without a better score; 0: never."),
@@ -55,7 +65,8 @@ def prepared(options: dict[str, Any]):
 
     keras.mixed_precision.set_dtype_policy(options["precision"])
     keras.utils.set_random_seed(options["seed"])
-    return FitOptions(**{k: options[k] for k in ("epochs", "steps", "batch", "rate", "minutes", "patience", "seed")})
+    names = ("epochs", "steps", "batch", "rate", "ema", "minutes", "patience", "seed")
+    return FitOptions(**{name: options[name] for name in names})
 
 
 def folders(options: dict[str, Any]) -> tuple[list[Path], Path, Path, Path]:

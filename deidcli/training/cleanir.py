@@ -112,7 +112,9 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
 
     def look(epoch: int) -> dict[str, float]:
         save_sheet(pair, strangers.crops, work / "sheet.png", ANGLES)
-        return quick(pair, space, strangers)
+        figures = quick(pair, space, strangers)
+        # What a critic adds is not in the score, which would choose the weights of before.
+        return {k: v for k, v in figures.items() if not (recipe.losses.adversarial and k == "score")}
 
     fit(trainer, feed, recipe.fit, work, look)
     pair = replace(pair, traits=directions(faces, targets))
