@@ -41,8 +41,8 @@ class Cleanir(Method):
         angle: float = option(120.0, "degrees by which the identity is turned: 0 keeps it, 180 is its opposite", 0, 180)
         vary: float = option(0.0, "draw the angle in secret, up to so many degrees below --angle", 0, 90)
         keep: str = option("gender,age,tone", "what is not turned: some of gender,age,tone, or none")
-        preset: str = option("cleanir-64", "name or folder of the weights")
-        sharpen: float = option(0.7, "how far the softness of the autoencoder is countered; 0 leaves it", 0, 2)
+        preset: str = option("cleanir-128", "name or folder of the weights")
+        sharpen: float = option(0.4, "how far the softness of the autoencoder is countered; 0 leaves it", 0, 2)
 
     def __init__(self, options=None, secret: Secret | None = None):
         super().__init__(options, secret)

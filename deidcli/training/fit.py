@@ -80,9 +80,9 @@ def fit(
                 state.save_best()
         spent = place.seconds + time.monotonic() - began
         log.add(folder, {"epoch": place.epoch, "minutes": round(spent / 60, 2), **row, **figures})
-        log.draw(folder)
         place = replace(place, epoch=place.epoch + 1, seconds=spent)
         state.save(place)
+        log.draw(folder)
     if place.best is None:
         _take_average(trainer, options, batches(0))
     else:

@@ -42,7 +42,7 @@ def draw(folder: Path) -> None:
     figure = Figure(figsize=(8, 2.2 * len(names)), layout="constrained")
     axes = figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]
     for axis, name in zip(axes, names, strict=True):
-        axis.plot([int(row["epoch"]) for row in rows], [float(row[name]) for row in rows], linewidth=1.2)
+        axis.plot([int(row["epoch"]) for row in rows], [float(row[name] or "nan") for row in rows], linewidth=1.2)
         axis.set_ylabel(name.replace("_", " "))
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel("epoch")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deidcli.methods.cleanir import turn
-from deidcli.training.cleanir_figures import probe
 from deidcli.training.data import Pack
+from deidcli.training.probe import probe
 from deidcli.training.traits import directions
 
 SIZE = 24
