@@ -12,7 +12,7 @@ from deidcli.cli import options as opt
 packs = opt.stacked(
     click.option("--data", multiple=True, required=True, metavar="PACK", help="Training faces; may be given again."),
     click.option("--val", required=True, metavar="PACK", help="Faces of people who are not in the training data."),
-    click.option("--out", required=True, metavar="DIR", help="The preset's folder, like models/cleanir-64."),
+    click.option("--out", required=True, metavar="DIR", help="The preset's folder, like models/mine."),
     click.option("--work", metavar="DIR", help="Checkpoints, log and sheets; default: OUT.training."),
 )
 

@@ -21,6 +21,7 @@ AGE, RACE, GENDER = 0.2, 0.4, 0.12
 SAME = 0.7
 KEYS = 4096  # keys that are remembered
 OTHER_GENDER, OTHER_AGE = 0.5, 0.5  # how far gender and logarithm of age may be off to be alike
+GROWN = float(np.log(16 + 8.0))  # logarithm of age from which a face is an adult's
 NEEDED = 0.72  # distance below which a proxy in the target's place may well be recognised
 HELD = 64  # pictures that are kept decoded
 
@@ -80,12 +81,13 @@ class Gallery:
         """The proxy of a person with this descriptor: alike in gender, age and race, and at least `apart` away.
 
         Drawn among the most suitable that are; where none is, the farthest. Where all that are alike would be
-        recognised, first the age may be another, then the race, then the gender.
+        recognised, first the age may be another, then the race, then the gender; a child's face on an adult comes last.
         """
         said = self.probe(descriptor[None])[0]
         order, (gender, age, race) = nearest(self.traits, said), alike(self.traits, said)
+        grown = (self.traits[:, 1] >= GROWN) == (said[1] >= GROWN)
         distance = np.linalg.norm(self.descriptors - descriptor, axis=2).min(axis=1)
-        for fits in (gender & age & race, gender & race, gender, np.ones(len(order), bool)):
+        for fits in (gender & age & race, gender & race & grown, gender & grown, grown, np.ones(len(order), bool)):
             within = order[fits[order]]
             if len(within) and distance[within].max() >= NEEDED:
                 break
