@@ -11,7 +11,7 @@ from deidcli.errors import PresetError
 from deidcli.faces.align import apply_affine, invert, similarity
 from deidcli.faces.pose import mouth_gap, upright, with_lips, with_look
 from deidcli.faces.shape import BROWS, INNER, JAW, MEAN_SHAPE, MOUTH_OUTLINE
-from deidcli.methods.proxies import Probe
+from deidcli.methods.proxies import Probe, with_one
 from deidcli.presets import Preset
 
 FILE = "proxies.npz"
@@ -81,8 +81,8 @@ def turned(points: np.ndarray, target: np.ndarray, moved: bool = False) -> np.nd
     mouth, without which a head that nods would lose its chin. moved: with lips and lids as far apart and brows as high
     as the target's, and its mouth where that is wide open. More of its shape would tell who it is.
     """
-    anchors = _with_one(_anchors(points))
-    shape = _with_one(points) @ np.linalg.lstsq(anchors, _anchors(target), rcond=None)[0]
+    anchors = with_one(_anchors(points))
+    shape = with_one(points) @ np.linalg.lstsq(anchors, _anchors(target), rcond=None)[0]
     shape[JAW] = target[JAW]
     if not moved:
         return shape
@@ -98,7 +98,3 @@ def turned(points: np.ndarray, target: np.ndarray, moved: bool = False) -> np.nd
 def _anchors(points: np.ndarray) -> np.ndarray:
     middles = [points[BROWS].mean(axis=0), points[MOUTH_OUTLINE].mean(axis=0)]
     return np.concatenate([points[STIFF], np.repeat(middles, WEIGHT, axis=0)])
-
-
-def _with_one(points: np.ndarray) -> np.ndarray:
-    return np.column_stack([points, np.ones(len(points))])

@@ -36,12 +36,12 @@ class Probe:
     def of(cls, descriptors: np.ndarray, gender: np.ndarray, age: np.ndarray, race: np.ndarray) -> Probe:
         """By least squares, from labels (n,): gender 0 or 1, age in years, race 0 to 4."""
         wanted = np.column_stack([gender, np.log(age + 8.0), np.eye(5)[race]])
-        rows = _with_one(descriptors)
+        rows = with_one(descriptors)
         return cls(np.linalg.solve(rows.T @ rows + np.eye(rows.shape[1]), rows.T @ wanted).astype(np.float32))
 
     def __call__(self, descriptors: np.ndarray) -> np.ndarray:
         """(n, 7): gender from 0 (man) to 1 (woman), log(age + 8), and how far each race is spoken for."""
-        return _with_one(descriptors) @ self.weights.astype(np.float64)
+        return with_one(descriptors) @ self.weights.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,9 @@ def _sheet(path: str) -> np.ndarray:
     return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
 
 
-def _with_one(descriptors: np.ndarray) -> np.ndarray:
-    rows = np.asarray(descriptors, np.float64)
+def with_one(rows: np.ndarray) -> np.ndarray:
+    """Rows (n, d) as float64 with a column of ones behind: (n, d + 1), for maps that have a constant."""
+    rows = np.asarray(rows, np.float64)
     return np.column_stack([rows, np.ones(len(rows))])
 
 

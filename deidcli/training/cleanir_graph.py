@@ -77,11 +77,11 @@ def build_trainer(config: VaeConfig, losses: Losses, spread: np.ndarray) -> kera
     encoder, decoder = build_encoder(config), build_decoder(config)
     photograph = layers.Rescaling(1 / 255)(crops)
     mean, log_variance = encoder(photograph)
-    identity, attributes = _halves(mean, config)
+    (identity, attributes), spreads = _halves(mean, config), _halves(log_variance, config)
     samples = [
         # Hardly any noise on the identity: it would teach the decoder to overhear what the method turns.
-        _sample("identity", losses.kl_identity, -6.0, identity, _halves(log_variance, config)[0]),
-        _sample("attributes", losses.kl_attributes, 0.0, attributes, _halves(log_variance, config)[1]),
+        _sample("identity", losses.kl_identity, -6.0, identity, spreads[0]),
+        _sample("attributes", losses.kl_attributes, 0.0, attributes, spreads[1]),
     ]
     latent = JoinHalves(dtype="float32", name="join")(samples)
     if losses.turns:
