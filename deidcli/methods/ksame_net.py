@@ -1,19 +1,19 @@
 """k-Same-Net (Meden et al. 2018, Algorithm 1): a generative network mixes identities of a proxy set into surrogates.
 
-The people of the closed set are put in groups of at least k; each group gets a cluster of as many proxies (the
-correspondence f), and the network makes the face that all of them share. The proxies are averages of 50 people and
-more, none of whom is in the pictures. What is kept of each picture is read by classifiers and handed to the network as
-its appearance; then the face is bent into the target's pose.
+The people of the closed set are put in groups of at least k; each group gets a cluster of k proxies (the
+correspondence f, `correspondence`), and the network makes the face that all of them share. The proxies are averages of
+50 people and more, none of whom is in the pictures. What is kept of each picture is read by classifiers and handed to
+the network as its appearance; then the face is bent into the target's pose.
 
-The correspondence is free in the paper, and here a choice: of the proxies that are alike in what is kept, those that
-are far from all members of the group by the recogniser. Of the target's shape only the pose (an affine map), three
-numbers (how far lips and lids are open, how high brows are), a wide open mouth and the outline of the jaw are taken:
-bent to all landmarks, one and the same face for everybody is still told apart.
+Of the target's shape only the pose (an affine map), four numbers (how far lips and lids are open, how high brows and
+corners of the mouth are), a wide open mouth and the outline of the jaw are taken: bent to all landmarks, one and the
+same face for everybody is still told apart.
 
-Departures from the paper: its proxies are people (RaFD), ours are nobody. The clusters of proxies are not disjoint but
-only different, because a set of a thousand people has more groups than there are proxies. Gender and age, which the
-paper calls possible further appearance parameters, are kept by the groups: people of one gender (or one of three ages)
-share a surrogate of that gender. Where fewer than k people have a value, they join the group that is nearest.
+Departures from the paper: its proxies are people (RaFD), ours are nobody. Two groups may get one cluster, because a set
+of a thousand people has more groups than there are proxies. Gender and age, which the paper calls possible further
+appearance parameters, are kept by the groups: people of one gender (or one of three ages) share a surrogate of that
+gender, unless one of them would be named with each that there is. Where fewer than k people have a value, they join the
+group that is nearest.
 
 The bound 1 / k holds for the new face itself, as in the paper (Section 4.3) under the assumption that pose, expression
 and the outline of the jaw, which stay the target's, do not tell who somebody is.

@@ -14,6 +14,7 @@ from deidcli.methods import attributed, ksame_net
 from deidcli.methods.base import Secret
 from deidcli.methods.census import Census
 from deidcli.methods.correspondence import Correspondence
+from deidcli.methods.fitting_room import FittingRoom
 from deidcli.methods.groups import grouped_alike
 from deidcli.methods.ksame_net import KSameNet
 from deidcli.methods.mixes import turned
@@ -35,11 +36,19 @@ def shots(portraits):
     return [(pixels, found(pixels)[0]) for pixels in portraits]
 
 
+def drawn(self, people, mixes):
+    """Descriptors as numbers that hang on who wears what, where it does not matter what a recogniser would see."""
+    seeds = [[who, *np.flatnonzero(mix.identities).tolist()] for who, mix in zip(people.tolist(), mixes, strict=True)]
+    return np.stack([np.random.default_rng(seed).standard_normal(128) for seed in seeds])
+
+
 @pytest.fixture
-def make(folder, shots):
+def make(folder, shots, monkeypatch):
     """make(preserve, **options): a method that knows PEOPLE people, each with one of three faces."""
 
-    def made(preserve="none", seed=5, **options):
+    def made(preserve="none", seed=5, seen=False, **options):
+        if not seen:
+            monkeypatch.setattr(FittingRoom, "worn", drawn)
         method = KSameNet(KSameNet.Options(preserve=preserve, preset=str(folder), **options), Secret.seeded(seed))
         spec = dataclasses.replace(method.crop, size=method.stored)
         cut = [align(Frame(pixels), face, spec) for pixels, face in shots]
@@ -90,6 +99,15 @@ def test_clusters_hang_on_the_secret(make):
     first, again, other = (make(seed=seed, k=2) for seed in (5, 5, 6))
     clusters = [[frozenset(c.tolist()) for c in method._clusters] for method in (first, again, other)]
     assert clusters[0] == clusters[1] != clusters[2] and len(clusters[0]) == 4
+
+
+def test_what_is_tried_on_is_seen_by_the_recogniser(make):
+    """Three faces under nine names: who has the same face and wears the same looks the same, others do not."""
+    method = make(k=9, seen=True)
+    room, one, other = FittingRoom(method, method.census), *(method._mix(np.array([i]), np.ones(1)) for i in (20, 50))
+    rows = room.worn(np.array([0, 3, 1, 0]), [one, one, one, other])
+    assert rows.shape == (4, 128) and np.allclose(rows[0], rows[1], atol=1e-4)
+    assert min(np.linalg.norm(rows[0] - row) for row in rows[2:]) > 0.05
 
 
 def correspondence(known, kept, worn=None, size=2):
