@@ -95,10 +95,11 @@ def build_trainer(config: VaeConfig, losses: Losses, spread: np.ndarray, kept: n
         both = [latent, JoinHalves(dtype="float32", name="join_turned")([turned, still])]
         made = decoder(layers.Concatenate(axis=0, dtype="float32", name="both")(both))
         picture, other = Ahead(dtype="float32", name="apart")([made, latent])
-        read = _halves(encoder(other)[0], config)
-        picture = Looks(losses.adversarial, losses.features, name="looks")([picture, other, photograph])
-        told = [*read, turned, still]
-        picture = Consistency(losses.consistency, losses.repulsion, name="consistency")([picture, *told])
+        if losses.adversarial or losses.features:
+            picture = Looks(losses.adversarial, losses.features, name="looks")([picture, other, photograph])
+        if losses.consistency or losses.repulsion:
+            told = [*_halves(encoder(other)[0], config), turned, still]
+            picture = Consistency(losses.consistency, losses.repulsion, name="consistency")([picture, *told])
         if losses.expression:
             picture = Expression(losses.expression, config.size, name="expression")([picture, other, photograph])
     else:
