@@ -13,7 +13,7 @@ MISSING = ""  # a label that is not known
 
 def load_labels(path: Path) -> dict[str, dict[str, str]]:
     """For each column the value of each file, named relative to the folder of the pictures. Raises UsageError."""
-    hint = f"give a CSV with a head, file names in the column {IMAGE} or the first one"
+    hint = f"give a CSV with a head, file names in the column {IMAGE} or the first column"
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = csv.DictReader(file)
