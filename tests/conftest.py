@@ -141,7 +141,7 @@ def tiny_preset(tmp_path_factory) -> Iterator[Preset]:
         layer.set_weights([weight * factor for weight in layer.get_weights()])
     folder = tmp_path_factory.mktemp("models") / "cleanir-128"
     spread = np.random.default_rng(8).standard_normal((128, config.identity)).astype(np.float32)
-    traits = {f"trait_{name}": rows for name, rows in zip(TRAITS, np.split(spread[:6], 3), strict=True)}
+    traits = {f"trait_{name}": rows for name, rows in zip(TRAITS, np.split(spread[:8], len(TRAITS)), strict=True)}
     names = cleanir.save(folder, encoder, decoder, spread=spread, **traits)
     network = {"size": config.size, "encoder": config.encoder, "decoder": config.decoder}
     config = {"method": "cleanir", "crop": {"size": 64, "margin": 0.06}, "network": network, "traits": TRAITS}

@@ -68,7 +68,7 @@ def make_bench(folder: Path, data: str, options: dict[str, Any], split: str = ""
     place = None if named == "none" else Path(named) if named else default_folder()
     study = Study(
         folder, data, split, opt.detect_options(options), options["recogniser"], options["distance"], options["seed"],
-        bool(options.get("verify")), place,
+        bool(options.get("verify")), options.get("persona", "track"), place,
     )  # fmt: skip
     return Bench(study, progress(options), installed() if labels else ())
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from deidcli.engine.find import Shot, Source
 from deidcli.engine.jobs import Job
+from deidcli.engine.settings import Settings
 from deidcli.errors import UsageError
 from deidcli.evaluation import provenance
 from deidcli.evaluation.cache import Cache
@@ -37,7 +38,8 @@ class Study:
 
     folder: of the pictures, whose first folder names the person. data, split: how the report calls them. distance: the
     recogniser's threshold, None for its own. seed: of all draws, None for secret ones. verify: whether methods climb
-    their ladder as in `deid anonymize`, or are measured alone. cache: a folder, None for none.
+    their ladder as in `deid anonymize`, or are measured alone. persona: for whom secrets are drawn (`engine.persona`).
+    cache: a folder, None for none.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class Study:
     distance: float | None = None
     seed: int | None = 1
     verify: bool = False
+    persona: str = "track"
     cache: Path | None = None
 
     @property
@@ -127,7 +130,10 @@ class Bench:
             return ByFolder(subject.folder)
         if subject.method is None:
             return Untouched()
-        return ByMethod(subject.method, self.judge if self.study.verify else None, self.study.distance)
+        study = self.study
+        settings = Settings(verify=study.verify, distance=study.distance, persona=study.persona)
+        judge = self.judge if study.verify or study.persona == "identity" else None
+        return ByMethod(subject.method, settings, judge)
 
     @cached_property
     def labelled(self) -> Outputs:

@@ -18,6 +18,8 @@ from deidcli.media.open import open_reader
 from deidcli.methods.base import Method
 from deidcli.values import Face, Frame
 
+ALONE = Settings(verify=False)
+
 
 @dataclass(frozen=True)
 class Original:
@@ -51,14 +53,15 @@ class Untouched:
 
 
 class ByMethod:
-    """A method alone, blended back into the photograph; with `judge` its whole ladder, as `deid anonymize` climbs it.
+    """A method alone, blended back into the photograph; with `verify` its whole ladder, as `deid anonymize` climbs it.
 
-    Without the ladder a face that the method cannot make is covered all the same.
+    Without the ladder a face that the method cannot make is covered all the same. settings: of the run. judge: needed
+    for the ladder, and for the persona "identity".
     """
 
-    def __init__(self, method: Method, judge: Recogniser | None = None, distance: float | None = None):
+    def __init__(self, method: Method, settings: Settings = ALONE, judge: Recogniser | None = None):
         self.method = method
-        self._replacer = Replacer(method, Settings(verify=judge is not None, distance=distance), judge)
+        self._replacer = Replacer(method, settings, judge)
 
     def __call__(self, batch: Sequence[Original]) -> list[Made | None]:
         done = self._replacer([Request(o.frame, (o.face,), o.name) for o in batch])

@@ -3,8 +3,8 @@
 Three departures from the paper. Because the preset's identity target is dlib's 128-d descriptor lifted to 512-d and not
 FaceNet's 512-d one, the axis of Equation 5 is drawn among lifted descriptors, where the paper draws in all of R^512, so
 that the turned vector is one that a face can have. z^90 is made exactly orthogonal, so that every angle is exact. And
-only what is orthogonal to the directions of gender, age and tone is turned (`keep`): half a turn of the whole vector
-makes men of women and the old young. `keep` none is the paper's method.
+only what is orthogonal to the directions of gender, age, tone and expression is turned (`keep`): half a turn of the
+whole vector makes men of women, the old young and the serious smile. `keep` none is the paper's method.
 
 At 180 degrees the axis drops out (cos 180 = -1, sin 180 = 0): one person gets the same new face everywhere, and a
 second pass nearly undoes the first. Angles below 180 depend on the secret axis, the more the nearer they are to 90, and
@@ -26,7 +26,7 @@ from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec
 
 SOFTNESS = 1.5 / 64  # standard deviation of the blur that an autoencoder leaves, as a share of the picture
-TRAITS = ("gender", "age", "tone")
+TRAITS = ("gender", "age", "tone", "expression")
 STEP = 30.0  # degrees that a face which is still recognised is turned further
 
 
@@ -40,7 +40,7 @@ class Cleanir(Method):
     class Options:
         angle: float = option(120.0, "degrees by which the identity is turned: 0 keeps it, 180 is its opposite", 0, 180)
         vary: float = option(0.0, "draw the angle in secret, up to so many degrees below --angle", 0, 90)
-        keep: str = option("gender,age,tone", "what is not turned: some of gender,age,tone, or none")
+        keep: str = option(",".join(TRAITS), f"what is not turned: some of {','.join(TRAITS)}, or none")
         preset: str = option("cleanir-128", "name or folder of the weights")
         sharpen: float = option(0.4, "how far the softness of the autoencoder is countered; 0 leaves it", 0, 2)
 

@@ -22,7 +22,7 @@ TRAIT = "trait_"  # before the name of a trait, in IDENTITY
 class Pair:
     """encoder, decoder: the networks. spread: (k, identity) float32; k normal numbers times it are an identity.
 
-    traits: for each trait ("gender", "age", "tone") the directions of the identity space that tell it, (n, identity).
+    traits: for each trait ("gender", "age", ...) the directions of the identity space that tell it, (n, identity).
     """
 
     config: VaeConfig

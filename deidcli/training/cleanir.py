@@ -88,7 +88,10 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     faces, strangers = load_pack(*data), load_pack(val)
     check_apart(faces, strangers)
     config, space = recipe.network(faces.side), IdentitySpace.of(faces.descriptors, VaeConfig().identity)
-    trainer = build_trainer(config, recipe.losses, space.spread)
+    targets = space.target(faces.descriptors)
+    traits = directions(faces, targets)
+    kept = np.concatenate([np.zeros((0, config.identity)), *traits.values()])
+    trainer = build_trainer(config, recipe.losses, space.spread, kept)
     first = load(load_preset(recipe.start, "cleanir")) if recipe.start else None
     if first:
         _take(trainer.get_layer("encoder"), first.encoder)
@@ -100,8 +103,7 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     # After the erasure it would only find another way to say who it is; the decoder learns to do without.
     trainer.get_layer("encoder").trainable = not (recipe.decoder_only or config.erase)
     compile_trainer(trainer, loss_functions(recipe.losses), recipe.fit)
-    pair = Pair(config, trainer.get_layer("encoder"), trainer.get_layer("decoder"), space.spread)
-    targets = space.target(faces.descriptors)
+    pair = Pair(config, trainer.get_layer("encoder"), trainer.get_layer("decoder"), space.spread, traits)
 
     def feed(epoch: int) -> Iterator:
         options = recipe.fit
@@ -117,7 +119,6 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
         return {k: v for k, v in figures.items() if not (recipe.losses.adversarial and k == "score")}
 
     fit(trainer, feed, recipe.fit, work, look)
-    pair = replace(pair, traits=directions(faces, targets))
     figures = measure(pair, space, strangers) | probe(pair, faces, strangers)
     return _write(pair, space, recipe, figures, out, (len(faces), [p.name for p in data]))
 

@@ -2,19 +2,89 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import cv2
 import numpy as np
 
 from deidcli.errors import MissingDependency
 from deidcli.methods.cleanir import turn
+from deidcli.networks import classifiers
 from deidcli.networks.cleanir import Pair
 from deidcli.networks.dlib_recogniser import SAME_PERSON
+from deidcli.presets import load_preset
 from deidcli.training.chips import describe_crops
 from deidcli.training.data import Pack
 
 QUICK = 256  # faces that are looked at after an epoch
-TURN = 180.0  # degrees
+HALF = 180.0  # degrees
+USUAL = 120.0  # degrees: what the method turns by where nothing else is asked
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What networks that took no part in making the new faces (the recogniser aside) say of them.
+
+    pair, space: what is measured, and its IdentitySpace. val: the faces. identity (n, d), attributes (n, d): of them.
+    """
+
+    pair: Pair
+    space: Any
+    val: Pack
+    identity: np.ndarray
+    attributes: np.ndarray
+
+    def figures(self) -> dict[str, float]:
+        """Those of `measure` for which a recogniser is needed. Raises MissingDependency."""
+        still, half = self.made(self.identity), self._turned(HALF, ())
+        usual = self._turned(USUAL, tuple(self.pair.traits))
+        faces = {"0": still, "120": self.made(usual)}
+        near, far = self._apart(still), self._apart(self.made(half))
+        new = describe_crops(faces["120"])
+        follows = np.sum(_unit(self.space.target(new)) * usual, axis=1).mean()
+        judged = {"likeness": near.mean(), "recognised_0": _same(near), "recognised_180": _same(far)}
+        kept = {f"expression_{angle}": self._expression(made) for angle, made in faces.items()}
+        return judged | {"follows_120": follows} | self._alike(new) | kept
+
+    def made(self, identity: np.ndarray) -> np.ndarray:
+        return self.pair.decode(identity, self.attributes)
+
+    def _turned(self, degrees: float, kept: tuple[str, ...]) -> np.ndarray:
+        axes = np.random.default_rng(5).standard_normal((len(self.identity), len(self.pair.spread))) @ self.pair.spread
+        rows = [np.zeros((0, self.identity.shape[1])), *(self.pair.traits[name] for name in kept)]
+        return turn(self.identity, axes, np.full(len(self.identity), degrees), np.concatenate(rows))
+
+    def _apart(self, made: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(describe_crops(made) - self.val.descriptors, axis=1)
+
+    def _alike(self, new: np.ndarray) -> dict[str, float]:
+        """The share of pairs of two people whose new faces, described by `new` (n, 128), pass for one person's.
+
+        Nothing where all faces are of one person.
+        """
+        people = np.array([name.split("/")[0] for name in self.val.names])
+        squared = np.sum(new**2, axis=1)
+        distances = np.sqrt(np.maximum(squared[:, None] + squared[None] - 2 * new @ new.T, 0))
+        strangers = distances[people[:, None] != people[None]]
+        return {"alike_120": _same(strangers)} if len(strangers) else {}
+
+    def _expression(self, made: np.ndarray) -> float:
+        return float(np.mean(self._said(made) == self._told))
+
+    @cached_property
+    def _told(self) -> np.ndarray:
+        return self._said(self.val.crops)
+
+    def _said(self, crops: np.ndarray) -> np.ndarray:
+        side = self._judge.config.size
+        small = [cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA) for crop in crops]
+        return self._judge.read(np.stack(small))["expression"]
+
+    @cached_property
+    def _judge(self) -> classifiers.Classifier:
+        return classifiers.load(load_preset("expression-judge", classifiers.METHOD))
 
 
 def measure(pair: Pair, space: Any, val: Pack) -> dict[str, float]:
@@ -23,23 +93,22 @@ def measure(pair: Pair, space: Any, val: Pack) -> dict[str, float]:
     embedding_distance: Equation 3 between encoder and recogniser. picture_error: mean absolute error of the picture at
     0 degrees, as a share of the range. Where the recogniser's weights are there: likeness, the mean distance of
     descriptors at 0 degrees; recognised_0, recognised_180: shares of new faces that it takes for their original with
-    nothing kept. space: the IdentitySpace.
+    nothing kept. At 120 degrees with all traits kept: follows_120, the mean cosine between what it reads in the new
+    face and the turned identity; alike_120, the share of pairs of two people whose new faces it takes for one person's.
+    expression_0, expression_120: shares of faces in which `expression-judge` reads what it reads in the original.
+    space: the IdentitySpace.
     """
     identity, attributes = pair.encode(val.crops)
-    made = pair.decode(identity, attributes)
-    target = space.target(val.descriptors)
-    target = target / np.linalg.norm(target, axis=1, keepdims=True)
+    judged = Judged(pair, space, val, identity, attributes)
+    target = _unit(space.target(val.descriptors))
     figures = {
         "embedding_distance": 1 - float(np.mean(np.sum(identity * target, axis=1))),
-        "picture_error": float(np.abs(made.astype(np.float32) - val.crops).mean() / 255),
+        "picture_error": float(np.abs(judged.made(identity).astype(np.float32) - val.crops).mean() / 255),
     }
     try:
-        near = _apart(made, val)
-        far = _apart(pair.decode(_turned(pair, identity), attributes), val)
+        return _rounded(figures | judged.figures())
     except MissingDependency:  # a machine that only trains
         return _rounded(figures)
-    judged = {"likeness": near.mean(), "recognised_0": _same(near), "recognised_180": _same(far)}
-    return _rounded(figures | judged)
 
 
 def quick(pair: Pair, space: Any, val: Pack) -> dict[str, float]:
@@ -50,17 +119,12 @@ def quick(pair: Pair, space: Any, val: Pack) -> dict[str, float]:
     return figures | {"score": round(figures["picture_error"] + lost + figures.get("recognised_180", 0.0), 4)}
 
 
-def _turned(pair: Pair, identity: np.ndarray) -> np.ndarray:
-    axes = np.random.default_rng(5).standard_normal((len(identity), len(pair.spread))) @ pair.spread
-    return turn(identity, axes, np.full(len(identity), TURN), np.zeros((0, identity.shape[1])))
-
-
-def _apart(made: np.ndarray, val: Pack) -> np.ndarray:
-    return np.linalg.norm(describe_crops(made) - val.descriptors, axis=1)
-
-
 def _same(distances: np.ndarray) -> float:
     return float(np.mean(distances <= SAME_PERSON))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def _rounded(figures: dict[str, Any]) -> dict[str, float]:

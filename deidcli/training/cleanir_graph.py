@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from deidcli.networks.vae import Sampling, VaeConfig, build_decoder, build_encoder, join_latent, unit
 from deidcli.training.cleanir_losses import Losses
-from deidcli.training.cleanir_terms import Consistency, Likeness, Looks
+from deidcli.training.cleanir_terms import Consistency, Expression, Likeness, Looks
 
 TURNED = 4  # one face in so many is decoded a second time, turned
 LEAST = 60.0  # degrees; they are turned by this much to half a turn
@@ -38,22 +38,27 @@ class Half(layers.Layer):
 class Turned(layers.Layer):
     """The first quarter of the identities (batch, d), each turned by a drawn angle about a drawn axis: Equation 6.
 
-    spread: (k, d) of the identity space, from which the axes are drawn as the method draws them.
+    spread: (k, d) of the identity space, from which the axes are drawn as the method draws them. kept: (n, d), the
+    directions that the method does not turn.
     """
 
-    def __init__(self, spread: np.ndarray, **kwargs):
+    def __init__(self, spread: np.ndarray, kept: np.ndarray, **kwargs):
         super().__init__(dtype="float32", **kwargs)
-        self.spread = ops.convert_to_tensor(spread.astype(np.float32))
+        basis = np.linalg.qr(kept.T)[0]
+        self.spread = ops.convert_to_tensor((spread - spread @ basis @ basis.T).astype(np.float32))
+        self.basis = ops.convert_to_tensor(basis.astype(np.float32))
         self.noise = keras.random.SeedGenerator(23)
 
     def call(self, identity):
-        start = unit(identity[: ops.shape(identity)[0] // TURNED])
+        whole = unit(identity[: ops.shape(identity)[0] // TURNED])
+        fixed = ops.matmul(ops.matmul(whole, self.basis), ops.transpose(self.basis))
+        start, length = unit(whole - fixed), ops.norm(whole - fixed, axis=-1, keepdims=True)
         count = ops.shape(start)[0]
         axis = ops.matmul(keras.random.normal((count, len(self.spread)), seed=self.noise), self.spread)
         across = unit(axis - ops.sum(axis * start, axis=-1, keepdims=True) * start)
         degrees = keras.random.uniform((count, 1), LEAST, 180.0, seed=self.noise)
         angle = degrees * (np.pi / 180)
-        return start * ops.cos(angle) + across * ops.sin(angle)
+        return fixed + length * (start * ops.cos(angle) + across * ops.sin(angle))
 
 
 @keras.saving.register_keras_serializable("deidcli")
@@ -66,11 +71,11 @@ class Ahead(layers.Layer):
         return stacked[:count], stacked[count:]
 
 
-def build_trainer(config: VaeConfig, losses: Losses, spread: np.ndarray) -> keras.Model:
+def build_trainer(config: VaeConfig, losses: Losses, spread: np.ndarray, kept: np.ndarray) -> keras.Model:
     """The training graph, uncompiled.
 
     In: {"crops": (batch, size, size, 3) uint8, "descriptors": (batch, 128)}. Out: {"picture": (batch, size, size, 3) in
-    [0, 1], "identity": (batch, config.identity)}. spread: of the identity space.
+    [0, 1], "identity": (batch, config.identity)}. spread, kept: of `Turned`.
     """
     crops = layers.Input((config.size, config.size, 3), dtype="uint8", name="crops")
     descriptors = layers.Input((128,), name="descriptors")
@@ -85,15 +90,18 @@ def build_trainer(config: VaeConfig, losses: Losses, spread: np.ndarray) -> kera
     ]
     latent = JoinHalves(dtype="float32", name="join")(samples)
     if losses.turns:
-        turned = Turned(spread, name="turned")(identity)
+        turned = Turned(spread, kept, name="turned")(identity)
         still = Ahead(dtype="float32", name="still")([attributes, turned])[0]
         both = [latent, JoinHalves(dtype="float32", name="join_turned")([turned, still])]
         made = decoder(layers.Concatenate(axis=0, dtype="float32", name="both")(both))
         picture, other = Ahead(dtype="float32", name="apart")([made, latent])
-        read = _halves(encoder(other)[0], config)
-        picture = Looks(losses.adversarial, losses.features, name="looks")([picture, other, photograph])
-        told = [*read, turned, still]
-        picture = Consistency(losses.consistency, losses.repulsion, name="consistency")([picture, *told])
+        if losses.adversarial or losses.features:
+            picture = Looks(losses.adversarial, losses.features, name="looks")([picture, other, photograph])
+        if losses.consistency or losses.repulsion:
+            told = [*_halves(encoder(other)[0], config), turned, still]
+            picture = Consistency(losses.consistency, losses.repulsion, name="consistency")([picture, *told])
+        if losses.expression:
+            picture = Expression(losses.expression, config.size, name="expression")([picture, other, photograph])
     else:
         picture = decoder(latent)
     if losses.likeness:

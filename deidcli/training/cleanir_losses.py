@@ -23,7 +23,7 @@ class Losses:
     The paper has none of the others. Against the blur of Equation 1: detail, absolute difference of neighbouring
     pixels' differences, summed likewise; structure, 1 - SSIM; likeness, squared distance of the recogniser's
     descriptors of the crop and of the decoded picture; adversarial, features: `cleanir_terms.Looks`. For the turned
-    face: consistency, repulsion: `cleanir_terms.Consistency`.
+    face: consistency, repulsion: `cleanir_terms.Consistency`; expression: `cleanir_terms.Expression`.
     """
 
     picture: float = 1.0
@@ -37,11 +37,12 @@ class Losses:
     features: float = 0.0
     consistency: float = 0.0
     repulsion: float = 0.0
+    expression: float = 0.0
 
     @property
     def turns(self) -> bool:
         """Whether faces are decoded turned, too."""
-        return any((self.adversarial, self.features, self.consistency, self.repulsion))
+        return any((self.adversarial, self.features, self.consistency, self.repulsion, self.expression))
 
 
 def loss_functions(losses: Losses) -> dict:

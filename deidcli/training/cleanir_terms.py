@@ -5,9 +5,11 @@ from __future__ import annotations
 import keras
 from keras import layers, ops
 
+from deidcli.networks import classifiers
 from deidcli.networks.critic import Critic
 from deidcli.networks.dlib_nets import build_recogniser
 from deidcli.networks.vae import unit
+from deidcli.presets import load_preset
 from deidcli.training.chips import chip_samplers
 
 
@@ -34,6 +36,35 @@ class Likeness(layers.Layer):
         distance = ops.cast(self.recogniser(chips, training=False), "float32") - descriptors[:share]
         self.add_loss(self.weight * ops.mean(ops.sum(ops.square(distance), axis=-1)))
         return picture
+
+
+@keras.saving.register_keras_serializable("deidcli")
+class Expression(layers.Layer):
+    """Adds `weight` times the divergence (Kullback and Leibler) of the expressions of decoded pictures.
+
+    Of pictures (batch, ...) and turned ones (share, ...) from their photographs (batch, ...), as the frozen classifier
+    `expression` reads them; `expression-judge`, which measures, takes no part. Raises PresetError where it is missing.
+    """
+
+    def __init__(self, weight: float, size: int, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        classifier = classifiers.load(load_preset("expression", classifiers.METHOD))
+        self.weight, self.times = weight, size // classifier.config.size
+        self.classifier = classifier.network
+        self.classifier.trainable = False
+
+    def call(self, inputs):
+        picture, turned, photograph = inputs
+        asked = self._read(photograph)
+        asked = ops.stop_gradient(ops.concatenate([asked, asked[: ops.shape(turned)[0]]]))
+        read = self._read(ops.concatenate([picture, ops.cast(turned, "float32")]))
+        apart = ops.sum(asked * (ops.log(asked + 1e-4) - ops.log(read + 1e-4)), axis=-1)
+        self.add_loss(self.weight * ops.mean(apart))
+        return picture
+
+    def _read(self, pictures):
+        small = ops.average_pool(ops.cast(pictures, "float32"), self.times) if self.times > 1 else pictures
+        return ops.cast(keras.tree.flatten(self.classifier(small * 255, training=False))[0], "float32")
 
 
 @keras.saving.register_keras_serializable("deidcli")

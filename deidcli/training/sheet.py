@@ -8,17 +8,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deidcli.methods.cleanir import rotate
+from deidcli.methods.cleanir import turn
 from deidcli.networks.cleanir import Pair
 
 FACES = 24  # columns of a sheet
 
 
 def save_sheet(pair: Pair, crops: np.ndarray, path: Path, angles: Sequence[float]) -> None:
-    """Write a PNG: a row of faces out of `crops` (n, side, side, 3) uint8, then a row for each angle in degrees."""
+    """Write a PNG: a row of faces out of `crops` (n, side, side, 3) uint8, then a row for each angle in degrees.
+
+    Traits are kept, as the method keeps them where nothing else is asked.
+    """
     picked = crops[np.random.default_rng(3).choice(len(crops), min(FACES, len(crops)), replace=False)]
     identity, attributes = pair.encode(picked)
     axis = np.random.default_rng(5).standard_normal((len(picked), len(pair.spread))) @ pair.spread
-    rows = [picked, *(pair.decode(rotate(identity, axis, angle), attributes) for angle in angles)]
+    kept = np.concatenate([np.zeros((0, identity.shape[1])), *pair.traits.values()])
+    turned = [turn(identity, axis, np.full(len(picked), angle), kept) for angle in angles]
+    rows = [picked, *(pair.decode(each, attributes) for each in turned)]
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
     Image.fromarray(sheet).save(path)

@@ -9,7 +9,8 @@ from deidcli.errors import UsageError
 from deidcli.evaluation.attacks import available, find
 from deidcli.evaluation.attacks.base import AttackOptions
 from deidcli.evaluation.attacks.stage import crowd_of, played
-from deidcli.evaluation.bench import Subject
+from deidcli.evaluation.bench import Bench, Study, Subject
+from deidcli.faces.detect import DetectOptions
 from deidcli.methods import find as find_method
 from deidcli.methods.base import Secret
 from tests.evaluation.conftest import PEOPLE, Same
@@ -66,6 +67,19 @@ def test_a_second_pass_breaks_cleanir_at_180(bench, crowd):
     for name in ("second-pass", "second-pass (same secret)", "reversal (same secret)", "reversal (wrong secret)"):
         assert done[name].breaks and done[name].rank1.value > 3 / PEOPLE
     assert done["reversal (same secret)"].rank1.value == done["reversal (wrong secret)"].rank1.value, "no axis at 180°"
+
+
+def test_a_persona_of_the_run_joins_its_outputs_and_one_of_the_face_does_not(album, crowd):
+    kind, found = find_method("cleanir"), {}
+    for persona in ("track", "identity", "run"):
+        bench = Bench(Study(album, "album", detect=DetectOptions("hog"), persona=persona))
+        bench.read(crowd.names)
+        method = kind(kind.Options(angle=90, keep="none"), Secret.seeded(1))
+        done = outcomes(bench, crowd, method, "linkage", "second-pass", "reversal")
+        assert ("reversal (same secret)" in done) == (persona == "track")
+        assert "Median distance to the original" in done["second-pass"].note
+        found[persona] = done["linkage"].rank1.value
+    assert found["track"] < found["identity"] and found["track"] < found["run"]
 
 
 def test_the_axis_is_what_the_attacker_lacks(bench, crowd):

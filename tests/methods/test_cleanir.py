@@ -91,7 +91,7 @@ def test_escalates_to_half_a_turn_and_then_lets_go(tiny_preset):
     while rung is not None:
         taken.append((rung.options.angle, rung.options.keep))
         rung = rung.escalate(len(taken))
-    kept = "gender,age,tone"
+    kept = Cleanir.Options().keep
     assert taken == [(100, kept), (130, kept), (160, kept), (180, kept), (180, "none")]
 
 

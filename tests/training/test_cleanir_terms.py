@@ -1,5 +1,6 @@
 """The terms beyond the paper: each is nothing where nothing is wrong, and pulls the right way where something is."""
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from keras import ops
 from skimage.metrics import structural_similarity
 
 from deidcli.training.cleanir_graph import Turned
-from deidcli.training.cleanir_terms import Consistency, Looks
+from deidcli.training.cleanir_terms import Consistency, Expression, Looks
 from deidcli.training.structure import dissimilarity
 
 
@@ -30,7 +31,7 @@ def test_turned_identities_are_at_the_drawn_angles():
     random = np.random.default_rng(0)
     identity = random.standard_normal((64, 24)).astype(np.float32)
     spread = random.standard_normal((8, 24)).astype(np.float32)
-    layer = Turned(spread)
+    layer = Turned(spread, np.zeros((0, 24)))
     turned = np.asarray(layer(identity))
     assert turned.shape == (16, 24)
     assert np.allclose(np.linalg.norm(turned, axis=1), 1, atol=1e-4)
@@ -40,6 +41,35 @@ def test_turned_identities_are_at_the_drawn_angles():
     left = turned - turned @ np.linalg.pinv(np.r_[spread, identity[:16]]) @ np.r_[spread, identity[:16]]
     assert np.abs(left).max() < 1e-3
     assert not np.allclose(turned, np.asarray(layer(identity)))
+
+
+def test_turned_identities_keep_what_the_method_keeps():
+    random = np.random.default_rng(4)
+    identity, kept = random.standard_normal((32, 24)).astype(np.float32), random.standard_normal((3, 24))
+    turned = np.asarray(Turned(random.standard_normal((8, 24)), kept)(identity))
+    start = unit(identity[:8])
+    assert np.allclose(turned @ kept.T, start @ kept.T, atol=1e-4)
+    assert np.allclose(np.linalg.norm(turned, axis=1), 1, atol=1e-4)
+    basis = np.linalg.qr(kept.T)[0]
+    rest, was = (x - x @ basis @ basis.T for x in (turned, start))
+    degrees = np.degrees(np.arccos(np.clip(np.sum(unit(rest) * unit(was), axis=1), -1, 1)))
+    assert degrees.min() > 59
+
+
+def test_expression_asks_for_what_the_photographs_show(portraits):
+    """Nothing for the photographs themselves, something for others, and no weight of its own to learn."""
+    photographs = np.stack([cv2.resize(p, (128, 128)) for p in portraits[:4]]).astype(np.float32) / 255
+    layer = Expression(1.0, 128)
+
+    def loss(picture, turned):
+        layer([picture, turned, photographs])
+        return float(sum(layer.losses))
+
+    others = photographs[::-1].copy()
+    assert loss(photographs, photographs[:1]) == pytest.approx(0, abs=1e-5)
+    assert loss(others, photographs[:1]) > 0.05
+    assert 0 < loss(photographs, others[:1]) < loss(others, others[:1])
+    assert not layer.trainable_weights
 
 
 def told(consistency, repulsion, read, identity, attributes=None, read_attributes=None):

@@ -111,7 +111,7 @@ def test_a_larger_decoder_on_a_trained_encoder(deid, packs):
     for name in ("train", "val"):
         pack = load_pack(packs / f"{name}.npz")
         replace(pack, crops=pack.crops.repeat(2, axis=1).repeat(2, axis=2)).save(packs / f"{name}.npz")
-    terms = ("--structure", "--adversarial", "--features", "--consistency", "--repulsion")
+    terms = ("--structure", "--adversarial", "--features", "--consistency", "--repulsion", "--expression")
     weights = [word for term in terms for word in (term, 10)]
     stage = ("--epochs", 1, "--start", first, "--decoder-only", "--seen", 64)
     done = train(deid, packs, second, *stage, *weights)

@@ -1,6 +1,6 @@
 """Where traits lie among identities, and how much of a person the other half of the latent vector tells."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,6 +57,25 @@ def test_labels_that_are_missing_are_left_out():
     del pack.labels["age"]
     found = directions(pack, identities)
     assert set(found) == {"gender", "tone"} and abs(found["gender"][0, 0]) > 0.9
+
+
+def test_the_expression_is_its_labels_and_the_mouth():
+    identities, pack = drawn()
+    random = np.random.default_rng(7)
+    smiles = random.random(len(pack)) < 0.5
+    identities[:, 5] += 4 * smiles - 2
+    words = np.where(smiles, "happiness", "neutral")
+    words[:5] = "contempt"  # of five faces nothing can be learnt
+    landmarks = np.tile(random.random((68, 2)), (len(pack), 1, 1)).astype(np.float32)
+    landmarks[:, 36:48, 0] = np.r_[np.zeros(6), np.ones(6)]
+    landmarks[:, 66, 1] = landmarks[:, 62, 1] + 0.1 * identities[:, 6]
+    landmarks[:, 54, 0] = landmarks[:, 48, 0] + 3 + 0.1 * identities[:, 7]
+    landmarks[:3] = np.nan
+    pack = replace(pack, landmarks=landmarks, labels={"expression": words})
+    found = directions(pack, identities)["expression"]
+    assert found.shape == (3, SIZE)
+    assert abs(found[0, 5]) > 0.9 and abs(found[2, 7]) > 0.9
+    assert set(directions(replace(pack, labels={}), identities)) == set()
 
 
 @dataclass

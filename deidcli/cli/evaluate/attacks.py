@@ -12,6 +12,7 @@ import click
 from deidcli.cli import measuring
 from deidcli.cli import options as opt
 from deidcli.cli.measuring import DIGITS
+from deidcli.engine.persona import PERSONAS
 from deidcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ learning = opt.stacked(
                  help="Which: naive, parrot, second-pass, reversal, reconstruction, linkage, averaging, rest."),
     measuring.methods("original,cleanir:angle=90,cleanir,blur,pixelate,solid"),
     click.option("--split", metavar="FILE", help="CSV with columns person, split; `val` is attacked, `train` learnt."),
+    click.option("--persona", type=click.Choice(PERSONAS), default="track", show_default=True,
+                 help="Who gets the same secret draw, as for `anonymize`; reversal is tried with track alone."),
     learning,
     measuring.measured,
 )  # fmt: skip
@@ -60,6 +63,10 @@ def command(folder: str, **options: Any) -> int:
     )
     bench = measuring.make_bench(Path(folder), Path(folder).parent.name or folder, options, labels=False)
     wanted = measuring.subjects(options["methods"], options["seed"])
+    if options["persona"] != "track" and (
+        closed := [one.label for one in wanted if getattr(one.method, "closed", False)]
+    ):
+        raise UsageError(f"--persona does not belong to {closed[0]}", "it tells people apart in any case")
     people = crowd_of(Path(folder), options["split"] and Path(options["split"]), how, bench.study.draw)
     bench.read(people.names)
     done = told(

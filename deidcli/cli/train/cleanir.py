@@ -44,6 +44,8 @@ from deidcli.errors import UsageError
                  help="Weight of what the encoder reads otherwise in a turned face than it was told."),
     click.option("--repulsion", default=0.0, show_default=True,
                  help="Weight of what turned faces of two people are more alike than told."),
+    click.option("--expression", default=0.0, show_default=True,
+                 help="Weight of what a classifier reads otherwise in the expression, turned or not."),
     opt.config,
 )  # fmt: skip
 def command(**options: Any) -> int:

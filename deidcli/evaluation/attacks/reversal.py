@@ -28,15 +28,20 @@ class SecondPass(Attacker):
 
     def attack(self, scene: Scene) -> Iterator[Attack]:
         people, probes = scene.probed()
+        own = scene.bench.originals.descriptors(probes)
         tools = {"another": scene.stranger(), "the same": scene.subject}
         if getattr(scene.method, "closed", False):
             # It serves those whom it was shown, and the attacker has no originals to show it.
             del tools["another"]
         for secret, tool in tools.items():
-            rows = [describe(scene.bench.judge, _twice(scene, part, tool)) for part in parts(probes)]
-            note = f"The method was applied a second time, to its own outputs, with {secret} secret."
+            rows = np.concatenate([describe(scene.bench.judge, _twice(scene, part, tool)) for part in parts(probes)])
+            once, twice = (np.median(scene.bench.judge.distance(own, d)) for d in (scene.outputs.of(probes), rows))
+            note = (
+                f"The method was applied a second time, to its own outputs, with {secret} secret. "
+                f"Median distance to the original: {once:.3f} after the first pass, {twice:.3f} after the second."
+            )
             name = self.name if tool is not scene.subject else f"{self.name} (same secret)"
-            yield scene.against_originals(name, np.concatenate(rows), people, note)
+            yield scene.against_originals(name, rows, people, note)
 
 
 class Reversal(Attacker):
@@ -49,7 +54,8 @@ class Reversal(Attacker):
     summary = "CLEANIR turned back by its angle, with the run's secret and with another"
 
     def applies(self, scene: Scene) -> bool:
-        return hasattr(scene.method, "turned")
+        # It asks for the axes by the keys of single faces.
+        return hasattr(scene.method, "turned") and scene.bench.study.persona == "track"
 
     def attack(self, scene: Scene) -> Iterator[Attack]:
         note = "Outputs were turned back by the run's angle with the very secret of the run."
