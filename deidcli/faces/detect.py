@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -16,29 +16,37 @@ from deidcli.errors import UsageError
 from deidcli.faces.search import search
 from deidcli.values import Face
 
-# Chosen by measurement, recall first: docs/detectors.md.
-DEFAULT = "cnn"
+# Chosen by measurement, recall first (docs/detectors.md): the first where its weights are installed, else the second.
+DEFAULTS = ("centerface", "cnn")
 TURNS = (0, 90, 180, 270)
+
+
+def default() -> str:
+    """The detector that is taken where none is named."""
+    from deidcli.faces.detectors.centerface import installed
+
+    return DEFAULTS[0] if installed() else DEFAULTS[1]
 
 
 @dataclass(frozen=True)
 class DetectOptions:
     """What to search for, and how.
 
-    detector: its name, with ":FILE" behind it for one that needs a file. threshold: the lowest score that counts, in
+    detector: its name, with ":FILE" behind it for one that takes a file. threshold: the lowest score that counts, in
     the detector's own unit; None for its default. min_face: shortest side of a face in pixels; smaller ones are left
     out. upsample: how often the picture is doubled before the search, which finds faces of half the size at four times
     the cost; None for the detector's default. rotations: the turns of the picture, in degrees against the clock, that
-    are searched. lift: whether a picture with much darkness in it is searched a second time, brightened. suppress:
-    intersection over union above which two boxes are one face, where several searches meet.
+    are searched. lift: whether a picture with much darkness in it is searched a second time, brightened; None for the
+    detector's default. suppress: intersection over union above which two boxes are one face, where several searches
+    meet.
     """
 
-    detector: str = DEFAULT
+    detector: str = field(default_factory=default)
     threshold: float | None = None
     min_face: int = 0
     upsample: int | None = None
     rotations: tuple[int, ...] = (0,)
-    lift: bool = True
+    lift: bool | None = None
     suppress: float = 0.4
 
     def __post_init__(self):
@@ -49,24 +57,28 @@ class DetectOptions:
 class Detector(ABC):
     """Finds faces in whole pictures; larger ones, turned ones and what all detectors have in common are done here.
 
-    threshold, upsample: the defaults of the options. smallest: side in pixels of the smallest face that is found for
-    sure without upsampling. largest: pixels, after upsampling, of a picture that is searched in one piece; larger ones
-    are searched in tiles. batches: whether several pictures in one call are faster than one after the other; then the
-    engine calls it from one thread only. takes_file: whether a file belongs behind its name.
+    threshold, upsample, lift: the defaults of the options. smallest: side in pixels of the smallest face that is found
+    for sure without upsampling. largest: pixels, after upsampling, of a picture that is searched in one piece; larger
+    ones are searched in tiles. batches: whether several pictures in one call are faster than one after the other; then
+    the engine calls it from one thread only. takes_file: whether a file belongs behind its name. needs_file: whether it
+    has to stand there; without it such a detector has one of its own.
     """
 
     name: ClassVar[str]
     threshold: ClassVar[float]
     upsample: ClassVar[int] = 0
+    lift: ClassVar[bool] = True
     smallest: ClassVar[int]
     largest: ClassVar[int]
     batches: ClassVar[bool] = False
     takes_file: ClassVar[bool] = False
+    needs_file: ClassVar[bool] = True
 
     def __init__(self, options: DetectOptions, file: str = ""):
         self.options, self.file = options, file
         self.lowest = self.threshold if options.threshold is None else options.threshold
         self.doublings = self.upsample if options.upsample is None else options.upsample
+        self.brightens = self.lift if options.lift is None else options.lift
 
     def detect(self, pictures: Sequence[np.ndarray], followed: bool = False) -> list[list[Face]]:
         """For each (height, width, 3) uint8 RGB picture its faces, best first.
@@ -95,7 +107,8 @@ def detector(options: DetectOptions) -> Detector:
     known = available()
     if name not in known:
         raise UsageError(f"no detector is called {name!r}", f"choose one of {', '.join(known)}")
-    if bool(file) != known[name].takes_file:
-        hint = f"write {name}:FILE" if known[name].takes_file else f"write {name}"
+    kind = known[name]
+    if bool(file) != kind.takes_file and (file or kind.needs_file):
+        hint = f"write {name}:FILE" if kind.takes_file else f"write {name}"
         raise UsageError(f"--detector {options.detector}: {'no' if file else 'a'} file belongs to {name}", hint)
-    return known[name](options, file)
+    return kind(options, file)

@@ -43,7 +43,8 @@ def locate(pixels: np.ndarray, faces: Sequence[Face]) -> list[Face]:
 def _locate(pixels: np.ndarray, face: Face) -> Face:
     points = first = _look(pixels, face.box)
     for look in range(2, LOOKS + 1):
-        if not believable(points, face):
+        # What has wandered that far does not come back.
+        if not believable(points, face) or moved(first, points) > WORST_SHIFT:
             break
         before, points = points, _look(pixels, _box_about(points))
         # The second look only corrects the detector's box.

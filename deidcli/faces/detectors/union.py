@@ -9,6 +9,7 @@ import numpy as np
 
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DetectOptions, Detector
+from deidcli.faces.detectors.centerface import CenterfaceDetector, installed
 from deidcli.faces.detectors.cnn import CnnDetector
 from deidcli.faces.detectors.hog import HogDetector
 from deidcli.faces.detectors.mtcnn import MtcnnDetector
@@ -17,7 +18,7 @@ from deidcli.values import Face
 
 
 class UnionDetector(Detector):
-    """The union of `cnn`, `hog` and, where its package is installed, `mtcnn`; each face once.
+    """The union of `cnn`, `hog` and, where their weights are installed, `centerface` and `mtcnn`; each face once.
 
     Scores are those of the detector that found a face, less that detector's threshold, because their units differ.
     """
@@ -33,7 +34,9 @@ class UnionDetector(Detector):
         super().__init__(options, file)
         if options.threshold is not None:
             raise UsageError("--threshold has no one meaning for --detector all", "choose one detector for it")
-        kinds = [CnnDetector, HogDetector] + ([MtcnnDetector] if find_spec("mtcnn") else [])
+        kinds: list[type[Detector]] = [CnnDetector, HogDetector]
+        kinds += [CenterfaceDetector] if installed() else []
+        kinds += [MtcnnDetector] if find_spec("mtcnn") else []
         self.parts = [kind(options) for kind in kinds]
 
     def find(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]:

