@@ -133,8 +133,8 @@ class KSameNet(ClosedSet):
         made = []
         for face, (expression, _), crop in zip(wanted, seen, crops, strict=True):
             faces = [(share, Surrogate(next(pictures), points)) for share, _, points in face]
-            worn = [Worn(share, one, self._shape(one.landmarks, crop)) for share, one in faces]
             smiles = self._proxies.expressions[expression] == SMILE
+            worn = [Worn(share, one, self._shape(one.landmarks, crop, smiles)) for share, one in faces]
             made.append(fitted(worn, crop) if smiles or len(worn) == 1 else _opened(worn, crop))
         return made
 
@@ -161,10 +161,10 @@ class KSameNet(ClosedSet):
             rows.append((float(mouths[mouth]), np.concatenate([mix.identities, appearance]), known.pixels(points)))
         return rows
 
-    def _shape(self, points: np.ndarray, crop: Crop) -> np.ndarray:
+    def _shape(self, points: np.ndarray, crop: Crop, smiles: bool) -> np.ndarray:
         """Where the new face's landmarks come to lie in the crop: in the target's pose."""
         target = crop_landmarks(crop)
-        return turned(points, target, moved="expression" in self.kept)
+        return turned(points, target, moved="expression" in self.kept, smiles=smiles)
 
     # --- what is loaded
 
