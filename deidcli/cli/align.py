@@ -73,7 +73,8 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
 
 def _pack(jobs: list[Job], options: dict[str, Any], output: Path, failed: list[str]) -> int | None:
     """Write one pack, whole or not at all. How many faces are in it; None where it is there already."""
-    from deidcli.training.data import load_labels, origin_of
+    from deidcli.methods.labels import load_labels
+    from deidcli.training.data import origin_of
     from deidcli.training.packing import origin, pack_faces, write
 
     check_apart(output, jobs)

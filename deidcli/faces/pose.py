@@ -97,6 +97,23 @@ def with_look(shape: np.ndarray, target: np.ndarray) -> np.ndarray:
     return shape
 
 
+def with_smile(shape: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """`shape` with the corners of its mouth as high above the middle of the lips as the target's; both upright (68, 2).
+
+    One number: the mouth is bent as a bow, whose ends go up or down while its middle stays.
+    """
+    shape = shape.copy()
+    left, right = shape[48], shape[54]
+    half = max(abs(right[0] - left[0]) / 2, 1e-6)
+    bow = np.clip(((shape[48:68, 0] - (left[0] + right[0]) / 2) / half) ** 2, 0, 1)
+    shape[48:68, 1] -= (_lift(target) - _lift(shape)) * bow
+    return shape
+
+
+def _lift(shape: np.ndarray) -> float:
+    return float(shape[[51, 57], 1].mean() - shape[[48, 54], 1].mean())
+
+
 def _brow(shape: np.ndarray) -> float:
     return float(shape[36:48, 1].mean() - shape[BROWS, 1].mean())
 

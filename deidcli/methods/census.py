@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from deidcli.values import Box, Crop, Face
+
 
 class Rows(Protocol):
     """An array that may lie on disk: `rows[numbers]` reads those rows and no others."""
@@ -51,3 +53,13 @@ class Census:
         apart = np.linalg.norm(self.descriptors - self.centres()[self.people], axis=1)
         order = np.lexsort((np.arange(len(apart)), apart, self.people))
         return order[np.searchsorted(self.people[order], np.arange(self.count))]
+
+    def crops(self, rows: np.ndarray) -> list[Crop]:
+        """The faces of rows (n,) as they were cut out, each in the coordinates of its own pixels."""
+        shown = zip(rows.tolist(), self.pixels[rows], self.landmarks[rows], strict=True)
+        return [_whole(pixels, points, self.keys[row]) for row, pixels, points in shown]
+
+
+def _whole(pixels: np.ndarray, landmarks: np.ndarray, key: str) -> Crop:
+    face = Face(Box(0, 0, pixels.shape[1], pixels.shape[0]), landmarks=np.asarray(landmarks, np.float32))
+    return Crop(pixels, np.eye(2, 3), face, key)

@@ -22,6 +22,9 @@ PROFILE = 0.36
 # Detail of an enlarged surrogate: its width in the surrogate's own pixels, and the most that is added to it.
 DETAIL, CRISP = 1.2, 1.2
 LIP = 0.02  # soft edge of what lies between the lips, as a share of the width of the mouth
+# The hollow of a mouth: how far behind the lips it is dark, as a share of its width, and how much light is gone.
+DEEP, DARK = 0.1, 0.85
+WARM = np.array([0.8, 1.0, 1.0], np.float32)  # how fast red, green and blue go
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,11 @@ def crop_landmarks(crop: Crop) -> np.ndarray:
     return apply_affine(crop.transform, crop.face.landmarks)
 
 
-def fitted(worn: Sequence[Worn], crop: Crop, inside: Sequence[Worn] = ()) -> np.ndarray:
+def fitted(worn: Sequence[Worn], crop: Crop, inside: Sequence[Worn] = (), hollow: bool = False) -> np.ndarray:
     """Surrogates, mixed, in the place of the face of `crop`, of its shape (side, side, 3).
 
-    inside: what is seen between the lips instead; all of one shape. Raises MethodError for a profile.
+    inside: what is seen between the lips instead; all of one shape. hollow: whether it grows dark behind the lips, as
+    it does where a mouth is open and does not smile. Raises MethodError for a profile.
     """
     target = crop_landmarks(crop)
     check_pose(target)
@@ -64,6 +68,9 @@ def fitted(worn: Sequence[Worn], crop: Crop, inside: Sequence[Worn] = ()) -> np.
     except (np.linalg.LinAlgError, ValueError, cv2.error) as error:
         raise MethodError(f"the face cannot be bent: {error}") from error
     new = match_color(np.clip(new + 0.5, 0, 255).astype(np.uint8), crop.pixels, skin(target, size).astype(np.float32))
+    if inside and hollow:
+        # After the tone, which is the skin's: behind the lips there is no light that it could have.
+        new = new * _light(inside[0].shape, size)
     cover = covering(crop.pixels, target)[..., None]
     return np.clip(crop.pixels * (1 - cover) + new * cover + 0.5, 0, 255).astype(np.uint8)
 
@@ -92,6 +99,16 @@ def _between_lips(shape: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     cv2.fillPoly(hole, [np.round(shape[60:68] * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
     wide = float(np.linalg.norm(shape[64] - shape[60]))
     return cv2.GaussianBlur(hole, (0, 0), max(0.5, LIP * wide))[..., None]
+
+
+def _light(shape: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(height, width, 3) float32: how much red, green and blue light there is; 1 but behind the lips, where it goes."""
+    hole = np.zeros(size, np.uint8)
+    cv2.fillPoly(hole, [np.round(shape[60:68]).astype(np.int32)], 1)
+    deep = DEEP * max(1.0, float(np.linalg.norm(shape[64] - shape[60])))
+    behind = np.clip(cv2.distanceTransform(hole, cv2.DIST_L2, 3) / deep, 0, 1)
+    light = cv2.GaussianBlur(1 - DARK * behind.astype(np.float32), (0, 0), max(0.5, deep / 6))
+    return light[..., None] ** WARM
 
 
 def check_pose(landmarks: np.ndarray) -> None:

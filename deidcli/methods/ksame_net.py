@@ -1,19 +1,19 @@
 """k-Same-Net (Meden et al. 2018, Algorithm 1): a generative network mixes identities of a proxy set into surrogates.
 
-The people of the closed set are put in groups of at least k; each group gets a cluster of as many proxies (the
-correspondence f), and the network makes the face that all of them share. The proxies are averages of 50 people and
-more, none of whom is in the pictures. What is kept of each picture is read by classifiers and handed to the network as
-its appearance; then the face is bent into the target's pose.
+The people of the closed set are put in groups of at least k; each group gets a cluster of k proxies (the
+correspondence f, `correspondence`), and the network makes the face that all of them share. The proxies are averages of
+50 people and more, none of whom is in the pictures. What is kept of each picture is read by classifiers and handed to
+the network as its appearance; then the face is bent into the target's pose.
 
-The correspondence is free in the paper, and here a choice: of the proxies that are alike in what is kept, those that
-are far from all members of the group by the recogniser. Of the target's shape only the pose (an affine map), three
-numbers (how far lips and lids are open, how high brows are), a wide open mouth and the outline of the jaw are taken:
-bent to all landmarks, one and the same face for everybody is still told apart.
+Of the target's shape only the pose (an affine map), four numbers (how far lips and lids are open, how high brows and
+corners of the mouth are), a wide open mouth and the outline of the jaw are taken: bent to all landmarks, one and the
+same face for everybody is still told apart.
 
-Departures from the paper: its proxies are people (RaFD), ours are nobody. The clusters of proxies are not disjoint but
-only different, because a set of a thousand people has more groups than there are proxies. Gender and age, which the
-paper calls possible further appearance parameters, are kept by the groups: people of one gender (or one of three ages)
-share a surrogate of that gender. Where fewer than k people have a value, they join the group that is nearest.
+Departures from the paper: its proxies are people (RaFD), ours are nobody. Two groups may get one cluster, because a set
+of a thousand people has more groups than there are proxies. Gender and age, which the paper calls possible further
+appearance parameters, are kept by the groups: people of one gender (or one of three ages) share a surrogate of that
+gender, unless one of them would be named with each that there is. Where fewer than k people have a value, they join the
+group that is nearest.
 
 The bound 1 / k holds for the new face itself, as in the paper (Section 4.3) under the assumption that pose, expression
 and the outline of the jaw, which stay the target's, do not tell who somebody is.
@@ -34,18 +34,17 @@ from deidcli.methods.attributed import attributes
 from deidcli.methods.base import option
 from deidcli.methods.census import Census
 from deidcli.methods.closed import ClosedSet, Plan, too_few
+from deidcli.methods.correspondence import Correspondence
 from deidcli.methods.fitted import Surrogate, Worn, can_pose, crop_landmarks, fitted
+from deidcli.methods.fitting_room import FittingRoom
 from deidcli.methods.groups import grouped_alike
 from deidcli.methods.mixes import Proxies, turned
-from deidcli.methods.proxies import alike, mouth_mix, nearest
+from deidcli.methods.proxies import mouth_mix
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec
 
 KEPT = ("expression", "gender", "age")
 SMILE = "happiness"
-POOL = 2.0  # so many times as many proxies as a cluster needs come into question: those most like the group
-APART = 0.9  # dlib's distance that a proxy keeps from everybody whose place its face takes
-TRIES = 50  # draws of a cluster until none other is the same
 
 
 @dataclass(frozen=True)
@@ -96,38 +95,16 @@ class KSameNet(ClosedSet):
         return Plan(group, np.arange(int(group.max()) + 1)) if own else super().planned(census, group, kind)
 
     def learn(self, census: Census) -> None:
-        """Give each group a cluster of proxies that is no other group's."""
-        centres, taken = census.centres(), set[frozenset[int]]()
-        self._clusters: list[np.ndarray] = []
-        for number, members in enumerate(self._members):
-            cluster = self._cluster(number, centres[members], taken)
-            taken.add(frozenset(cluster.tolist()))
-            self._clusters.append(cluster)
+        """Give each group a cluster of proxies, tried on by the people who are to wear it."""
+        room, numbers = FittingRoom(self, census), range(len(self._members))
+        giver = np.where(self.plan.group < 0, -1, self.plan.source[self.plan.group])
+        wearers = [np.flatnonzero(giver == number) for number in numbers]
 
-    def _cluster(self, number: int, members: np.ndarray, taken: set[frozenset[int]]) -> np.ndarray:
-        """The proxies (m,) of a group with these descriptors (m, 128), drawn among those that suit and are nobody's."""
-        order = self._strange(members)
-        size = min(len(members), len(order))
-        near, draws = order[: max(size, int(POOL * size) + 1)], self.secret.generator(f"cluster {number}")
-        for _ in range(TRIES):
-            cluster = draws.choice(near, size, replace=False)
-            if frozenset(cluster.tolist()) not in taken:
-                break
-        return cluster
+        def worn(people: np.ndarray, clusters: Sequence[np.ndarray]) -> np.ndarray:
+            return room.worn(people, [self._mix(cluster, _alike(len(cluster))) for cluster in clusters])
 
-    def _strange(self, members: np.ndarray) -> np.ndarray:
-        """Proxies of the members' gender and age where those are kept, most like them first, but none that is near one.
-
-        A face that looks like them would only have to be told from k - 1 others by what is left of the photograph.
-        Where too few are far enough, those that are farthest.
-        """
-        known, said = self._proxies, self._proxies.probe(members).mean(axis=0)
-        gender, age, _ = alike(known.traits, said)
-        fits = (gender | ("gender" not in self.kept)) & (age | ("age" not in self.kept))
-        apart = np.linalg.norm(known.descriptors[:, None] - members, axis=2).min(axis=1)
-        order = nearest(known.traits, said)
-        far = order[(fits & (apart >= APART))[order]]
-        return far if len(far) >= len(members) else np.lexsort((-apart, ~fits))
+        found = Correspondence(self._proxies, frozenset(self.kept), self.options.k, self.secret, worn)
+        self._clusters = found.assigned(self._members, wearers, census.centres())
 
     def _values(self, census: Census) -> list[tuple]:
         """What each person has of the attributes that groups have in common, read off their typical face."""
@@ -139,6 +116,10 @@ class KSameNet(ClosedSet):
     def surrogate(self, faces: np.ndarray, weights: np.ndarray) -> Mix:
         """The cluster of the group that the faces belong to, mixed by `weights`."""
         cluster = self._clusters[int(self.plan.group[self.census.people[faces[0]]])]
+        # A group of more than k people has k proxies all the same, alike unless each member has a mixture.
+        return self._mix(cluster, weights if self.options.diverse else _alike(len(cluster)))
+
+    def _mix(self, cluster: np.ndarray, weights: np.ndarray) -> Mix:
         identities = np.zeros(len(self._proxies.shapes))
         np.add.at(identities, cluster[np.arange(len(weights)) % len(cluster)], weights)
         return Mix(identities)
@@ -217,7 +198,11 @@ def _opened(worn: Sequence[Worn], crop: Crop) -> np.ndarray:
     Proxies whose teeth are seen smile with the whole face, which only a smile should.
     """
     inside = [replace(one, shape=worn[0].shape) for one in worn if one.share > 0]
-    return fitted([replace(worn[0], share=1.0)], crop, inside)
+    return fitted([replace(worn[0], share=1.0)], crop, inside, hollow=True)
+
+
+def _alike(count: int) -> np.ndarray:
+    return np.full(count, 1 / count)
 
 
 def _kept(said: str) -> set[str]:

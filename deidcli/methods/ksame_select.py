@@ -9,9 +9,8 @@ there are more. People of values that fewer than k share are covered.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +23,8 @@ from deidcli.methods.census import Census
 from deidcli.methods.closed import Plan, too_few
 from deidcli.methods.groups import grouped
 from deidcli.methods.ksame_eigen import KSameEigen
+from deidcli.methods.labels import load_labels
 from deidcli.presets import load_preset, sha256
-
-IMAGE = "image"  # the column that names the file
 
 
 class KSameSelect(KSameEigen):
@@ -49,8 +47,8 @@ class KSameSelect(KSameEigen):
         unknown = [name for name in self._wanted if name not in READ]
         if unknown and not self.options.labels:
             raise UsageError(f"no classifier reads {unknown[0]}", f"give --labels FILE, or select of {', '.join(READ)}")
-        self._labels = _read(self.options.labels, self._wanted) if self.options.labels else None
         table = Path(self.options.labels)
+        self._labels = self._selected(load_labels(table)) if self.options.labels else None
         self._checksum = sha256(table) if self._labels is not None else load_preset("attributes", "classifier").checksum
 
     @property
@@ -83,15 +81,10 @@ class KSameSelect(KSameEigen):
             seen[person][labels[name]] += 1
         return [min(seen[p].items(), key=lambda item: (-item[1], item[0]))[0] for p in range(census.count)]
 
-
-def _read(path: str, wanted: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The values of the selected attributes for each image."""
-    try:
-        with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            table = csv.DictReader(file)
-            missing = [name for name in (IMAGE, *wanted) if name not in (table.fieldnames or ())]
-            if missing:
-                raise UsageError(f"{path} has no column {missing[0]}", f"it has {', '.join(table.fieldnames or ())}")
-            return {row[IMAGE]: tuple(row[name] or "" for name in wanted) for row in table}
-    except (OSError, csv.Error) as error:
-        raise UsageError(f"--labels {path}: {error}", "give a CSV with a column image and others") from error
+    def _selected(self, table: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
+        """The values of the selected attributes for each image. Raises UsageError."""
+        missing = [name for name in self._wanted if name not in table]
+        if missing:
+            raise UsageError(f"{self.options.labels} has no column {missing[0]}", f"it has {', '.join(table)}")
+        columns = [table[name] for name in self._wanted]
+        return {image: tuple(column[image] for column in columns) for image in columns[0]}

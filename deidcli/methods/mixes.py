@@ -9,7 +9,7 @@ import numpy as np
 
 from deidcli.errors import PresetError
 from deidcli.faces.align import apply_affine, invert, similarity
-from deidcli.faces.pose import mouth_gap, upright, with_lips, with_look
+from deidcli.faces.pose import mouth_gap, upright, with_lips, with_look, with_smile
 from deidcli.faces.shape import BROWS, INNER, JAW, MEAN_SHAPE, MOUTH_OUTLINE
 from deidcli.methods.proxies import Probe, with_one
 from deidcli.presets import Preset
@@ -78,8 +78,8 @@ def turned(points: np.ndarray, target: np.ndarray, moved: bool = False) -> np.nd
     """`points` (68, 2) as the head of `target` (68, 2) is turned, with their own expression; the jaw is the target's.
 
     A plane face that is turned is an affine one: the least squares one over nose, eyes and the middles of brows and
-    mouth, without which a head that nods would lose its chin. moved: with lips and lids as far apart and brows as high
-    as the target's, and its mouth where that is wide open. More of its shape would tell who it is.
+    mouth, without which a head that nods would lose its chin. moved: with lips and lids as far apart, brows and corners
+    of the mouth as high as the target's, and its mouth where that is wide open. More of its shape would tell who it is.
     """
     anchors = with_one(_anchors(points))
     shape = with_one(points) @ np.linalg.lstsq(anchors, _anchors(target), rcond=None)[0]
@@ -88,6 +88,7 @@ def turned(points: np.ndarray, target: np.ndarray, moved: bool = False) -> np.nd
         return shape
     laid, theirs = similarity(target[INNER], MEAN_SHAPE[INNER]), upright(target)
     shape = with_lips(with_look(apply_affine(laid, shape), theirs), upright(points), theirs)
+    shape = with_smile(shape, theirs)
     # A mouth that is wide open is more than a gap, and says more of the moment than of the person.
     low, high = OPEN
     share = float(np.clip((mouth_gap(target) - low) / (high - low), 0, 1))

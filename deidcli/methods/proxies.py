@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ AGE, RACE, GENDER = 0.2, 0.4, 0.12
 SAME = 0.7
 KEYS = 4096  # keys that are remembered
 OTHER_GENDER, OTHER_AGE = 0.5, 0.5  # how far gender and logarithm of age may be off to be alike
-GROWN = float(np.log(16 + 8.0))  # logarithm of age from which a face is an adult's
+GROWN = 16.0  # years from which a face is an adult's
 NEEDED = 0.72  # distance below which a proxy in the target's place may well be recognised
 HELD = 64  # pictures that are kept decoded
 
@@ -35,12 +36,12 @@ class Probe:
     @classmethod
     def of(cls, descriptors: np.ndarray, gender: np.ndarray, age: np.ndarray, race: np.ndarray) -> Probe:
         """By least squares, from labels (n,): gender 0 or 1, age in years, race 0 to 4."""
-        wanted = np.column_stack([gender, np.log(age + 8.0), np.eye(5)[race]])
+        wanted = np.column_stack([gender, felt(age), np.eye(5)[race]])
         rows = with_one(descriptors)
         return cls(np.linalg.solve(rows.T @ rows + np.eye(rows.shape[1]), rows.T @ wanted).astype(np.float32))
 
     def __call__(self, descriptors: np.ndarray) -> np.ndarray:
-        """(n, 7): gender from 0 (man) to 1 (woman), log(age + 8), and how far each race is spoken for."""
+        """(n, 7): gender from 0 (man) to 1 (woman), `felt` age, and how far each race is spoken for."""
         return with_one(descriptors) @ self.weights.astype(np.float64)
 
 
@@ -85,7 +86,7 @@ class Gallery:
         """
         said = self.probe(descriptor[None])[0]
         order, (gender, age, race) = nearest(self.traits, said), alike(self.traits, said)
-        grown = (self.traits[:, 1] >= GROWN) == (said[1] >= GROWN)
+        grown = (self.traits[:, 1] >= felt(GROWN)) == (said[1] >= felt(GROWN))
         distance = np.linalg.norm(self.descriptors - descriptor, axis=2).min(axis=1)
         for fits in (gender & age & race, gender & race & grown, gender & grown, grown, np.ones(len(order), bool)):
             within = order[fits[order]]
@@ -122,6 +123,11 @@ class Given:
             del self._known[next(iter(self._known))]
         self._known.setdefault(key, []).append((descriptor, chosen))
         return chosen
+
+
+def felt(age: Any) -> Any:
+    """Age in years as it is compared: years count less with age, since 30 and 33 look more alike than 3 and 6."""
+    return np.log(age + 8.0)
 
 
 def alike(traits: np.ndarray, said: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,9 +13,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from deidcli.errors import UsageError
+from deidcli.methods.labels import MISSING
 
 _LABEL, _SUM, _ORIGIN = "label_", "sha256", "origin"  # keys in the file
-MISSING = ""  # a label that is not known
 
 
 @dataclass(frozen=True)
@@ -99,24 +99,6 @@ def origin_of(path: Path) -> str | None:
             return str(stored[_ORIGIN])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
-
-
-def load_labels(path: Path) -> dict[str, dict[str, str]]:
-    """Labels from a CSV file: for each column but the first, the value of each file (named in the first column).
-
-    Names are relative to the folder that is packed. Raises UsageError.
-    """
-    hint = "give a CSV with a head, file names in its first column"
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            first, *columns = rows.fieldnames or [""]
-            table = [(row[first], row) for row in rows]
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{path}: {error}", hint) from error
-    if not columns:
-        raise UsageError(f"{path}: has no labels", hint)
-    return {column: {name: row[column] or MISSING for name, row in table} for column in columns}
 
 
 def split_of(table: Path, split: str, option: str = "--split") -> set[str]:

@@ -18,6 +18,7 @@ from deidcli.faces.pose import upright, with_lips
 from deidcli.faces.shape import MIRROR
 from deidcli.faces.tone import brow_down, skin
 from deidcli.faces.warp import bend
+from deidcli.methods.proxies import felt
 from deidcli.training.composites import Composite, composite
 from deidcli.training.people import People, read
 
@@ -146,8 +147,8 @@ def different(known: People, order: np.ndarray, wanted: int) -> np.ndarray:
 def alike(known: People, kind: Kind, mouth: tuple[float, float]) -> np.ndarray:
     """Rows of the people who can stand for a kind, most alike first: by age, and by shade where the kind has one."""
     fits = known.good & (known.gender == kind.gender) & (known.gap >= mouth[0]) & (known.gap < mouth[1])
-    # Years count less with age: 30 and 33 look more alike than 3 and 6.
-    cost = np.abs(np.log((known.age + 8) / (kind.age + 8))) * (kind.age + 8)
+    # In years at the kind's own age, which OTHER_RACE and OTHER_TONE are given in.
+    cost = np.abs(felt(known.age) - felt(kind.age)) * np.exp(felt(kind.age))
     other = known.race != kind.race
     if mouth == MOUTHS["open"]:
         # So few mouths are open that other races are asked, who are like in tone.

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from deidcli.errors import UsageError
+from deidcli.methods.labels import load_labels
 from deidcli.networks.classifiers import Head
-from deidcli.training.data import Pack, labelled, load_labels
+from deidcli.training.data import Pack, labelled
 
 Targets = dict[str, np.ndarray]  # (n, classes) float32 by the name of the head
 
 
 def with_labels(pack: Pack, paths: Sequence[Path]) -> Pack:
-    """The pack with the columns of CSV files added (`data.load_labels`). Raises UsageError where they fit no face."""
+    """The pack with the columns of CSV files added (`load_labels`). Raises UsageError where they fit no face."""
     columns = dict(pack.labels)
     for path in paths:
         columns.update(labelled(pack.names, load_labels(path)))

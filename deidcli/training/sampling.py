@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from deidcli.training.data import MISSING, Pack
+from deidcli.methods.labels import MISSING
+from deidcli.training.data import Pack
 
 
 @dataclass(frozen=True)

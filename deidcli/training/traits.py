@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from deidcli.faces.shape import LEFT_EYE, RIGHT_EYE
-from deidcli.training.data import MISSING, Pack
+from deidcli.methods.labels import MISSING
+from deidcli.training.data import Pack
 from deidcli.training.ridge import ridge
 
 # The label of a pack that tells each trait. UTKFace's races stand for tone: they are the only label of it there is.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deidcli.faces.align import apply_affine, similarity
-from deidcli.faces.pose import ShapeModel, mouth_gap, upright
+from deidcli.faces.pose import ShapeModel, mouth_gap, upright, with_smile
 from deidcli.faces.shape import INNER, JAW, MEAN_SHAPE
 
 RNG = np.random.default_rng(3)
@@ -72,3 +72,17 @@ def test_a_gap_is_measured_in_any_size_and_turn():
     assert wide > mouth_gap(MEAN_SHAPE) + 0.1
     turned = (MEAN_SHAPE + OPENS) @ np.array([[0, 40], [-40, 0]]) + 7
     assert np.isclose(mouth_gap(turned), wide)
+
+
+def test_a_smile_bends_the_mouth_and_nothing_else():
+    """The corners go up as far as the target's; the middle of the lips and the gap stay, and so does the own width."""
+    smiling = MEAN_SHAPE.copy()
+    smiling[[48, 54, 60, 64], 1] -= 0.04
+    smiling[48:68, 0] = 0.5 + (smiling[48:68, 0] - 0.5) * 1.3
+    made = with_smile(MEAN_SHAPE, smiling)
+    assert np.allclose(made[[48, 54], 1], smiling[[48, 54], 1]) and np.allclose(made[:, 0], MEAN_SHAPE[:, 0])
+    assert np.allclose(made[[51, 57, 62, 66]], MEAN_SHAPE[[51, 57, 62, 66]]) and np.array_equal(
+        made[:48], MEAN_SHAPE[:48]
+    )
+    assert np.isclose(mouth_gap(made), mouth_gap(MEAN_SHAPE), atol=0.01)
+    assert np.allclose(with_smile(smiling, smiling), smiling)

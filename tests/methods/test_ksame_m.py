@@ -98,6 +98,19 @@ def test_a_closed_mouth_shows_no_teeth(gallery):
     assert np.abs(plain.astype(int) - other).mean() < 0.5
 
 
+def test_an_open_mouth_that_does_not_smile_is_dark_within(gallery):
+    """Behind the lips, and nowhere else."""
+    face = Surrogate(gallery.picture(0, 0), gallery.landmarks[0, 0].astype(float))
+    shape = MEAN_SHAPE * 120 + 40
+    shape[65:68, 1] += 20
+    shape[55:60, 1] += 20
+    target = Crop(np.full((200, 200, 3), 128, np.uint8), IDENTITY, Face(Box(40, 40, 160, 160), landmarks=shape))
+    worn = [Worn(1.0, face, shape)]
+    lit, dark = (fitted(worn, target, worn, hollow).mean(axis=2) for hollow in (False, True))
+    x, y = np.round(shape[60:68].mean(axis=0)).astype(int)
+    assert dark[y, x] < 0.4 * lit[y, x] and np.abs(dark - lit)[: int(shape[51, 1])].max() < 1
+
+
 def test_profiles_are_refused(crop):
     points = crop.face.landmarks.copy()
     points[27:36] = points[16] - (3, 0)

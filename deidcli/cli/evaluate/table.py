@@ -40,7 +40,8 @@ def command(name: str, folder: str, **options: Any) -> int:
     from deidcli.evaluation.bench import pictures_of
     from deidcli.evaluation.everything import tabled
     from deidcli.evaluation.protocols.tables import table
-    from deidcli.training.data import load_labels, split_of
+    from deidcli.methods.labels import load_labels
+    from deidcli.training.data import split_of
 
     chosen = table(name)
     if chosen.label and not options["labels"]:

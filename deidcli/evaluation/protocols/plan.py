@@ -18,7 +18,8 @@ from deidcli.evaluation.observe import Outputs
 from deidcli.evaluation.parts import Pair, Part
 from deidcli.evaluation.protocols.pairs import limited, load_pairs, paired, people_of
 from deidcli.evaluation.results import Run, Worst
-from deidcli.training.data import load_labels, split_of
+from deidcli.methods.labels import load_labels
+from deidcli.training.data import split_of
 
 WORST = 20
 
