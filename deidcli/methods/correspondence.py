@@ -23,7 +23,6 @@ from deidcli.methods.proxies import GROWN, alike, felt
 LIKE = 1.5  # so many times as many proxies as a cluster has are most like its first one; the others come from them
 POOL, SPARE, MOST = 16, 2, 200  # clusters of a kind: at least, for each of its groups, and at most
 MODELS = 3  # people who try all clusters of a kind on
-ROOM = 0.06  # by how much somebody else should be nearer to a new face than the person whose place it takes
 
 Worn = Callable[[np.ndarray, Sequence[np.ndarray]], np.ndarray]
 
@@ -113,7 +112,7 @@ class Correspondence:
         chosen = []
         for group in wearers:
             exposed = np.max([_exposed(left[who] + brought, who, centres, known) for who in group.tolist()], axis=0)
-            within = exposed[: len(own)] if exposed[: len(own)].min() < -ROOM else exposed
+            within = exposed[: len(own)] if exposed[: len(own)].min() < 0 else exposed
             chosen.append(clusters[int(np.argmin(within))])
         return chosen
 
