@@ -77,7 +77,8 @@ def test_the_operating_point_is_that_of_the_originals(bench, plan):
     assert limit.count == len(strange) and limit.value == pytest.approx(min(strange)) and limit.value < min(strange)
     assert figures["match rate at FAR 0.001"].value == 1
     swapped = bench.observe(Subject("swap", Swap()), plan.replaced)
-    assert parts.strict(bench, swapped, plan.pairs).figures[0].value == 0
+    apart = parts.pair_distances(bench, swapped, plan.pairs).same
+    assert parts.strict(bench, swapped, plan.pairs).figures[0].value == np.mean(apart <= limit.value) < 0.5
 
 
 def test_labels_beside_a_reference(bench, plan):
