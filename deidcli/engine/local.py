@@ -40,7 +40,7 @@ def anonymize(
     part; None if they are the same. seen: the shots of their first pass go through it.
     Raises UsageError at once, before anything is written, for settings that cannot be carried out.
     """
-    judge = recogniser(settings.recogniser) if settings.verify or settings.persona == "identity" else None
+    judge = recogniser(settings.recogniser) if settings.describes else None
     replacer = Replacer(method, settings, judge)
     search = None if given else detector(settings.detect)
     taker = None

@@ -49,6 +49,11 @@ class Settings:
     workers: int = 0
     seed: int | None = None
 
+    @property
+    def describes(self) -> bool:
+        """Whether a recogniser is needed: to verify new faces, or to tell people apart."""
+        return self.verify or self.persona == "identity"
+
 
 # These change how fast a run is and not what it writes.
 _SPEED = ("batch_size", "workers")

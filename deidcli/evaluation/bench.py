@@ -132,8 +132,7 @@ class Bench:
             return Untouched()
         study = self.study
         settings = Settings(verify=study.verify, distance=study.distance, persona=study.persona)
-        judge = self.judge if study.verify or study.persona == "identity" else None
-        return ByMethod(subject.method, settings, judge)
+        return ByMethod(subject.method, settings, self.judge if settings.describes else None)
 
     @cached_property
     def labelled(self) -> Outputs:

@@ -100,8 +100,10 @@ class Cleanir(Method):
     @cached_property
     def _directions(self) -> np.ndarray:
         """The directions (n, 512) that are kept."""
-        nothing = np.zeros((0, self._network.spread.shape[1]))
-        return np.concatenate([nothing, *(self._network.traits[name] for name in self._kept)])
+        from deidcli.networks.cleanir import together
+
+        known = self._network.traits
+        return together({name: known[name] for name in self._kept}, self._network.config.identity)
 
     def _draw(self, key: str) -> tuple[np.ndarray, float]:
         """z^r of Equation 5 for a track, a typical identity, and the angle; both from the run's secret."""

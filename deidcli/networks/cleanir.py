@@ -44,6 +44,11 @@ class Pair:
         return np.clip(made * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
+def together(traits: Mapping[str, np.ndarray], size: int) -> np.ndarray:
+    """The directions (n, size) of all `traits` of an identity space of `size`; none of no traits."""
+    return np.concatenate([np.zeros((0, size)), *traits.values()])
+
+
 def load(preset: Preset) -> Pair:
     """The networks of a preset, its files verified. Raises PresetError."""
     config = config_of(preset.config["network"])

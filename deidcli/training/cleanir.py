@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.networks.cleanir import TRAIT, Pair, load, save
+from deidcli.networks.cleanir import TRAIT, Pair, load, save, together
 from deidcli.networks.vae import VaeConfig
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.chips import MARGIN
@@ -90,8 +90,7 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     config, space = recipe.network(faces.side), IdentitySpace.of(faces.descriptors, VaeConfig().identity)
     targets = space.target(faces.descriptors)
     traits = directions(faces, targets)
-    kept = np.concatenate([np.zeros((0, config.identity)), *traits.values()])
-    trainer = build_trainer(config, recipe.losses, space.spread, kept)
+    trainer = build_trainer(config, recipe.losses, space.spread, together(traits, config.identity))
     first = load(load_preset(recipe.start, "cleanir")) if recipe.start else None
     if first:
         _take(trainer.get_layer("encoder"), first.encoder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from deidcli.errors import MissingDependency
 from deidcli.methods.cleanir import turn
 from deidcli.networks import classifiers
-from deidcli.networks.cleanir import Pair
+from deidcli.networks.cleanir import Pair, together
 from deidcli.networks.dlib_recogniser import SAME_PERSON
 from deidcli.presets import load_preset
 from deidcli.training.chips import describe_crops
@@ -38,23 +39,27 @@ class Judged:
 
     def figures(self) -> dict[str, float]:
         """Those of `measure` for which a recogniser is needed. Raises MissingDependency."""
-        still, half = self.made(self.identity), self._turned(HALF, ())
-        usual = self._turned(USUAL, tuple(self.pair.traits))
-        faces = {"0": still, "120": self.made(usual)}
-        near, far = self._apart(still), self._apart(self.made(half))
+        half, usual = self._turned(HALF, {}), self._turned(USUAL, self.pair.traits)
+        faces = {"0": self.still, "120": self._made(usual)}
+        near, far = self._apart(self.still), self._apart(self._made(half))
         new = describe_crops(faces["120"])
         follows = np.sum(_unit(self.space.target(new)) * usual, axis=1).mean()
         judged = {"likeness": near.mean(), "recognised_0": _same(near), "recognised_180": _same(far)}
         kept = {f"expression_{angle}": self._expression(made) for angle, made in faces.items()}
         return judged | {"follows_120": follows} | self._alike(new) | kept
 
-    def made(self, identity: np.ndarray) -> np.ndarray:
+    @cached_property
+    def still(self) -> np.ndarray:
+        """The faces (n, side, side, 3) uint8 at 0 degrees."""
+        return self._made(self.identity)
+
+    def _made(self, identity: np.ndarray) -> np.ndarray:
         return self.pair.decode(identity, self.attributes)
 
-    def _turned(self, degrees: float, kept: tuple[str, ...]) -> np.ndarray:
+    def _turned(self, degrees: float, kept: Mapping[str, np.ndarray]) -> np.ndarray:
         axes = np.random.default_rng(5).standard_normal((len(self.identity), len(self.pair.spread))) @ self.pair.spread
-        rows = [np.zeros((0, self.identity.shape[1])), *(self.pair.traits[name] for name in kept)]
-        return turn(self.identity, axes, np.full(len(self.identity), degrees), np.concatenate(rows))
+        rows = together(kept, self.identity.shape[1])
+        return turn(self.identity, axes, np.full(len(self.identity), degrees), rows)
 
     def _apart(self, made: np.ndarray) -> np.ndarray:
         return np.linalg.norm(describe_crops(made) - self.val.descriptors, axis=1)
@@ -103,7 +108,7 @@ def measure(pair: Pair, space: Any, val: Pack) -> dict[str, float]:
     target = _unit(space.target(val.descriptors))
     figures = {
         "embedding_distance": 1 - float(np.mean(np.sum(identity * target, axis=1))),
-        "picture_error": float(np.abs(judged.made(identity).astype(np.float32) - val.crops).mean() / 255),
+        "picture_error": float(np.abs(judged.still.astype(np.float32) - val.crops).mean() / 255),
     }
     try:
         return _rounded(figures | judged.figures())

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from deidcli.methods.cleanir import turn
-from deidcli.networks.cleanir import Pair
+from deidcli.networks.cleanir import Pair, together
 
 FACES = 24  # columns of a sheet
 
@@ -22,7 +22,7 @@ def save_sheet(pair: Pair, crops: np.ndarray, path: Path, angles: Sequence[float
     picked = crops[np.random.default_rng(3).choice(len(crops), min(FACES, len(crops)), replace=False)]
     identity, attributes = pair.encode(picked)
     axis = np.random.default_rng(5).standard_normal((len(picked), len(pair.spread))) @ pair.spread
-    kept = np.concatenate([np.zeros((0, identity.shape[1])), *pair.traits.values()])
+    kept = together(pair.traits, identity.shape[1])
     turned = [turn(identity, axis, np.full(len(picked), angle), kept) for angle in angles]
     rows = [picked, *(pair.decode(each, attributes) for each in turned)]
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)

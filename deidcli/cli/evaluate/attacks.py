@@ -63,9 +63,8 @@ def command(folder: str, **options: Any) -> int:
     )
     bench = measuring.make_bench(Path(folder), Path(folder).parent.name or folder, options, labels=False)
     wanted = measuring.subjects(options["methods"], options["seed"])
-    if options["persona"] != "track" and (
-        closed := [one.label for one in wanted if getattr(one.method, "closed", False)]
-    ):
+    closed = [one.label for one in wanted if getattr(one.method, "closed", False)]
+    if closed and options["persona"] != "track":
         raise UsageError(f"--persona does not belong to {closed[0]}", "it tells people apart in any case")
     people = crowd_of(Path(folder), options["split"] and Path(options["split"]), how, bench.study.draw)
     bench.read(people.names)
