@@ -13,6 +13,8 @@ from deidcli.values import Face
 
 FEATHER = 0.05  # width of the soft edge (one standard deviation), as a share of the face's size
 FOREHEAD = 0.26  # height of the forehead above the brows, as a share of the face square
+# The same for a mask that hides where the hair begins, which tells a recogniser more than all the rest beside a face.
+HIGH = 0.36
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Mask:
 def mask(face: Face, kind: str, size: tuple[int, int], scale: float = 1.0, feather: float = FEATHER) -> Mask:
     """The soft mask of `face` in a frame of `size` (width, height).
 
-    kind: "inner" or "full" follow the landmarks, "ellipse" the box; a face without landmarks always gets the ellipse.
+    kind: "inner", "full" or "high" follow the landmarks, "ellipse" the box; a face without landmarks always gets the
+    ellipse.
     scale: grows the shape about its centre. The soft edge lies outside a shape that hides (ellipse), so that everything
     within it is covered wholly, and half inside a shape that is fitted to landmarks, so that no rim of it is seen.
     """
@@ -77,13 +80,16 @@ def _between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     return np.column_stack([start[0] + across * (end[0] - start[0]), start[1] + i / 5 * (end[1] - start[1])])
 
 
-def full_outline(landmarks: np.ndarray) -> np.ndarray:
-    """The hull of jaw, brows and the forehead above them (n, 2)."""
-    return _hull(np.concatenate([np.asarray(landmarks, np.float64), forehead(landmarks)]))
+def full_outline(landmarks: np.ndarray, height: float = FOREHEAD) -> np.ndarray:
+    """The hull of jaw, brows and the forehead above them, which is as high as `forehead` has it (n, 2)."""
+    return _hull(np.concatenate([np.asarray(landmarks, np.float64), forehead(landmarks, height)]))
 
 
-def forehead(landmarks: np.ndarray) -> np.ndarray:
-    """The edge of the forehead, guessed: half an ellipse from the left temple over the top to the right one (15, 2)."""
+def forehead(landmarks: np.ndarray, height: float = FOREHEAD) -> np.ndarray:
+    """The edge of the forehead, guessed: half an ellipse from the left temple over the top to the right one (15, 2).
+
+    height: above the brows, as a share of the face square.
+    """
     points = np.asarray(landmarks, np.float64)
     square = similarity(MEAN_SHAPE[INNER], points[INNER])
     upright = apply_affine(invert(square), points)
@@ -92,7 +98,7 @@ def forehead(landmarks: np.ndarray) -> np.ndarray:
     angle = np.linspace(0, np.pi, 15)
     middle, half = (low + high) / 2, (high[0] - low[0]) / 2
     arc = np.column_stack(
-        [middle[0] - half * np.cos(angle), middle[1] + (brow - FOREHEAD - middle[1]) * np.sin(angle) ** 0.8]
+        [middle[0] - half * np.cos(angle), middle[1] + (brow - height - middle[1]) * np.sin(angle) ** 0.8]
     )
     return apply_affine(square, arc)
 
@@ -100,7 +106,9 @@ def forehead(landmarks: np.ndarray) -> np.ndarray:
 def _outline(face: Face, kind: str) -> np.ndarray:
     if face.landmarks is None or kind == "ellipse":
         return _ellipse(face)
-    return inner_outline(face.landmarks) if kind == "inner" else full_outline(face.landmarks)
+    if kind == "inner":
+        return inner_outline(face.landmarks)
+    return full_outline(face.landmarks, HIGH if kind == "high" else FOREHEAD)
 
 
 def _ellipse(face: Face) -> np.ndarray:

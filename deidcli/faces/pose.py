@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deidcli.faces.align import apply_affine, invert, similarity
-from deidcli.faces.shape import BROWS, INNER, JAW, LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
+from deidcli.faces.align import apply_affine, similarity
+from deidcli.faces.shape import BROWS, INNER, LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
 
 CLOSED = 0.045  # gap of the lips, as a share of the distance between the eyes, below which a mouth counts as closed
 LIPS = ((61, 67, (50, 58)), (62, 66, (51, 57)), (63, 65, (52, 56)))  # inner upper and lower, and those outside them
@@ -17,14 +17,11 @@ LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
 
 @dataclass(frozen=True)
 class ShapeModel:
-    """Shapes as normal variables, in the unit of the face square and laid on the mean face.
+    """How people differ in shape, as a normal variable in the unit of the face square and laid on the mean face.
 
-    moving: (136, 136), takes what a shape differs from another to the pose and expression that explain it best: with W
-    the covariance within people and B that between them, W (W + B)^-1. own: (136, d), d standard normal numbers times
-    it are how one person's shape differs from another's.
+    own: (136, d), d standard normal numbers times it are how one person's shape differs from another's.
     """
 
-    moving: np.ndarray
     own: np.ndarray
 
     @classmethod
@@ -45,26 +42,12 @@ class ShapeModel:
         # The mean of a person's pictures still holds some of what moves.
         between = np.cov(rows, rowvar=False) - within
         values, vectors = np.linalg.eigh((between + between.T) / 2)
-        values = np.maximum(values, 0)
-        between = vectors * values @ vectors.T
-        moving = np.linalg.solve((within + between + 1e-8 * np.eye(len(within))).T, within.T).T
-        own = (vectors * np.sqrt(values))[:, ::-1][:, :modes]
-        return cls(moving.astype(np.float32), own.astype(np.float32))
+        own = (vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, :modes]
+        return cls(own.astype(np.float32))
 
-    def posed(self, face: np.ndarray, target: np.ndarray, keep: float, numbers: np.ndarray | None = None) -> np.ndarray:
-        """The shape (68, 2) of `face` in the pose and with the expression of `target`, both (68, 2), where target lies.
-
-        keep: how much of the target's own shape stays, 0 to 1. The jaw always stays, because head and neck around it
-        do. numbers: (d,) standard normal ones that make the face another one.
-        """
-        mine, theirs = upright(face).ravel(), upright(target).ravel()
-        if numbers is not None:
-            mine = mine + self.own @ numbers
-        posed = mine + self.moving @ (theirs - mine)
-        shape = ((1 - keep) * posed + keep * theirs).reshape(68, 2)
-        shape[JAW] = theirs.reshape(68, 2)[JAW]
-        shape = with_lips(with_lids(shape), mine.reshape(68, 2), theirs.reshape(68, 2))
-        return apply_affine(invert(similarity(target[INNER], MEAN_SHAPE[INNER])), shape)
+    def varied(self, face: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """`face` (68, 2) upright, as (d,) standard normal numbers make it another one: (68, 2)."""
+        return with_lids(upright(face) + (self.own @ numbers).reshape(68, 2))
 
 
 def with_lips(shape: np.ndarray, face: np.ndarray, target: np.ndarray) -> np.ndarray:

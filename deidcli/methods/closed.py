@@ -73,8 +73,8 @@ class ClosedSet(Method):
     closed = True
     judged = False
     needs_pixels: ClassVar[bool] = True
-    crop = CropSpec(size=128, margin=0.06, mask="full")
-    stored: int = 128
+    crop = CropSpec(size=160, margin=0.25, mask="high")
+    stored: int = 160
 
     @dataclass(frozen=True)
     class Options:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from deidcli.errors import MethodError
 from deidcli.faces.align import apply_affine, similarity
 from deidcli.faces.blend import match_color
 from deidcli.faces.shape import INNER, JAW
-from deidcli.faces.tone import covering, skin
+from deidcli.faces.tone import skin
 from deidcli.faces.warp import bend
 from deidcli.values import Crop
 
@@ -71,8 +71,16 @@ def fitted(worn: Sequence[Worn], crop: Crop, inside: Sequence[Worn] = (), hollow
     if inside and hollow:
         # After the tone, which is the skin's: behind the lips there is no light that it could have.
         new = new * _light(inside[0].shape, size)
-    cover = covering(crop.pixels, target)[..., None]
-    return np.clip(crop.pixels * (1 - cover) + new * cover + 0.5, 0, 255).astype(np.uint8)
+    return np.clip(new + 0.5, 0, 255).astype(np.uint8)
+
+
+def opened(worn: Sequence[Worn], crop: Crop) -> np.ndarray:
+    """The face with the closed mouth, the first of `worn`, and what all of them show between its lips.
+
+    Proxies whose teeth are seen smile with the whole face, which only a smile should.
+    """
+    inside = [replace(one, shape=worn[0].shape) for one in worn if one.share > 0]
+    return fitted([replace(worn[0], share=1.0)], crop, inside, hollow=True)
 
 
 def _mixed(worn: Sequence[Worn], size: tuple[int, int]) -> np.ndarray:

@@ -30,7 +30,7 @@ class KSameEigen(ClosedSet):
 
     @dataclass(frozen=True)
     class Options(ClosedSet.Options):
-        size: int = option(128, "side of the surrogate in pixels", 32, 512)
+        size: int = option(160, "side of the surrogate in pixels", 32, 512)
         components: int = option(64, "eigenfaces, at most one less than there are people", 1, BATCH)
 
     def __init__(self, options=None, secret=None):

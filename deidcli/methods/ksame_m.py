@@ -3,7 +3,8 @@
 With `--k` the surrogates are made of the pictures themselves, each of at least k people (a closed set). Without, they
 are the proxies of a preset: averages of people who are not in the pictures, 50 or more in each. Two departures from the
 paper, where a surrogate has its own pose and expression and the picture the model's resolution: pose, expression and
-light are the target's, and so is the resolution.
+light are the target's, and so is the resolution. Of the target's shape no more is taken than `mixes.turned` takes; its
+other points tell several recognisers who it is.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from typing import Any
 import numpy as np
 
 from deidcli.errors import UsageError
+from deidcli.faces.attributes import SMILE, AttributeReader
 from deidcli.faces.embed import recogniser
-from deidcli.faces.pose import CLOSED, mouth_gap
+from deidcli.faces.pose import CLOSED, mouth_gap, upright
 from deidcli.methods.appearance import MARGIN, SIDE, averaged
 from deidcli.methods.base import Method, Secret, option
 from deidcli.methods.closed import ClosedSet
-from deidcli.methods.fitted import Surrogate, Worn, can_pose, crop_landmarks, fitted
+from deidcli.methods.fitted import Surrogate, Worn, can_pose, crop_landmarks, fitted, opened
 from deidcli.methods.mixes import turned
 from deidcli.methods.proxies import Gallery, Given, mouth_mix
+from deidcli.presets import load_preset
 from deidcli.values import Crop, CropSpec, Face
 
 # Gaps of the lips, as shares of the distance between the eyes, over which one mouth fades into the next.
@@ -38,7 +41,7 @@ class KSameM(ClosedSet):
 
     name = "ksame-m"
     summary = "averaged faces in the target's pose and expression: of nobody, or with --k of k people of a closed set"
-    crop = CropSpec(size=None, margin=MARGIN, mask="full", match_color=False)
+    crop = CropSpec(size=None, margin=MARGIN, mask="high", match_color=False)
     stored = SIDE
 
     @dataclass(frozen=True)
@@ -61,9 +64,8 @@ class KSameM(ClosedSet):
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
         if self.closed:
             return super().apply(crops)
-        described = self._described(crops)
-        worn = [self._proxy(crop, row) for crop, row in zip(crops, described, strict=True)]
-        made = [fitted(self._posed(crop, *given), crop) for crop, given in zip(crops, worn, strict=True)]
+        given = [self._proxy(crop, row) for crop, row in zip(crops, self._described(crops), strict=True)]
+        made = [self._given_to(*row) for row in zip(crops, given, self._smiling(crops), strict=True)]
         return [crop.with_pixels(pixels) for crop, pixels in zip(crops, made, strict=True)]
 
     def escalate(self, attempt: int) -> Method | None:
@@ -74,7 +76,7 @@ class KSameM(ClosedSet):
 
     @property
     def weights(self) -> str:
-        return self._gallery.preset.checksum
+        return f"{self._gallery.preset.checksum}+{load_preset('expression', 'classifier').checksum}"
 
     def marks(self, key: str) -> dict[str, Any]:
         return super().marks(key) if self.closed else {"guarantee": self.guarantee}
@@ -95,14 +97,14 @@ class KSameM(ClosedSet):
         return made, self._gallery.nearest(centre)[0]
 
     def render(self, surrogates: Sequence[Any], crops: Sequence[Crop]) -> list[np.ndarray]:
-        return [self._wear(surrogate, proxy, crop) for (surrogate, proxy), crop in zip(surrogates, crops, strict=True)]
+        smiling = self._smiling(crops)
+        return [self._wear(*of, crop, smiles) for of, crop, smiles in zip(surrogates, crops, smiling, strict=True)]
 
-    def _wear(self, surrogate: Surrogate, proxy: int, crop: Crop) -> np.ndarray:
-        # Of the target's own shape as little as can be: it would tell which of the k people this is.
+    def _wear(self, surrogate: Surrogate, proxy: int, crop: Crop, smiles: bool) -> np.ndarray:
         shape = turned(surrogate.landmarks, crop_landmarks(crop), moved=True)
         # What lies between the lips comes from a proxy: some of the people smile with open mouths and some do not.
-        inside = [replace(worn, shape=shape) for worn in self._posed(crop, proxy, None)]
-        return fitted([Worn(1.0, surrogate, shape)], crop, inside)
+        inside = [replace(worn, shape=shape) for worn in self._posed(crop, proxy, None, smiles) if worn.share > 0]
+        return fitted([Worn(1.0, surrogate, shape)], crop, inside, hollow=not smiles)
 
     # --- the gallery
 
@@ -130,12 +132,29 @@ class KSameM(ClosedSet):
         numbers = VARIETY * rng.standard_normal((self._gallery.shapes.own.shape[1],))
         return self._given.proxy(crop.key, descriptor, self.options.apart, rng), numbers
 
-    def _posed(self, crop: Crop, proxy: int, numbers: np.ndarray | None) -> list[Worn]:
-        """Every picture of a proxy that the target's mouth asks for, in the target's pose."""
+    def _given_to(self, crop: Crop, given: tuple[int, np.ndarray], smiles: bool) -> np.ndarray:
+        """The new pixels of a crop, of a proxy and what makes its shape the person's."""
+        worn = self._posed(crop, *given, smiles)
+        return fitted(worn, crop) if smiles or len(worn) == 1 else opened(worn, crop)
+
+    def _posed(self, crop: Crop, proxy: int, numbers: np.ndarray | None, smiles: bool) -> list[Worn]:
+        """Every picture of a proxy that the target's mouth asks for, in the target's pose.
+
+        The closed mouth comes first for a face that does not smile, if with the share 0: teeth are seen in smiles only.
+        """
         target, worn = crop_landmarks(crop), []
         for mouth, share in enumerate(mouth_mix(mouth_gap(target), STEPS)):
-            if share > 0:
+            if share > 0 or (mouth == 0 and not smiles):
                 points = self._gallery.landmarks[proxy, mouth]
-                shape = self._gallery.shapes.posed(points, target, self.options.shape, numbers)
+                own = upright(points) if numbers is None else self._gallery.shapes.varied(points, numbers)
+                shape = turned(own, target, moved=True, smiles=smiles and mouth > 0)
+                shape = (1 - self.options.shape) * shape + self.options.shape * target
                 worn.append(Worn(float(share), Surrogate(self._gallery.picture(proxy, mouth), points), shape))
         return worn
+
+    def _smiling(self, crops: Sequence[Crop]) -> list[bool]:
+        return [read.expression == SMILE for read in self._expressions.of_crops(crops)]
+
+    @cached_property
+    def _expressions(self) -> AttributeReader:
+        return AttributeReader("expression")

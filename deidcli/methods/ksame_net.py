@@ -6,8 +6,8 @@ correspondence f, `correspondence`), and the network makes the face that all of 
 the network as its appearance; then the face is bent into the target's pose.
 
 Of the target's shape only the pose (an affine map), four numbers (how far lips and lids are open, how high brows and
-corners of the mouth are), a wide open mouth and the outline of the jaw are taken: bent to all landmarks, one and the
-same face for everybody is still told apart.
+corners of the mouth are), a wide open mouth and half of the outline of the jaw are taken: bent to all landmarks, one
+and the same face for everybody is still told apart. The mask hides where the hair begins, for the same reason.
 
 Departures from the paper: its proxies are people (RaFD), ours are nobody. Two groups may get one cluster, because a set
 of a thousand people has more groups than there are proxies. Gender and age, which the paper calls possible further
@@ -22,20 +22,20 @@ and the outline of the jaw, which stay the target's, do not tell who somebody is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.faces.attributes import AttributeReader
+from deidcli.faces.attributes import SMILE, AttributeReader
 from deidcli.faces.pose import mouth_gap
 from deidcli.methods.attributed import attributes
 from deidcli.methods.base import option
 from deidcli.methods.census import Census
 from deidcli.methods.closed import ClosedSet, Plan, too_few
 from deidcli.methods.correspondence import Correspondence
-from deidcli.methods.fitted import Surrogate, Worn, can_pose, crop_landmarks, fitted
+from deidcli.methods.fitted import Surrogate, Worn, can_pose, crop_landmarks, fitted, opened
 from deidcli.methods.fitting_room import FittingRoom
 from deidcli.methods.groups import grouped_alike
 from deidcli.methods.mixes import Proxies, turned
@@ -44,7 +44,6 @@ from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec
 
 KEPT = ("expression", "gender", "age")
-SMILE = "happiness"
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class KSameNet(ClosedSet):
 
     name = "ksame-net"
     summary = "k people share a face of nobody from a generative network; keeps expression, gender, age"
-    crop = CropSpec(size=None, margin=0.25, mask="full", match_color=False)
+    crop = CropSpec(size=None, margin=0.25, mask="high", match_color=False)
 
     @dataclass(frozen=True)
     class Options(ClosedSet.Options):
@@ -135,7 +134,7 @@ class KSameNet(ClosedSet):
             faces = [(share, Surrogate(next(pictures), points)) for share, _, points in face]
             smiles = self._proxies.expressions[expression] == SMILE
             worn = [Worn(share, one, self._shape(one.landmarks, crop, smiles)) for share, one in faces]
-            made.append(fitted(worn, crop) if smiles or len(worn) == 1 else _opened(worn, crop))
+            made.append(fitted(worn, crop) if smiles or len(worn) == 1 else opened(worn, crop))
         return made
 
     def _seen(self, crops: Sequence[Crop]) -> list[tuple[int, np.ndarray]]:
@@ -190,15 +189,6 @@ class KSameNet(ClosedSet):
         from deidcli.networks.ksame_net import load
 
         return load(self._preset)
-
-
-def _opened(worn: Sequence[Worn], crop: Crop) -> np.ndarray:
-    """The face with the closed mouth, the first of `worn`, and what all of them show between its lips.
-
-    Proxies whose teeth are seen smile with the whole face, which only a smile should.
-    """
-    inside = [replace(one, shape=worn[0].shape) for one in worn if one.share > 0]
-    return fitted([replace(worn[0], share=1.0)], crop, inside, hollow=True)
 
 
 def _alike(count: int) -> np.ndarray:

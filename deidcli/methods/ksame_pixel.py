@@ -24,7 +24,7 @@ class KSamePixel(ClosedSet):
 
     @dataclass(frozen=True)
     class Options(ClosedSet.Options):
-        size: int = option(128, "side of the surrogate in pixels", 32, 512)
+        size: int = option(160, "side of the surrogate in pixels", 32, 512)
 
     def __init__(self, options=None, secret=None):
         super().__init__(options, secret)

@@ -69,7 +69,7 @@ class Gallery:
         with np.load(preset.file("gallery.npz"), allow_pickle=False) as stored:
             try:
                 rows = [stored[key] for key in ("names", "traits", "descriptors", "landmarks")]
-                shapes = ShapeModel(stored["moving"], stored["own"])
+                shapes = ShapeModel(stored["own"])
                 return cls(preset, *rows, Probe(stored["probe"]), shapes)
             except KeyError as error:
                 raise PresetError(f"preset {name} lacks {error}", "fetch the preset again") from error

@@ -1,7 +1,7 @@
 """The gallery: proxy faces of nobody, each the average of people of like age, gender, race and tone, in three mouths.
 
-Who is averaged is drawn at random among those who are alike, and never chosen by a recogniser: a proxy is then no
-nearer to the people in it than to others of their kind.
+Who is averaged is drawn at random among those who are alike. A picture that lies nearer to the people in it than to
+others of their kind, as a recogniser sees it, is drawn again.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ WIDE = (0.29, 1.0)  # of a fourth, so rare that all people together give one, of
 FOREHEAD = 0.03  # width over which a forehead is smoothed, as a share of the side
 LIP = 0.006  # soft edge between lips and the inside of the mouth, as a share of the side
 OTHER_RACE, OTHER_TONE = 12.0, 0.4  # years that another race, or a unit of lightness, count as
+OTHER_MOOD = 10.0  # years that a smile counts as where the mouth is closed, and none where teeth are seen
+SIGN = 0.6  # how often a member may lie nearer to a picture than somebody alike who is not in it
+DRAWS = 8  # of one picture, of which the one with the weakest sign is taken where none is below SIGN
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,17 @@ class Proxy:
     members: tuple[np.ndarray, ...]
 
 
+# A picture, what it shows, and the rows of the people in it, to how often a member lies nearer than one who is alike.
+Signs = Callable[[Composite, Kind, tuple[float, float], np.ndarray], float]
+
+
 def build(
     known: People,
     pictures: Path,
     kinds: Sequence[Kind] = KINDS,
     seed: int = 1,
     said: Callable[[str], None] = lambda text: None,
+    signs: Signs = lambda face, kind, mouth, rows: 0.5,
 ) -> list[Proxy]:
     """The proxies of `kinds`, from people whose files lie in `pictures`. said: is told of each that is made.
 
@@ -92,14 +100,44 @@ def build(
     proxies = []
     inside = wide(known, pictures, seed)
     for number, kind in enumerate(kinds):
-        rows = [chosen(known, kind, mouth, np.random.default_rng([seed, number, i]))
-                for i, mouth in enumerate(MOUTHS.values())]  # fmt: skip
-        faces = [_average(known, group, pictures) for group in rows]
-        faces = [faces[0], *(_toned(face, faces[0]) for face in faces[1:])]
+        draws: list[Draw] = []
+        for i, mouth in enumerate(MOUTHS.values()):
+            like = draws[0].face if draws else None
+            draws.append(drawn(known, pictures, kind, mouth, [seed, number, i], signs, like))
+        faces = [draw.face for draw in draws]
         faces.append(yawning(faces[-1], inside))
-        proxies.append(Proxy(kind, tuple(faces), tuple(known.names[group] for group in rows)))
-        said(f"{kind.name}: {', '.join(f'{len(group)} {mouth}' for group, mouth in zip(rows, MOUTHS, strict=True))}")
+        proxies.append(Proxy(kind, tuple(faces), tuple(known.names[draw.rows] for draw in draws)))
+        told = (f"{len(d.rows)} {mouth} ({d.sign:.2f})" for d, mouth in zip(draws, MOUTHS, strict=True))
+        said(f"{kind.name}: {', '.join(told)}")
     return proxies
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One picture of a proxy: the rows of who is in it, and the strongest sign of them."""
+
+    face: Composite
+    rows: np.ndarray
+    sign: float
+
+
+def drawn(
+    known: People,
+    pictures: Path,
+    kind: Kind,
+    mouth: tuple[float, float],
+    seed: Sequence[int],
+    signs: Signs,
+    like: Composite | None = None,
+) -> Draw:
+    """A picture of a kind that shows no sign of who is in it, or the least of DRAWS. like: whose tone it has."""
+    made: list[Draw] = []
+    while not made or (len(made) < DRAWS and made[-1].sign > SIGN):
+        rows = chosen(known, kind, mouth, np.random.default_rng([*seed, len(made)] if made else seed))
+        face = _average(known, rows, pictures)
+        face = _toned(face, like) if like else face
+        made.append(Draw(face, rows, signs(face, kind, mouth, rows)))
+    return min(made, key=lambda draw: draw.sign)
 
 
 def wide(known: People, pictures: Path, seed: int) -> Composite:
@@ -149,6 +187,8 @@ def alike(known: People, kind: Kind, mouth: tuple[float, float]) -> np.ndarray:
     fits = known.good & (known.gender == kind.gender) & (known.gap >= mouth[0]) & (known.gap < mouth[1])
     # In years at the kind's own age, which OTHER_RACE and OTHER_TONE are given in.
     cost = np.abs(felt(known.age) - felt(kind.age)) * np.exp(felt(kind.age))
+    # The closed mouth is the one of a calm face, the others are those of a smile.
+    cost = cost + OTHER_MOOD * (known.expression != ("neutral" if mouth == MOUTHS["closed"] else "happiness"))
     other = known.race != kind.race
     if mouth == MOUTHS["open"]:
         # So few mouths are open that other races are asked, who are like in tone.

@@ -10,14 +10,12 @@ import cv2
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.faces.embed import recogniser
 from deidcli.faces.pose import ShapeModel
 from deidcli.methods.proxies import Probe
 from deidcli.presets import Preset, save_preset
-from deidcli.training.composites import Composite
 from deidcli.training.data import Pack, load_pack
-from deidcli.training.gallery import KINDS, MOUTHS, SIDE, Proxy, build
-from deidcli.training.gallery_check import Check, checks, summary
+from deidcli.training.gallery import DRAWS, KINDS, MOUTHS, SIDE, Proxy, build
+from deidcli.training.gallery_check import Check, Watch, checks, describe, summary
 from deidcli.training.people import People, people
 
 QUALITY = 90  # of WebP
@@ -45,9 +43,10 @@ def make(sources: Sources, out: Path, seed: int = 1, said: Callable[[str], None]
     shapes = shape_model(load_pack(sources.people))
     known = people(pack, sources.faces, sources.pictures)
     said(f"{len(known)} faces, {int(known.good.sum())} of them fit to be averaged")
-    proxies = build(known, sources.pictures, KINDS, seed, said)
+    watch = Watch.of(known, pack)
+    proxies = build(known, sources.pictures, KINDS, seed, said, watch.worst)
     described = np.stack([describe(proxy.faces) for proxy in proxies])
-    rows = checks(proxies, described, known, pack, strangers)
+    rows = checks(proxies, described, watch, pack, strangers)
     probe = Probe.of(known.descriptors, known.gender, known.age, known.race)
     return write(out, proxies, described, traits(proxies, known, probe), probe, shapes, rows, seed)
 
@@ -57,13 +56,6 @@ def shape_model(pack: Pack) -> ShapeModel:
     if pack.landmarks is None or np.isnan(pack.landmarks).any():
         raise UsageError("the pack of --people has no landmarks", "pack again with `deid align --pack`")
     return ShapeModel.of(pack.landmarks, np.array([name.split("/")[0] for name in pack.names]))
-
-
-def describe(faces: Sequence[Composite]) -> np.ndarray:
-    """dlib's descriptors (n, 128) of composites."""
-    from deidcli.networks.dlib_chips import extract_chips
-
-    return recogniser("dlib").embed(np.concatenate([extract_chips(f.pixels, [f.landmarks]) for f in faces]))
 
 
 def traits(proxies: Sequence[Proxy], known: People, probe: Probe) -> np.ndarray:
@@ -99,7 +91,6 @@ def write(
         descriptors=described.astype(np.float32),
         landmarks=np.stack([[face.landmarks for face in proxy.faces] for proxy in proxies]).astype(np.float32),
         probe=probe.weights,
-        moving=shapes.moving,
         own=shapes.own,
     )
     counts = {p.kind.name: [face.people for face in p.faces] for p in proxies}
@@ -111,9 +102,9 @@ def write(
 
 def card(rows: Sequence[Check], figures: dict) -> str:
     """The preset's card.md."""
-    head = "    proxy                       people  UTKFace  LFW val  AUC dlib  AUC pixels\n"
+    head = f"    {'proxy':22} {'people':>12} {'UTKFace':>8} {'LFW val':>8}   dlib  SFace pixels\n"
     table = head + "".join(f"    {row.line}\n" for row in rows)
-    return CARD.format(**figures, count=len(rows), pictures=len(rows) * len(MOUTHS), table=table)
+    return CARD.format(**figures, count=len(rows), draws=DRAWS, table=table)
 
 
 CARD = """\
@@ -128,9 +119,11 @@ mouth of people of all kinds.
 
 UTKFace, licensed for non-commercial research, and so is this gallery. It names nobody; of crops within 0.36 of each
 other by dlib's descriptor, which may show one person, one is used. Who is averaged is drawn at random among those who
-are alike by label, not by any recogniser. The shape model (what moves in a face, what stays) is learnt from the
-landmarks of the `train` people of LFW; the probe (gender, age, race of a descriptor) from UTKFace's labels. Race and
-gender are UTKFace's labels, given by its makers and not by the people themselves.
+are alike by label; closed mouths are those of calm faces and the others those of smiles, as the preset `expression`
+reads them. A picture whose members lie nearer to it than others is drawn again, {draws} times at most. The shape
+model (how people differ in shape) is learnt from the landmarks of the `train` people of LFW; the probe (gender, age,
+race of a descriptor) from UTKFace's labels. Race and gender are UTKFace's labels, given by its makers and not by the
+people themselves.
 
 ## Figures
 
@@ -149,12 +142,12 @@ Share of people within 0.6 of a proxy by dlib's descriptor, the nearest of its f
 tells young children and Asian women apart badly, and their averages lie near many of them.
 
 Whether a picture gives away who is in it: how often a member lies nearer to it than somebody of like age, gender, race
-and mouth who is not in it (0.5: no sign of it). By dlib's descriptor {dlib_mean:.3f} on average over the pictures,
-{dlib_worst:.3f} at most; by the pixels of aligned crops {pixel_mean:.3f} and {pixel_worst:.3f}. A single picture's
-figure is uncertain by 0.1 (95 %), so the worst of {pictures} is larger by chance alone.
+and mouth who is not in it (0.5: no sign of it). The strongest sign of a proxy's pictures, on average over the proxies
+and at most: {dlib_mean:.3f} and {dlib_worst:.3f} by dlib's descriptor, {sface_mean:.3f} and {sface_worst:.3f} by
+SFace's, {pixels_mean:.3f} and {pixels_worst:.3f} by the pixels of aligned crops.
 
 {table}
-People: in each of the four pictures. AUC: the mean of the first three.
+People: in each of the four pictures. dlib, SFace, pixels: the strongest sign of the first three.
 
 ## Limits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +15,7 @@ from deidcli.errors import UsageError
 from deidcli.faces.pose import mouth_gap, upright
 from deidcli.faces.shape import LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
 from deidcli.faces.tone import skin
+from deidcli.networks.classifiers import load
 from deidcli.training.data import Pack
 
 TURNED = 0.17  # how far the tip of the nose may lie off the middle, as a share of the distance between the eyes
@@ -22,6 +24,7 @@ NODDED = 0.15  # how far its height between eyes and mouth may differ from the m
 GREY = 5.0  # mean distance from grey in Lab below which a crop is taken for a grey photograph
 BLURRED = 0.12  # share of the crops, the blurriest ones, that are left out
 GLASSES = 0.28  # edge across the bridge of the nose past which glasses are worn, as nearly all are of whom it is so
+BATCH = 256  # faces that are read at once
 SHUT = 0.17  # height of an eye as a share of its width below which it counts as closed
 
 
@@ -30,8 +33,8 @@ class People:
     """Columns of n faces; all rows belong together.
 
     names: file names. age: years. gender: 0 man, 1 woman. race: UTKFace's codes 0 to 4. landmarks: (n, 68, 2) pixels.
-    descriptors: (n, 128) of dlib's recogniser. tone: (n, 3) mean Lab of the cheeks. gap: of the lips.
-    good: looks ahead, with colour, eyes open, not blurred, no glasses.
+    descriptors: (n, 128) of dlib's recogniser. tone: (n, 3) mean Lab of the cheeks. gap: of the lips. expression: the
+    word that the classifier reads. good: looks ahead, with colour, eyes open, not blurred, no glasses.
     """
 
     names: np.ndarray
@@ -42,6 +45,7 @@ class People:
     descriptors: np.ndarray
     tone: np.ndarray
     gap: np.ndarray
+    expression: np.ndarray
     good: np.ndarray
 
     def __len__(self) -> int:
@@ -87,8 +91,20 @@ def people(pack: Pack, faces: Path, pictures: Path) -> People:
         descriptors=pack.descriptors[[r[0] for r in rows]],
         tone=seen[:, :3],
         gap=np.array([mouth_gap(p) for p in points]),
+        expression=expressions(pack, [r[0] for r in rows]),
         good=_good(points, seen) & np.array([bridge(pack.crops[r[0]]) <= GLASSES for r in rows]),
     )
+
+
+def expressions(pack: Pack, rows: Sequence[int]) -> np.ndarray:
+    """What the preset `expression` reads off faces of a pack: (n,) words."""
+    reader = load("expression")
+    side = (reader.config.size,) * 2
+    words = []
+    for start in range(0, len(rows), BATCH):
+        crops = [cv2.resize(pack.crops[row], side, interpolation=cv2.INTER_AREA) for row in rows[start : start + BATCH]]
+        words.append(reader.read(np.stack(crops))["expression"])
+    return np.concatenate(words)
 
 
 def look(path: Path, landmarks: np.ndarray) -> tuple[float, float, float, float]:

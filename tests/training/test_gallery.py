@@ -12,7 +12,18 @@ from deidcli.faces.shape import MEAN_SHAPE
 from deidcli.faces.tone import brow_down, covering, skin
 from deidcli.methods.proxies import Probe
 from deidcli.training.composites import Composite
-from deidcli.training.gallery import MOUTHS, SIDE, Kind, alike, chosen, mirrored, with_smooth_forehead, yawning
+from deidcli.training.gallery import (
+    DRAWS,
+    MOUTHS,
+    SIDE,
+    Kind,
+    alike,
+    chosen,
+    drawn,
+    mirrored,
+    with_smooth_forehead,
+    yawning,
+)
 from deidcli.training.gallery_check import nearer
 from deidcli.training.people import People, bridge, labels
 
@@ -34,6 +45,7 @@ def known():
         descriptors=descriptors,
         tone=RNG.uniform(30, 70, (COUNT, 3)),
         gap=RNG.uniform(0, 0.05, COUNT),
+        expression=np.array(["neutral", "happiness"])[(RNG.random(COUNT) < 0.2).astype(int)],
         good=RNG.random(COUNT) < 0.9,
     )
 
@@ -52,8 +64,10 @@ def test_those_most_alike_come_first_and_nobody_else(known):
     rows = alike(known, Kind(1, 0, 30), MOUTHS["closed"])
     assert known.good[rows].all() and (known.gender[rows] == 1).all()
     assert np.count_nonzero(known.good & (known.gender == 1) & (known.gap < 0.05)) == len(rows)
-    years = np.abs(known.age[rows] - 30)
+    calm = rows[known.expression[rows] == "neutral"]
+    years = np.abs(known.age[calm] - 30)
     assert years[:20].max() < years[-20:].min()
+    assert np.mean(known.expression[rows[:30]] == "neutral") > np.mean(known.expression[rows] == "neutral")
     assert not len(alike(known, Kind(1, 2, 30), MOUTHS["closed"]))
 
 
@@ -77,6 +91,24 @@ def face(colour=(190, 150, 120)):
     pixels = np.full((SIDE, SIDE, 3), colour, np.uint8)
     cv2.fillPoly(pixels, [np.round(points[48:60]).astype(np.int32)], (120, 40, 40))
     return Composite(pixels, points.astype(np.float32), 60)
+
+
+def test_a_picture_with_a_sign_of_its_people_is_drawn_again(known, tmp_path, monkeypatch):
+    from deidcli.training import gallery
+
+    monkeypatch.setattr(gallery, "_average", lambda known, rows, pictures: face())
+    seen: list[tuple] = []
+
+    def falling(picture, kind, mouth, rows):
+        seen.append(tuple(rows))
+        return 0.9 - 0.1 * len(seen)
+
+    made = drawn(known, tmp_path, Kind(0, 0, 30), MOUTHS["closed"], [1], falling)
+    assert made.sign == pytest.approx(0.6) and len(seen) == len(set(seen)) == 3 and tuple(made.rows) == seen[-1]
+    seen.clear()
+    always = iter([0.9, 0.7, 0.8] + [0.95] * DRAWS)
+    made = drawn(known, tmp_path, Kind(0, 0, 30), MOUTHS["closed"], [1], lambda *said: next(always))
+    assert made.sign == 0.7, "the weakest where none is below"
 
 
 def test_a_mirrored_face_is_mirrored_with_its_points():
