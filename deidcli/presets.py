@@ -130,16 +130,37 @@ def _read(folder: Path) -> Preset:
         raise PresetError(f"{folder / CONFIG} cannot be read: {error}", "fetch the preset again") from error
 
 
-def dlib_weights(name: str) -> Path:
-    """The path of one of dlib's weight files, out of the package face_recognition_models.
+@dataclass(frozen=True)
+class Packaged:
+    """A weight file that another package installs, of which nothing else is used. The package is never imported: its
+    imports may fail, or need more packages.
 
-    The package is not imported: its __init__ needs pkg_resources, which a fresh environment no longer has.
+    name: of the file, below the folder of the package. checksum: its sha256, "" for any. install: the command for it.
     """
-    found = importlib.util.find_spec("face_recognition_models")
-    for folder in (found.submodule_search_locations or []) if found else []:
-        path = Path(folder) / "models" / name
-        if path.is_file():
-            return path
-    raise MissingDependency(
-        f"dlib's weights {name} are not installed", "run `pip install face_recognition_models`, or `deid doctor`"
-    )
+
+    package: str
+    name: str
+    install: str
+    checksum: str = ""
+
+    def find(self) -> Path | None:
+        """Where it lies, None where it is not installed."""
+        found = importlib.util.find_spec(self.package)
+        paths = [Path(folder) / self.name for folder in (found.submodule_search_locations or [])] if found else []
+        return next((path for path in paths if path.is_file()), None)
+
+    def verified(self, what: str) -> Path:
+        """Where it lies. what: who needs it. Raises MissingDependency without it, PresetError for another file."""
+        path = self.find()
+        if path is None:
+            raise MissingDependency(f"{what} needs the weights of the package {self.package}", f"run `{self.install}`")
+        if self.checksum and sha256(path) != self.checksum:
+            raise PresetError(f"{path} is not the network that is known", f"run `{self.install} --force-reinstall`")
+        return path
+
+
+def dlib_weights(name: str) -> Path:
+    """The path of one of dlib's weight files, out of the package face_recognition_models. Raises MissingDependency."""
+    # Its __init__ needs pkg_resources, which a fresh environment no longer has.
+    file = Packaged("face_recognition_models", f"models/{name}", "pip install face_recognition_models")
+    return file.verified(f"dlib's {name}")

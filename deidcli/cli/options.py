@@ -151,7 +151,7 @@ def detect_options(options: dict[str, Any]) -> DetectOptions:
 
 recogniser = click.option(
     "--recogniser", default=Settings().recogniser, show_default=True,
-    help="What takes two faces for one person: dlib, facenet or onnx:FILE.",
+    help="What takes two faces for one person: dlib, sface, facenet or onnx:FILE.",
 )  # fmt: skip
 
 faces = click.option(

@@ -23,9 +23,9 @@ TURNS = (0, 90, 180, 270)
 
 def default() -> str:
     """The detector that is taken where none is named."""
-    from deidcli.faces.detectors.centerface import installed
+    from deidcli.faces.detectors.centerface import WEIGHTS
 
-    return DEFAULTS[0] if installed() else DEFAULTS[1]
+    return DEFAULTS[0] if WEIGHTS.find() else DEFAULTS[1]
 
 
 @dataclass(frozen=True)

