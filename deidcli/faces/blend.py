@@ -105,7 +105,7 @@ class _Light:
         detail *= np.where(detail < 0, self.dark, self.bright)
         detail += self.base
         if self.color < 1:
-            cv2.multiply(lab, (1.0, self.color, self.color, 1.0), dst=lab)
+            cv2.transform(lab, np.diag([1, self.color, self.color]), dst=lab)
         cv2.insertChannel(detail, lab, 0)
 
     def enlarged(self, size: tuple[int, int]) -> _Light:
@@ -137,7 +137,7 @@ def _contrast(lab: np.ndarray, base: np.ndarray, weight: np.ndarray) -> np.ndarr
 
 
 def _steepness(light: np.ndarray) -> np.ndarray:
-    """3 times the rise of CIE L with the logarithm of light; not below that of the deepest shadow that pictures show."""
+    """3 times the rise of CIE L with the logarithm of light; not below that of the deepest shadow a picture shows."""
     return np.clip(3 * light, 8, light + 16)
 
 
