@@ -105,7 +105,7 @@ class _Light:
         detail *= np.where(detail < 0, self.dark, self.bright)
         detail += self.base
         if self.color < 1:
-            cv2.transform(lab, np.diag([1, self.color, self.color]), dst=lab)
+            cv2.multiply(lab, np.array([1, self.color, self.color, 1]), dst=lab)
         cv2.insertChannel(detail, lab, 0)
 
     def enlarged(self, size: tuple[int, int]) -> _Light:
