@@ -42,7 +42,9 @@ class Cleanir(Method):
         vary: float = option(0.0, "draw the angle in secret, up to so many degrees below --angle", 0, 90)
         keep: str = option(",".join(TRAITS), f"what is not turned: some of {','.join(TRAITS)}, or none")
         preset: str = option("cleanir-128", "name or folder of the weights")
-        sharpen: float = option(0.4, "how far the softness of the autoencoder is countered; 0 leaves it", 0, 2)
+        sharpen: float = option(
+            0.4, "how far, at most, the softness of the autoencoder is countered; 0 leaves it", 0, 2
+        )
 
     def __init__(self, options=None, secret: Secret | None = None):
         super().__init__(options, secret)
@@ -68,8 +70,8 @@ class Cleanir(Method):
         identity, attributes = self._network.encode(pictures)
         axes, angles = zip(*(self._draw(crop.key) for crop in crops), strict=True)
         turned = turn(identity, np.stack(axes), sense * np.array(angles), self._directions)
-        made = [sharpened(pixels, self.options.sharpen) for pixels in self._network.decode(turned, attributes)]
-        return [crop.with_pixels(pixels) for crop, pixels in zip(crops, made, strict=True)]
+        made = zip(crops, self._network.decode(turned, attributes), strict=True)
+        return [crop.with_pixels(sharpened(pixels, self.options.sharpen, crop.pixels)) for crop, pixels in made]
 
     def escalate(self, attempt: int) -> Method | None:
         """A larger angle; at 180 degrees, let go of what was kept."""
@@ -121,12 +123,25 @@ def _traits(said: str) -> tuple[str, ...]:
     return names
 
 
-def sharpened(pixels: np.ndarray, amount: float) -> np.ndarray:
-    """`amount` times the difference to a blurred copy on top of (h, w, 3) uint8; nothing of the old face takes part."""
+def sharpened(pixels: np.ndarray, amount: float, old: np.ndarray) -> np.ndarray:
+    """At most `amount` times the difference to a blurred copy on top of (h, w, 3) uint8.
+
+    Not beyond where its skin has as much of that as `old`, a picture of the same size: a face in a soft or smooth
+    picture stays soft. Only how much is taken from it, one number; nothing of the old face takes part.
+    """
     if not amount:
         return pixels
-    blurred = cv2.GaussianBlur(pixels, (0, 0), SOFTNESS * pixels.shape[0])
+    blurred, soft = (cv2.GaussianBlur(picture, (0, 0), SOFTNESS * len(picture)) for picture in (pixels, old))
+    room = _grain(old, soft) / max(_grain(pixels, blurred), 1e-3) - 1
+    amount = min(max(room, 0.0), amount)
     return cv2.addWeighted(pixels, 1 + amount, blurred, -amount, 0)
+
+
+def _grain(pixels: np.ndarray, blurred: np.ndarray) -> float:
+    """How much the skin of a crop differs from its blurred copy: the middle half's median, which no line decides."""
+    height, width = (side // 4 for side in pixels.shape[:2])
+    middle = np.s_[height:-height, width:-width]
+    return float(np.median(np.abs(pixels[middle].astype(np.float32) - blurred[middle]).mean(axis=2)))
 
 
 def turn(identity: np.ndarray, axis: np.ndarray, degrees: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -1,8 +1,12 @@
 """A new face is laid into its frame and nothing else is touched."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deidcli.faces.align import align
 from deidcli.faces.blend import BlendOptions, blend, match_color
@@ -124,6 +128,70 @@ def test_features_do_not_come_over():
         match_color(new, np.clip(p, 0, 255).astype(np.uint8), EVERYWHERE).astype(float) for p in (plain, lined)
     )
     assert np.std((one - other)[10:-10, 10:-10], axis=(0, 1)).max() < 2
+
+
+def relit(pixels, strength):
+    """The same thing in a light of `strength`: linear light scaled, uint8 sRGB in and out."""
+    share = pixels / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4) * strength
+    share = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
+    return np.clip(share * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def contrast(pixels):
+    """Deviation of lightness from its smoothed self."""
+    light = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 0]
+    return float(np.std(light - cv2.GaussianBlur(light, (0, 0), 10)))
+
+
+FACE = patch(*[(170, 130, 110), (90, 60, 50), (185, 150, 130), (150, 100, 100)] * 3)
+
+
+@pytest.mark.parametrize("light", [0.03, 0.2, 1, 1.5])
+def test_in_its_own_light_a_face_stays_as_it_was(light):
+    face = relit(FACE, light)
+    assert np.abs(match_color(face, face, EVERYWHERE).astype(int) - face).max() <= 1
+
+
+@pytest.mark.parametrize("light", [0.5, 0.25, 0.1])
+def test_in_a_weaker_light_it_is_as_if_it_had_been_there(light):
+    """Not only as dark: as faint, too."""
+    dim = relit(FACE, light)
+    matched = match_color(FACE, dim, EVERYWHERE)
+    assert np.abs(matched.astype(int) - dim).mean() < 3
+    assert contrast(matched) == pytest.approx(contrast(dim), rel=0.15)
+
+
+def test_contrast_falls_with_light():
+    found = [contrast(match_color(FACE, relit(FACE, light), EVERYWHERE)) for light in (1, 0.5, 0.25, 0.1, 0.04)]
+    assert all(less < 0.9 * more for more, less in itertools.pairwise(found))
+
+
+def test_dark_skin_shines():
+    """What is dark and has the contrast of bright things is no dim picture: highlights stay, little is black."""
+    dark = patch(*[(60, 40, 30), (20, 10, 8), (110, 90, 80), (50, 35, 28)] * 3)
+    matched, dim = (match_color(FACE, old, EVERYWHERE) for old in (dark, relit(FACE, 0.1)))
+    assert abs(matched.mean() - dim.mean()) < 12, "both are about as dark"
+    assert contrast(matched) > 1.3 * contrast(dim)
+    assert (matched == 0).mean() < 0.03
+
+
+@given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 60), st.integers(1, 60))
+def test_contrast_is_never_added_and_the_mean_is_the_old_ones(new, old, swing, other):
+    waves = np.sin(np.indices((60, 60)).sum(axis=0) / 3)[..., None]
+    one, two = (
+        np.clip(level + waves[:: 1 - 2 * i] * wide + np.zeros(3), 0, 255).astype(np.uint8)
+        for i, (level, wide) in enumerate([(new, swing), (old, other)])
+    )
+    matched = match_color(one, two, EVERYWHERE)
+    assert contrast(matched) <= contrast(one) + 1
+    light = [cv2.cvtColor(p.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 0].mean() for p in (matched, two)]
+    assert abs(light[0] - light[1]) < 4
+
+
+def test_a_grey_picture_gets_a_grey_face():
+    grey = np.repeat(FACE.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
+    assert np.ptp(match_color(FACE, grey, EVERYWHERE).astype(int), axis=2).max() <= 3
 
 
 def test_nothing_to_match():

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from deidcli.errors import PresetError, UsageError
 from deidcli.faces.align import align
 from deidcli.methods.base import Secret
-from deidcli.methods.cleanir import Cleanir, rotate, turn
+from deidcli.methods.cleanir import Cleanir, rotate, sharpened, turn
 
 ANGLES = st.floats(0, 180)
 
@@ -178,3 +178,19 @@ def test_unknown_preset_names_those_there_are(tiny_preset, monkeypatch):
     monkeypatch.setenv("DEID_MODELS", str(tiny_preset.folder.parent))
     with pytest.raises(PresetError, match=tiny_preset.name):
         Cleanir(Cleanir.Options(preset="nothing-of-the-kind"))
+
+
+def grained(deviation):
+    grain = np.random.default_rng(4).normal(0, deviation, (64, 64, 3))
+    return np.clip(128 + grain, 0, 255).astype(np.uint8)
+
+
+def test_no_sharper_than_its_picture():
+    """In a soft picture nothing is sharpened, in a crisp one as far as was asked, and between up to the old face's."""
+    new = grained(10)
+    assert np.array_equal(sharpened(new, 0.4, grained(3)), new)
+    assert np.array_equal(sharpened(new, 0.4, grained(40)), sharpened(new, 0.4, grained(30)))
+    assert np.array_equal(sharpened(new, 0.0, grained(40)), new)
+    found = [sharpened(new, 0.4, grained(old)).std() / new.std() for old in (11, 12, 40)]
+    assert found[0] == pytest.approx(1.1, abs=0.05) and found[1] == pytest.approx(1.2, abs=0.05)
+    assert found[2] == pytest.approx(1.4, abs=0.05)
