@@ -142,12 +142,18 @@ def _steepness(light: np.ndarray) -> np.ndarray:
 
 
 def _wide(weight: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Takes the mean of (h, w, 3) over a wide surrounding within the mask (h, w)."""
+    """Takes the mean of (h, w, 3) over a wide surrounding within the mask (h, w), and far from it that of all of it."""
     sigma, share = _TONE / 6, weight[..., None]
-    total = np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)[..., None]
-    return lambda values: cv2.GaussianBlur(values * share, (0, 0), sigma) / total
+    total = cv2.GaussianBlur(weight, (0, 0), sigma)[..., None] + _FAR
+
+    def wide(values: np.ndarray) -> np.ndarray:
+        mean = np.einsum("hwc,hw->c", values, weight) / weight.sum()
+        return (cv2.GaussianBlur(values * share, (0, 0), sigma) + _FAR * mean) / total
+
+    return wide
 
 
+_FAR = np.float32(0.03)  # share of the mask in a surrounding that the mean of all of it counts as
 _TONE = 48  # longer side in pixels at which tones are compared; what is smoothed that wide needs no more
 _FLAT = 0.8  # least share of its contrast that a new face keeps in as much light, however flat the old one is
 

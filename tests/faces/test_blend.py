@@ -213,3 +213,12 @@ def test_overlapping_faces_are_both_covered():
         covered = mask(Face(box), "ellipse", (200, 200))
         assert changed[covered.window][covered.alpha > 0].all()
     assert np.array_equal(frame.pixels[~changed], source.pixels[~changed])
+
+
+def test_what_lies_far_from_the_mask_takes_its_tone_as_well():
+    """The forehead above the cheeks that are compared: not left in the tone that the new face had."""
+    new, old = np.full((120, 90, 3), (150, 110, 90), np.uint8), np.full((120, 90, 3), (230, 200, 180), np.uint8)
+    alpha = np.zeros((120, 90), np.float32)
+    alpha[90:110, 30:60] = 1
+    made = match_color(new, old, alpha).astype(int)
+    assert np.abs(made - old).max() <= 6
