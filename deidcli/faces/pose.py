@@ -12,6 +12,7 @@ from deidcli.faces.shape import BROWS, INNER, LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
 CLOSED = 0.045  # gap of the lips, as a share of the distance between the eyes, below which a mouth counts as closed
 LIPS = ((61, 67, (50, 58)), (62, 66, (51, 57)), (63, 65, (52, 56)))  # inner upper and lower, and those outside them
 WIDEST = 1.6  # times as far as they are that lids are opened at most
+STARTLED = 1.5  # times as high brows, and as wide open eyes, of a face that shall look surprised
 LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
 
 
@@ -74,10 +75,7 @@ def with_look(shape: np.ndarray, target: np.ndarray) -> np.ndarray:
     raised = _brow(target) - _brow(shape)
     opened = np.clip(_opening(target) / max(_opening(shape), 1e-6), 0, WIDEST)
     shape[BROWS, 1] -= raised
-    for upper, lower in LIDS:
-        middle, half = (shape[upper, 1] + shape[lower, 1]) / 2, opened * (shape[lower, 1] - shape[upper, 1]) / 2
-        shape[upper, 1], shape[lower, 1] = middle - half, middle + half
-    return shape
+    return _with_eyes(shape, float(opened))
 
 
 def with_smile(shape: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -90,6 +88,24 @@ def with_smile(shape: np.ndarray, target: np.ndarray) -> np.ndarray:
     half = max(abs(right[0] - left[0]) / 2, 1e-6)
     bow = np.clip(((shape[48:68, 0] - (left[0] + right[0]) / 2) / half) ** 2, 0, 1)
     shape[48:68, 1] -= (_lift(target) - _lift(shape)) * bow
+    return shape
+
+
+def with_surprise(shape: np.ndarray) -> np.ndarray:
+    """`shape`, upright (68, 2), with its brows half as high again above the eyes, and its eyes half as wide open again.
+
+    More than people move: an average of many faces has no lines on its forehead and looks calm with raised brows.
+    """
+    shape = shape.copy()
+    shape[BROWS, 1] -= (STARTLED - 1) * _brow(shape)
+    return _with_eyes(shape, STARTLED)
+
+
+def _with_eyes(shape: np.ndarray, opened: float) -> np.ndarray:
+    """`shape` with its lids `opened` times as far apart, in place."""
+    for upper, lower in LIDS:
+        middle, half = (shape[upper, 1] + shape[lower, 1]) / 2, opened * (shape[lower, 1] - shape[upper, 1]) / 2
+        shape[upper, 1], shape[lower, 1] = middle - half, middle + half
     return shape
 
 

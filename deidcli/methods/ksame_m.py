@@ -65,7 +65,7 @@ class KSameM(ClosedSet):
         if self.closed:
             return super().apply(crops)
         given = [self._proxy(crop, row) for crop, row in zip(crops, self._described(crops), strict=True)]
-        made = [self._given_to(*row) for row in zip(crops, given, self._smiling(crops), strict=True)]
+        made = [self._given_to(*row) for row in zip(crops, given, self._expressions(crops), strict=True)]
         return [crop.with_pixels(pixels) for crop, pixels in zip(crops, made, strict=True)]
 
     def escalate(self, attempt: int) -> Method | None:
@@ -97,14 +97,14 @@ class KSameM(ClosedSet):
         return made, self._gallery.nearest(centre)[0]
 
     def render(self, surrogates: Sequence[Any], crops: Sequence[Crop]) -> list[np.ndarray]:
-        smiling = self._smiling(crops)
-        return [self._wear(*of, crop, smiles) for of, crop, smiles in zip(surrogates, crops, smiling, strict=True)]
+        words = self._expressions(crops)
+        return [self._wear(*of, crop, word) for of, crop, word in zip(surrogates, crops, words, strict=True)]
 
-    def _wear(self, surrogate: Surrogate, proxy: int, crop: Crop, smiles: bool) -> np.ndarray:
-        shape = turned(surrogate.landmarks, crop_landmarks(crop), moved=True)
+    def _wear(self, surrogate: Surrogate, proxy: int, crop: Crop, expression: str) -> np.ndarray:
+        shape = turned(surrogate.landmarks, crop_landmarks(crop), moved=True, expression=_unsmiling(expression))
         # What lies between the lips comes from a proxy: some of the people smile with open mouths and some do not.
-        inside = [replace(worn, shape=shape) for worn in self._posed(crop, proxy, None, smiles) if worn.share > 0]
-        return fitted([Worn(1.0, surrogate, shape)], crop, inside, hollow=not smiles)
+        inside = [replace(worn, shape=shape) for worn in self._posed(crop, proxy, None, expression) if worn.share > 0]
+        return fitted([Worn(1.0, surrogate, shape)], crop, inside, hollow=expression != SMILE)
 
     # --- the gallery
 
@@ -132,29 +132,34 @@ class KSameM(ClosedSet):
         numbers = VARIETY * rng.standard_normal((self._gallery.shapes.own.shape[1],))
         return self._given.proxy(crop.key, descriptor, self.options.apart, rng), numbers
 
-    def _given_to(self, crop: Crop, given: tuple[int, np.ndarray], smiles: bool) -> np.ndarray:
+    def _given_to(self, crop: Crop, given: tuple[int, np.ndarray], expression: str) -> np.ndarray:
         """The new pixels of a crop, of a proxy and what makes its shape the person's."""
-        worn = self._posed(crop, *given, smiles)
-        return fitted(worn, crop) if smiles or len(worn) == 1 else opened(worn, crop)
+        worn = self._posed(crop, *given, expression)
+        return fitted(worn, crop) if expression == SMILE or len(worn) == 1 else opened(worn, crop)
 
-    def _posed(self, crop: Crop, proxy: int, numbers: np.ndarray | None, smiles: bool) -> list[Worn]:
+    def _posed(self, crop: Crop, proxy: int, numbers: np.ndarray | None, expression: str) -> list[Worn]:
         """Every picture of a proxy that the target's mouth asks for, in the target's pose.
 
         The closed mouth comes first for a face that does not smile, if with the share 0: teeth are seen in smiles only.
         """
         target, worn = crop_landmarks(crop), []
         for mouth, share in enumerate(mouth_mix(mouth_gap(target), STEPS)):
-            if share > 0 or (mouth == 0 and not smiles):
+            if share > 0 or (mouth == 0 and expression != SMILE):
                 points = self._gallery.landmarks[proxy, mouth]
                 own = upright(points) if numbers is None else self._gallery.shapes.varied(points, numbers)
-                shape = turned(own, target, moved=True, smiles=smiles and mouth > 0)
+                shape = turned(own, target, moved=True, expression=expression if mouth else _unsmiling(expression))
                 shape = (1 - self.options.shape) * shape + self.options.shape * target
                 worn.append(Worn(float(share), Surrogate(self._gallery.picture(proxy, mouth), points), shape))
         return worn
 
-    def _smiling(self, crops: Sequence[Crop]) -> list[bool]:
-        return [read.expression == SMILE for read in self._expressions.of_crops(crops)]
+    def _expressions(self, crops: Sequence[Crop]) -> list[str]:
+        return [str(read.expression) for read in self._reader.of_crops(crops)]
 
     @cached_property
-    def _expressions(self) -> AttributeReader:
+    def _reader(self) -> AttributeReader:
         return AttributeReader("expression")
+
+
+def _unsmiling(expression: str) -> str:
+    """The expression of points that do not smile by themselves: the corners of their mouth are to be moved."""
+    return "" if expression == SMILE else expression

@@ -132,9 +132,9 @@ class KSameNet(ClosedSet):
         made = []
         for face, (expression, _), crop in zip(wanted, seen, crops, strict=True):
             faces = [(share, Surrogate(next(pictures), points)) for share, _, points in face]
-            smiles = self._proxies.expressions[expression] == SMILE
-            worn = [Worn(share, one, self._shape(one.landmarks, crop, smiles)) for share, one in faces]
-            made.append(fitted(worn, crop) if smiles or len(worn) == 1 else opened(worn, crop))
+            word = self._proxies.expressions[expression]
+            worn = [Worn(share, one, self._shape(one.landmarks, crop, word)) for share, one in faces]
+            made.append(fitted(worn, crop) if word == SMILE or len(worn) == 1 else opened(worn, crop))
         return made
 
     def _seen(self, crops: Sequence[Crop]) -> list[tuple[int, np.ndarray]]:
@@ -160,10 +160,10 @@ class KSameNet(ClosedSet):
             rows.append((float(mouths[mouth]), np.concatenate([mix.identities, appearance]), known.pixels(points)))
         return rows
 
-    def _shape(self, points: np.ndarray, crop: Crop, smiles: bool) -> np.ndarray:
+    def _shape(self, points: np.ndarray, crop: Crop, expression: str) -> np.ndarray:
         """Where the new face's landmarks come to lie in the crop: in the target's pose."""
         target = crop_landmarks(crop)
-        return turned(points, target, moved="expression" in self.kept, smiles=smiles)
+        return turned(points, target, moved="expression" in self.kept, expression=expression)
 
     # --- what is loaded
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from deidcli.errors import PresetError
 from deidcli.faces.align import apply_affine, invert, similarity
-from deidcli.faces.pose import mouth_gap, upright, with_lips, with_look, with_smile
+from deidcli.faces.attributes import SMILE, SURPRISE
+from deidcli.faces.pose import mouth_gap, upright, with_lips, with_look, with_smile, with_surprise
 from deidcli.faces.shape import BROWS, INNER, JAW, MEAN_SHAPE, MOUTH_OUTLINE
 from deidcli.methods.proxies import Probe, with_one
 from deidcli.presets import Preset
@@ -75,14 +76,15 @@ class Proxies:
         return (shape + self.margin) * self.size / (1 + 2 * self.margin) - 0.5
 
 
-def turned(points: np.ndarray, target: np.ndarray, moved: bool = False, smiles: bool = False) -> np.ndarray:
+def turned(points: np.ndarray, target: np.ndarray, moved: bool = False, expression: str = "") -> np.ndarray:
     """`points` (68, 2) as the head of `target` (68, 2) is turned, with their own expression; the jaw lies between
     both, and is the target's where its mouth is wide open.
 
     A plane face that is turned is an affine one: the least squares one over nose, eyes and the middles of brows and
     mouth, without which a head that nods would lose its chin. moved: with lips and lids as far apart, brows and corners
     of the mouth as high as the target's, and its mouth where that is wide open. More of its shape would tell who it is.
-    smiles: the points smile as they should, and the corners of their mouth stay.
+    expression: what the face shall show, where that takes more: the points of a smile keep the corners of their mouth,
+    and those of a surprised face are moved further than the target's.
     """
     anchors = with_one(_anchors(points))
     shape = with_one(points) @ np.linalg.lstsq(anchors, _anchors(target), rcond=None)[0]
@@ -95,7 +97,8 @@ def turned(points: np.ndarray, target: np.ndarray, moved: bool = False, smiles: 
         return shape
     laid, theirs = similarity(target[INNER], MEAN_SHAPE[INNER]), upright(target)
     shape = with_lips(with_look(apply_affine(laid, shape), theirs), upright(points), theirs)
-    shape = shape if smiles else with_smile(shape, theirs)
+    shape = with_surprise(shape) if expression == SURPRISE else shape
+    shape = shape if expression == SMILE else with_smile(shape, theirs)
     shape[MOUTH] = (1 - wide) * shape[MOUTH] + wide * theirs[MOUTH]
     return apply_affine(invert(laid), shape)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deidcli.faces.pose import ShapeModel, mouth_gap, upright, with_smile
+from deidcli.faces.pose import LIDS, STARTLED, ShapeModel, mouth_gap, upright, with_smile, with_surprise
 from deidcli.faces.shape import MEAN_SHAPE
 
 RNG = np.random.default_rng(3)
@@ -63,3 +63,13 @@ def test_a_smile_bends_the_mouth_and_nothing_else():
     )
     assert np.isclose(mouth_gap(made), mouth_gap(MEAN_SHAPE), atol=0.01)
     assert np.allclose(with_smile(smiling, smiling), smiling)
+
+
+def test_surprise_raises_brows_and_opens_eyes_and_moves_nothing_else():
+    made = with_surprise(MEAN_SHAPE)
+    for upper, lower in LIDS:
+        assert np.isclose(made[lower, 1] - made[upper, 1], STARTLED * (MEAN_SHAPE[lower, 1] - MEAN_SHAPE[upper, 1]))
+    height = MEAN_SHAPE[36:48, 1].mean() - MEAN_SHAPE[17:27, 1].mean()
+    assert np.allclose(MEAN_SHAPE[17:27, 1] - made[17:27, 1], (STARTLED - 1) * height)
+    moved = np.flatnonzero((made != MEAN_SHAPE).any(axis=1))
+    assert set(moved.tolist()) == {*range(17, 27), *(point for pair in LIDS for point in pair)}
