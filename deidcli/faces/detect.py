@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from deidcli.errors import UsageError
+from deidcli.faces.kinds import named
 from deidcli.faces.search import search
 from deidcli.values import Face
 
@@ -103,12 +104,5 @@ def detector(options: DetectOptions) -> Detector:
     """The detector that `options` names. Raises UsageError for an unknown name, or a file that is not there."""
     from deidcli.faces.detectors import available
 
-    name, _, file = options.detector.partition(":")
-    known = available()
-    if name not in known:
-        raise UsageError(f"no detector is called {name!r}", f"choose one of {', '.join(known)}")
-    kind = known[name]
-    if bool(file) != kind.takes_file and (file or kind.needs_file):
-        hint = f"write {name}:FILE" if kind.takes_file else f"write {name}"
-        raise UsageError(f"--detector {options.detector}: {'no' if file else 'a'} file belongs to {name}", hint)
+    kind, file = named(available(), options.detector, "detector")
     return kind(options, file)

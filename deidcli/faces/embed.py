@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from deidcli.errors import UsageError
+from deidcli.faces.kinds import named
 from deidcli.values import Face
 
 
@@ -55,12 +55,5 @@ def recogniser(name: str) -> Recogniser:
     """The recogniser called `name`, with ":FILE" behind it for one that needs a file. Raises UsageError."""
     from deidcli.faces.recognisers import available
 
-    word, _, file = name.partition(":")
-    known = available()
-    if word not in known:
-        raise UsageError(f"no recogniser is called {word!r}", f"choose one of {', '.join(known)}")
-    kind = known[word]
-    if bool(file) != kind.takes_file and (file or kind.needs_file):
-        hint = f"write {word}:FILE" if kind.takes_file else f"write {word}"
-        raise UsageError(f"--recogniser {name}: {'no' if file else 'a'} file belongs to {word}", hint)
+    kind, file = named(available(), name, "recogniser")
     return kind(file)

@@ -6,6 +6,19 @@ from collections.abc import Iterable
 from importlib import import_module
 from inspect import isabstract, isclass
 from pkgutil import iter_modules
+from typing import ClassVar, Protocol, TypeVar
+
+from deidcli.errors import UsageError
+
+
+class Takes(Protocol):
+    """takes_file, needs_file: whether a file may stand behind a kind's name, and whether it has to."""
+
+    takes_file: ClassVar[bool]
+    needs_file: ClassVar[bool]
+
+
+Kind = TypeVar("Kind", bound=Takes)
 
 
 def kinds(package: str, path: Iterable[str], base: type) -> dict[str, type]:
@@ -18,3 +31,18 @@ def kinds(package: str, path: Iterable[str], base: type) -> dict[str, type]:
             if own and not isabstract(kind):
                 found[kind.name] = kind
     return dict(sorted(found.items()))
+
+
+def named(known: dict[str, type[Kind]], text: str, what: str) -> tuple[type[Kind], str]:
+    """The kind that `text` names, NAME or NAME:FILE, and the file, "" for none. what: as in --what, for messages.
+
+    Raises UsageError.
+    """
+    name, _, file = text.partition(":")
+    if name not in known:
+        raise UsageError(f"no {what} is called {name!r}", f"choose one of {', '.join(known)}")
+    kind = known[name]
+    if bool(file) != kind.takes_file and (file or kind.needs_file):
+        hint = f"write {name}:FILE" if kind.takes_file else f"write {name}"
+        raise UsageError(f"--{what} {text}: {'no' if file else 'a'} file belongs to {name}", hint)
+    return kind, file
