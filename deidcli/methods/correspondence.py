@@ -3,9 +3,9 @@
 Which cluster a group gets is free in the paper. In a photograph hair, jaw and light stay, and where the gender stays as
 well, a cluster that was chosen blindly lets a recogniser name more people than chance would. So clusters are tried on.
 What a new face is described by is, to nine tenths, a sum: what is left of the person, and what the cluster brings. So
-each person wears one cluster, each cluster is worn by a few people, and every other pair is the sum. A group gets the
-cluster with which the recogniser would sooner name somebody else for each of its people. All of them wear the same in
-the end, so k-anonymity is what it was.
+each person tries one cluster on, a few people try on all, and every other pair is the sum. A group gets the cluster
+with which the recogniser would sooner name somebody else for each of its people. All of them have the same in the end,
+so k-anonymity is what it was.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from deidcli.methods.proxies import GROWN, alike, felt
 
 LIKE = 1.5  # so many times as many proxies as a cluster has are most like its first one; the others come from them
 POOL, SPARE, MOST = 16, 2, 200  # clusters of a kind: at least, for each of its groups, and at most
-MODELS = 3  # people who try all clusters of a kind on
+SAMPLES = 3  # people who try all clusters of a kind on
 
-Worn = Callable[[np.ndarray, Sequence[np.ndarray]], np.ndarray]
+Described = Callable[[np.ndarray, Sequence[np.ndarray]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,19 @@ class Correspondence:
     """proxies: of the preset. kept: of "gender" and "age" what a cluster has in common with its group. size: proxies of
     a cluster. secret: of the run.
 
-    worn: (people (n,), the cluster of each) to the descriptors (n, 128) of their new faces.
+    described: (people (n,), the cluster of each) to the descriptors (n, 128) of their new faces.
     """
 
     proxies: Proxies
     kept: frozenset[str]
     size: int
     secret: Secret
-    worn: Worn
+    described: Described
 
-    def assigned(self, groups: Sequence[np.ndarray], wearers: Sequence[np.ndarray], centres: np.ndarray) -> list:
+    def assigned(self, groups: Sequence[np.ndarray], targets: Sequence[np.ndarray], centres: np.ndarray) -> list:
         """The proxies (size,) of each group. groups: people (m,) whose gender and age its proxies have.
 
-        wearers: people (m,) who are to wear them. centres: (p, 128), descriptors of all people.
+        targets: people (m,) who are to get them. centres: (p, 128), descriptors of all people.
         """
         found: list[np.ndarray] = [np.zeros(0, int)] * len(groups)
         kinds: dict[bytes, list[int]] = {}
@@ -56,7 +56,7 @@ class Correspondence:
             count = int(np.clip(SPARE * len(numbers), POOL, MOST))
             own = self._drawn(fits[numbers[0]], count, f"clusters {numbers[0]}")
             other = self._drawn(self._grown(fits[numbers[0]]), count, f"others {numbers[0]}") if self.kept else []
-            chosen = self._chosen(own, other, [wearers[number] for number in numbers], centres, known)
+            chosen = self._chosen(own, other, [targets[number] for number in numbers], centres, known)
             for number, cluster in zip(numbers, chosen, strict=True):
                 found[number] = cluster
         return found
@@ -96,21 +96,21 @@ class Correspondence:
         self,
         own: list[np.ndarray],
         other: list[np.ndarray],
-        wearers: list[np.ndarray],
+        targets: list[np.ndarray],
         centres: np.ndarray,
         known: Neighbours,
     ) -> list[np.ndarray]:
-        """The cluster of each group of wearers: of its own kind, unless one of its people would be named with each.
+        """The cluster of each group of targets: of its own kind, unless one of its people would be named with each.
 
         Several may have the same one, and share a face with more than k.
         """
-        clusters, people = own + other, np.concatenate(wearers)
-        models = people[np.linspace(0, len(people) - 1, min(MODELS, len(people))).astype(int)]
-        tried = self.worn(np.tile(models, len(clusters)), [c for c in clusters for _ in models])
-        brought = tried.reshape(len(clusters), len(models), -1).mean(axis=1)
-        left = dict(zip(people.tolist(), self.worn(people, [own[0]] * len(people)) - brought[0], strict=True))
+        clusters, people = own + other, np.concatenate(targets)
+        samples = people[np.linspace(0, len(people) - 1, min(SAMPLES, len(people))).astype(int)]
+        tried = self.described(np.tile(samples, len(clusters)), [c for c in clusters for _ in samples])
+        brought = tried.reshape(len(clusters), len(samples), -1).mean(axis=1)
+        left = dict(zip(people.tolist(), self.described(people, [own[0]] * len(people)) - brought[0], strict=True))
         chosen = []
-        for group in wearers:
+        for group in targets:
             exposed = np.max([_exposed(left[who] + brought, who, centres, known) for who in group.tolist()], axis=0)
             within = exposed[: len(own)] if exposed[: len(own)].min() < 0 else exposed
             chosen.append(clusters[int(np.argmin(within))])

@@ -36,7 +36,7 @@ class Surrogate:
 
 
 @dataclass(frozen=True)
-class Worn:
+class Posed:
     """A surrogate on its way into a crop: share in the mixture, shape (68, 2) it takes on, in the crop's pixels."""
 
     share: float
@@ -51,7 +51,7 @@ def crop_landmarks(crop: Crop) -> np.ndarray:
     return apply_affine(crop.transform, crop.face.landmarks)
 
 
-def fitted(worn: Sequence[Worn], crop: Crop, inside: Sequence[Worn] = (), hollow: bool = False) -> np.ndarray:
+def fitted(posed: Sequence[Posed], crop: Crop, inside: Sequence[Posed] = (), hollow: bool = False) -> np.ndarray:
     """Surrogates, mixed, in the place of the face of `crop`, of its shape (side, side, 3).
 
     inside: what is seen between the lips instead; all of one shape. hollow: whether it grows dark behind the lips, as
@@ -61,7 +61,7 @@ def fitted(worn: Sequence[Worn], crop: Crop, inside: Sequence[Worn] = (), hollow
     check_pose(target)
     size = crop.pixels.shape[:2]
     try:
-        new = _mixed(worn, size)
+        new = _mixed(posed, size)
         if inside:
             between = _between_lips(inside[0].shape, size)
             new = new * (1 - between) + _mixed(inside, size) * between
@@ -74,25 +74,25 @@ def fitted(worn: Sequence[Worn], crop: Crop, inside: Sequence[Worn] = (), hollow
     return np.clip(new + 0.5, 0, 255).astype(np.uint8)
 
 
-def opened(worn: Sequence[Worn], crop: Crop) -> np.ndarray:
-    """The face with the closed mouth, the first of `worn`, and what all of them show between its lips.
+def opened(posed: Sequence[Posed], crop: Crop) -> np.ndarray:
+    """The face with the closed mouth, the first of `posed`, and what all of them show between its lips.
 
     Proxies whose teeth are seen smile with the whole face, which only a smile should.
     """
-    inside = [replace(one, shape=worn[0].shape) for one in worn if one.share > 0]
-    return fitted([replace(worn[0], share=1.0)], crop, inside, hollow=True)
+    inside = [replace(one, shape=posed[0].shape) for one in posed if one.share > 0]
+    return fitted([replace(posed[0], share=1.0)], crop, inside, hollow=True)
 
 
-def _mixed(worn: Sequence[Worn], size: tuple[int, int]) -> np.ndarray:
+def _mixed(posed: Sequence[Posed], size: tuple[int, int]) -> np.ndarray:
     """(height, width, 3) float32."""
     total = np.zeros((*size, 3), np.float32)
-    for one in worn:
+    for one in posed:
         bent = bend(one.surrogate.pixels, one.surrogate.landmarks, one.shape, size)
         total += one.share * _crisp(bent.astype(np.float32), one)
     return total
 
 
-def _crisp(bent: np.ndarray, one: Worn) -> np.ndarray:
+def _crisp(bent: np.ndarray, one: Posed) -> np.ndarray:
     """A surrogate that was enlarged, with its own detail raised; nothing of the target takes part."""
     grown = float(np.hypot(*similarity(one.surrogate.landmarks[INNER], one.shape[INNER])[:, 0]))
     if grown <= 1:

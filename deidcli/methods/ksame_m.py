@@ -1,4 +1,4 @@
-"""k-Same-M (Gross et al. 2006): surrogates out of a model of shape and texture, worn in the target's pose.
+"""k-Same-M (Gross et al. 2006): surrogates out of a model of shape and texture, in the target's pose.
 
 With `--k` the surrogates are made of the pictures themselves, each of at least k people (a closed set). Without, they
 are the proxies of a preset: averages of people who are not in the pictures, 50 or more in each. Two departures from the
@@ -23,7 +23,7 @@ from deidcli.faces.pose import CLOSED, mouth_gap, upright
 from deidcli.methods.appearance import MARGIN, SIDE, averaged
 from deidcli.methods.base import Method, Secret, option
 from deidcli.methods.closed import ClosedSet
-from deidcli.methods.fitted import Surrogate, Worn, can_pose, crop_landmarks, fitted, opened
+from deidcli.methods.fitted import Posed, Surrogate, can_pose, crop_landmarks, fitted, opened
 from deidcli.methods.mixes import turned
 from deidcli.methods.proxies import Gallery, Given, mouth_mix
 from deidcli.presets import load_preset
@@ -98,13 +98,14 @@ class KSameM(ClosedSet):
 
     def render(self, surrogates: Sequence[Any], crops: Sequence[Crop]) -> list[np.ndarray]:
         words = self._expressions(crops)
-        return [self._wear(*of, crop, word) for of, crop, word in zip(surrogates, crops, words, strict=True)]
+        return [self._rendered(*of, crop, word) for of, crop, word in zip(surrogates, crops, words, strict=True)]
 
-    def _wear(self, surrogate: Surrogate, proxy: int, crop: Crop, expression: str) -> np.ndarray:
+    def _rendered(self, surrogate: Surrogate, proxy: int, crop: Crop, expression: str) -> np.ndarray:
         shape = turned(surrogate.landmarks, crop_landmarks(crop), moved=True, expression=_unsmiling(expression))
         # What lies between the lips comes from a proxy: some of the people smile with open mouths and some do not.
-        inside = [replace(worn, shape=shape) for worn in self._posed(crop, proxy, None, expression) if worn.share > 0]
-        return fitted([Worn(1.0, surrogate, shape)], crop, inside, hollow=expression != SMILE)
+        proxies = self._posed(crop, proxy, None, expression)
+        inside = [replace(one, shape=shape) for one in proxies if one.share > 0]
+        return fitted([Posed(1.0, surrogate, shape)], crop, inside, hollow=expression != SMILE)
 
     # --- the gallery
 
@@ -134,23 +135,23 @@ class KSameM(ClosedSet):
 
     def _given_to(self, crop: Crop, given: tuple[int, np.ndarray], expression: str) -> np.ndarray:
         """The new pixels of a crop, of a proxy and what makes its shape the person's."""
-        worn = self._posed(crop, *given, expression)
-        return fitted(worn, crop) if expression == SMILE or len(worn) == 1 else opened(worn, crop)
+        posed = self._posed(crop, *given, expression)
+        return fitted(posed, crop) if expression == SMILE or len(posed) == 1 else opened(posed, crop)
 
-    def _posed(self, crop: Crop, proxy: int, numbers: np.ndarray | None, expression: str) -> list[Worn]:
+    def _posed(self, crop: Crop, proxy: int, numbers: np.ndarray | None, expression: str) -> list[Posed]:
         """Every picture of a proxy that the target's mouth asks for, in the target's pose.
 
         The closed mouth comes first for a face that does not smile, if with the share 0: teeth are seen in smiles only.
         """
-        target, worn = crop_landmarks(crop), []
+        target, posed = crop_landmarks(crop), []
         for mouth, share in enumerate(mouth_mix(mouth_gap(target), STEPS)):
             if share > 0 or (mouth == 0 and expression != SMILE):
                 points = self._gallery.landmarks[proxy, mouth]
                 own = upright(points) if numbers is None else self._gallery.shapes.varied(points, numbers)
                 shape = turned(own, target, moved=True, expression=expression if mouth else _unsmiling(expression))
                 shape = (1 - self.options.shape) * shape + self.options.shape * target
-                worn.append(Worn(float(share), Surrogate(self._gallery.picture(proxy, mouth), points), shape))
-        return worn
+                posed.append(Posed(float(share), Surrogate(self._gallery.picture(proxy, mouth), points), shape))
+        return posed
 
     def _expressions(self, crops: Sequence[Crop]) -> list[str]:
         return [str(read.expression) for read in self._reader.of_crops(crops)]

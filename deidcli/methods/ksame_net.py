@@ -35,11 +35,11 @@ from deidcli.methods.base import option
 from deidcli.methods.census import Census
 from deidcli.methods.closed import ClosedSet, Plan, too_few
 from deidcli.methods.correspondence import Correspondence
-from deidcli.methods.fitted import Surrogate, Worn, can_pose, crop_landmarks, fitted, opened
-from deidcli.methods.fitting_room import FittingRoom
+from deidcli.methods.fitted import Posed, Surrogate, can_pose, crop_landmarks, fitted, opened
 from deidcli.methods.groups import grouped_alike
 from deidcli.methods.mixes import Proxies, turned
 from deidcli.methods.proxies import mouth_mix
+from deidcli.methods.trial import Trial
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec
 
@@ -94,16 +94,16 @@ class KSameNet(ClosedSet):
         return Plan(group, np.arange(int(group.max()) + 1)) if own else super().planned(census, group, kind)
 
     def learn(self, census: Census) -> None:
-        """Give each group a cluster of proxies, tried on by the people who are to wear it."""
-        room, numbers = FittingRoom(self, census), range(len(self._members))
+        """Give each group a cluster of proxies, tried on by the people who are to get it."""
+        trial, numbers = Trial(self, census), range(len(self._members))
         giver = np.where(self.plan.group < 0, -1, self.plan.source[self.plan.group])
-        wearers = [np.flatnonzero(giver == number) for number in numbers]
+        targets = [np.flatnonzero(giver == number) for number in numbers]
 
-        def worn(people: np.ndarray, clusters: Sequence[np.ndarray]) -> np.ndarray:
-            return room.worn(people, [self._mix(cluster, _alike(len(cluster))) for cluster in clusters])
+        def described(people: np.ndarray, clusters: Sequence[np.ndarray]) -> np.ndarray:
+            return trial.described(people, [self._mix(cluster, _alike(len(cluster))) for cluster in clusters])
 
-        found = Correspondence(self._proxies, frozenset(self.kept), self.options.k, self.secret, worn)
-        self._clusters = found.assigned(self._members, wearers, census.centres())
+        found = Correspondence(self._proxies, frozenset(self.kept), self.options.k, self.secret, described)
+        self._clusters = found.assigned(self._members, targets, census.centres())
 
     def _values(self, census: Census) -> list[tuple]:
         """What each person has of the attributes that groups have in common, read off their typical face."""
@@ -133,8 +133,8 @@ class KSameNet(ClosedSet):
         for face, (expression, _), crop in zip(wanted, seen, crops, strict=True):
             faces = [(share, Surrogate(next(pictures), points)) for share, _, points in face]
             word = self._proxies.expressions[expression]
-            worn = [Worn(share, one, self._shape(one.landmarks, crop, word)) for share, one in faces]
-            made.append(fitted(worn, crop) if word == SMILE or len(worn) == 1 else opened(worn, crop))
+            posed = [Posed(share, one, self._shape(one.landmarks, crop, word)) for share, one in faces]
+            made.append(fitted(posed, crop) if word == SMILE or len(posed) == 1 else opened(posed, crop))
         return made
 
     def _seen(self, crops: Sequence[Crop]) -> list[tuple[int, np.ndarray]]:

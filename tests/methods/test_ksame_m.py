@@ -10,7 +10,7 @@ from deidcli.faces.pose import mouth_gap
 from deidcli.faces.shape import MEAN_SHAPE
 from deidcli.methods.appearance import SIDE, averaged
 from deidcli.methods.base import Secret
-from deidcli.methods.fitted import Surrogate, Worn, fitted
+from deidcli.methods.fitted import Posed, Surrogate, fitted
 from deidcli.methods.ksame_m import STEPS, KSameM
 from deidcli.methods.proxies import NEEDED, Gallery, Given, mouth_mix
 from deidcli.presets import load_preset
@@ -94,7 +94,7 @@ def test_a_closed_mouth_shows_no_teeth(gallery):
     target = Crop(np.full((200, 200, 3), 128, np.uint8), IDENTITY, Face(Box(40, 40, 160, 160), landmarks=shape))
     marked = face.pixels.copy()
     cv2.fillPoly(marked, [np.round(face.landmarks[60:68]).astype(np.int32)], (0, 255, 0))
-    plain, other = (fitted([Worn(1.0, Surrogate(p, face.landmarks), shape)], target) for p in (face.pixels, marked))
+    plain, other = (fitted([Posed(1.0, Surrogate(p, face.landmarks), shape)], target) for p in (face.pixels, marked))
     assert np.abs(plain.astype(int) - other).mean() < 0.5
 
 
@@ -105,8 +105,8 @@ def test_an_open_mouth_that_does_not_smile_is_dark_within(gallery):
     shape[65:68, 1] += 20
     shape[55:60, 1] += 20
     target = Crop(np.full((200, 200, 3), 128, np.uint8), IDENTITY, Face(Box(40, 40, 160, 160), landmarks=shape))
-    worn = [Worn(1.0, face, shape)]
-    lit, dark = (fitted(worn, target, worn, hollow).mean(axis=2) for hollow in (False, True))
+    posed = [Posed(1.0, face, shape)]
+    lit, dark = (fitted(posed, target, posed, hollow).mean(axis=2) for hollow in (False, True))
     x, y = np.round(shape[60:68].mean(axis=0)).astype(int)
     assert dark[y, x] < 0.4 * lit[y, x] and np.abs(dark - lit)[: int(shape[51, 1])].max() < 1
 

@@ -14,11 +14,11 @@ from deidcli.methods import attributed, ksame_net
 from deidcli.methods.base import Secret
 from deidcli.methods.census import Census
 from deidcli.methods.correspondence import Correspondence
-from deidcli.methods.fitting_room import FittingRoom
 from deidcli.methods.groups import grouped_alike
 from deidcli.methods.ksame_net import KSameNet
 from deidcli.methods.mixes import turned
 from deidcli.methods.proxies import GROWN, felt
+from deidcli.methods.trial import Trial
 from deidcli.values import Face, Frame
 from tests.conftest import found
 from tests.methods.ksame_net_drawn import draw_preset
@@ -37,7 +37,7 @@ def shots(portraits):
 
 
 def drawn(self, people, mixes):
-    """Descriptors as numbers that hang on who wears what, where it does not matter what a recogniser would see."""
+    """Descriptors as numbers that hang on who has what, where it does not matter what a recogniser would see."""
     seeds = [[who, *np.flatnonzero(mix.identities).tolist()] for who, mix in zip(people.tolist(), mixes, strict=True)]
     return np.stack([np.random.default_rng(seed).standard_normal(128) for seed in seeds])
 
@@ -48,7 +48,7 @@ def make(folder, shots, monkeypatch):
 
     def made(preserve="none", seed=5, seen=False, **options):
         if not seen:
-            monkeypatch.setattr(FittingRoom, "worn", drawn)
+            monkeypatch.setattr(Trial, "described", drawn)
         method = KSameNet(KSameNet.Options(preserve=preserve, preset=str(folder), **options), Secret.seeded(seed))
         spec = dataclasses.replace(method.crop, size=method.stored)
         cut = [align(Frame(pixels), face, spec) for pixels, face in shots]
@@ -102,16 +102,16 @@ def test_clusters_hang_on_the_secret(make):
 
 
 def test_what_is_tried_on_is_seen_by_the_recogniser(make):
-    """Three faces under nine names: who has the same face and wears the same looks the same, others do not."""
+    """Three faces under nine names: who has the same face and the same surrogate looks the same, others do not."""
     method = make(k=9, seen=True)
-    room, one, other = FittingRoom(method, method.census), *(method._mix(np.array([i]), np.ones(1)) for i in (20, 50))
-    rows = room.worn(np.array([0, 3, 1, 0]), [one, one, one, other])
+    trial, one, other = Trial(method, method.census), *(method._mix(np.array([i]), np.ones(1)) for i in (20, 50))
+    rows = trial.described(np.array([0, 3, 1, 0]), [one, one, one, other])
     assert rows.shape == (4, 128) and np.allclose(rows[0], rows[1], atol=1e-4)
     assert min(np.linalg.norm(rows[0] - row) for row in rows[2:]) > 0.05
 
 
-def correspondence(known, kept, worn=None, size=2):
-    return Correspondence(known, frozenset(kept), size, Secret.seeded(1), worn)
+def correspondence(known, kept, described=None, size=2):
+    return Correspondence(known, frozenset(kept), size, Secret.seeded(1), described)
 
 
 def test_proxies_are_of_the_gender_that_is_kept_and_grown_up(make):
@@ -127,18 +127,18 @@ def test_proxies_are_of_the_gender_that_is_kept_and_grown_up(make):
 
 @pytest.mark.parametrize("harmless", [True, False])
 def test_a_group_gets_a_cluster_with_which_nobody_in_it_is_named(make, harmless):
-    """Proxy 20 shows who its wearer is; where every man does, the group gets a woman's face."""
+    """Proxy 20 shows who has it; where every man does, the group gets a woman's face."""
     known = make(k=3)._proxies
     man = np.flatnonzero((known.traits[:, 0] < 0.5) & (known.traits[:, 1] >= felt(GROWN)))
     shows = {int(man[0])} if harmless else set(man.tolist())
     centres = np.eye(4, 128) + known.descriptors[man].mean(axis=0)
     somebody = np.eye(1, 128, 100)[0] + centres.mean(axis=0)
 
-    def worn(people, clusters):
+    def described(people, clusters):
         told = np.array([bool(shows & set(cluster.tolist())) for cluster in clusters])[:, None]
         return np.where(told, centres[people], somebody + 0.1 * (centres[3] - somebody) - 0.1 * centres[people])
 
-    found = correspondence(known, {"gender"}, worn)
+    found = correspondence(known, {"gender"}, described)
     groups = [np.array([0, 1])]
     cluster = found.assigned(groups, groups, centres)[0]
     assert not shows & set(cluster.tolist()) and len(set(cluster.tolist())) == 2

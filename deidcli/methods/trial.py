@@ -1,4 +1,4 @@
-"""The fitting room: how a recogniser describes people of a census when they wear what a method gives them."""
+"""Trials: how a recogniser describes people of a census with the surrogates that a method may give them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from deidcli.values import Crop, Frame
 BATCH = 64  # faces that are made at once
 
 
-class FittingRoom:
+class Trial:
     """Holds a census and the method whose surrogates are tried on."""
 
     def __init__(self, method: ClosedSet, census: Census):
         self._method, self._census, self._rows = method, census, census.typical()
         self._recogniser = recogniser("dlib")
 
-    def worn(self, people: np.ndarray, surrogates: Sequence[Any]) -> np.ndarray:
+    def described(self, people: np.ndarray, surrogates: Sequence[Any]) -> np.ndarray:
         """dlib's descriptors (n, 128) of the typical faces of `people` (n,), each with its surrogate put on."""
         starts = range(0, len(people), BATCH)
-        return np.concatenate([self._described(people[i : i + BATCH], surrogates[i : i + BATCH]) for i in starts])
+        return np.concatenate([self._batch(people[i : i + BATCH], surrogates[i : i + BATCH]) for i in starts])
 
-    def _described(self, people: np.ndarray, surrogates: Sequence[Any]) -> np.ndarray:
+    def _batch(self, people: np.ndarray, surrogates: Sequence[Any]) -> np.ndarray:
         crops = self._census.crops(self._rows[people])
         made = self._method.render(surrogates, crops)
         return self._recogniser.embed(
