@@ -10,7 +10,7 @@ import numpy as np
 
 from deidcli.errors import MethodError
 from deidcli.faces.align import apply_affine, similarity
-from deidcli.faces.blend import match_color
+from deidcli.faces.light import match_color
 from deidcli.faces.shape import INNER, JAW
 from deidcli.faces.tone import skin
 from deidcli.faces.warp import bend

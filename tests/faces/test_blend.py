@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deidcli.faces.align import align
-from deidcli.faces.blend import BlendOptions, blend, match_color
+from deidcli.faces.blend import BlendOptions, blend
+from deidcli.faces.light import match_color
 from deidcli.faces.mask import mask
 from deidcli.values import Box, CropSpec, Face, Frame
 
