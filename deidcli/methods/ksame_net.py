@@ -6,7 +6,7 @@ correspondence f, `correspondence`), and the network makes the face that all of 
 the network as its appearance; then the face is bent into the target's pose.
 
 Of the target's shape only the pose (an affine map), four numbers (how far lips and lids are open, how high brows and
-corners of the mouth are), a wide open mouth and half of the outline of the jaw are taken: bent to all landmarks, one
+corners of the mouth are), a wide open mouth and a third of the outline of the jaw are taken: bent to all landmarks, one
 and the same face for everybody is still told apart. The mask hides where the hair begins, for the same reason.
 
 Departures from the paper: its proxies are people (RaFD), ours are nobody. Two groups may get one cluster, because a set

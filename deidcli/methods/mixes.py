@@ -20,7 +20,7 @@ ROWS = ("traits", "descriptors", "shapes", "moves")
 STIFF = slice(27, 48)  # nose and eyes: what moves least with an expression
 MOUTH = slice(48, 68)
 OPEN = (0.12, 0.28)  # gaps of the lips over which the shape of the whole mouth becomes the target's
-OUTLINE = 0.5  # how much of the outline of the jaw is the target's: with all of it a recogniser names more people
+OUTLINE = 0.3  # how much of the outline of the jaw is the target's: with all of it a recogniser names more people
 WEIGHT = 6  # points that the middle of the brows, and that of the mouth, count as
 
 

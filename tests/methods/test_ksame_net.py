@@ -16,7 +16,7 @@ from deidcli.methods.census import Census
 from deidcli.methods.correspondence import Correspondence
 from deidcli.methods.groups import grouped_alike
 from deidcli.methods.ksame_net import KSameNet
-from deidcli.methods.mixes import turned
+from deidcli.methods.mixes import OUTLINE, turned
 from deidcli.methods.proxies import GROWN, felt
 from deidcli.methods.trial import Trial
 from deidcli.values import Face, Frame
@@ -214,7 +214,7 @@ def test_moved_takes_three_numbers_of_the_target_and_no_landmarks(shots):
     assert np.allclose(turned(own, bent, moved=True)[17:27], shape[17:27], atol=1.5)
 
 
-@pytest.mark.parametrize(("gap", "share"), [(0, 0.5), (0.4, 1)])
+@pytest.mark.parametrize(("gap", "share"), [(0, OUTLINE), (0.4, 1)])
 def test_the_jaw_lies_between_both_but_where_the_mouth_is_wide_open(gap, share):
     """`gap`: of the lips, in pixels of a mean face of 200, whose chin is 20 pixels longer than the other's."""
     own = MEAN_SHAPE * 200
