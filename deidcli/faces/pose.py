@@ -12,7 +12,8 @@ from deidcli.faces.shape import BROWS, INNER, LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
 CLOSED = 0.045  # gap of the lips, as a share of the distance between the eyes, below which a mouth counts as closed
 LIPS = ((61, 67, (50, 58)), (62, 66, (51, 57)), (63, 65, (52, 56)))  # inner upper and lower, and those outside them
 WIDEST = 1.6  # times as far as they are that lids are opened at most
-STARTLED = 1.5  # times as high brows, and as wide open eyes, of a face that shall look surprised
+# Times as high brows, and as wide open eyes, of a face that shall look surprised.
+RAISED, STARTLED = 1.2, 1.5
 LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
 
 
@@ -92,12 +93,12 @@ def with_smile(shape: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def with_surprise(shape: np.ndarray) -> np.ndarray:
-    """`shape`, upright (68, 2), with its brows half as high again above the eyes, and its eyes half as wide open again.
+    """`shape`, upright (68, 2), with its brows RAISED times as high above the eyes, which are STARTLED times as wide open.
 
     More than people move: an average of many faces has no lines on its forehead and looks calm with raised brows.
     """
     shape = shape.copy()
-    shape[BROWS, 1] -= (STARTLED - 1) * _brow(shape)
+    shape[BROWS, 1] -= (RAISED - 1) * _brow(shape)
     return _with_eyes(shape, STARTLED)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deidcli.faces.pose import LIDS, STARTLED, ShapeModel, mouth_gap, upright, with_smile, with_surprise
+from deidcli.faces.pose import LIDS, RAISED, STARTLED, ShapeModel, mouth_gap, upright, with_smile, with_surprise
 from deidcli.faces.shape import MEAN_SHAPE
 
 RNG = np.random.default_rng(3)
@@ -70,6 +70,6 @@ def test_surprise_raises_brows_and_opens_eyes_and_moves_nothing_else():
     for upper, lower in LIDS:
         assert np.isclose(made[lower, 1] - made[upper, 1], STARTLED * (MEAN_SHAPE[lower, 1] - MEAN_SHAPE[upper, 1]))
     height = MEAN_SHAPE[36:48, 1].mean() - MEAN_SHAPE[17:27, 1].mean()
-    assert np.allclose(MEAN_SHAPE[17:27, 1] - made[17:27, 1], (STARTLED - 1) * height)
+    assert np.allclose(MEAN_SHAPE[17:27, 1] - made[17:27, 1], (RAISED - 1) * height)
     moved = np.flatnonzero((made != MEAN_SHAPE).any(axis=1))
     assert set(moved.tolist()) == {*range(17, 27), *(point for pair in LIDS for point in pair)}
