@@ -93,7 +93,7 @@ def with_smile(shape: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def with_surprise(shape: np.ndarray) -> np.ndarray:
-    """`shape`, upright (68, 2), with its brows RAISED times as high above the eyes, which are STARTLED times as wide open.
+    """`shape`, upright (68, 2), with its brows RAISED times as high, and its eyes STARTLED times as wide open.
 
     More than people move: an average of many faces has no lines on its forehead and looks calm with raised brows.
     """
