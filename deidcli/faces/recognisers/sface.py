@@ -1,4 +1,4 @@
-"""SFace of OpenCV's model zoo: a judge that no method of this project was trained against."""
+"""SFace of OpenCV's model zoo: a judge by which no weights of this project were trained."""
 
 from __future__ import annotations
 
