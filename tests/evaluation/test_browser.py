@@ -23,7 +23,7 @@ FLAGS = (
     "--virtual-time-budget=4000", "--hide-scrollbars",
 )  # fmt: skip
 # A frame for each width, because a window cannot be as narrow as a phone; the page itself stays as it is.
-PROBE = """<!doctype html><meta name="color-scheme" content="light dark"><pre id="said"></pre>
+PROBE = """<!doctype html><meta charset="utf-8"><meta name="color-scheme" content="light dark"><pre id="said"></pre>
 <script>
 function probe(frame) {
   const page = frame.contentDocument, root = page.documentElement, width = root.clientWidth
