@@ -70,8 +70,8 @@ def fitted(posed: Sequence[Posed], crop: Crop, inside: Sequence[Posed] = (), hol
     new = match_color(np.clip(new + 0.5, 0, 255).astype(np.uint8), crop.pixels, skin(target, size).astype(np.float32))
     if inside and hollow:
         # After the tone, which is the skin's: behind the lips there is no light that it could have.
-        new = new * _light(inside[0].shape, size)
-    return np.clip(new + 0.5, 0, 255).astype(np.uint8)
+        new = np.clip(new * _light(inside[0].shape, size) + 0.5, 0, 255).astype(np.uint8)
+    return new
 
 
 def opened(posed: Sequence[Posed], crop: Crop) -> np.ndarray:

@@ -16,7 +16,7 @@ gender, unless one of them would be named with each that there is. Where fewer t
 group that is nearest.
 
 The bound 1 / k holds for the new face itself, as in the paper (Section 4.3) under the assumption that pose, expression
-and the outline of the jaw, which stay the target's, do not tell who somebody is.
+and what is taken of the jaw, which are the target's, do not tell who somebody is.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ TINY = 32  # side of the crops whose pixels are compared
 class Watch:
     """Looks for signs of the people in a picture.
 
-    seen: what each of `known` is told by, (n, d) each by its name: dlib's descriptors, those of SFace, which nothing
-    here was made with, and the pixels of aligned crops.
+    seen: what each of `known` is told by, (n, d) each by its name: dlib's descriptors, SFace's, and the pixels of
+    aligned crops.
     """
 
     known: People
