@@ -69,7 +69,7 @@ def test_keras_only_in_networks(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=shown)
 def test_files_are_short(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 250
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 @pytest.mark.parametrize("path", MODULES, ids=shown)

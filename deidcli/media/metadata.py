@@ -1,4 +1,4 @@
-"""What of a picture's metadata may be written, and EXIF cut to it.
+"""Which metadata of a file may be written.
 
 Three policies (`--metadata`), in the order of what they keep:
 
@@ -12,38 +12,9 @@ gain maps, depth maps, layers, and data behind the end of the picture are droppe
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
-
-from deidcli.errors import MediaError, UsageError
-from deidcli.media import xmp
-from deidcli.media.ifd import (
-    LONG,
-    Directory,
-    Entry,
-    first_number,
-    laid_out,
-    number,
-    read_directory,
-    read_header,
-)
+from deidcli.errors import UsageError
 
 POLICIES = ("none", "safe", "all")
-ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 274, 282, 283, 296
-EXIF, IPTC, PHOTOSHOP, XMP = 34665, 33723, 34377, 700
-_DIMENSIONS = {256: 0, 257: 1, 40962: 0, 40963: 1}
-_COPIES = {
-    330,  # SubIFDs: previews
-    37500,  # MakerNote
-    513, 514,  # the thumbnail's place
-    273, 279, 288, 289, 324, 325,  # data that an EXIF block cannot have
-    37724,  # Photoshop's layers
-    50341,  # PrintImageMatching
-    50740,  # DNGPrivateData, often maker notes
-    59932, 59933,  # padding
-    400,  # GlobalParametersIFD
-}  # fmt: skip
-_LONGEST = 1 << 16
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"WEBPVP8", b"ftyp", b"/9j/", b"iVBORw0KGgo", b"ffd8ff")
 
 
@@ -57,140 +28,3 @@ def checked(policy: str) -> str:
 def holds_picture(value: bytes) -> bool:
     """Whether a block of metadata looks as if a picture was packed into it, plain, in base64 or in hexadecimal."""
     return any(signature in value for signature in _SIGNATURES)
-
-
-@dataclass(frozen=True)
-class Exif:
-    """The few facts of an EXIF block that are needed under every policy. dpi: None where it is not stated."""
-
-    orientation: int = 1
-    dpi: tuple[float, float] | None = None
-
-
-def read_exif(block: bytes) -> Exif:
-    """Facts of an EXIF block that begins at its TIFF header; a damaged block states nothing."""
-    try:
-        header = read_header(block)
-        directory, _ = read_directory(block, header, header.first)
-    except (MediaError, struct.error):
-        return Exif()
-    return Exif(orientation_of(directory, header.order), dpi_of(directory, header.order))
-
-
-def orientation_of(directory: Directory, order: str) -> int:
-    """1 to 8; 1 where the tag is absent or out of range."""
-    value = first_number(directory, ORIENTATION, order, 1)
-    return value if 1 <= value <= 8 else 1
-
-
-def dpi_of(directory: Directory, order: str) -> tuple[float, float] | None:
-    """Pixels an inch on both axes."""
-    scale = 2.54 if first_number(directory, RESOLUTION_UNIT, order, 2) == 3 else 1.0
-    x, y = (_rational(directory.get(tag), order) * scale for tag in (X_RESOLUTION, Y_RESOLUTION))
-    return (x, y) if x > 0 and y > 0 else None
-
-
-def _rational(entry: Entry | Directory | None, order: str) -> float:
-    """The first value of a rational tag; 0 where there is none."""
-    if not isinstance(entry, Entry) or entry.kind != 5 or not entry.count:
-        return 0.0
-    top, bottom = struct.unpack(order + "II", entry.raw[:8])
-    return top / bottom if bottom else 0.0
-
-
-def orientation_exif(orientation: int) -> bytes:
-    """The smallest EXIF block that says how to turn the picture, and nothing else; from the TIFF header on."""
-    return b"MM\0*" + struct.pack(">I", 8) + laid_out({ORIENTATION: number(orientation, ">")}, 8, ">")
-
-
-def kept_exif(block: bytes, policy: str, rewritten: tuple[int, int] | None) -> bytes | None:
-    """The EXIF block to write, from its TIFF header on, or None for none at all.
-
-    rewritten: (width, height) of a picture that is written upright, None for one whose pixels are copied.
-    """
-    orientation = read_exif(block).orientation
-    if policy == "all":
-        cut = scrubbed_exif(block, rewritten)
-        if cut is not None:
-            return cut
-    return orientation_exif(orientation) if rewritten is None and orientation != 1 else None
-
-
-def scrubbed_exif(block: bytes, rewritten: tuple[int, int] | None, oriented: bool = True) -> bytes | None:
-    """All of an EXIF block but copies of the picture; None for a damaged block. See `kept_exif`.
-
-    oriented: whether the format's readers take the orientation from EXIF; without it the tag is left out.
-    """
-    try:
-        header = read_header(block)
-        directory, _ = read_directory(block, header, header.first)
-    except (MediaError, struct.error):
-        return None
-    kept = without_copies(directory, header.order, rewritten)
-    kept = kept if oriented else {tag: value for tag, value in kept.items() if tag != ORIENTATION}
-    start = (b"II*\0" if header.order == "<" else b"MM\0*") + struct.pack(header.order + "I", 8)
-    return start + laid_out(kept, 8, header.order)
-
-
-def without_copies(directory: Directory, order: str, rewritten: tuple[int, int] | None) -> Directory:
-    """A directory under the policy `all`: no copies of the picture, and true of the size that is written."""
-    kept: Directory = {}
-    for tag, value in directory.items():
-        if isinstance(value, dict):
-            kept[tag] = without_copies(value, order, rewritten)
-        elif (entry := _entry(tag, value)) is not None:
-            kept[tag] = entry
-    if rewritten is not None:
-        kept.update({tag: number(1, order) for tag in kept.keys() & {ORIENTATION}})
-        sizes = {tag: rewritten[axis] for tag, axis in _DIMENSIONS.items() if tag in kept}
-        kept.update({tag: Entry(LONG, struct.pack(order + "I", size)) for tag, size in sizes.items()})
-    return kept
-
-
-def _entry(tag: int, entry: Entry) -> Entry | None:
-    if tag in _COPIES:
-        return None
-    if tag == XMP:
-        packet = xmp.scrubbed(entry.raw)
-        return None if packet is None else Entry(1, packet)
-    if tag == PHOTOSHOP:
-        return Entry(1, scrubbed_photoshop(entry.raw))
-    if tag == IPTC:
-        # Some writers declare IPTC as LONG; as bytes it is the same in both byte orders.
-        return Entry(7, scrubbed_iptc(entry.raw))
-    return None if len(entry.raw) > _LONGEST or holds_picture(entry.raw) else entry
-
-
-def scrubbed_photoshop(block: bytes) -> bytes:
-    """Photoshop's 8BIM resources without its thumbnails and without anything that holds a picture."""
-    kept, at = b"", 0
-    while block[at : at + 4] == b"8BIM" and at + 12 <= len(block):
-        name = (block[at + 6] + 2) // 2 * 2
-        (size,) = struct.unpack_from(">I", block.ljust(at + 10 + name, b"\0"), at + 6 + name)
-        value = block[at + 10 + name : at + 10 + name + size]
-        kept += _resource(struct.unpack_from(">H", block, at + 4)[0], block[at : at + 6 + name], value)
-        at += 10 + name + size + size % 2
-    return kept
-
-
-def _resource(identity: int, head: bytes, value: bytes) -> bytes:
-    # 1033 and 1036 are thumbnails, 1058 and 1059 EXIF with its own, 1060 XMP with its own.
-    if identity in (1033, 1036, 1058, 1059, 1060) or len(value) > _LONGEST or holds_picture(value):
-        return b""
-    value = scrubbed_iptc(value) if identity == 1028 else value
-    return head + struct.pack(">I", len(value)) + value + b"\0" * (len(value) % 2)
-
-
-def scrubbed_iptc(block: bytes) -> bytes:
-    """IPTC datasets without the object preview (2:200 to 2:202); cut where the block is damaged."""
-    kept, at = b"", 0
-    while at + 5 <= len(block) and block[at] == 0x1C:
-        size = struct.unpack_from(">H", block, at + 3)[0]
-        if size & 0x8000:
-            # Extended datasets exist only for values above 32 KiB, which are previews.
-            break
-        dataset = block[at : at + 5 + size]
-        preview = block[at + 1] == 2 and block[at + 2] in (200, 201, 202)
-        kept += b"" if preview or holds_picture(dataset) else dataset
-        at += 5 + size
-    return kept

@@ -16,7 +16,7 @@ def _image(head: bytes, source: Path | bytes, name: str, options: ReadOptions) -
     if kind is None:
         return None
     # Pillow and OpenCV are loaded here and not with the command line.
-    from deidcli.media.image import open_image
+    from deidcli.media.image.reader import open_image
 
     return open_image(source if isinstance(source, bytes) else _read(source, name), name, kind)
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from deidcli.errors import MediaError
-from deidcli.media.image import ImageReader, open_image
+from deidcli.media.image.reader import ImageReader, open_image
 from deidcli.media.numbered import numbered
 from deidcli.media.sniff import HEAD, image_kind
 from deidcli.media.stream import Reader, ReadOptions, StreamInfo, WriteOptions, Writer

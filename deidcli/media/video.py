@@ -13,8 +13,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from deidcli.errors import MediaError
-from deidcli.media import metadata as policies
-from deidcli.media.container import check_size
+from deidcli.media.image.container import check_size
+from deidcli.media.metadata import checked
 from deidcli.media.stream import Reader, ReadOptions, StreamInfo, WriteOptions, Writer
 from deidcli.media.video_folder import FolderWriter
 from deidcli.media.video_pixels import Pixels
@@ -87,7 +87,7 @@ class VideoReader(Reader):
             yield native, stamp * clock
 
     def writer(self, target: BinaryIO | Path, options: WriteOptions, suffix: str = "") -> Writer:
-        policies.checked(options.metadata)
+        checked(options.metadata)
         if isinstance(target, Path):
             return FolderWriter(self, target, options.video.frames)
         return VideoWriter(self, target, options, suffix)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from deidcli.engine.target import PART
-from deidcli.media.image import ImageWriter
+from deidcli.media.image.reader import ImageWriter
 from tests.conftest import found, read, rows, save, tree
 
 QUICK = ("--method", "solid", "--no-verify")

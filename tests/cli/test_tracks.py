@@ -224,7 +224,7 @@ def test_a_film_that_fails_leaves_no_sheet(deid, png, tmp_path, monkeypatch):
     def broken(*_):
         raise OSError("no")
 
-    monkeypatch.setattr("deidcli.media.image.ImageWriter.finish", broken)
+    monkeypatch.setattr("deidcli.media.image.reader.ImageWriter.finish", broken)
     assert deid("anonymize", *QUICK, "--preview-sheet", png.parent, tmp_path / "out").status == 3
     assert tree(tmp_path / "out") == {}
 

@@ -6,9 +6,9 @@ import struct
 import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from deidcli.media import gif, jpeg, webp
-from deidcli.media import png_chunks as png
-from deidcli.media.ifd import Entry, laid_out, number
+from deidcli.media.image import gif, jpeg, webp
+from deidcli.media.image import png_chunks as png
+from deidcli.media.image.ifd import Entry, laid_out, number
 
 from .drawn import drawn, saved, smooth
 
@@ -107,8 +107,8 @@ def gif_file(animated=False):
 
 def tiff_file(compression="tiff_lzw", animated=False):
     """A page with names, XMP, IPTC, Photoshop layers and EXIF, a reduced copy as a further page, and a SubIFD."""
-    from deidcli.media.ifd import swapped
-    from deidcli.media.tiff import Page, file_of, pages
+    from deidcli.media.image.ifd import swapped
+    from deidcli.media.image.tiff import Page, file_of, pages
 
     full = pages(saved(Image.fromarray(smooth()), "TIFF", compression=compression))[0]
     tags = full.tags | {

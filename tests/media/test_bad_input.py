@@ -42,7 +42,7 @@ def test_truncated_moving_webp(settings):
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_truncated_sixteen_bits(channels):
-    from deidcli.media.png_chunks import Chunk, chunks, written
+    from deidcli.media.image.png_chunks import Chunk, chunks, written
 
     parts = chunks(sixteen_bits(channels))
     raw = zlib.decompress(b"".join(part.payload for part in parts if part.kind == b"IDAT"))
@@ -136,7 +136,7 @@ def test_heic_without_its_library(monkeypatch):
     with pytest.raises(MediaError):
         open_reader(head)
     pytest.importorskip("PIL")
-    from deidcli.media.heif import _pillow_heif
+    from deidcli.media.image.heif import _pillow_heif
 
     with pytest.raises(MissingDependency, match="heif"):
         _pillow_heif()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
-from deidcli.media.jpeg import Jpeg
+from deidcli.media.image.jpeg import Jpeg
 
 from .drawn import drawn, frames, noise, opened, region, saved, smooth, through
 
@@ -160,7 +160,7 @@ def test_cmyk_keeps_its_black():
     pixels[..., :3], pixels[..., 3] = smooth() // 2, 90
     data = saved(Image.frombytes("CMYK", (64, 48), pixels.tobytes()), "TIFF")
     (frame,) = frames(data)
-    from deidcli.media.modes import from_pillow, with_rgb
+    from deidcli.media.image.modes import from_pillow, with_rgb
 
     native = from_pillow(opened(data))
     again = with_rgb(native, frame.pixels, np.ones((48, 64), bool))

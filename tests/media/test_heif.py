@@ -26,7 +26,7 @@ def test_avif_and_heif(kind):
 @pytest.mark.parametrize("extra", [{"thumbnails": [32]}, {"tile_size": 64}, {}])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
 def test_heic_structures_survive_scrubbing(extra, mode):
-    from deidcli.media.bmff import structure
+    from deidcli.media.image.bmff import structure
 
     heif = pytest.importorskip("pillow_heif")
     heif.register_heif_opener()

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from deidcli.errors import UsageError
-from deidcli.media import metadata as policies
-from deidcli.media import xmp
+from deidcli.media.image import exif, xmp
+from deidcli.media.metadata import POLICIES
 
 from . import marked
 from .drawn import drawn, opened, saved, through
@@ -55,7 +55,7 @@ def inflated(data):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("change", [True, False])
-@pytest.mark.parametrize("policy", policies.POLICIES)
+@pytest.mark.parametrize("policy", POLICIES)
 def test_no_copy_of_the_picture_ever(name, change, policy):
     out = through(planted(name), change, policy)
     assert COPY not in everything(out)
@@ -90,15 +90,15 @@ def test_all_keeps_exif_readable(name, change):
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_exif_in_both_byte_orders(order):
     block = marked.exif(order, 6)
-    assert policies.read_exif(block).orientation == 6
-    cut = policies.scrubbed_exif(block, None)
+    assert exif.read_exif(block).orientation == 6
+    cut = exif.scrubbed_exif(block, None)
     assert COPY not in cut and cut.count(TELL) == block.count(TELL)
 
 
 @pytest.mark.parametrize("block", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"MM\0*" + bytes(4), b"nonsense" * 9])
 def test_damaged_exif_is_dropped(block):
-    assert policies.read_exif(block).orientation == 1
-    assert COPY not in (policies.kept_exif(block + COPY, "all", None) or b"")
+    assert exif.read_exif(block).orientation == 1
+    assert COPY not in (exif.kept_exif(block + COPY, "all", None) or b"")
 
 
 @pytest.mark.parametrize("packet", [b"", b"<a", b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', b"\xff\xfe"])

@@ -124,14 +124,14 @@ def test_interlaced_png():
 
 
 def native_of(data):
-    from deidcli.media.png import Png
+    from deidcli.media.image.png import Png
 
     return Png(data, "drawn").natives()
 
 
 def sixteen_bits(channels):
-    from deidcli.media.modes import Native
-    from deidcli.media.png_chunks import coded, written
+    from deidcli.media.image.modes import Native
+    from deidcli.media.image.png_chunks import coded, written
 
     mode = {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[channels]
     return written(coded(Native(mode, noise((29, 37, channels), 5, 65536, np.uint16)), 16))
@@ -142,7 +142,7 @@ def interlaced(pixels):
     import struct
     import zlib
 
-    from deidcli.media.png_chunks import Chunk, written
+    from deidcli.media.image.png_chunks import Chunk, written
 
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     rows = b"".join(b"\0" + row.tobytes() for y, x, dy, dx in passes for row in pixels[y::dy, x::dx] if row.size)

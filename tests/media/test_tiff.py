@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from deidcli.errors import MediaError
-from deidcli.media.ifd import SHORT, Entry, number
-from deidcli.media.tiff import Page, file_of, pages
+from deidcli.media.image.ifd import SHORT, Entry, number
+from deidcli.media.image.tiff import Page, file_of, pages
 
 from .drawn import drawn, frames, opened, region, saved, smooth, through
 

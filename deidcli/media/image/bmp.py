@@ -11,8 +11,8 @@ import numpy as np
 from PIL import BmpImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media.container import Container, Rewriter, check_size, decoded, encoded
-from deidcli.media.modes import Native, to_pillow
+from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded
+from deidcli.media.image.modes import Native, to_pillow
 
 _HEAD = 14
 _V5, _SPACE_AT, _PROFILE_AT, _RESOLUTION_AT = 124, 56, 112, 24

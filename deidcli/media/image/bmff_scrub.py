@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from deidcli.media import metadata as policies
-from deidcli.media import xmp
-from deidcli.media.bmff import Box, Item, Span, Structure
+from deidcli.media.image import exif, xmp
+from deidcli.media.image.bmff import Box, Item, Span, Structure
 
 _CODED = {b"hvc1", b"hev1", b"av01", b"grid", b"iovl", b"iden", b"jpeg", b"avc1", b"vvc1", b"lhv1", b"unci", b"j2k1"}
 _TOLD = {b"udes", b"altt", b"crtt", b"mdft", b"uuid"}
@@ -101,7 +100,7 @@ def _cut(out: bytearray, item: Item) -> None:
 
 def _exif(stored: bytes) -> bytes:
     block = exif_block(stored)
-    cut = policies.scrubbed_exif(block, None) if block else None
+    cut = exif.scrubbed_exif(block, None) if block else None
     return _NO_EXIF if cut is None else b"\0\0\0\0" + cut
 
 

@@ -14,12 +14,11 @@ import numpy as np
 from PIL import PngImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media import metadata as policies
-from deidcli.media import xmp
-from deidcli.media.apng import Animation
-from deidcli.media.container import Container, Rewriter, check_size, decoded, starts, turned
-from deidcli.media.modes import Native, upright
-from deidcli.media.png_chunks import (
+from deidcli.media.image import exif, xmp
+from deidcli.media.image.apng import Animation
+from deidcli.media.image.container import Container, Rewriter, check_size, decoded, starts, turned
+from deidcli.media.image.modes import Native, upright
+from deidcli.media.image.png_chunks import (
     GREY,
     GREY_ALPHA,
     PALETTE,
@@ -31,6 +30,7 @@ from deidcli.media.png_chunks import (
     coded,
     written,
 )
+from deidcli.media.metadata import holds_picture
 
 _COLOURS = {b"cHRM", b"gAMA", b"sRGB", b"cICP", b"sBIT", b"bKGD", b"mDCV", b"mDCv", b"cLLI", b"cLLi"}
 _TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
@@ -50,7 +50,7 @@ class Png(Container):
             raise MediaError("the PNG has no header", "get a whole copy of the file")
         self.head = self.chunks[0].payload
         width, height, self.depth, self.colour = struct.unpack(">IIBB", self.head[:10])
-        self.orientation = policies.read_exif(self._first(b"eXIf")).orientation
+        self.orientation = exif.read_exif(self._first(b"eXIf")).orientation
         self.size = turned(check_size((width, height)), self.orientation)
         self.controls = [part.payload for part in self.chunks if part.kind == b"fcTL"]
         kinds = [part.kind for part in self.chunks]
@@ -133,7 +133,7 @@ class Png(Container):
             # The name is free text; the profile behind it is kept byte for byte.
             return Chunk(b"iCCP", b"ICC" + part.payload[part.payload.index(b"\0") :]) if metadata != "none" else None
         if part.kind == b"eXIf":
-            block = policies.kept_exif(part.payload, metadata, rewritten)
+            block = exif.kept_exif(part.payload, metadata, rewritten)
             return None if block is None else Chunk(b"eXIf", block)
         if metadata == "all" and part.kind in _TEXTS:
             return _text(part)
@@ -146,11 +146,11 @@ def _text(part: Chunk) -> Chunk | None:
         # EXIF and Photoshop blocks in hexadecimal, thumbnails included; the eXIf chunk is their modern place.
         return None
     if part.kind == b"tEXt":
-        return None if policies.holds_picture(rest) else part
+        return None if holds_picture(rest) else part
     packed = part.kind == b"zTXt" or rest[:1] == b"\1"
     pieces = [b"", b"", rest[1:]] if part.kind == b"zTXt" else rest[2:].split(b"\0", 2)
     text = _inflated(pieces[-1]) if packed else pieces[-1]
-    if text is None or policies.holds_picture(text):
+    if text is None or holds_picture(text):
         return None
     if keyword == _XMP:
         packet = xmp.scrubbed(text)

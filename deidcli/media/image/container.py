@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from deidcli.errors import DeidError, MediaError
-from deidcli.media.modes import Native, from_pillow
+from deidcli.media.image.modes import Native, from_pillow
 
 MAX_PIXELS = 1 << 28
 """The largest picture that is decoded, in pixels (268 megapixels; a 200 megapixel telephone passes)."""

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import JpegImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media import metadata as policies
-from deidcli.media import xmp
-from deidcli.media.container import Container, Rewriter, check_size, decoded, encoded, turned
-from deidcli.media.modes import Native, to_pillow, upright
+from deidcli.media.image import exif, xmp
+from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded, turned
+from deidcli.media.image.modes import Native, to_pillow, upright
+from deidcli.media.metadata import holds_picture
 
 _SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _SOS, _EOI, _APP0, _APP14, _COM = 0xDA, 0xD9, 0xE0, 0xEE, 0xFE
@@ -88,7 +88,7 @@ class Jpeg(Container):
         self.progressive = frame.marker in (0xC2, 0xC6, 0xCA, 0xCE)
         height, width, count = struct.unpack_from(">HHB", frame.payload, 1)
         self.components = [tuple(frame.payload[6 + 3 * i : 9 + 3 * i]) for i in range(count)]
-        self.exif = policies.read_exif(self._block(0xE1, _EXIF))
+        self.exif = exif.read_exif(self._block(0xE1, _EXIF))
         self.size = turned(check_size((width, height)), self.exif.orientation)
         self.times = (None,)
 
@@ -150,7 +150,7 @@ class Jpeg(Container):
         if part.marker == 0xE2 and payload.startswith(_ICC):
             return part if metadata != "none" else None
         if part.marker == 0xE1 and payload.startswith(_EXIF):
-            block = policies.kept_exif(payload[len(_EXIF) :], metadata, rewritten)
+            block = exif.kept_exif(payload[len(_EXIF) :], metadata, rewritten)
             return None if block is None else Segment(0xE1, _EXIF + block)
         return self._told(part) if metadata == "all" else None
 
@@ -160,8 +160,8 @@ class Jpeg(Container):
             packet = xmp.scrubbed(part.payload[len(_XMP) :])
             return None if packet is None else Segment(0xE1, _XMP + packet)
         if part.marker == 0xED and part.payload.startswith(_IPTC):
-            return Segment(0xED, _IPTC + policies.scrubbed_photoshop(part.payload[len(_IPTC) :]))
-        return part if part.marker == _COM and not policies.holds_picture(part.payload) else None
+            return Segment(0xED, _IPTC + exif.scrubbed_photoshop(part.payload[len(_IPTC) :]))
+        return part if part.marker == _COM and not holds_picture(part.payload) else None
 
 
 class _JpegRewriter(Rewriter):

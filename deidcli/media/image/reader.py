@@ -16,23 +16,23 @@ from typing import BinaryIO
 import numpy as np
 
 from deidcli.errors import MediaError
-from deidcli.media import metadata as policies
-from deidcli.media.container import Container, Rewriter, explained
-from deidcli.media.modes import Native, to_rgb, with_rgb
+from deidcli.media.image.container import Container, Rewriter, explained
+from deidcli.media.image.modes import Native, to_rgb, with_rgb
+from deidcli.media.metadata import checked
 from deidcli.media.stream import Reader, StreamInfo, WriteOptions, Writer
 from deidcli.values import Frame
 
 _RECENT = 4
 """How many decoded frames wait for the writer; a writer that is further behind decodes again, in order."""
 _CONTAINERS = {
-    "jpeg": ("deidcli.media.jpeg", "Jpeg"),
-    "png": ("deidcli.media.png", "Png"),
-    "webp": ("deidcli.media.webp", "Webp"),
-    "gif": ("deidcli.media.gif", "Gif"),
-    "bmp": ("deidcli.media.bmp", "Bmp"),
-    "tiff": ("deidcli.media.tiff", "Tiff"),
-    "avif": ("deidcli.media.heif", "Avif"),
-    "heif": ("deidcli.media.heif", "Heif"),
+    "jpeg": ("deidcli.media.image.jpeg", "Jpeg"),
+    "png": ("deidcli.media.image.png", "Png"),
+    "webp": ("deidcli.media.image.webp", "Webp"),
+    "gif": ("deidcli.media.image.gif", "Gif"),
+    "bmp": ("deidcli.media.image.bmp", "Bmp"),
+    "tiff": ("deidcli.media.image.tiff", "Tiff"),
+    "avif": ("deidcli.media.image.heif", "Avif"),
+    "heif": ("deidcli.media.image.heif", "Heif"),
 }
 
 
@@ -63,7 +63,7 @@ class ImageReader(Reader):
                 yield Frame(pixels, index, self.container.times[index])
 
     def writer(self, target: BinaryIO | Path, options: WriteOptions, suffix: str = "") -> Writer:
-        return ImageWriter(self, target, policies.checked(options.metadata))
+        return ImageWriter(self, target, checked(options.metadata))
 
     def close(self) -> None:
         self._recent.clear()

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import TiffImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media.container import decoded, encoded
-from deidcli.media.modes import Native, to_pillow
+from deidcli.media.image.container import decoded, encoded
+from deidcli.media.image.modes import Native, to_pillow
 
 JPEG_QUALITY = 95
 """For pages compressed by JPEG, of 100; the other compressions lose nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from deidcli.media.modes import nearest
+from deidcli.media.image.modes import nearest
 
 _ENTRIES = 255
 _CLEAR = 255

@@ -15,12 +15,11 @@ import numpy as np
 from PIL import AvifImagePlugin, Image
 
 from deidcli.errors import MediaError, MissingDependency
-from deidcli.media import metadata as policies
-from deidcli.media import xmp
-from deidcli.media.bmff import Item, structure
-from deidcli.media.bmff_scrub import exif_block, scrub
-from deidcli.media.container import Container, Rewriter, check_size, decoded, encoded, turned
-from deidcli.media.modes import Native, from_pillow, to_pillow, upright
+from deidcli.media.image import exif, xmp
+from deidcli.media.image.bmff import Item, structure
+from deidcli.media.image.bmff_scrub import exif_block, scrub
+from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded, turned
+from deidcli.media.image.modes import Native, from_pillow, to_pillow, upright
 
 QUALITY = 90
 """Quality of a picture that is written anew, of 100; these formats do not say with which they were made."""
@@ -57,7 +56,7 @@ class _Boxed(Container):
         """What an encoder is given beside the pixels."""
         told = {"icc_profile": self.profile() if metadata != "none" else b""}
         if metadata == "all":
-            told["exif"] = policies.scrubbed_exif(exif_block(self._item(b"Exif")), self.size, oriented=False) or b""
+            told["exif"] = exif.scrubbed_exif(exif_block(self._item(b"Exif")), self.size, oriented=False) or b""
             told["xmp"] = xmp.scrubbed(self._item(b"mime")) or b""
         return {key: value for key, value in told.items() if value}
 
@@ -105,7 +104,7 @@ class Avif(_Boxed):
     @staticmethod
     def _orientation(image: Image.Image) -> int:
         # Pillow states the turns and mirrors of the boxes in this way.
-        return policies.read_exif(image.info.get("exif", b"").removeprefix(b"Exif\0\0")).orientation
+        return exif.read_exif(image.info.get("exif", b"").removeprefix(b"Exif\0\0")).orientation
 
 
 class Heif(_Boxed):

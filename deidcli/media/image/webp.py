@@ -12,10 +12,9 @@ import numpy as np
 from PIL import WebPImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media import metadata as policies
-from deidcli.media import webp_quality, xmp
-from deidcli.media.container import Container, Rewriter, check_size, decoded, differing, encoded, starts, turned
-from deidcli.media.modes import Native, to_pillow, upright
+from deidcli.media.image import exif, webp_quality, xmp
+from deidcli.media.image.container import Container, Rewriter, check_size, decoded, differing, encoded, starts, turned
+from deidcli.media.image.modes import Native, to_pillow, upright
 
 _ANIMATED, _HAS_XMP, _HAS_EXIF, _HAS_ALPHA, _HAS_ICC = 0x02, 0x04, 0x08, 0x10, 0x20
 _PIXELS = (b"ALPH", b"VP8 ", b"VP8L")
@@ -58,7 +57,7 @@ class Webp(Container):
         self.moving = [part.payload for part in self.chunks if part.kind == b"ANMF"]
         if not self.moving and not any(part.kind in (b"VP8 ", b"VP8L") for part in self.chunks):
             raise MediaError("the WebP holds no picture", "get a whole copy of the file")
-        self.orientation = policies.read_exif(_exif(self._first(b"EXIF"))).orientation
+        self.orientation = exif.read_exif(_exif(self._first(b"EXIF"))).orientation
         self.stored = check_size(WebPImagePlugin._get_size(data[:30]) or (0, 0))
         self.size = turned(self.stored, self.orientation)
         self.times: tuple[Fraction | None, ...] = (None,)
@@ -91,7 +90,7 @@ class Webp(Container):
     def _kept(self, metadata: str, rewritten: tuple[int, int] | None) -> dict[bytes, bytes]:
         kept = {b"ICCP": self._first(b"ICCP") if metadata != "none" else b""}
         block = _exif(self._first(b"EXIF"))
-        kept[b"EXIF"] = (policies.kept_exif(block, metadata, rewritten) if block else None) or b""
+        kept[b"EXIF"] = (exif.kept_exif(block, metadata, rewritten) if block else None) or b""
         packet = self._first(b"XMP ")
         kept[b"XMP "] = (xmp.scrubbed(packet) if metadata == "all" and packet else None) or b""
         return {kind: value for kind, value in kept.items() if value}

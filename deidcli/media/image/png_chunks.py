@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from deidcli.errors import MediaError
-from deidcli.media.container import encoded
-from deidcli.media.modes import Native, to_pillow
+from deidcli.media.image.container import encoded
+from deidcli.media.image.modes import Native, to_pillow
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import GifImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media import metadata as policies
-from deidcli.media import xmp
-from deidcli.media.container import Container, Rewriter, check_size, decoded, encoded, starts
-from deidcli.media.gif_colours import indexed
-from deidcli.media.modes import Native, alphas, to_pillow, to_rgba
+from deidcli.media.image import xmp
+from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded, starts
+from deidcli.media.image.gif_colours import indexed
+from deidcli.media.image.modes import Native, alphas, to_pillow, to_rgba
+from deidcli.media.metadata import holds_picture
 
 _CONTROL, _APPLICATION, _COMMENT = 0xF9, 0xFF, 0xFE
 _LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
@@ -169,7 +169,7 @@ def _kept(part: Extension, metadata: str) -> bytes | None:
         return None
     if part.label == _APPLICATION and name == _XMP:
         return _kept_xmp(part)
-    return part.written() if part.label == _COMMENT and not policies.holds_picture(b"".join(part.blocks)) else None
+    return part.written() if part.label == _COMMENT and not holds_picture(b"".join(part.blocks)) else None
 
 
 def _kept_xmp(part: Extension) -> bytes | None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deidcli.media.container import Rewriter, differing
-from deidcli.media.modes import Native, to_pillow, to_rgba
-from deidcli.media.png_chunks import GREY, RGB, RGBA, Chunk, coded, written
+from deidcli.media.image.container import Rewriter, differing
+from deidcli.media.image.modes import Native, to_pillow, to_rgba
+from deidcli.media.image.png_chunks import GREY, RGB, RGBA, Chunk, coded, written
 
 if TYPE_CHECKING:
-    from deidcli.media.png import Png
+    from deidcli.media.image.png import Png
 
 
 class Animation(Rewriter):

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from deidcli.errors import MediaError
-from deidcli.media import metadata as policies
-from deidcli.media import tiff_pixels
-from deidcli.media.container import Container, Rewriter, check_size, turned
-from deidcli.media.ifd import (
+from deidcli.media.image import exif, tiff_pixels
+from deidcli.media.image.container import Container, Rewriter, check_size, turned
+from deidcli.media.image.ifd import (
     Directory,
     Entry,
     first_number,
@@ -23,7 +22,7 @@ from deidcli.media.ifd import (
     read_header,
     swapped,
 )
-from deidcli.media.modes import Native, upright
+from deidcli.media.image.modes import Native, upright
 
 STRUCTURE = {
     254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 277, 278, 279, 280, 281, 284, 290, 291, 292, 293, 297, 301, 317,
@@ -60,7 +59,7 @@ class Page:
 
     @property
     def orientation(self) -> int:
-        return policies.orientation_of(self.tags, self.order)
+        return exif.orientation_of(self.tags, self.order)
 
     def in_order(self, order: str) -> Page:
         return self if order == self.order else Page(swapped(self.tags), self.pieces, self.tiled, order)
@@ -167,10 +166,10 @@ def kept(page: Page, metadata: str, rewritten: tuple[int, int] | None) -> Direct
     """The tags of a page under a policy. rewritten: as for `metadata.kept_exif`."""
     tags = {tag: value for tag, value in page.tags.items() if tag in STRUCTURE}
     if metadata == "all":
-        tags |= policies.without_copies(page.tags, page.order, rewritten)
+        tags |= exif.without_copies(page.tags, page.order, rewritten)
         tags |= {tag: value for tag, value in page.tags.items() if tag in STRUCTURE}
     wanted = _RESOLUTION | {_ICC} if metadata != "none" else set()
-    wanted = wanted | {policies.ORIENTATION} if rewritten is None else wanted
+    wanted = wanted | {exif.ORIENTATION} if rewritten is None else wanted
     return tags | {tag: page.tags[tag] for tag in wanted & page.tags.keys()}
 
 
