@@ -10,12 +10,12 @@ from io import BytesIO
 
 import numpy as np
 from PIL import GifImagePlugin
+from PIL import Image as PillowImage
 
 from deidcli.errors import MediaError
 from deidcli.media.image import xmp
 from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded, starts
-from deidcli.media.image.gif_colours import indexed
-from deidcli.media.image.modes import Native, alphas, to_pillow, to_rgba
+from deidcli.media.image.modes import Native, alphas, nearest, to_pillow, to_rgba
 from deidcli.media.metadata import holds_picture
 
 _CONTROL, _APPLICATION, _COMMENT = 0xF9, 0xFF, 0xFE
@@ -24,6 +24,9 @@ _ICC, _XMP = b"ICCRGBG1012", b"XMP DataXMP"
 # XMP stands unblocked in the file; this tail lets readers of blocks find the end from wherever they fall into it.
 _GREYS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
 _XMP_TAIL = bytes([1, *range(255, -1, -1), 0])
+_ENTRIES = 255
+_CLEAR = 255
+_LEAST_FOR_CHANGED = 32
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ class _Animation(Rewriter):
         if cleared:
             self.images[-1] = _cleared(self.images[-1])
         drawn = self._drawn(rgba, cleared)
-        index, palette, clear = indexed(rgba, drawn, changed)
+        index, palette, clear = _indexed(rgba, drawn, changed)
         self.images.append(self._image(coded(index), palette, clear))
         self.shown = rgba
 
@@ -245,3 +248,40 @@ def _rgba(native: Native) -> np.ndarray:
     rgba = to_rgba(native)
     rgba[rgba[..., 3] == 0] = 0
     return rgba
+
+
+def _indexed(rgba: np.ndarray, drawn: np.ndarray, changed: np.ndarray | None) -> tuple[np.ndarray, bytes, int]:
+    """Indices ((height, width) uint8), a table of 256 colours, and the index that leaves a pixel as it was.
+
+    drawn: (height, width) bool, the pixels that this frame sets; all others get the transparent index. changed: the
+    pixels whose colours may give way; all others are exact wherever a frame sets no more than 255 of them.
+    """
+    new = np.zeros_like(drawn) if changed is None else changed & drawn
+    palette = _palette(rgba[drawn & ~new][:, :3], rgba[new][:, :3])
+    index = np.full(drawn.shape, _CLEAR, np.uint8)
+    if drawn.any():
+        index[drawn] = nearest(rgba[drawn][:, :3], palette)
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette
+    return index, table.tobytes(), _CLEAR
+
+
+def _palette(own: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """(n, 3) uint8, 1 to 255 entries."""
+    exact = np.unique(own, axis=0) if len(own) else own.reshape(0, 3)
+    if len(exact) > _ENTRIES:
+        exact = _adaptive(own, _ENTRIES - (_LEAST_FOR_CHANGED if len(new) else 0))
+    free = _ENTRIES - len(exact)
+    return np.concatenate([exact, _adaptive(new, free)]) if len(new) and free else exact if len(exact) else _black()
+
+
+def _adaptive(colours: np.ndarray, entries: int) -> np.ndarray:
+    unique = np.unique(colours, axis=0)
+    if len(unique) <= entries:
+        return unique
+    image = PillowImage.fromarray(np.ascontiguousarray(colours)[None]).quantize(entries, dither=PillowImage.Dither.NONE)
+    return np.frombuffer(bytes(image.getpalette("RGB") or ()), np.uint8).reshape(-1, 3)[:entries]
+
+
+def _black() -> np.ndarray:
+    return np.zeros((1, 3), np.uint8)

@@ -12,11 +12,17 @@ import numpy as np
 from PIL import WebPImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media.image import exif, webp_quality, xmp
+from deidcli.media.image import exif, xmp
 from deidcli.media.image.container import Container, Rewriter, check_size, decoded, differing, encoded, starts, turned
 from deidcli.media.image.modes import Native, to_pillow, upright
 
 _ANIMATED, _HAS_XMP, _HAS_EXIF, _HAS_ALPHA, _HAS_ICC = 0x02, 0x04, 0x08, 0x10, 0x20
+_UNKNOWN_QUALITY = 90
+"""The quality that is assumed where the header cannot be read, of 100."""
+_LEAST_QUALITY = 60
+"""A picture is written anew with this quality at least: below it a new face is smeared by the codec alone."""
+_ABOVE = 4
+_FIRST_PARTITION = 10
 _PIXELS = (b"ALPH", b"VP8 ", b"VP8L")
 
 
@@ -85,7 +91,7 @@ class Webp(Container):
         """With which quality this frame is to be written anew, 1 to 100; None where it is coded without loss."""
         parts = chunks(self.moving[index], 16, len(self.moving[index])) if self.moving else self.chunks
         lossy = next((part.payload for part in parts if part.kind == b"VP8 "), None)
-        return None if lossy is None else webp_quality.for_rewriting(lossy)
+        return None if lossy is None else _quality_for_rewriting(lossy)
 
     def _kept(self, metadata: str, rewritten: tuple[int, int] | None) -> dict[bytes, bytes]:
         kept = {b"ICCP": self._first(b"ICCP") if metadata != "none" else b""}
@@ -172,3 +178,81 @@ def _pixels(native: Native, quality: int | None) -> list[Chunk]:
     settings = {"lossless": True} if quality is None else {"quality": quality}
     data = encoded(to_pillow(native), "WEBP", exact=True, **settings)
     return [part for part in chunks(data, 12, len(data)) if part.kind in _PIXELS]
+
+
+class _Bits:
+    """The boolean decoder of RFC 6386, section 7, for bits that are as likely 0 as 1."""
+
+    def __init__(self, data: bytes):
+        self.data, self.at, self.shifted = data, 2, 0
+        self.value, self.range = int.from_bytes(data[:2], "big"), 255
+
+    def flag(self) -> int:
+        split = 1 + ((self.range - 1) * 128 >> 8)
+        bit = int(self.value >= split << 8)
+        self.value -= (split << 8) * bit
+        self.range = self.range - split if bit else split
+        while self.range < 128:
+            self.value, self.range, self.shifted = self.value << 1, self.range << 1, self.shifted + 1
+            if self.shifted == 8:
+                self.value |= self.data[self.at] if self.at < len(self.data) else 0
+                self.at, self.shifted = self.at + 1, 0
+        return bit
+
+    def number(self, bits: int) -> int:
+        value = 0
+        for _ in range(bits):
+            value = value << 1 | self.flag()
+        return value
+
+    def optional(self, bits: int) -> int:
+        """A signed number behind a flag that says whether it is there; 0 where it is not."""
+        if not self.flag():
+            return 0
+        value = self.number(bits)
+        return -value if self.flag() else value
+
+
+def _quality_for_rewriting(frame: bytes) -> int:
+    """The quality for a new picture in place of `frame`: slightly above, for the estimate tends to fall short."""
+    return min(max(_quality(frame) + _ABOVE, _LEAST_QUALITY), 100)
+
+
+def _quality(frame: bytes) -> int:
+    """1 to 100, as libwebp counts. frame: the payload of a `VP8 ` chunk."""
+    if len(frame) < _FIRST_PARTITION + 8 or frame[3:6] != b"\x9d\x01\x2a":
+        return _UNKNOWN_QUALITY
+    bits = _Bits(frame[_FIRST_PARTITION:])
+    bits.number(2)
+    absolute, segments = _segments(bits)
+    bits.number(10)
+    if bits.flag() and bits.flag():
+        for _ in range(8):
+            bits.optional(6)
+    bits.number(2)
+    base = bits.number(7)
+    steps = [step if absolute else base + step for step in segments] or [base]
+    return _from_step(min(max(sum(steps) / len(steps), 0), 127))
+
+
+def _segments(bits: _Bits) -> tuple[bool, list[int]]:
+    """Whether the quantisers of the segments stand alone, and these; none where all blocks share one."""
+    if not bits.flag():
+        return False, []
+    mapped, absolute, steps = bits.flag(), False, []
+    if bits.flag():
+        absolute = bool(bits.flag())
+        steps = [bits.optional(7) for _ in range(4)]
+        for _ in range(4):
+            bits.optional(6)
+    for _ in range(3 if mapped else 0):
+        if bits.flag():
+            bits.number(8)
+    return absolute, steps
+
+
+def _from_step(step: float) -> int:
+    """The way back of libwebp's curve, which turns quality into a quantiser of 0 to 127."""
+    linear = (1 - step / 127) ** 3
+    share = linear * 1.5 if linear < 0.5 else (linear + 1) / 2
+    return min(max(round(100 * share), 1), 100)
