@@ -24,7 +24,8 @@ from deidcli.engine.given import GivenFaces, load_faces
 from deidcli.faces.detect import DetectOptions, default, detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.mask import mask
-from deidcli.faces.track import Seen, TrackOptions, track
+from deidcli.faces.tracking.options import FrameFaces, TrackOptions
+from deidcli.faces.tracking.tracker import tracked_frames
 from deidcli.media.open import open_reader
 from deidcli.values import UNTRACKED, Box, Face, Frame
 
@@ -92,10 +93,10 @@ def followed(
     shots = (Shot(None, frame, frame is frames[-1]) for frame in frames)
     plan = list(planned(shots, options))
     seen = (
-        Seen(frame, tuple(faces) if shot.searched else None, shot.begins)
+        FrameFaces(frame, tuple(faces) if shot.searched else None, shot.begins)
         for frame, faces, shot in zip(frames, found, plan, strict=True)
     )
-    return sum(shot.searched for shot in plan), [one.faces for one in track(seen, options)]
+    return sum(shot.searched for shot in plan), [one.faces for one in tracked_frames(seen, options)]
 
 
 def cover(frame: Frame, faces: Sequence[Face]) -> np.ndarray:

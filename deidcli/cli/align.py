@@ -18,7 +18,7 @@ from deidcli.engine.jobs import Job, check_apart
 from deidcli.engine.target import Target
 from deidcli.errors import DeidError, one_line
 from deidcli.faces.align import align
-from deidcli.faces.track import TrackOptions
+from deidcli.faces.tracking.options import TrackOptions
 from deidcli.presets import sha256
 from deidcli.values import Crop, CropSpec, Face
 

@@ -14,7 +14,7 @@ import click
 from deidcli.engine.settings import FALLBACKS, Settings
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DEFAULTS, DetectOptions
-from deidcli.faces.track import TrackOptions
+from deidcli.faces.tracking.options import TrackOptions
 from deidcli.methods import available, find
 from deidcli.methods.base import Method, Secret
 

@@ -19,7 +19,7 @@ from deidcli.engine.jobs import Job
 from deidcli.errors import MediaError, one_line
 from deidcli.faces.detect import Detector
 from deidcli.faces.landmarks import locate
-from deidcli.faces.track import TrackOptions
+from deidcli.faces.tracking.options import TrackOptions
 from deidcli.media.open import is_stream, open_reader
 from deidcli.media.stream import Reader, ReadOptions
 from deidcli.values import UNTRACKED, Face, Frame

@@ -14,8 +14,9 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from deidcli.engine.given import GivenFaces
-from deidcli.faces.cuts import Cuts
-from deidcli.faces.track import Seen, TrackOptions, track
+from deidcli.faces.tracking.cuts import CutDetector
+from deidcli.faces.tracking.options import FrameFaces, TrackOptions
+from deidcli.faces.tracking.tracker import tracked_frames
 from deidcli.values import UNTRACKED, Face
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def planned(shots: Iterable[Shot], options: TrackOptions) -> Iterator[Shot]:
     Each is held back until the next is known: the last frame of a shot is searched like its first, so that what is
     carried through the frames between comes from both sides, and no frame is left out past the longest wait.
     """
-    cuts, last, waited = Cuts(), Fraction(0), 0
+    cuts, last, waited = CutDetector(), Fraction(0), 0
     for shot, after in _with_next(_cut(shots, options, cuts)):
         waited += 1
         if shot.frame is not None and shot.frame.time is not None and options.track:
@@ -41,7 +42,7 @@ def planned(shots: Iterable[Shot], options: TrackOptions) -> Iterator[Shot]:
         yield shot
 
 
-def _cut(shots: Iterable[Shot], options: TrackOptions, cuts: Cuts) -> Iterator[Shot]:
+def _cut(shots: Iterable[Shot], options: TrackOptions, cuts: CutDetector) -> Iterator[Shot]:
     """The shots, each with whether a shot of the video begins with it."""
     for shot in shots:
         followed = options.track and shot.frame is not None and shot.frame.time is not None
@@ -90,15 +91,15 @@ def _tracked(shots: Iterator[Shot], options: TrackOptions, start: int) -> Iterat
     waiting: deque[Shot] = deque()
     failed: list[Shot] = []
 
-    def frames() -> Iterator[Seen]:
+    def frames() -> Iterator[FrameFaces]:
         for shot in shots:
             if shot.frame is None:
                 failed.append(shot)
                 return
             waiting.append(shot)
-            yield Seen(shot.frame, tuple(_loose(shot)) if shot.searched else None, shot.begins)
+            yield FrameFaces(shot.frame, tuple(_loose(shot)) if shot.searched else None, shot.begins)
 
-    for seen in track(frames(), options, start):
+    for seen in tracked_frames(frames(), options, start):
         shot = waiting.popleft()
         yield replace(shot, faces=(*_numbered(shot), *seen.faces))
     # What comes after an error is not written.

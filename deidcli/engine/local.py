@@ -19,7 +19,7 @@ from deidcli.engine.replace import Replacer
 from deidcli.engine.settings import Settings
 from deidcli.faces.detect import DetectOptions, detector
 from deidcli.faces.embed import recogniser
-from deidcli.faces.track import TrackOptions
+from deidcli.faces.tracking.options import TrackOptions
 from deidcli.media.stream import ReadOptions
 from deidcli.methods.base import Method
 

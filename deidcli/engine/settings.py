@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from deidcli import __version__
 from deidcli.faces.blend import BlendOptions
 from deidcli.faces.detect import DetectOptions
-from deidcli.faces.track import TrackOptions
+from deidcli.faces.tracking.options import TrackOptions
 from deidcli.media.stream import ReadOptions, WriteOptions
 from deidcli.methods.base import Method
 

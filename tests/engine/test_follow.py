@@ -7,7 +7,7 @@ import pytest
 
 from deidcli.engine.find import Shot
 from deidcli.engine.follow import planned
-from deidcli.faces.track import TrackOptions
+from deidcli.faces.tracking.options import TrackOptions
 from deidcli.values import Frame
 
 NOISE = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)

@@ -9,7 +9,7 @@ from deidcli.engine.ladder import STEADY
 from deidcli.engine.replace import Replacer, Request
 from deidcli.engine.settings import Settings
 from deidcli.faces.embed import Recogniser
-from deidcli.faces.track import TrackOptions
+from deidcli.faces.tracking.options import TrackOptions
 from deidcli.methods.base import Method, Secret
 from deidcli.values import CropSpec, Face, Frame
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from deidcli.faces.track import Seen
+from deidcli.faces.tracking.options import FrameFaces
 from deidcli.values import Box, Face, Frame
 
 WIDTH, HEIGHT, SIDE, RATE = 240, 160, 40, 25
@@ -45,12 +45,12 @@ def clip(
     found: Callable[[int], bool] = lambda index: True,
     paint: Callable[[int, np.ndarray], np.ndarray] = lambda index, pixels: pixels,
     landmarks: Callable[[int], np.ndarray | None] = lambda index: None,
-) -> list[Seen]:
+) -> list[FrameFaces]:
     """A frame for each place, None where there is no face; `found` says where it was found, `paint` draws over it."""
     seen = []
     for index, place in enumerate(places):
         pixels = background() if place is None else pasted(background(), face, place)
         faces = () if place is None or not found(index) else (Face(around(place), landmarks=landmarks(index)),)
         frame = Frame(paint(index, pixels), index, Fraction(index, RATE))
-        seen.append(Seen(frame, faces, index == 0))
+        seen.append(FrameFaces(frame, faces, index == 0))
     return seen

@@ -1,14 +1,14 @@
-"""Cuts: another picture begins a shot; a pan, a flash, a fade or a face that passes does not."""
+"""CutDetector: another picture begins a shot; a pan, a flash, a fade or a face that passes does not."""
 
 import numpy as np
 import pytest
 
-from deidcli.faces.cuts import Cuts
+from deidcli.faces.tracking.cuts import CutDetector
 from tests.faces.moving import background, pasted
 
 
 def begins(*frames):
-    cuts = Cuts()
+    cuts = CutDetector()
     return [cuts.begins(frame) for frame in frames]
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from deidcli.errors import UsageError
 from deidcli.faces.shape import MEAN_SHAPE
-from deidcli.faces.track import MOST_FRAMES, Seen, TrackOptions, track
+from deidcli.faces.tracking.options import FrameFaces, TrackOptions
+from deidcli.faces.tracking.tracker import MOST_FRAMES, tracked_frames
 from deidcli.values import Box, Face, Frame
 from tests.faces.moving import RATE, SIDE, around, background, clip, pasted
 
@@ -30,7 +31,7 @@ def walk(count, start=(60, 80), step=(3, 0)):
 
 
 def run(seen, options=QUICK):
-    done = list(track(iter(seen), options))
+    done = list(tracked_frames(iter(seen), options))
     assert [d.frame for d in done] == [s.frame for s in seen], "every frame, in order, unchanged"
     return [d.faces for d in done]
 
@@ -55,7 +56,7 @@ def test_whatever_was_found_is_covered(found, every, cut, gap):
     """Boxes anywhere, at any time, in noise: each lies within a tracked one, and a number occurs once in a frame."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
     seen = [
-        Seen(
+        FrameFaces(
             Frame(np.roll(noise, i, axis=1), i, Fraction(i, 10)),
             None if i % every else tuple(map(Face, each)),
             i in (0, cut),
@@ -82,13 +83,13 @@ def test_look_ahead_is_bounded(head):
             yield s
 
     ahead = []
-    for given_out, _ in enumerate(track(counted(clip(head, walk(60, step=(1, 0)))), QUICK), 1):
+    for given_out, _ in enumerate(tracked_frames(counted(clip(head, walk(60, step=(1, 0)))), QUICK), 1):
         ahead.append(taken[0] - given_out)
     assert 8 < max(ahead) <= RATE * (QUICK.around + 2.5 * QUICK.smooth) + 2
     taken[0] = 0
-    still = Seen(Frame(background(), 0, Fraction(0)), (), True)
+    still = FrameFaces(Frame(background(), 0, Fraction(0)), (), True)
     endless = (replace(still, frame=replace(still.frame, index=i), begins=i == 0) for i in range(400))
-    assert max(taken[0] - n for n, _ in enumerate(track(counted(endless), QUICK), 1)) <= MOST_FRAMES + 1
+    assert max(taken[0] - n for n, _ in enumerate(tracked_frames(counted(endless), QUICK), 1)) <= MOST_FRAMES + 1
 
 
 def test_a_long_film_needs_no_more_memory(head):
@@ -102,7 +103,7 @@ def test_a_long_film_needs_no_more_memory(head):
 
     def peak(count):
         tracemalloc.start()
-        for _ in track(endless(count), QUICK):
+        for _ in tracked_frames(endless(count), QUICK):
             pass
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -113,10 +114,10 @@ def test_a_long_film_needs_no_more_memory(head):
 
 
 def test_large_frames_are_not_held(monkeypatch, head):
-    monkeypatch.setattr("deidcli.faces.track.MOST_PIXELS", 5 * background().size // 3)
+    monkeypatch.setattr("deidcli.faces.tracking.tracker.MOST_PIXELS", 5 * background().size // 3)
     taken = []
     seen = clip(head, walk(20), found=lambda i: i % 3 == 0)
-    ahead = [len(taken) - n for n, _ in enumerate(track((taken.append(s) or s for s in seen), QUICK), 1)]
+    ahead = [len(taken) - n for n, _ in enumerate(tracked_frames((taken.append(s) or s for s in seen), QUICK), 1)]
     assert max(ahead) <= 6
 
 
@@ -200,7 +201,7 @@ def test_two_cross(head, portraits):
     for i in range(24):
         pixels = pasted(pasted(background(), head, left[i]), other, right[i])
         faces = (Face(around(left[i])), Face(around(right[i])))
-        seen.append(Seen(Frame(pixels, i, Fraction(i, RATE)), faces[:: 1 if i % 2 else -1], i == 0))
+        seen.append(FrameFaces(Frame(pixels, i, Fraction(i, RATE)), faces[:: 1 if i % 2 else -1], i == 0))
     done = run(seen)
     first, last = ({round(f.box.center[1], -1): f.track for f in done[i]} for i in (0, 23))
     assert first == last and len(set(first.values())) == 2

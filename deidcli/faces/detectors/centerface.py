@@ -17,8 +17,8 @@ import numpy as np
 
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DetectOptions, Detector
-from deidcli.faces.motion import shifted
 from deidcli.faces.suppress import suppressed
+from deidcli.faces.tracking.motion import shifted
 from deidcli.presets import Packaged
 from deidcli.values import Box, Face
 

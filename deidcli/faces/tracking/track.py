@@ -1,4 +1,4 @@
-"""A trail: one face's way through the frames of a shot, where it was found and where it was carried.
+"""Track: one face's way through the frames of a shot, where it was found and where it was carried.
 
 Where it was not found it is carried by optical flow from the frame where it was last found, and, once it is found
 again, from there back; between the two, what lies nearer in time counts more, so that neither side is favoured.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deidcli.faces.align import apply_affine, invert
-from deidcli.faces.motion import alike, motion, moved_box, patch, shifted
+from deidcli.faces.tracking.motion import correlation, motion, moved_box, patch, shifted
 from deidcli.values import Box, Face
 
 SAME = 0.6  # correlation with what was last found, above which a face that is carried is still there to be seen
@@ -21,7 +21,7 @@ SLOWING = 0.8  # of its speed that a face keeps from frame to frame where nothin
 
 
 @dataclass(frozen=True)
-class Moment:
+class GreyFrame:
     """What is known of a frame besides its faces. index: its place in the file. time: seconds. grey: (h, w) uint8."""
 
     index: int
@@ -30,7 +30,7 @@ class Moment:
 
 
 @dataclass(eq=False)
-class Spot:
+class Position:
     """Where a face is in one frame.
 
     found: it was found here. covered: it is written; what was carried too long is not, unless it is found again.
@@ -50,110 +50,110 @@ class Spot:
 
 
 @dataclass(eq=False)
-class Trail:
-    """The spots of one face by frame.
+class Track:
+    """The positions of one face by frame.
 
-    found_at: the time in seconds when it was last found. look: its patch there. there: it was seen ever since. open: it
-    can still be found again. shows: whether it was last written with landmarks; None before the first frame.
-    times: in how many frames it was found.
+    found_at: the time in seconds when it was last found. look: its patch in that frame. visible: it was seen ever
+    since. open: it can still be found again. shows: whether it was last written with landmarks; None before the first
+    frame. times: in how many frames it was found.
     """
 
     number: int
-    spots: dict[int, Spot] = field(default_factory=dict)
+    positions: dict[int, Position] = field(default_factory=dict)
     found_at: float = 0.0
     look: np.ndarray | None = None
-    there: bool = True
+    visible: bool = True
     open: bool = True
     shows: bool | None = None
     times: int = 0
     _drift: tuple[float, float] = (0.0, 0.0)
 
-    def find(self, moments: Sequence[Moment], face: Face) -> None:
-        """The face was found in the last of the moments, which are those that can still be changed."""
-        now = moments[-1]
-        spot = self.spots.setdefault(now.index, Spot(now.time, face.box, face.score))
-        spot.box, spot.score, spot.found, spot.covered = face.box, face.score, True, True
+    def find(self, greys: Sequence[GreyFrame], face: Face) -> None:
+        """The face was found in the last of the greys, which are those that can still be changed."""
+        now = greys[-1]
+        position = self.positions.setdefault(now.index, Position(now.time, face.box, face.score))
+        position.box, position.score, position.found, position.covered = face.box, face.score, True, True
         if face.landmarks is not None:
-            spot.points, spot.own, spot.away = np.asarray(face.landmarks, np.float64), True, 0.0
-        self._fill(moments)
-        self._lend(moments)
+            position.points, position.own, position.away = np.asarray(face.landmarks, np.float64), True, 0.0
+        self._fill(greys)
+        self._lend(greys)
         self.times += 1
-        self.found_at, self.look, self.there = now.time, patch(now.grey, face.box), True
+        self.found_at, self.look, self.visible = now.time, patch(now.grey, face.box), True
 
-    def expected(self, now: Moment) -> list[Box]:
+    def expected(self, now: GreyFrame) -> list[Box]:
         """Where it may be: where it was carried to, and, if it was hidden meanwhile, straight on at its old speed."""
-        box = self.spots[now.index].box
-        found = [spot for spot in self.spots.values() if spot.found]
-        recent = [spot for spot in found if self.found_at - spot.time <= RECENT]
-        if self.there or len(recent) < 2:
+        box = self.positions[now.index].box
+        found = [position for position in self.positions.values() if position.found]
+        recent = [position for position in found if self.found_at - position.time <= RECENT]
+        if self.visible or len(recent) < 2:
             return [box]
         first, last = recent[0], recent[-1]
         share = (now.time - last.time) / max(last.time - first.time, 1e-9)
         shift = np.subtract(last.box.center, first.box.center) * share
         return [box, shifted(last.box, (float(shift[0]), float(shift[1])))]
 
-    def carry(self, before: Moment, now: Moment, hold: float) -> None:
+    def carry(self, before: GreyFrame, now: GreyFrame, hold: float) -> None:
         """Go on into the next frame. For `hold` seconds the face is covered even where it cannot be seen."""
-        old = self.spots[before.index]
+        old = self.positions[before.index]
         step = motion(before.grey, now.grey, old.box)
         x, y = self._drift
         self._drift = (x * SLOWING, y * SLOWING) if step is None else _shift(step, old.box)
         box = shifted(old.box, self._drift) if step is None else moved_box(step, old.box)
-        self.there = self.there and step is not None and alike(self.look, patch(now.grey, box)) > SAME
+        self.visible = self.visible and step is not None and correlation(self.look, patch(now.grey, box)) > SAME
         points = None if old.points is None else apply_affine(_way(step, old.box, box), old.points)
-        covered = self.there or now.time - self.found_at <= hold
+        covered = self.visible or now.time - self.found_at <= hold
         away = old.away + now.time - old.time
-        self.spots[now.index] = Spot(now.time, box, old.score, False, covered, points, False, away, step)
+        self.positions[now.index] = Position(now.time, box, old.score, False, covered, points, False, away, step)
 
-    def reach_back(self, moments: Sequence[Moment], hold: float, taken: Callable[[int, Box], bool]) -> None:
+    def extend_back(self, greys: Sequence[GreyFrame], hold: float, taken: Callable[[int, Box], bool]) -> None:
         """Go back from where the face was first found, as far as it is seen and for `hold` seconds at least.
 
-        taken: whether a box in a frame is covered by another trail.
+        taken: whether a box in a frame is covered by another track.
         """
-        for later, now in zip(moments[:0:-1], moments[-2::-1], strict=True):
-            after = self.spots[later.index]
+        for later, now in zip(greys[:0:-1], greys[-2::-1], strict=True):
+            after = self.positions[later.index]
             step = motion(later.grey, now.grey, after.box)
             box = after.box if step is None else moved_box(step, after.box)
-            self.there = self.there and step is not None and alike(self.look, patch(now.grey, box)) > SAME
-            if not (self.there or self.found_at - now.time <= hold) or taken(now.index, box):
+            self.visible = self.visible and step is not None and correlation(self.look, patch(now.grey, box)) > SAME
+            if not (self.visible or self.found_at - now.time <= hold) or taken(now.index, box):
                 break
             after.step = None if step is None else invert(step)
-            self.spots[now.index] = Spot(now.time, box, after.score)
-        self.there = True
-        self._lend(moments)
+            self.positions[now.index] = Position(now.time, box, after.score)
+        self.visible = True
+        self._lend(greys)
 
     def forget(self, index: int) -> None:
         """Drop what lies before a frame."""
-        for old in [key for key in self.spots if key < index]:
-            del self.spots[old]
+        for old in [key for key in self.positions if key < index]:
+            del self.positions[old]
 
-    def _fill(self, moments: Sequence[Moment]) -> None:
+    def _fill(self, greys: Sequence[GreyFrame]) -> None:
         """Correct the boxes since the face was last found, now that both ends of the gap are known."""
-        now, start = moments[-1], self.found_at
-        back = self.spots[now.index].box
-        for later, m in zip(moments[:0:-1], moments[-2::-1], strict=True):
-            spot = self.spots.get(m.index)
-            if spot is None or spot.found:
+        now, start = greys[-1], self.found_at
+        back = self.positions[now.index].box
+        for later, m in zip(greys[:0:-1], greys[-2::-1], strict=True):
+            position = self.positions.get(m.index)
+            if position is None or position.found:
                 break
             step = motion(later.grey, m.grey, back)
             share = (m.time - start) / max(now.time - start, 1e-9)
             # Where nothing shows the way back, straight on.
-            back = moved_box(step, back) if step is not None else mixed(spot.box, back, share)
-            self.spots[later.index].step = None if step is None else invert(step)
-            spot.box, spot.covered = mixed(spot.box, back, share), True
+            back = moved_box(step, back) if step is not None else mixed(position.box, back, share)
+            self.positions[later.index].step = None if step is None else invert(step)
+            position.box, position.covered = mixed(position.box, back, share), True
 
-    def _lend(self, moments: Sequence[Moment]) -> None:
+    def _lend(self, greys: Sequence[GreyFrame]) -> None:
         """Carry points back from the nearest frame that has its own to those before it that have none."""
         points, lent = None, 0.0
-        for later, m in zip(moments[:0:-1], moments[-2::-1], strict=True):
-            after, spot = self.spots.get(later.index), self.spots.get(m.index)
-            if spot is None or after is None or spot.own:
+        for later, m in zip(greys[:0:-1], greys[-2::-1], strict=True):
+            after, position = self.positions.get(later.index), self.positions.get(m.index)
+            if position is None or after is None or position.own:
                 break
             if after.own:
                 points, lent = after.points, after.time
             if points is not None:
-                points = apply_affine(invert(_way(after.step, spot.box, after.box)), points)
-                _accept(spot, points, lent - spot.time)
+                points = apply_affine(invert(_way(after.step, position.box, after.box)), points)
+                _accept(position, points, lent - position.time)
 
 
 def mixed(a: Box, b: Box, share: float) -> Box:
@@ -162,13 +162,15 @@ def mixed(a: Box, b: Box, share: float) -> Box:
     return Box(*(float(x + (y - x) * share) for x, y in sides))
 
 
-def _accept(spot: Spot, points: np.ndarray, away: float) -> None:
+def _accept(position: Position, points: np.ndarray, away: float) -> None:
     """Points from the other side: alone if there were none, else mixed by how near in time each side is."""
-    if spot.points is None:
-        spot.points = points
+    if position.points is None:
+        position.points = points
     else:
-        spot.points = spot.points + (points - spot.points) * (spot.away / max(spot.away + away, 1e-9))
-    spot.away = min(spot.away, away)
+        position.points = position.points + (points - position.points) * (
+            position.away / max(position.away + away, 1e-9)
+        )
+    position.away = min(position.away, away)
 
 
 def _way(step: np.ndarray | None, old: Box, new: Box) -> np.ndarray:

@@ -59,7 +59,7 @@ def shifted(box: Box, shift: tuple[float, float]) -> Box:
     return Box(box.left + x, box.top + y, box.right + x, box.bottom + y)
 
 
-def survivors(before: np.ndarray, after: np.ndarray) -> float:
+def tracked_share(before: np.ndarray, after: np.ndarray) -> float:
     """The share of points all over one grey picture that are found again in another."""
     height, width = before.shape
     _, kept = _followed(before, after, _grid(Box(0, 0, width, height).scaled(0.9)).astype(np.float32))
@@ -80,7 +80,7 @@ def patch(picture: np.ndarray, box: Box) -> np.ndarray | None:
     return small / length if length > 16 else None
 
 
-def alike(a: np.ndarray | None, b: np.ndarray | None) -> float:
+def correlation(a: np.ndarray | None, b: np.ndarray | None) -> float:
     """The correlation of two patches in [-1, 1]; 0 where one is missing."""
     return 0.0 if a is None or b is None else float(a @ b)
 

@@ -1,4 +1,4 @@
-"""Cuts: where one shot of a video ends and the next begins.
+"""CutDetector: where one shot of a video ends and the next begins.
 
 Two neighbouring frames belong to two shots if little of the structure of one is found in the other: their shrunk
 pictures hardly correlate, and few points of the first can be followed into the second. Correlation does not mind a
@@ -11,16 +11,16 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from deidcli.faces.motion import survivors
+from deidcli.faces.tracking.motion import tracked_share
 
 ALIKE = 0.6  # correlation of two shrunk pictures above which they are one shot without a closer look
-FOLLOWED = 0.5  # share of points that have to be found again where the pictures are less alike
+FOLLOWED = 0.5  # share of points that have to be found again where the pictures are less correlation
 FLAT = 2.0  # standard deviation, of 255, below which a picture has no structure to compare: black, or a fade's end
 STEP = 12.0  # mean difference, of 255, between a flat picture and its neighbour that begins a new shot
 _SMALL, _MEDIUM = 48, 192  # longer side in pixels of the pictures that are correlated, and in which points are followed
 
 
-class Cuts:
+class CutDetector:
     """Looks at the frames of one file in order."""
 
     def __init__(self) -> None:
@@ -50,5 +50,5 @@ def _cut(before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndar
     a, b = before[1], after[1]
     if min(a.std(), b.std()) < FLAT:
         return bool(np.abs(a - b).mean() > STEP)
-    alike = float(np.mean((a - a.mean()) * (b - b.mean())) / (a.std() * b.std()))
-    return alike < ALIKE and survivors(before[0], after[0]) < FOLLOWED
+    correlation = float(np.mean((a - a.mean()) * (b - b.mean())) / (a.std() * b.std()))
+    return correlation < ALIKE and tracked_share(before[0], after[0]) < FOLLOWED
