@@ -64,7 +64,7 @@ class VideoOptions:
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """How files are written. metadata: "none", "safe" or "all" (see `media.metadata` and `media.video_tags`)."""
+    """How files are written. metadata: "none", "safe" or "all" (see `media.metadata` and `media.video.tags`)."""
 
     metadata: str = "safe"
     video: VideoOptions = field(default_factory=VideoOptions)

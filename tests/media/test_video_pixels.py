@@ -6,8 +6,8 @@ from av.video.frame import VideoFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deidcli.media.video_pixels import Pixels
-from deidcli.media.video_source import orientation
+from deidcli.media.video.pixels import Pixels
+from deidcli.media.video.source import orientation
 
 from .filmed import planes
 

@@ -11,7 +11,7 @@ from av.codec import Codec
 
 from deidcli.errors import MediaError
 from deidcli.media.stream import VideoOptions
-from deidcli.media.video_pixels import encodable, nearest
+from deidcli.media.video.pixels import encodable, nearest
 
 _ENCODERS = {
     "h264": "libx264",

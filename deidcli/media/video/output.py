@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from io import BytesIO
@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
 from deidcli.errors import MediaError
-from deidcli.media import video_tags
 from deidcli.media.stream import WriteOptions
-from deidcli.media.video_codec import Encoding
-from deidcli.media.video_packets import begins, packets
-from deidcli.media.video_source import Facts, Source, reason
+from deidcli.media.video import tags
+from deidcli.media.video.encoding import Encoding
+from deidcli.media.video.source import Facts, Source, reason
 
 _MUXERS = {
     "mp4": "mp4", "m4v": "mp4", "mov": "mov", "qt": "mov", "3gp": "3gp", "3g2": "3g2", "mkv": "matroska",
@@ -31,6 +30,7 @@ _MUXERS = {
 _TURNING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that hold a display matrix
 REORDERING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that take frames out of order without a delay
 _INDEXED = ("mp4", "mov", "3gp", "3g2")  # those whose index can stand in front, so that a player need not wait for it
+_EARLY = 16  # frames that may come before the first that says when to decode it
 _EXACT = 0x0400  # AVFMT_FLAG_BITEXACT: no program's name, no random identity
 
 
@@ -52,7 +52,7 @@ class Output:
         self._copies: dict[int, Stream] = {}
         self._ahead: Iterator[Packet] | None = None
         self._next: Packet | None = None
-        self._out.metadata.update(video_tags.file_tags(self._from.metadata, options.metadata))
+        self._out.metadata.update(tags.file_tags(self._from.metadata, options.metadata))
 
     def _opened(self, target: BinaryIO) -> OutputContainer:
         # The tracks keep their places on the clock: nothing is moved so that the first begins at zero.
@@ -122,7 +122,7 @@ class Output:
                 self._copies[original.index] = self._template(original)
             elif original.type in kinds:
                 self._try_template(original)
-        self._out.set_chapters(video_tags.chapters(self._from.chapters(), self.options.metadata))
+        self._out.set_chapters(tags.chapters(self._from.chapters(), self.options.metadata))
 
     def holds(self, codec: str) -> bool:
         """Whether the container takes a codec. Not all of them know, and those that do not say yes."""
@@ -194,7 +194,7 @@ class Output:
 
     def _dress(self, stream: Stream, original: Stream) -> None:
         stream.metadata.clear()
-        stream.metadata.update(video_tags.track_tags(original.metadata, self.options.metadata))
+        stream.metadata.update(tags.track_tags(original.metadata, self.options.metadata))
         stream.disposition = original.disposition
 
     def _keep_turn(self, stream: VideoStream) -> None:
@@ -230,3 +230,56 @@ def _like(context, original, encoding: Encoding, shape: Fraction | None) -> None
     )
     if shape:
         context.sample_aspect_ratio = shape
+
+
+def packets(container: InputContainer, streams: Collection[int]) -> Iterator[Packet]:
+    """The packets of some streams, by their numbers, up to the end or to where the file is damaged.
+
+    Whoever reads the frames of a damaged file has met that, and decided to go on.
+    """
+    if not streams:
+        return  # which FFmpeg would take for all of them
+    found = container.demux([container.streams[index] for index in streams])
+    early: dict[int, list[Packet]] = {}
+    while True:
+        try:
+            packet = next(found, None)
+        except av.FFmpegError:
+            packet = None
+        if packet is None:
+            break
+        if packet.size:
+            waiting = early.setdefault(packet.stream.index, [])
+            waiting.append(packet)
+            if packet.dts is not None or len(waiting) > _EARLY:
+                yield from _ordered(waiting)
+                waiting.clear()
+    for waiting in early.values():
+        yield from _ordered(waiting)
+
+
+def begins(packet: Packet) -> Fraction:
+    """When a packet has to be there, in seconds."""
+    return (packet.dts or 0) * Fraction(packet.time_base or 1)
+
+
+def _ordered(waiting: list[Packet]) -> Iterator[Packet]:
+    """Packets with times at which to decode them; those without any time are left out.
+
+    Matroska tells only when a frame is shown. FFmpeg works out the rest, except for the first few frames of a video
+    that is not stored in the order it is shown; theirs are counted back from the next. In a file that ends before that,
+    frames are decoded in turn, as early as the one that is most out of turn needs it.
+    """
+    last = waiting[-1].dts if waiting else None
+    if last is not None:
+        step = max(waiting[-1].duration or 0, 1)
+        for back, packet in enumerate(reversed(waiting)):
+            packet.dts = last - back * step if packet.dts is None else packet.dts
+        yield from waiting
+        return
+    shown = [(packet.pts, packet) for packet in waiting if packet.pts is not None]
+    order = sorted(pts for pts, _ in shown)
+    late = max((when - pts for when, (pts, _) in zip(order, shown, strict=True)), default=0)
+    for when, (_, packet) in zip(order, shown, strict=True):
+        packet.dts = when - late
+        yield packet

@@ -10,23 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
 from av.video.frame import VideoFrame
+from PIL import Image
 
 from deidcli.errors import MediaError
 from deidcli.media.behind import Behind
 from deidcli.media.stream import WriteOptions, Writer
-from deidcli.media.video_codec import encoding
-from deidcli.media.video_out import Output
-from deidcli.media.video_pixels import Pixels
-from deidcli.media.video_source import reason
+from deidcli.media.video.decoder import Decoder
+from deidcli.media.video.encoding import encoding
+from deidcli.media.video.output import Output
+from deidcli.media.video.pixels import Pixels
+from deidcli.media.video.source import reason
 from deidcli.values import Frame
-
-if TYPE_CHECKING:
-    from deidcli.media.video import VideoReader
 
 _WAITING = 16_000_000  # pixels of frames that wait for the encoder
 
@@ -44,18 +44,18 @@ class _Change:
 class VideoWriter(Writer):
     """Takes the frames of a video back; the encoder works in a thread of its own."""
 
-    def __init__(self, reader: VideoReader, target: BinaryIO, options: WriteOptions, suffix: str):
-        self.reader, self.options = reader, options
+    def __init__(self, decoder: Decoder, target: BinaryIO, options: WriteOptions, suffix: str):
+        self.decoder, self.options = decoder, options
         self._taken = 0
         self._behind: Behind[_Change] | None = None
         self._track: _Track | None = None
-        with _explained(reader.source.name):
-            self._out = Output(target, reader.source, reader.facts, options, suffix)
+        with _explained(decoder.source.name):
+            self._out = Output(target, decoder.source, decoder.facts, options, suffix)
 
     def write(self, frame: Frame, changed: np.ndarray | None) -> None:
         """As `Writer.write`. Raises MediaError for a frame out of turn, or what the encoder said of an earlier one."""
         self._check(frame, changed)
-        with _explained(self.reader.source.name):
+        with _explained(self.decoder.source.name):
             if changed is not None and changed.any():
                 self._begin()
                 self._behind.put(_Change(frame.native, frame.time, frame.pixels, changed))
@@ -64,7 +64,7 @@ class VideoWriter(Writer):
         self._taken += 1
 
     def finish(self) -> None:
-        name, wanted = self.reader.source.name, self.reader.count
+        name, wanted = self.decoder.source.name, self.decoder.count
         if self._taken != wanted:
             raise MediaError(f"{name}: {self._taken} of {wanted} frames were written", "write every frame")
         with _explained(name):
@@ -92,21 +92,21 @@ class VideoWriter(Writer):
 
         Not where some are hidden by an edit list, or were too damaged to be seen: nobody has looked for faces in them.
         """
-        facts, asked = self.reader.facts, self.options.video
-        seen = not self.reader.hidden and not self.reader.damage
+        facts, asked = self.decoder.facts, self.options.video
+        seen = not self.decoder.hidden and not self.decoder.damage
         wanted = asked.codec and encoding(asked.codec, "yuv420p", (64, 64), facts.rate, asked).codec
         return seen and wanted in ("", facts.codec) and self._out.copies and self._out.holds(facts.codec)
 
     def _begin(self) -> None:
         if self._behind is not None:
             return
-        self._track = _Track(self.reader, self._out, self.options)
+        self._track = _Track(self.decoder, self._out, self.options)
         self._out.copied_rest()
-        width, height = self.reader.facts.size
+        width, height = self.decoder.facts.size
         room = min(max(_WAITING // (width * height), 2), 16)
         self._behind = Behind(self._track.add, room, "deid-encode")
         again = 0
-        for native, time in islice(self.reader.natives(), self._taken):
+        for native, time in islice(self.decoder.frames(), self._taken):
             self._behind.put(_Change(native, time))
             again += 1
         if again != self._taken:
@@ -128,8 +128,8 @@ class _Track:
     clocks keep the exact times too. Decoding times are those of the frames that come in their place.
     """
 
-    def __init__(self, reader: VideoReader, out: Output, options: WriteOptions):
-        facts = reader.facts
+    def __init__(self, decoder: Decoder, out: Output, options: WriteOptions):
+        facts = decoder.facts
         self.pixels, self.out = Pixels(facts.orientation), out
         fallback = out.own_codec
         codec = facts.codec if options.video.codec or out.holds(facts.codec) else fallback
@@ -194,3 +194,31 @@ class _explained:
         if isinstance(error, (av.FFmpegError, OSError, MemoryError)):
             said = f"{self.name}: the video cannot be written: {reason(error)}"
             raise MediaError(said, "see whether the disk is full, or choose another --codec or suffix") from error
+
+
+_SETTINGS: dict[str, dict] = {"png": {"compress_level": 3}, "jpg": {"quality": 95, "subsampling": 0}}
+
+
+class FolderWriter(Writer):
+    """Writes 000000.png, 000001.png and so on: the number of the frame in the manifest and in lists of faces.
+
+    The pictures have eight bits, are upright and carry no metadata. Sound and time stamps have no place in them.
+    """
+
+    def __init__(self, decoder: Decoder, folder: Path, kind: str):
+        self.decoder, self.folder, self.kind = decoder, folder, kind
+        self._taken = 0
+
+    def write(self, frame: Frame, changed: np.ndarray | None) -> None:
+        path = self.folder / f"{frame.index:06d}.{self.kind}"
+        try:
+            Image.fromarray(frame.pixels).save(path, **_SETTINGS[self.kind])
+        except OSError as error:
+            said = f"{self.decoder.source.name}: frame {frame.index} cannot be written: {error.strerror or error}"
+            raise MediaError(said, "check the disk") from error
+        self._taken += 1
+
+    def finish(self) -> None:
+        if self._taken != self.decoder.count:
+            name = self.decoder.source.name
+            raise MediaError(f"{name}: {self._taken} of {self.decoder.count} frames were written", "write every frame")

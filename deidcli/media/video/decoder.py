@@ -1,11 +1,9 @@
-"""Videos: frames out of whatever FFmpeg decodes, upright and with their exact times, one after the other."""
+"""Decode a video from its beginning to its end, and tell where it is damaged."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
-from typing import BinaryIO
 
 import av
 from av.container import InputContainer
@@ -13,61 +11,32 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from deidcli.errors import MediaError
-from deidcli.media.image.container import check_size
-from deidcli.media.metadata import checked
-from deidcli.media.stream import Reader, ReadOptions, StreamInfo, WriteOptions, Writer
-from deidcli.media.video_folder import FolderWriter
-from deidcli.media.video_pixels import Pixels
-from deidcli.media.video_source import Source, facts, reason
-from deidcli.media.video_whole import missing
-from deidcli.media.video_write import VideoWriter
-from deidcli.values import Frame
+from deidcli.media.video.source import Source, facts, missing, reason
 
 _SPLIT = "cut it where that happens, with ffmpeg"
 _SLACK = Fraction(1, 2)  # seconds by which a whole file may be shorter than it says
 _HINT = "get a whole copy of the file, or use --salvage to write what can be decoded"
 
 
-def open_video(data: Path | bytes, name: str, kind: str, options: ReadOptions) -> VideoReader:
-    """A reader of a video. kind: what `sniff.video_kind` said.
-
-    Raises MediaError for a file without moving pictures, and for one that was cut off unless it is to be salvaged.
-    """
-    return VideoReader(Source(data, kind, name), options)
-
-
-class VideoReader(Reader):
-    """Frames of a video as they are asked for; no more of them are held than the decoder needs.
+class Decoder:
+    """The frames of a video in its own pixel format. Readers take them, and writers may take them a second time.
 
     hidden: whether the file holds pictures that are not shown, before the beginning or behind the end of a cut. count:
-    how many frames were read.
+    how many frames its reader has given. damage: what is wrong with the file, "" for nothing.
+    Raises MediaError for a file without moving pictures, and for one that was cut off unless it is to be salvaged.
     """
 
-    streams = True
-
-    def __init__(self, source: Source, options: ReadOptions):
-        self.source, self.salvage = source, options.salvage
+    def __init__(self, source: Source, salvage: bool):
+        self.source, self.salvage = source, salvage
         self.hidden, self.count, self.damage, self._closed = False, 0, "", False
         self._lacking()
         self.facts = facts(source)
-        check_size(self.facts.size)
-        self.info = StreamInfo(source.kind, self.facts.upright, self.facts.frames)
-        if self.facts.others:
-            # They were not searched, and may show the same people.
-            self.notes = (f"it has {self.facts.others} more tracks of moving pictures: left out",)
 
-    def frames(self) -> Iterator[Frame]:
-        """As `Reader.frames`; they are read from the file's beginning each time."""
-        pixels = Pixels(self.facts.orientation)
-        for index, (native, time) in enumerate(self.natives()):
-            self.count = index + 1
-            yield Frame(pixels.rgb(native), index, time, native)
-        if not self.count:
-            raise MediaError(
-                f"{self.source.name}: no frame of the video can be decoded", "get a whole copy of the file"
-            )
+    def close(self) -> None:
+        """Stop: a pass that goes on ends with its next frame."""
+        self._closed = True
 
-    def natives(self) -> Iterator[tuple[VideoFrame, Fraction]]:
+    def frames(self) -> Iterator[tuple[VideoFrame, Fraction]]:
         """Every frame as the decoder gives it, and its time in seconds.
 
         Times go up: a frame without a stamp, or with one that goes back, follows the one before it at the average rate.
@@ -85,19 +54,6 @@ class VideoReader(Reader):
                 stamp = 0 if last is None else last + (step if stamp is None else 1)
             last = stamp
             yield native, stamp * clock
-
-    def writer(self, target: BinaryIO | Path, options: WriteOptions, suffix: str = "") -> Writer:
-        checked(options.metadata)
-        if isinstance(target, Path):
-            return FolderWriter(self, target, options.video.frames)
-        return VideoWriter(self, target, options, suffix)
-
-    def close(self) -> None:
-        """Stop: a file that cannot be written is read no further."""
-        self._closed = True
-
-    def makes_folder(self, options: WriteOptions) -> bool:
-        return bool(options.video.frames)
 
     def _decoded(self) -> Iterator[VideoFrame]:
         last: int | None = None
