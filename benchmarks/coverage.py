@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deidcli.engine.find import Shot
 from deidcli.engine.follow import planned
+from deidcli.engine.frames import FileFrame, Source
 from deidcli.engine.given import GivenFaces, load_faces
+from deidcli.engine.jobs import Job
 from deidcli.faces.detect import DetectOptions, default, detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.mask import mask
@@ -90,13 +91,14 @@ def followed(
     frames: Sequence[Frame], found: Sequence[Sequence[Face]], options: TrackOptions
 ) -> tuple[int, list[Sequence[Face]]]:
     """How many frames are searched, and the faces of every frame."""
-    shots = (Shot(None, frame, frame is frames[-1]) for frame in frames)
-    plan = list(planned(shots, options))
+    source = Source(Job(None, None, "clip"), None, None, 0.0)
+    items = (FileFrame(source, frame, frame is frames[-1]) for frame in frames)
+    plan = list(planned(items, options))
     seen = (
-        FrameFaces(frame, tuple(faces) if shot.searched else None, shot.begins)
-        for frame, faces, shot in zip(frames, found, plan, strict=True)
+        FrameFaces(frame, tuple(faces) if item.searched else None, item.begins)
+        for frame, faces, item in zip(frames, found, plan, strict=True)
     )
-    return sum(shot.searched for shot in plan), [one.faces for one in tracked_frames(seen, options)]
+    return sum(item.searched for item in plan), [one.faces for one in tracked_frames(seen, options)]
 
 
 def cover(frame: Frame, faces: Sequence[Face]) -> np.ndarray:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deidcli.engine.find import Finder, Shot
+from deidcli.engine.find import Finder
+from deidcli.engine.frames import FileFailure, FileFrame
 from deidcli.engine.given import GivenFaces, load_faces
 from deidcli.engine.jobs import Job
 from deidcli.engine.replace import Replaced, Replacer, Request
@@ -62,12 +63,12 @@ def main() -> None:
     options = parser.parse_args()
     lists = {path.name: load_faces(path) for path in (options.faces, *options.others)}
     detector = Listed(options.clip, lists[options.faces.name])
-    reference = [shot.faces for shot in shots(options.clip, detector, TrackOptions(), options.limit)]
+    reference = [item.faces for item in frames(options.clip, detector, TrackOptions(), options.limit)]
     for title, track in (
         ("frame by frame", TrackOptions(track=False)),
         ("tracked", TrackOptions(detect_every=options.every)),
     ):
-        found = shots(options.clip, detector, track, options.limit)
+        found = frames(options.clip, detector, track, options.limit)
         report(title, measured(found, reference, lists, options.clip.name, options.method))
 
 
@@ -89,19 +90,19 @@ def _digest(pixels: np.ndarray) -> bytes:
     return sha256(pixels.tobytes()).digest()
 
 
-def shots(clip: Path, detector: Listed, track: TrackOptions, limit: int) -> Iterator[Shot]:
+def frames(clip: Path, detector: Listed, track: TrackOptions, limit: int) -> Iterator[FileFrame]:
     """The frames of a clip with the faces of a list, as a run takes them."""
     with ThreadPoolExecutor(2) as pool:
-        for shot in Finder(detector, None, pool, 4, track=track)([Job(clip, None, clip.name)]):
-            if shot.error:
-                raise SystemExit(shot.error)
-            if shot.frame.index >= limit:
+        for item in Finder(detector, None, pool, 4, track=track)([Job(clip, None, clip.name)]):
+            if isinstance(item, FileFailure):
+                raise SystemExit(item.error)
+            if item.frame.index >= limit:
                 return
-            yield shot
+            yield item
 
 
 def measured(
-    found: Iterator[Shot],
+    found: Iterator[FileFrame],
     reference: Sequence[tuple[Face, ...]],
     lists: dict[str, GivenFaces],
     name: str,
@@ -112,20 +113,20 @@ def measured(
     replacer = Replacer(find(method)(secret=Secret.seeded(1)), Settings(), judge)
     run, began = Run(), time.process_time()
     for batch in _batches(found):
-        made = replacer([Request(shot.frame, shot.faces, name) for shot in batch])
-        for shot, done in zip(batch, made, strict=True):
-            _record(run, shot, done, reference[shot.frame.index], judge)
+        made = replacer([Request(item.frame, item.faces, name) for item in batch])
+        for item, done in zip(batch, made, strict=True):
+            _record(run, item, done, reference[item.frame.index], judge)
             for title, given in lists.items():
-                boxes = [face.box for face in given.of(name, shot.frame.index)]
+                boxes = [face.box for face in given.of(name, item.frame.index)]
                 run.shares[title] += [share(box, done.changed) for box in boxes]
     run.seconds = time.process_time() - began
     return run
 
 
-def _batches(found: Iterator[Shot]) -> Iterator[list[Shot]]:
-    batch: list[Shot] = []
-    for shot in found:
-        batch.append(shot)
+def _batches(found: Iterator[FileFrame]) -> Iterator[list[FileFrame]]:
+    batch: list[FileFrame] = []
+    for item in found:
+        batch.append(item)
         if len(batch) == BATCH:
             yield batch
             batch = []
@@ -133,16 +134,16 @@ def _batches(found: Iterator[Shot]) -> Iterator[list[Shot]]:
         yield batch
 
 
-def _record(run: Run, shot: Shot, done: Replaced, faces: Sequence[Face], judge) -> None:
-    run.faces.append(shot.faces)
+def _record(run: Run, item: FileFrame, done: Replaced, faces: Sequence[Face], judge) -> None:
+    run.faces.append(item.faces)
     run.actions.append({f"{outcome.face.track} {outcome.action}": 1 for outcome in done.outcomes})
     shown = [face for face in faces if face.landmarks is not None]
     if not shown:
         return
     described = judge.embed(judge.chips(done.frame.pixels, shown))
     for face, descriptor in zip(shown, described, strict=True):
-        old, new = (align(frame, face, FACE).pixels for frame in (shot.frame, done.frame))
-        run.looks[face.track].append((shot.frame.index, descriptor, old, new))
+        old, new = (align(frame, face, FACE).pixels for frame in (item.frame, done.frame))
+        run.looks[face.track].append((item.frame.index, descriptor, old, new))
 
 
 def share(box: Box, changed: np.ndarray | None) -> float:

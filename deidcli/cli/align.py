@@ -13,9 +13,11 @@ from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import shown
+from deidcli.engine.frames import FileFailure
 from deidcli.engine.given import load_faces
 from deidcli.engine.jobs import Job, check_apart
-from deidcli.engine.target import Target
+from deidcli.engine.output import Target
+from deidcli.engine.settings import RECOGNISER
 from deidcli.errors import DeidError, one_line
 from deidcli.faces.align import align
 from deidcli.faces.tracking.options import TrackOptions
@@ -97,16 +99,16 @@ def _crops(jobs: list, options: dict[str, Any], failed: list[str]) -> Iterator[t
 
     alone = TrackOptions(track=False)  # only landmarks that were located in the very frame are of use here
     given = load_faces(Path(options["faces"])) if options["faces"] else None
-    spec, judge = CropSpec(options["size"], options["margin"]), recogniser("dlib")
+    spec, judge = CropSpec(options["size"], options["margin"]), recogniser(RECOGNISER)
     style = "none" if options["quiet"] else options["progress"]
-    for shot in shown(find(jobs, options["detect"], given, options["workers"], track=alone), len(jobs), style, "frame"):
-        if shot.error:
-            _note(shot.error, failed)
+    for item in shown(find(jobs, options["detect"], given, options["workers"], track=alone), len(jobs), style, "frame"):
+        if isinstance(item, FileFailure):
+            _note(item.error, failed)
             continue
-        faces = [face for face in shot.faces if face.landmarks is not None]
-        for face in _central(faces, shot.frame.width, shot.frame.height) if options["largest"] else faces:
-            key = f"{shot.source.job.name}#{shot.frame.index}.{face.track}"
-            yield align(shot.frame, face, spec, key), judge.chips(shot.frame.pixels, [face])[0]
+        faces = [face for face in item.faces if face.landmarks is not None]
+        for face in _central(faces, item.frame.width, item.frame.height) if options["largest"] else faces:
+            key = f"{item.source.job.name}#{item.frame.index}.{face.track}"
+            yield align(item.frame, face, spec, key), judge.chips(item.frame.pixels, [face])[0]
 
 
 def _note(error: str, failed: list[str]) -> None:

@@ -16,6 +16,7 @@ from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather, parted
 from deidcli.cli.progress import FrameMeter, shown
+from deidcli.engine.frames import FileFailure, FileFrame
 from deidcli.engine.given import face_entry, load_faces
 from deidcli.engine.jobs import MANIFEST, STREAM, Job, check_apart, check_sheets
 from deidcli.engine.manifest import FAILED, SALVAGED, Earlier, Manifest, Row, encoded, totals
@@ -212,13 +213,13 @@ def _dry_run(jobs: Sequence[Job], settings: Settings, rest: dict[str, Any]) -> i
 
     given = load_faces(Path(rest["faces"])) if rest["faces"] else None
     failed = 0
-    shots = find(jobs, settings.detect, given, settings.workers, settings.read, settings.track)
-    for shot in shown(shots, len(jobs), _style(rest), "frame"):
-        job, entries = shot.source.job, [face_entry(face, landmarks=False) for face in shot.faces]
-        said = {"input": job.name, "frame": shot.frame.index if shot.frame else 0}
-        said |= {"output": job.target and str(job.target)}
-        row = {**said, "faces": entries, "error": shot.error or None}
-        failed += bool(shot.error)
+    items = find(jobs, settings.detect, given, settings.workers, settings.read, settings.track)
+    for item in shown(items, len(jobs), _style(rest), "frame"):
+        job, error = item.source.job, item.error if isinstance(item, FileFailure) else None
+        frame, faces = (item.frame.index, item.faces) if isinstance(item, FileFrame) else (0, ())
+        row = {"input": job.name, "frame": frame, "output": job.target and str(job.target)}
+        row |= {"faces": [face_entry(face, landmarks=False) for face in faces], "error": error}
+        failed += error is not None
         click.echo(encoded(json.dumps(row, ensure_ascii=False)))
     return DONE if not failed else NONE if failed == len(jobs) else SOME
 

@@ -16,6 +16,7 @@ from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import shown
+from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure
 from deidcli.engine.given import COLUMNS, face_entry, load_faces
 from deidcli.engine.manifest import encoded
 
@@ -66,26 +67,25 @@ def _print(jobs: list, form: str, options: dict[str, Any]) -> int:
         click.echo(_line(COLUMNS), nl=False)
     failed = 0
     track, read = opt.track_options(options), med.read_options(options)
-    shots = find(jobs, detect, given, options["workers"], read, track)
-    for shot in shown(shots, len(jobs), style, "frame"):
-        if shot.error:
+    items = find(jobs, detect, given, options["workers"], read, track)
+    for item in shown(items, len(jobs), style, "frame"):
+        if isinstance(item, FileFailure):
             failed += 1
-            click.echo(f"deid: {shot.error}", err=True)
+            click.echo(f"deid: {item.error}", err=True)
         if form == "json":
-            click.echo(encoded(json.dumps(_row(shot), ensure_ascii=False)))
-        elif not shot.error:
-            for row in _csv_rows(shot):
+            click.echo(encoded(json.dumps(_row(item), ensure_ascii=False)))
+        elif isinstance(item, FileFrame):
+            for row in _csv_rows(item):
                 click.echo(_line(row), nl=False)
     return 0 if not failed else 3 if failed == len(jobs) else 1
 
 
-def _row(shot) -> dict[str, Any]:
-    frame = shot.frame
-    size = [frame.width, frame.height] if frame else None
-    found = [face_entry(face) for face in shot.faces]
-    return {"input": shot.source.job.name, "frame": frame.index if frame else 0, "size": size, "faces": found} | (
-        {"error": shot.error} if shot.error else {}
-    )
+def _row(item: FrameOrFailure) -> dict[str, Any]:
+    name = item.source.job.name
+    if isinstance(item, FileFailure):
+        return {"input": name, "frame": 0, "size": None, "faces": [], "error": item.error}
+    frame, found = item.frame, [face_entry(face) for face in item.faces]
+    return {"input": name, "frame": frame.index, "size": [frame.width, frame.height], "faces": found}
 
 
 def _line(row: Sequence[Any]) -> bytes:
@@ -95,7 +95,7 @@ def _line(row: Sequence[Any]) -> bytes:
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _csv_rows(shot) -> list[list[Any]]:
-    name, index = shot.source.job.name, shot.frame.index
-    rows = [[name, index, *face.box.as_list(), round(face.score, 4)] for face in shot.faces]
+def _csv_rows(item: FileFrame) -> list[list[Any]]:
+    name, index = item.source.job.name, item.frame.index
+    rows = [[name, index, *face.box.as_list(), round(face.score, 4)] for face in item.faces]
     return rows or [[name, index, "", "", "", "", ""]]

@@ -45,7 +45,7 @@ measured = opt.stacked(
     recogniser,
     click.option("--limit", type=click.IntRange(1), help="Only so many pairs of each kind, or pictures."),
     click.option("--verify/--no-verify", default=False, show_default=True,
-                 help="Measure the whole ladder of `deid anonymize` (stronger settings, then a cover) "
+                 help="Measure the whole escalation of `deid anonymize` (stronger settings, then a cover) "
                       "and not the method alone."),
     setting,
 )  # fmt: skip

@@ -180,7 +180,7 @@ seed = click.option(
 )  # fmt: skip
 
 fallback = click.option(
-    "--fallback", type=click.Choice(FALLBACKS), default="solid", show_default=True,
+    "--fallback", type=click.Choice(FALLBACKS), default=Settings().fallback, show_default=True,
     help="What covers a face that the method cannot replace.",
 )  # fmt: skip
 

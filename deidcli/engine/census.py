@@ -1,4 +1,4 @@
-"""The first pass of a closed-set run: every face of every input is described, spilled to disk, given a person."""
+"""The first pass of a closed-set run: every face of every input is described, kept on disk, given a person."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deidcli.engine.find import Shot
+from deidcli.engine.detection_cache import DetectionCache, DiskRows, RowSubset
+from deidcli.engine.frames import FileFrame, FrameOrFailure
 from deidcli.engine.persona import track_key
-from deidcli.engine.seen import SeenFaces
-from deidcli.engine.spill import Picked, Spill
+from deidcli.engine.settings import RECOGNISER
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.embed import Recogniser, recogniser
 from deidcli.faces.people import people
@@ -19,13 +19,11 @@ from deidcli.methods.census import Census
 from deidcli.methods.closed import ClosedSet
 from deidcli.values import Crop, CropSpec
 
-# The recogniser that tells people apart, whichever one judges the new faces: its distance is Euclidean.
-RECOGNISER = "dlib"
 BATCH = 32  # faces that are described at once
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _DescribedFace:
     """A face as it goes on to disk."""
 
     crop: Crop
@@ -33,7 +31,7 @@ class _Seen:
 
 
 class CensusTaker:
-    """Takes the census of shots for a method. Its files are gone when it is closed, or the process ends."""
+    """Takes the census of frames for a method. Its files are gone when it is closed, or the process ends."""
 
     def __init__(self, method: ClosedSet, recogniser: Recogniser):
         self.method, self.recogniser = method, recogniser
@@ -41,11 +39,11 @@ class CensusTaker:
         self._files = ExitStack()
         side = method.stored
         self.pixels, self.landmarks, self.descriptors = (
-            self._spill(shape, dtype)
+            self._rows(shape, dtype)
             for shape, dtype in (((side, side, 3), np.uint8), ((68, 2), np.float32), ((recogniser.length,), np.float32))
         )
-        self.seen = SeenFaces()
-        self._files.callback(self.seen.close)
+        self.cache = DetectionCache()
+        self._files.callback(self.cache.close)
         self._tracks: dict[str, int] = {}
         self._sightings: list[int] = []  # of each track: how often it was seen
         self._of: list[int] = []  # of each row on disk: its track
@@ -54,30 +52,31 @@ class CensusTaker:
         """Let the files go; the census cannot be read any more."""
         self._files.close()
 
-    def take(self, shots: Iterable[Shot]) -> Census:
-        """The census of all shots. A frame that failed adds nothing: its file will fail in the run itself."""
-        waiting: list[_Seen] = []
-        for shot in self.seen.noted(shots):
-            waiting += self._seen(shot)
+    def take(self, items: Iterable[FrameOrFailure]) -> Census:
+        """The census of all frames. A failure adds nothing: its file will fail in the run itself."""
+        waiting: list[_DescribedFace] = []
+        for item in self.cache.noted(items):
+            if isinstance(item, FileFrame):
+                waiting += self._faces(item)
             while len(waiting) >= BATCH:
                 self._keep(waiting[:BATCH])
                 waiting = waiting[BATCH:]
         self._keep(waiting)
         return self._census()
 
-    def _spill(self, shape: tuple[int, ...], dtype: type) -> Spill:
-        spill = Spill(shape, dtype)
-        self._files.callback(spill.close)
-        return spill
+    def _rows(self, shape: tuple[int, ...], dtype: type) -> DiskRows:
+        rows = DiskRows(shape, dtype)
+        self._files.callback(rows.close)
+        return rows
 
-    def _seen(self, shot: Shot) -> Iterator[_Seen]:
-        """The faces of a shot that can be described and that the method takes, each track now and then."""
-        for face in shot.faces:
-            if face.landmarks is None or shot.frame is None:
+    def _faces(self, item: FileFrame) -> Iterator[_DescribedFace]:
+        """The faces of a frame that can be described and that the method takes, each track now and then."""
+        for face in item.faces:
+            if face.landmarks is None:
                 continue
-            crop = align(shot.frame, face, self.spec, track_key(shot.source.job.name, face))
+            crop = align(item.frame, face, self.spec, track_key(item.source.job.name, face))
             if self.method.accepts(crop) and self._wanted(crop.key):
-                yield _Seen(crop, self.recogniser.chips(shot.frame.pixels, [face])[0])
+                yield _DescribedFace(crop, self.recogniser.chips(item.frame.pixels, [face])[0])
 
     def _wanted(self, key: str) -> bool:
         """Whether this sighting of a track is looked at: the 1st, 2nd, 4th, 8th and so on; long ones stay cheap."""
@@ -87,7 +86,7 @@ class CensusTaker:
         self._sightings[track] += 1
         return self._sightings[track].bit_count() == 1
 
-    def _keep(self, seen: list[_Seen]) -> None:
+    def _keep(self, seen: list[_DescribedFace]) -> None:
         if not seen:
             return
         for each, descriptor in zip(seen, self._described(seen), strict=True):
@@ -97,7 +96,7 @@ class CensusTaker:
             if self.method.needs_pixels:
                 self.pixels.add(each.crop.pixels)
 
-    def _described(self, seen: list[_Seen]) -> np.ndarray:
+    def _described(self, seen: list[_DescribedFace]) -> np.ndarray:
         return self.recogniser.embed(np.stack([each.chip for each in seen]))
 
     def _census(self) -> Census:
@@ -106,22 +105,22 @@ class CensusTaker:
         means, best = _by_track(rows, of)
         return Census(
             keys=list(self._tracks),
-            pixels=Picked(self.pixels, best),
-            landmarks=Picked(self.landmarks, best),
+            pixels=RowSubset(self.pixels, best),
+            landmarks=RowSubset(self.landmarks, best),
             descriptors=means,
             people=people(means, self.recogniser.threshold),
         )
 
 
-def take_census(method: ClosedSet, shots: Iterable[Shot]) -> CensusTaker:
-    """The first pass: prepare a method with the census of all shots. To be closed once the method is no more needed.
+def take_census(method: ClosedSet, items: Iterable[FrameOrFailure]) -> CensusTaker:
+    """The first pass: prepare a method with the census of all frames. To be closed once the method is no more needed.
 
     Raises UsageError for too few people, and whatever ends the search; nothing stays on the disk then.
     """
     with ExitStack() as failed:
         taker = CensusTaker(method, recogniser(RECOGNISER))
         failed.callback(taker.close)
-        method.prepare(taker.take(shots))
+        method.prepare(taker.take(items))
         failed.pop_all()
     return taker
 

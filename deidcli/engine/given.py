@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,18 @@ from deidcli.values import UNTRACKED, Box, Face
 FRAMES = 10_000_000  # frames of a run; no video is as long
 FARTHEST = 1 << 17  # pixels from the corner of a picture that a box may reach; no picture is as large
 COLUMNS = ("input", "frame", "left", "top", "right", "bottom", "score")
+
+
+class KnownFaces(Protocol):
+    """Faces that need no search: a list that was given, or what a first pass has found."""
+
+    def of(self, name: str, frame: int) -> list[Face]:
+        """The faces of a frame. Raises MediaError for a file that is not known."""
+        ...
+
+    def numbers(self, name: str) -> int:
+        """The first track number that no face of the file has."""
+        ...
 
 
 @dataclass(frozen=True)

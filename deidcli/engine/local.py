@@ -10,11 +10,13 @@ from contextlib import ExitStack, contextmanager
 import cv2
 
 from deidcli.engine.census import take_census
-from deidcli.engine.find import Finder, Shot
-from deidcli.engine.given import GivenFaces
+from deidcli.engine.detection_cache import Search
+from deidcli.engine.find import Finder
+from deidcli.engine.frames import FrameOrFailure
+from deidcli.engine.given import GivenFaces, KnownFaces
 from deidcli.engine.jobs import Job
 from deidcli.engine.manifest import Row
-from deidcli.engine.pipeline import Pipeline, Search, Watch, unwatched
+from deidcli.engine.pipeline import Pipeline, Watch, unwatched
 from deidcli.engine.replace import Replacer
 from deidcli.engine.settings import Settings
 from deidcli.faces.detect import DetectOptions, detector
@@ -32,12 +34,12 @@ def anonymize(
     overwrite: bool = False,
     watch: Watch = unwatched,
     whole: Sequence[Job] | None = None,
-    seen: Callable[[Iterator[Shot]], Iterator[Shot]] = iter,
+    seen: Callable[[Iterator[FrameOrFailure]], Iterator[FrameOrFailure]] = iter,
 ) -> Iterator[Row]:
     """Replace every face of every job and write the files. A row for each file, in order, while the run goes on.
 
     watch: is told of every frame of a video. whole: for closed-set methods all jobs of the set, of which `jobs` are a
-    part; None if they are the same. seen: the shots of their first pass go through it.
+    part; None if they are the same. seen: the frames of their first pass go through it.
     Raises UsageError at once, before anything is written, for settings that cannot be carried out.
     """
     judge = recogniser(settings.recogniser) if settings.describes else None
@@ -47,16 +49,15 @@ def anonymize(
     if method.closed:
         with _pool(settings.workers) as (pool, depth):
             finder = Finder(search, given, pool, depth, settings.read, settings.track)
-            shots = finder(jobs if whole is None else whole)
-            taker = take_census(method, seen(shots))
+            taker = take_census(method, seen(finder(jobs if whole is None else whole)))
 
     def rows() -> Iterator[Row]:
         with ExitStack() as last, _pool(settings.workers) as (pool, depth):
-            known = taker.seen if taker else given
+            known: KnownFaces | None = taker.cache if taker else given
             finder: Search = Finder(search, known, pool, depth, settings.read, settings.track)
             if taker:
                 last.callback(taker.close)
-                finder = taker.seen.unchanged(finder)
+                finder = taker.cache.unchanged(finder)
             chain = Pipeline(method, settings, finder, replacer, overwrite, watch)
             last.callback(chain.drop)
             yield from chain(jobs, pool, depth)
@@ -71,15 +72,15 @@ def find(
     workers: int = 0,
     read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
     track: TrackOptions = TrackOptions(),  # noqa: B008 - frozen
-) -> Iterator[Shot]:
+) -> Iterator[FrameOrFailure]:
     """Every frame of every job with its faces, or with the error that ended its file. Raises UsageError at once."""
     search = None if given else detector(options)
 
-    def shots() -> Iterator[Shot]:
+    def frames() -> Iterator[FrameOrFailure]:
         with _pool(workers) as (pool, depth):
             yield from Finder(search, given, pool, depth, read, track)(jobs)
 
-    return shots()
+    return frames()
 
 
 @contextmanager

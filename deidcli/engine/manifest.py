@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from deidcli.engine.digest import digest
+from deidcli.engine.output import digest
 from deidcli.errors import MediaError, UsageError
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"

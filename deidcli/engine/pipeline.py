@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 
-from deidcli.engine.find import UNDER_WAY, Shot, Source, pixels
+from deidcli.engine.detection_cache import Search
+from deidcli.engine.find import UNDER_WAY
 from deidcli.engine.flow import ahead, batched
+from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source, pixel_count
 from deidcli.engine.given import face_entry
 from deidcli.engine.jobs import Job, sheet_path
 from deidcli.engine.manifest import DONE, FAILED, SALVAGED, SKIPPED, Row
-from deidcli.engine.replace import Replaced, Replacer, Request
+from deidcli.engine.output import Target
+from deidcli.engine.replace import Outcome, Replaced, Replacer, Request
 from deidcli.engine.settings import Settings, fingerprint
-from deidcli.engine.sheet import Sheet
-from deidcli.engine.target import Target
-from deidcli.engine.tracks import Tracks
-from deidcli.errors import one_line
+from deidcli.engine.tracks import PreviewSheet, Tracks
+from deidcli.errors import MediaError, one_line
 from deidcli.media.stream import Writer
 from deidcli.methods.base import Method
-
-# Jobs in, frames with their faces out: a Finder, or one that is watched.
-Search = Callable[[Iterable[Job]], Iterator[Shot]]
 
 
 @dataclass(eq=False)
@@ -35,7 +33,7 @@ class _File:
     frames: int = 0
     faces: list[dict] = field(default_factory=list)
     tracks: Tracks = field(default_factory=Tracks)
-    sheet: Sheet | None = None
+    sheet: PreviewSheet | None = None
     error: str = ""
 
     def close(self) -> None:
@@ -73,10 +71,13 @@ class Pipeline:
     def __call__(self, jobs: Iterable[Job], pool: Executor, depth: int) -> Iterator[Row]:
         """A row for each job, in order, as soon as its file is in its place."""
         size = self.settings.batch_size
-        # Full by its faces or by its pixels, whichever comes first.
-        batches = batched(
-            self.finder(jobs), lambda s: max(len(s.faces) / size, pixels(s) / UNDER_WAY), 1, longest=4 * depth
-        )
+
+        def weight(item: FrameOrFailure) -> float:
+            # A batch is full by its faces or by its pixels, whichever comes first.
+            faces = len(item.faces) if isinstance(item, FileFrame) else 0
+            return max(faces / size, pixel_count(item) / UNDER_WAY)
+
+        batches = batched(self.finder(jobs), weight, 1, longest=4 * depth)
         done = (pair for batch in batches for pair in self._replace(batch))
         return ahead(pool, self._finish, self._gather(done), depth)
 
@@ -86,38 +87,42 @@ class Pipeline:
             file.close()
             file.target.discard()
 
-    def _replace(self, shots: list[Shot]) -> Iterator[tuple[Shot, Replaced | None]]:
-        """The shots with their new frames; a batch that fails as a whole is tried frame by frame."""
-        sound = [shot for shot in shots if not shot.error]
+    def _replace(self, items: Sequence[FrameOrFailure]) -> Iterator[tuple[FrameOrFailure, Replaced | None]]:
+        """The items with their new frames; a batch that fails as a whole is halved until each frame is alone."""
+        frames = [item for item in items if isinstance(item, FileFrame)]
         try:
-            requests = [Request(shot.frame, shot.faces, shot.source.job.name) for shot in sound]
-            made = dict(zip(map(id, sound), self.replacer(requests), strict=True))
+            requests = [Request(item.frame, item.faces, item.source.job.name) for item in frames]
+            made = dict(zip(map(id, frames), self.replacer(requests), strict=True))
         except Exception as error:
-            if len(shots) > 1:
-                for shot in shots:
-                    yield from self._replace([shot])
+            if len(items) == 1:
+                yield FileFailure(items[0].source, one_line(error)), None
                 return
-            shots = [_failed(shots[0], error)]
-            made = {}
-        for shot in shots:
-            yield shot, made.get(id(shot))
+            half = len(items) // 2
+            yield from self._replace(items[:half])
+            yield from self._replace(items[half:])
+            return
+        for item in items:
+            yield item, made.get(id(item))
 
-    def _gather(self, done: Iterable[tuple[Shot, Replaced | None]]) -> Iterator[_File]:
+    def _gather(self, done: Iterable[tuple[FrameOrFailure, Replaced | None]]) -> Iterator[_File]:
         """Write frame after frame; yield a file when its last frame was taken, or at its first error."""
         file: _File | None = None
-        for shot, replaced in done:
-            if file is None or file.source is not shot.source:
-                file = _File(shot.source, Target(shot.source.job.target, self.overwrite))
+        for item, replaced in done:
+            if file is None or file.source is not item.source:
+                file = _File(item.source, Target(item.source.job.target, self.overwrite))
                 self._under_way.add(file)
             elif file.error:
                 continue  # the rest of a file that has failed already
-            self._write(file, shot, replaced)
-            if shot.last or file.error:
+            self._write(file, item, replaced)
+            if file.error or (isinstance(item, FileFrame) and item.last):
                 yield file
 
-    def _write(self, file: _File, shot: Shot, replaced: Replaced | None) -> None:
-        file.error = shot.error
-        if file.error or replaced is None:
+    def _write(self, file: _File, item: FrameOrFailure, replaced: Replaced | None) -> None:
+        if isinstance(item, FileFailure):
+            file.error = item.error
+            return
+        if replaced is None:
+            file.error = f"{item.source.job.name}: frame {item.frame.index} was not treated"
             return
         try:
             if file.writer is None:
@@ -127,8 +132,8 @@ class Pipeline:
             file.error = one_line(error)
         file.frames += 1
         self._note(file, replaced)
-        if shot.source.reader.streams:
-            self.watch(shot.source.job.name, file.frames, shot.source.reader.info.frames)
+        if item.source.opened.streams:
+            self.watch(item.source.job.name, file.frames, item.source.opened.info.frames)
 
     def _note(self, file: _File, replaced: Replaced) -> None:
         """What happened to the faces of a picture, or to the tracks of a video."""
@@ -138,11 +143,11 @@ class Pipeline:
             return
         file.tracks.add(frame, outcomes)
         if self.settings.preview_sheet and file.source.job.target is not None:
-            file.sheet = file.sheet or Sheet(file.source.job.name)
+            file.sheet = file.sheet or PreviewSheet(file.source.job.name)
             file.sheet.add(frame, outcomes)
 
     def _writer(self, file: _File) -> Writer:
-        reader, options = file.source.reader, self.settings.write
+        reader, options = file.source.opened, self.settings.write
         place = file.target.open_folder() if reader.makes_folder(options) else file.target.open()
         return reader.writer(place, options, file.target.suffix)
 
@@ -155,6 +160,8 @@ class Pipeline:
                 file.error = f"{file.source.job.name}: no face was found (--on-no-face fail)"
         try:
             if status == DONE and not file.error:
+                if file.writer is None:
+                    raise MediaError(f"{file.source.job.name}: nothing of it was written", "report this")
                 file.writer.finish()
                 digest = self._commit(file)
         except Exception as error:
@@ -166,7 +173,7 @@ class Pipeline:
                 # It may be of another method, and must not pass for what this run made.
                 file.error += "; what an earlier run wrote there stands"
         self._under_way.discard(file)
-        if digest and file.source.reader.damage:
+        if digest and file.source.opened.damage:
             status = SALVAGED
         return self._row(file, FAILED if file.error else status, digest)
 
@@ -208,15 +215,12 @@ class Pipeline:
 
 
 def _notes(file: _File) -> tuple[str, ...]:
-    notes = (file.source.reader.damage, *file.source.reader.notes, *file.writer.notes)
+    reader, writer = file.source.opened, file.writer
+    notes = (reader.damage, *reader.notes, *(writer.notes if writer else ()))
     return tuple(note for note in notes if note)
 
 
-def _failed(shot: Shot, error: Exception) -> Shot:
-    return Shot(shot.source, None, True, error=one_line(error))
-
-
-def _outcome_entry(outcome, frame: int) -> dict:
+def _outcome_entry(outcome: Outcome, frame: int) -> dict:
     said = {"action": outcome.action, "method": outcome.method, "tries": outcome.tries}
     measured = {"distance": outcome.distance, "reason": outcome.reason or None}
     return {"frame": frame, **face_entry(outcome.face, landmarks=False), **said, **measured, **outcome.marks}

@@ -1,11 +1,11 @@
 """Replace: every face of a batch of frames gets a new face, or is covered. Nothing is let through.
 
-A face climbs a ladder: the method, the method's stronger settings, the fallback, the fallback's stronger settings, and
-at last a solid colour. It stops at the first rung that could make it and after which the recogniser does not take it
-for its original.
+A face is tried at one level after the other: the method, the method's stronger settings, the fallback, the fallback's
+stronger settings, and at last a solid colour. It stops at the first level that could make it and after which the
+recogniser does not take it for its original.
 
-In a video a face does not change its rung from frame to frame: a track that had to climb in one frame begins at the
-rung that it reached there for some seconds (engine/ladder.py), and then tries the first one again.
+In a video a face does not change its level from frame to frame: a track that was raised in one frame begins at the
+level that it reached there for some seconds (engine/escalation.py), and then tries the first one again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from deidcli.engine.ladder import Heights, ladder
+from deidcli.engine.escalation import TrackLevels, levels
 from deidcli.engine.persona import Personas
 from deidcli.engine.settings import Settings
 from deidcli.errors import MethodError, one_line
@@ -31,7 +31,7 @@ from deidcli.values import Crop, Face, Frame
 class Outcome:
     """What became of a face. action: "replaced" by the method, or "covered" by the fallback.
 
-    tries: how many rungs were taken. distance: to the original by the recogniser, None where it was not measured.
+    tries: how many levels were tried. distance: to the original by the recogniser, None where it was not measured.
     reason: why it was covered; empty for a replaced face. marks: what the method says of a face that it replaced.
     """
 
@@ -63,22 +63,6 @@ class Request:
 
 
 @dataclass(eq=False)
-class _Case:
-    """A face on its way up the ladder. start: the first rung that it takes. rung: the last one."""
-
-    canvas: _Canvas
-    face: Face
-    name: str
-    key: str = ""
-    original: np.ndarray | None = None
-    outcome: Outcome | None = None
-    tries: int = 0
-    reason: str = ""
-    start: int = 0
-    rung: int = 0
-
-
-@dataclass(eq=False)
 class _Canvas:
     """A frame on which faces are being replaced."""
 
@@ -92,6 +76,27 @@ class _Canvas:
         return self
 
 
+@dataclass(eq=False)
+class _FaceTask:
+    """A face on its way through the levels. start: the first one that it takes. level: the last one."""
+
+    canvas: _Canvas
+    face: Face
+    name: str
+    key: str = ""
+    original: np.ndarray | None = None
+    outcome: Outcome | None = None
+    tries: int = 0
+    reason: str = ""
+    start: int = 0
+    level: int = 0
+
+    @property
+    def track(self) -> tuple[str, int]:
+        """The face's track, in its file."""
+        return self.name, self.face.track
+
+
 class Replacer:
     """Applies a method to batches of requests."""
 
@@ -101,150 +106,153 @@ class Replacer:
         if recogniser is not None:
             self.threshold = recogniser.threshold if settings.distance is None else settings.distance
         self.personas = Personas(settings.persona, recogniser and recogniser.distance, self.threshold)
-        self.rungs = tuple(ladder(method, settings.fallback))
-        self._heights = Heights()
+        self.levels = tuple(levels(method, settings.fallback))
+        self._track_levels = TrackLevels()
 
     def __call__(self, requests: Sequence[Request]) -> list[Replaced]:
         canvases = [_Canvas(r.frame, r.frame) for r in requests]
-        cases = [
-            _Case(canvas, face, request.name)
+        tasks = [
+            _FaceTask(canvas, face, request.name)
             for canvas, request in zip(canvases, requests, strict=True)
             # The nearest face last: where two overlap it lies over the other, as in the scene.
             for face in sorted(request.faces, key=lambda f: f.box.area)
         ]
-        self._describe(cases)
+        self._describe(tasks)
         done: list[Replaced] = []
         while canvases:
-            self._replace(cases)
-            count = self._steady(canvases, cases)
-            done += [self._result(canvas, cases) for canvas in canvases[:count]]
+            self._replace(tasks)
+            count = self._final(canvases, tasks)
+            done += [self._result(canvas, tasks) for canvas in canvases[:count]]
             canvases = [canvas.cleared() for canvas in canvases[count:]]
-            cases = [case for case in cases if case.canvas in canvases]
+            tasks = [task for task in tasks if task.canvas in canvases]
         return done
 
-    def _replace(self, cases: Sequence[_Case]) -> None:
-        """Let every face climb from where its track stands."""
-        for case in cases:
-            height = self._heights.of(case.name, case.canvas.source, case.face)
-            case.start, case.reason, case.tries, case.outcome = height.rung, height.reason, 0, None
-        for level, (action, rung) in enumerate(self.rungs):
-            due = [case for case in cases if case.outcome is None and case.start <= level]
+    def _replace(self, tasks: Sequence[_FaceTask]) -> None:
+        """Try every face from the level at which its track stands."""
+        for task in tasks:
+            start = self._track_levels.start(task.name, task.canvas.source, task.face)
+            task.start, task.reason, task.tries, task.outcome = start.level, start.reason, 0, None
+        for level, (action, method) in enumerate(self.levels):
+            due = [task for task in tasks if task.outcome is None and task.start <= level]
             if due:
-                self._climb(due, rung, action)
-            for case in due:
-                case.rung = level
+                self._try(due, method, action)
+            for task in due:
+                task.level = level
 
-    def _steady(self, canvases: Sequence[_Canvas], cases: Sequence[_Case]) -> int:
-        """How many frames stand as they are: those up to the first in which a track climbed that shows again.
+    def _final(self, canvases: Sequence[_Canvas], tasks: Sequence[_FaceTask]) -> int:
+        """Count the leading frames that need no redo: up to the first that raised a track which shows again.
 
-        The later ones are made anew from the rung that it reached, so that no frame depends on which came in one call.
+        The later ones are made anew from the level that it reached, so that no frame depends on which came in one call.
         """
         for count, canvas in enumerate(canvases, 1):
-            climbed = {(case.name, case.face.track) for case in cases if case.canvas is canvas and self._climbed(case)}
-            later = ((case.name, case.face.track) for case in cases if case.canvas in canvases[count:])
-            if climbed and climbed.intersection(later):
+            raised = {task.track for task in tasks if task.canvas is canvas and self._raised(task)}
+            later = (task.track for task in tasks if task.canvas in canvases[count:])
+            if raised and raised.intersection(later):
                 return count
         return len(canvases)
 
-    def _climbed(self, case: _Case) -> bool:
-        return self._heights.note(case.name, case.canvas.source, case.face, case.rung, case.reason)
+    def _raised(self, task: _FaceTask) -> bool:
+        return self._track_levels.note(task.name, task.canvas.source, task.face, task.level, task.reason)
 
-    def _describe(self, cases: Sequence[_Case]) -> None:
-        known = [case for case in cases if case.face.landmarks is not None]
+    def _describe(self, tasks: Sequence[_FaceTask]) -> None:
+        known = [task for task in tasks if task.face.landmarks is not None]
         if self.recogniser is not None and known:
-            for case, row in zip(known, self._embed(known, source=True), strict=True):
-                case.original = row
-        for case in cases:
-            case.key = self.personas.key(case.name, case.face, case.original, self._is_followed(case))
+            for task, row in zip(known, self._embed(self.recogniser, known, source=True), strict=True):
+                task.original = row
+        for task in tasks:
+            task.key = self.personas.key(task.name, task.face, task.original, self._is_followed(task))
 
-    def _is_followed(self, case: _Case) -> bool:
-        return self.settings.track.track and case.canvas.source.time is not None
+    def _is_followed(self, task: _FaceTask) -> bool:
+        return self.settings.track.track and task.canvas.source.time is not None
 
-    def _embed(self, cases: Sequence[_Case], source: bool) -> np.ndarray:
-        frames = [case.canvas.source if source else case.canvas.frame for case in cases]
-        chips = [self.recogniser.chips(f.pixels, [c.face])[0] for f, c in zip(frames, cases, strict=True)]
-        return self.recogniser.embed(np.stack(chips))
+    def _embed(self, recogniser: Recogniser, tasks: Sequence[_FaceTask], source: bool) -> np.ndarray:
+        frames = [task.canvas.source if source else task.canvas.frame for task in tasks]
+        chips = [recogniser.chips(f.pixels, [t.face])[0] for f, t in zip(frames, tasks, strict=True)]
+        return recogniser.embed(np.stack(chips))
 
-    def _climb(self, cases: Sequence[_Case], rung: Method, action: str) -> None:
-        """Try one rung for all cases that it can serve, and close those that it settles."""
-        able = [case for case in cases if rung.crop.align == "box" or case.face.landmarks is not None]
-        for case in cases:
-            if case not in able:
-                case.reason = case.reason or "its landmarks cannot be right"
-        made = [case for case, crop in self._apply(able, rung) if self._blend(case, crop, rung)]
-        self._settle(made, rung, action)
+    def _try(self, tasks: Sequence[_FaceTask], method: Method, action: str) -> None:
+        """Try one level for all faces that it can serve, and close those that it settles."""
+        able = [task for task in tasks if method.crop.align == "box" or task.face.landmarks is not None]
+        for task in tasks:
+            if task not in able:
+                task.reason = task.reason or "its landmarks cannot be right"
+        made = [task for task, crop in self._apply(able, method) if self._blend(task, crop, method)]
+        self._settle(made, method, action)
 
-    def _apply(self, cases: Sequence[_Case], rung: Method) -> Iterator[tuple[_Case, Crop]]:
-        """The cases with their new crops, those left out for which the rung failed; one bad face fails alone."""
-        pairs = [(case, crop) for case in cases if (crop := self._align(case, rung))]
+    def _apply(self, tasks: Sequence[_FaceTask], method: Method) -> Iterator[tuple[_FaceTask, Crop]]:
+        """The faces with their new crops, without those for which the level failed; one bad face fails alone."""
+        pairs = [(task, crop) for task in tasks if (crop := self._align(task, method))]
         size = self.settings.batch_size
         for start in range(0, len(pairs), size):
-            yield from self._attempt(pairs[start : start + size], rung)
+            yield from self._attempt(pairs[start : start + size], method)
 
-    def _align(self, case: _Case, rung: Method) -> Crop | None:
+    def _align(self, task: _FaceTask, method: Method) -> Crop | None:
         try:
-            return align(case.canvas.source, case.face, rung.crop, case.key)
+            return align(task.canvas.source, task.face, method.crop, task.key)
         except Exception as error:
-            case.reason = f"it could not be cut out for {rung.name}: {one_line(error)}"
+            task.reason = f"it could not be cut out for {method.name}: {one_line(error)}"
             return None
 
-    def _attempt(self, pairs: list[tuple[_Case, Crop]], rung: Method) -> list[tuple[_Case, Crop]]:
-        for case, _ in pairs:
-            case.tries += 1
+    def _attempt(self, pairs: list[tuple[_FaceTask, Crop]], method: Method) -> list[tuple[_FaceTask, Crop]]:
+        """Make a batch; one that fails as a whole, as for want of memory, is halved until each face is alone."""
         try:
-            return _made(pairs, rung)
+            done = _made(pairs, method)
         except Exception as error:
             if len(pairs) == 1:
-                pairs[0][0].reason = f"{rung.name} failed: {one_line(error)}"
+                task, _ = pairs[0]
+                task.tries += 1
+                task.reason = f"{method.name} failed: {one_line(error)}"
                 return []
-        for case, _ in pairs:
-            case.tries -= 1
-        return [done for pair in pairs for done in self._attempt([pair], rung)]
+            half = len(pairs) // 2
+            return [one for part in (pairs[:half], pairs[half:]) for one in self._attempt(part, method)]
+        for task, _ in pairs:
+            task.tries += 1
+        return done
 
-    def _blend(self, case: _Case, crop: Crop, rung: Method) -> bool:
+    def _blend(self, task: _FaceTask, crop: Crop, method: Method) -> bool:
         try:
-            done = blend(case.canvas.frame, crop, rung.crop, self.settings.blend)
+            done = blend(task.canvas.frame, crop, method.crop, self.settings.blend)
         except Exception as error:
-            case.reason = f"{rung.name} could not be blended: {one_line(error)}"
+            task.reason = f"{method.name} could not be blended: {one_line(error)}"
             return False
-        before = case.canvas.changed
-        case.canvas.frame = done.frame
-        case.canvas.changed = done.changed if before is None else before | done.changed
+        before = task.canvas.changed
+        task.canvas.frame = done.frame
+        task.canvas.changed = done.changed if before is None else before | done.changed
         return True
 
-    def _settle(self, cases: Sequence[_Case], rung: Method, action: str) -> None:
-        """Close every case that is no longer recognised, or of which nothing can be told."""
+    def _settle(self, tasks: Sequence[_FaceTask], method: Method, action: str) -> None:
+        """Close every face that is no longer recognised, or of which nothing can be told."""
         # Without --verify a recogniser may still be there, to tell people apart.
-        judges = self.settings.verify and rung.name != "solid"
-        judged = [case for case in cases if judges and case.original is not None]
-        for case in cases:
-            if case not in judged:
-                self._close(case, rung, action, None)
-        if judged:
-            originals = np.array([case.original for case in judged])
-            distances = self.recogniser.distance(originals, self._embed(judged, source=False))
-            for case, distance in zip(judged, distances, strict=True):
+        judge = self.recogniser if self.settings.verify and not method.removes_face else None
+        judged = [task for task in tasks if judge is not None and task.original is not None]
+        for task in tasks:
+            if task not in judged:
+                self._close(task, method, action, None)
+        if judge is not None and judged:
+            originals = np.array([task.original for task in judged])
+            distances = judge.distance(originals, self._embed(judge, judged, source=False))
+            for task, distance in zip(judged, distances, strict=True):
                 if distance > self.threshold:
-                    self._close(case, rung, action, round(float(distance), 4))
+                    self._close(task, method, action, round(float(distance), 4))
                 else:
-                    case.reason = f"still recognised after {rung.name} (distance {distance:.2f})"
+                    task.reason = f"still recognised after {method.name} (distance {distance:.2f})"
 
-    def _close(self, case: _Case, rung: Method, action: str, distance: float | None) -> None:
-        reason = case.reason if action == "covered" else ""
-        marks = rung.marks(case.key) if action == "replaced" else {}
-        case.outcome = Outcome(case.face, action, rung.name, case.tries, distance, reason, marks)
+    def _close(self, task: _FaceTask, method: Method, action: str, distance: float | None) -> None:
+        reason = task.reason if action == "covered" else ""
+        marks = method.marks(task.key) if action == "replaced" else {}
+        task.outcome = Outcome(task.face, action, method.name, task.tries, distance, reason, marks)
 
-    def _result(self, canvas: _Canvas, cases: Sequence[_Case]) -> Replaced:
-        own = [case for case in cases if case.canvas is canvas]
-        for case in own:
-            if case.outcome is None:
-                raise MethodError(f"a face could neither be replaced nor covered: {case.reason}")
-        return Replaced(canvas.frame, canvas.changed, tuple(case.outcome for case in own if case.outcome))
+    def _result(self, canvas: _Canvas, tasks: Sequence[_FaceTask]) -> Replaced:
+        own = [task for task in tasks if task.canvas is canvas]
+        for task in own:
+            if task.outcome is None:
+                raise MethodError(f"a face could neither be replaced nor covered: {task.reason}")
+        return Replaced(canvas.frame, canvas.changed, tuple(task.outcome for task in own if task.outcome))
 
 
-def _made(pairs: list[tuple[_Case, Crop]], rung: Method) -> list[tuple[_Case, Crop]]:
-    crops = rung.apply([crop for _, crop in pairs])
+def _made(pairs: list[tuple[_FaceTask, Crop]], method: Method) -> list[tuple[_FaceTask, Crop]]:
+    crops = method.apply([crop for _, crop in pairs])
     for (_, crop), new in zip(pairs, crops, strict=True):
         if new.pixels.shape != crop.pixels.shape or new.pixels.dtype != np.uint8:
             raise ValueError(f"made {new.pixels.dtype} {new.pixels.shape} of {crop.pixels.shape}")
-    return [(case, replace(crop, pixels=new.pixels)) for (case, crop), new in zip(pairs, crops, strict=True)]
+    return [(task, replace(crop, pixels=new.pixels)) for (task, crop), new in zip(pairs, crops, strict=True)]

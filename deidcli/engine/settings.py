@@ -15,6 +15,8 @@ from deidcli.methods.base import Method
 
 ON_NO_FACE = ("copy", "skip", "fail")
 FALLBACKS = ("solid", "pixelate", "blur")
+LAST_RESORT = FALLBACKS[0]  # nothing of a face is left after it
+RECOGNISER = "dlib"
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ class Settings:
     read: ReadOptions = field(default_factory=ReadOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
     on_no_face: str = "copy"
-    fallback: str = "solid"
+    fallback: str = LAST_RESORT
     verify: bool = True
-    recogniser: str = "dlib"
+    recogniser: str = RECOGNISER
     distance: float | None = None
     persona: str = "track"
     faces: str = ""

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deidcli.engine.find import Shot, Source
+from deidcli.engine.frames import FileFrame, Source
 from deidcli.engine.jobs import Job
 from deidcli.engine.settings import Settings
 from deidcli.errors import UsageError
@@ -38,7 +38,7 @@ class Study:
 
     folder: of the pictures, whose first folder names the person. data, split: how the report calls them. distance: the
     recogniser's threshold, None for its own. seed: of all draws, None for secret ones. verify: whether methods climb
-    their ladder as in `deid anonymize`, or are measured alone. persona: for whom secrets are drawn (`engine.persona`).
+    escalated as in `deid anonymize`, or are measured alone. persona: for whom secrets are drawn (`engine.persona`).
     cache: a folder, None for none.
     """
 
@@ -116,13 +116,14 @@ class Bench:
             return
         from deidcli.engine.census import take_census
 
-        self._prepared.append((method, take_census(method, self.shots(names))))
+        self._prepared.append((method, take_census(method, self.frames(names))))
 
-    def shots(self, names: Sequence[str]) -> Iterator[Shot]:
+    def frames(self, names: Sequence[str]) -> Iterator[FileFrame]:
+        """The known pictures among `names`, each with its face."""
         for name in names:
             if name in self.originals.known:
                 source = Source(Job(self.study.folder / name, None, name), None, None, 0.0)
-                yield Shot(source, self.originals.frame(name), True, (self.originals.known[name].face,))
+                yield FileFrame(source, self.originals.frame(name), True, (self.originals.known[name].face,))
 
     def maker(self, subject: Subject, names: Sequence[str]) -> Maker:
         """What makes the outputs of `subject`."""

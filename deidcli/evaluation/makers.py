@@ -53,10 +53,10 @@ class Untouched:
 
 
 class ByMethod:
-    """A method alone, blended back into the photograph; with `verify` its whole ladder, as `deid anonymize` climbs it.
+    """A method alone, blended back into the photograph; with `verify` its whole escalation, as in `deid anonymize`.
 
-    Without the ladder a face that the method cannot make is covered all the same. settings: of the run. judge: needed
-    for the ladder, and for the persona "identity".
+    Without escalation a face that the method cannot make is covered all the same. settings: of the run. judge: needed
+    for the escalation, and for the persona "identity".
     """
 
     def __init__(self, method: Method, settings: Settings = ALONE, judge: Recogniser | None = None):

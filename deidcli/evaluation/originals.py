@@ -12,6 +12,7 @@ import numpy as np
 
 from deidcli import __version__
 from deidcli.engine.flow import batched
+from deidcli.engine.frames import FileFailure, FileFrame
 from deidcli.engine.jobs import Job
 from deidcli.engine.local import find
 from deidcli.errors import MediaError
@@ -91,18 +92,19 @@ class Originals:
 
     def _search(self, names: Sequence[str]) -> Iterator[str]:
         jobs = [Job(self.folder / name, None, name) for name in names]
-        first = (shot for shot in find(jobs, self.detect) if shot.error or shot.frame.index == 0)
-        for batch in batched(first, lambda shot: 1, BATCH, longest=BATCH):
-            sound = [(shot, central(shot.frame, shot.faces)) for shot in batch if not shot.error]
-            seen = [(shot, face) for shot, face in sound if face is not None]
-            described = describe(self.judge, [(shot.frame.pixels, face) for shot, face in seen])
-            rows = {id(shot): np.zeros(0) for shot, face in sound if face is None}
-            rows |= {id(shot): _packed(Known(f, d)) for (shot, f), d in zip(seen, described, strict=True)}
-            for shot in batch:
-                self._learn(shot.source.job.name, rows.get(id(shot)), shot.error)
+        first = (one for one in find(jobs, self.detect) if isinstance(one, FileFailure) or one.frame.index == 0)
+        for batch in batched(first, lambda one: 1, BATCH, longest=BATCH):
+            sound = [(one, central(one.frame, one.faces)) for one in batch if isinstance(one, FileFrame)]
+            seen = [(one, face) for one, face in sound if face is not None]
+            described = describe(self.judge, [(one.frame.pixels, face) for one, face in seen])
+            rows = {id(one): np.zeros(0) for one, face in sound if face is None}
+            rows |= {id(one): _packed(Known(f, d)) for (one, f), d in zip(seen, described, strict=True)}
+            for one in batch:
+                error = one.error if isinstance(one, FileFailure) else ""
+                self._learn(one.source.job.name, rows.get(id(one)), error)
             if self.cache:
                 self.cache.put({f"{s.source.sha256} {self._how}": rows[id(s)] for s, _ in sound})
-            yield from (shot.source.job.name for shot in batch)
+            yield from (one.source.job.name for one in batch)
 
     def _learn(self, name: str, row: np.ndarray | None, error: str = "") -> None:
         if row is None:

@@ -53,14 +53,16 @@ class Method(ABC):
     """Replaces faces.
 
     Subclasses set `name` (the word after --method), `summary` (one line for the help), `crop` (what the engine cuts out
-    for them) and `Options`. One instance serves a whole run and is called from one thread. closed: whether it has to
-    see every face first (methods/closed.py). judged: whether its new faces are compared with their originals unless the
+    for them) and `Options`. One instance serves a whole run and is called from one thread. removes_face: whether
+    nothing of a face is left, so that there is nothing to recognise. closed: whether it has to see every face first
+    (methods/closed.py). judged: whether its new faces are compared with their originals unless the
     command says otherwise.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     crop: CropSpec
+    removes_face: ClassVar[bool] = False
     closed: ClassVar[bool] = False
     judged: ClassVar[bool] = True
 

@@ -89,12 +89,13 @@ class Pixelate(_Naive):
 
 
 class Solid(_Naive):
-    """The last rung of every ladder: what it covers is gone. Raises UsageError for a colour that is not known.
+    """The last level of every escalation: what it covers is gone. Raises UsageError for a colour that is not known.
 
     The mean of a face says its tone and nothing else, and a cover in it does not jump out of the picture.
     """
 
     name = "solid"
+    removes_face = True
     summary = "one colour over the face; nothing of it is left"
 
     @dataclass(frozen=True)

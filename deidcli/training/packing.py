@@ -10,7 +10,7 @@ import numpy as np
 
 from deidcli import __version__
 from deidcli.engine.jobs import Job
-from deidcli.engine.target import Target
+from deidcli.engine.output import Target
 from deidcli.faces.align import apply_affine
 from deidcli.faces.embed import recogniser
 from deidcli.training.data import Pack, labelled

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deidcli.engine.target import PART
+from deidcli.engine.output import PART
 from deidcli.media.image.reader import ImageWriter
 from tests.conftest import found, read, rows, save, tree
 

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from deidcli.engine.target import PART
+from deidcli.engine.output import PART
 from tests.conftest import rows, save, tree
 
 QUICK = ("--method", "pixelate", "--no-verify", "--seed", "3")

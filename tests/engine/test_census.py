@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from deidcli.engine.census import CensusTaker
-from deidcli.engine.find import Shot, Source
+from deidcli.engine.detection_cache import DetectionCache, DiskRows
+from deidcli.engine.frames import FileFailure, FileFrame, Source
 from deidcli.engine.jobs import Job
-from deidcli.engine.seen import SeenFaces
-from deidcli.engine.spill import Spill
 from deidcli.errors import MediaError
 from deidcli.faces.embed import recogniser
 from deidcli.methods import find
@@ -16,12 +15,16 @@ from tests.conftest import found
 
 
 def shot(name, faces, pixels=None, index=0, error=""):
-    frame = None if error else Frame(np.zeros((8, 8, 3), np.uint8) if pixels is None else pixels, index)
-    return Shot(Source(Job(None, None, name), None, "digest", 0.0), frame, True, tuple(faces), error)
+    source = Source(Job(None, None, name), None, "digest", 0.0)
+    if error:
+        return FileFailure(source, error)
+    return FileFrame(
+        source, Frame(np.zeros((8, 8, 3), np.uint8) if pixels is None else pixels, index), True, tuple(faces)
+    )
 
 
 def test_rows_come_back():
-    spill = Spill((2, 3), np.int16)
+    spill = DiskRows((2, 3), np.int16)
     for number in range(5):
         spill.add(np.full((2, 3), number, np.int16))
     assert len(spill) == 5 and spill[3].tolist() == [[3] * 3] * 2
@@ -33,7 +36,7 @@ def test_rows_come_back():
 
 
 def test_a_full_disk_is_said(monkeypatch):
-    spill = Spill((4,), np.uint8)
+    spill = DiskRows((4,), np.uint8)
 
     class Full:
         def seek(self, place): ...
@@ -47,7 +50,7 @@ def test_a_full_disk_is_said(monkeypatch):
 
 
 def test_faces_come_back_as_they_were_seen():
-    seen = SeenFaces()
+    seen = DetectionCache()
     points = np.random.default_rng(2).random((68, 2)).astype(np.float32) * 100
     faces = [Face(Box(1.25, 2, 30.1, 40), 0.7, points, 3), Face(Box(0, 0, 5, 5), 1.0, None, 8)]
     shots = [shot("a", faces), shot("a", [], index=1), shot("b", []), shot("broken", [], error="no picture")]

@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from deidcli.engine.find import Shot
 from deidcli.engine.follow import planned
+from deidcli.engine.frames import FileFrame
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.values import Frame
 
@@ -16,7 +16,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8
 def searched(times, options, cut=10**9):
     """The numbers of the frames that are searched, of a video with one cut."""
     frames = [Frame(NOISE[int(i >= cut)], i, time) for i, time in enumerate(times)]
-    shots = [Shot(None, frame, i == len(times) - 1) for i, frame in enumerate(frames)]
+    shots = [FileFrame(None, frame, i == len(times) - 1) for i, frame in enumerate(frames)]
     done = list(planned(iter(shots), options))
     assert [shot.frame for shot in done] == frames
     return [shot.frame.index for shot in done if shot.searched]

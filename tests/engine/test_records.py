@@ -12,7 +12,7 @@ import pytest
 
 from deidcli.engine.given import COLUMNS, face_entry, load_faces
 from deidcli.engine.manifest import DONE, FAILED, SKIPPED, Earlier, Manifest, Row, totals
-from deidcli.engine.target import PART, Target
+from deidcli.engine.output import PART, Target
 from deidcli.errors import MediaError, UsageError
 from deidcli.values import UNTRACKED, Box, Face
 

@@ -1,4 +1,4 @@
-"""The ladder: a face is replaced, or covered, or its file is not written; never let through."""
+"""Escalation: a face is replaced, or covered, or its file is not written; never let through."""
 
 from dataclasses import dataclass, replace
 

@@ -60,7 +60,7 @@ def written(bench: Bench, subject: Subject, draw: Draw, number: int) -> Written:
     one = _again(subject, number)
     with ExitStack() as held:
         if one.method is not None and one.method.closed:
-            held.enter_context(closing(take_census(one.method, bench.shots(names))))
+            held.enter_context(closing(take_census(one.method, bench.frames(names))))
         after = bench.maker(one, names)(before)
     done = [(draw.people[i], o, m) for i, o, m in zip(able, before, after, strict=True) if m is not None]
     return Written(tuple(who for who, _, _ in done), tuple(o for _, o, _ in done), tuple(m for _, _, m in done))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deidcli.engine.frames import FileFailure
 from deidcli.engine.jobs import Job
 from deidcli.engine.local import find
 from deidcli.engine.replace import Replacer, Request
@@ -51,7 +52,7 @@ class _Film:
 def video(bench: Bench, path: Path, subject: Subject) -> tuple[Run, list[Attack]]:
     """The steadiness of a method over a video, and the attacks over its frames. Raises MediaError, or UsageError.
 
-    With `verify` in the study the method climbs its ladder, as in `deid anonymize`.
+    With `verify` in the study the method escalates, as in `deid anonymize`.
     """
     if subject.folder:
         raise UsageError("a folder of outputs is no video", "use `deid evaluate pair` for single pictures")
@@ -69,17 +70,17 @@ def _watched(bench: Bench, path: Path, subject: Subject, film: _Film) -> Iterato
     settings = Settings(verify=bench.study.verify, distance=bench.study.distance)
     replacer = Replacer(subject.method, settings, judge) if subject.method else None
     last: tuple[Frame, Frame, np.ndarray] | None = None
-    for shot in find([Job(path, None, path.name)], bench.study.detect):
-        if shot.frame is None:
-            raise MediaError(shot.error, "give a video that can be read")
-        new, changed = _replaced(replacer, shot.frame, shot.faces, path.name)
-        _note(bench, film, shot.frame, new, shot.faces)
-        if last is not None and last[0].pixels.shape == shot.frame.pixels.shape:
-            pixels = [np.stack([old.pixels, now.pixels]) for old, now in ((last[0], shot.frame), (last[1], new))]
+    for item in find([Job(path, None, path.name)], bench.study.detect):
+        if isinstance(item, FileFailure):
+            raise MediaError(item.error, "give a video that can be read")
+        new, changed = _replaced(replacer, item.frame, item.faces, path.name)
+        _note(bench, film, item.frame, new, item.faces)
+        if last is not None and last[0].pixels.shape == item.frame.pixels.shape:
+            pixels = [np.stack([old.pixels, now.pixels]) for old, now in ((last[0], item.frame), (last[1], new))]
             film.flickers.append(float(steadiness.flicker(*pixels, region=changed & last[2])[0]))
-        last = shot.frame, new, changed
+        last = item.frame, new, changed
         film.frames += 1
-        yield shot.frame.index
+        yield item.frame.index
 
 
 def _replaced(replacer: Replacer | None, frame: Frame, faces: Sequence[Face], name: str) -> tuple[Frame, np.ndarray]:

@@ -1,11 +1,11 @@
-"""A track keeps a rung that it had to climb to, and which frames came in one call makes no difference."""
+"""A track keeps a level that it was raised to, and which frames came in one call makes no difference."""
 
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from deidcli.engine.ladder import STEADY
+from deidcli.engine.escalation import STEADY
 from deidcli.engine.replace import Replacer, Request
 from deidcli.engine.settings import Settings
 from deidcli.faces.embed import Recogniser

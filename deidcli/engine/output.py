@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from deidcli.engine.digest import digest
 from deidcli.errors import MediaError
+from deidcli.presets import sha256
 
 PART = ".deid-part"
 
@@ -136,3 +136,13 @@ def _is_empty(path: Path) -> bool:
 def _unwritable(path: Path | None, error: OSError) -> MediaError:
     reason = (error.strerror or str(error)).lower()
     return MediaError(f"{path or 'standard output'} cannot be written: {reason}", "check room and permissions")
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file; of a folder that of all files in it, by name. Raises OSError."""
+    if not path.is_dir():
+        return sha256(path)
+    whole = hashlib.sha256()
+    for inside in sorted((p for p in path.iterdir() if p.is_file()), key=lambda p: p.name):
+        whole.update(f"{sha256(inside)}  {inside.name}\n".encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()

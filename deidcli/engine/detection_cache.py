@@ -1,0 +1,145 @@
+"""The detection cache: what the first pass of a closed-set run found, on disk.
+
+The second pass takes it from there, so that it neither searches again nor finds other faces.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure
+from deidcli.engine.jobs import Job
+from deidcli.errors import MediaError
+from deidcli.values import Box, Face
+
+# Jobs in, frames with their faces out: a Finder, or one that is watched.
+Search = Callable[[Iterable[Job]], Iterator[FrameOrFailure]]
+
+POINTS = (68, 2)
+WIDTH = 6 + 136  # box, score, track and landmarks of a face
+
+
+class DiskRows:
+    """An array that grows row by row in a file without a name: it is gone when it is closed, or the process dies.
+
+    The file lies in the system's folder for temporary files (TMPDIR).
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: type):
+        self.shape, self.dtype, self._count = shape, np.dtype(dtype), 0
+        self._bytes = int(np.prod(shape)) * self.dtype.itemsize
+        self._file = tempfile.TemporaryFile(prefix="deid-")  # noqa: SIM115 - lives as long as the rows do
+
+    def add(self, row: np.ndarray) -> None:
+        """Append a row. Raises MediaError where the disk is full."""
+        if row.shape != self.shape:
+            raise ValueError(f"a row of {self.shape} is needed, not {row.shape}")
+        try:
+            self._file.seek(self._count * self._bytes)
+            self._file.write(np.ascontiguousarray(row, self.dtype).tobytes())
+        except OSError as error:
+            reason = f"no room for the faces of the closed set in {tempfile.gettempdir()}: {error.strerror}"
+            raise MediaError(reason, "set TMPDIR to a folder with more room") from error
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        """The rows with these numbers, (m, *shape); one row for one number."""
+        wanted = np.atleast_1d(np.asarray(numbers, int))
+        rows = np.empty((len(wanted), *self.shape), self.dtype)
+        for row, number in zip(rows, wanted, strict=True):
+            if not 0 <= number < self._count:
+                raise IndexError(f"row {number} of {self._count}")
+            self._file.seek(int(number) * self._bytes)
+            row[...] = np.frombuffer(self._file.read(self._bytes), self.dtype).reshape(self.shape)
+        return rows if np.ndim(numbers) else rows[0]
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+
+class RowSubset:
+    """Some rows of an array on disk, in an order of their own; read when they are asked for."""
+
+    def __init__(self, rows: DiskRows, numbers: np.ndarray):
+        self._rows, self._numbers = rows, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        return self._rows[self._numbers[numbers]]
+
+
+class DetectionCache:
+    """The faces of every frame, on disk; they serve as given ones (engine/given.py)."""
+
+    def __init__(self):
+        self._rows = DiskRows((WIDTH,), np.float64)
+        self._places: dict[tuple[str, int], tuple[int, int]] = {}  # of frames with faces: first row, and how many
+        self._frames: dict[str, int] = {}
+        self._digests: dict[str, str | None] = {}
+        self._lock = threading.Lock()  # frames are looked up from several threads
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._rows.close()
+
+    def noted(self, items: Iterable[FrameOrFailure]) -> Iterator[FrameOrFailure]:
+        """The same items, each written down as it goes by."""
+        for item in items:
+            if isinstance(item, FileFrame):
+                name, index = item.source.job.name, item.frame.index
+                self._frames[name] = index + 1
+                self._digests[name] = item.source.sha256
+                if item.faces:
+                    self._places[name, index] = len(self._rows), len(item.faces)
+                for face in item.faces:
+                    self._rows.add(_as_row(face))
+            yield item
+
+    def of(self, name: str, frame: int) -> list[Face]:
+        """The faces of a frame. Raises MediaError for one that was not seen: it cannot be said to have none."""
+        if frame >= self._frames.get(name, 0):
+            raise MediaError(f"{name} could not be read whole in the first pass", "run again, with --resume")
+        start, count = self._places.get((name, frame), (0, 0))
+        with self._lock:
+            return [_as_face(row) for row in self._rows[np.arange(start, start + count)]]
+
+    def numbers(self, name: str) -> int:
+        """The first track number that no face of the file has."""
+        frames = (self.of(name, frame) for frame in range(self._frames.get(name, 0)))
+        return 1 + max((face.track for faces in frames for face in faces), default=-1)
+
+    def unchanged(self, search: Search) -> Search:
+        """The search of the second pass; a file whose bytes are others now fails in it, since its faces are unknown."""
+        return lambda jobs: self._checked(search(jobs))
+
+    def _checked(self, items: Iterable[FrameOrFailure]) -> Iterator[FrameOrFailure]:
+        for item in items:
+            name = item.source.job.name
+            if isinstance(item, FileFrame) and item.source.sha256 != self._digests.get(name):
+                yield FileFailure(item.source, f"{name} was changed while the run went on (run again)")
+            else:
+                yield item
+
+
+def _as_row(face: Face) -> np.ndarray:
+    row = np.full(WIDTH, np.nan)
+    row[:6] = face.box.left, face.box.top, face.box.right, face.box.bottom, face.score, face.track
+    if face.landmarks is not None:
+        row[6:] = face.landmarks.reshape(-1)
+    return row
+
+
+def _as_face(row: np.ndarray) -> Face:
+    box, score, track = Box(*map(float, row[:4])), float(row[4]), int(row[5])
+    points = None if np.isnan(row[6]) else row[6:].reshape(POINTS).astype(np.float32)
+    return Face(box, score, points, track)

@@ -1,0 +1,61 @@
+"""What travels through the engine: the frames of a file, each with its faces so far, or the failure that ended it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deidcli.engine.jobs import Job
+from deidcli.media.stream import Reader
+from deidcli.values import Face, Frame
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A file under way. sha256: of its bytes. began: when it was opened, by the monotonic clock.
+
+    reader and sha256 are None for a file that could not be opened.
+    """
+
+    job: Job
+    reader: Reader | None
+    sha256: str | None
+    began: float
+
+    @property
+    def opened(self) -> Reader:
+        """The reader of a file that has one. Raises RuntimeError for a file that could not be opened."""
+        if self.reader is None:
+            raise RuntimeError(f"{self.job.name} is not open")
+        return self.reader
+
+
+@dataclass(frozen=True)
+class FileFrame:
+    """A frame of a file. last: whether it ends its file. faces: those that were found in it, or given.
+
+    begins: whether a shot of a video (the frames between two cuts) begins with it. searched: whether faces are looked
+    for in this very frame.
+    """
+
+    source: Source
+    frame: Frame
+    last: bool
+    faces: tuple[Face, ...] = ()
+    begins: bool = False
+    searched: bool = True
+
+
+@dataclass(frozen=True)
+class FileFailure:
+    """Why a file cannot go on, in one line. Nothing of the file is written."""
+
+    source: Source
+    error: str
+
+
+FrameOrFailure = FileFrame | FileFailure
+
+
+def pixel_count(item: FrameOrFailure) -> int:
+    """How many pixels an item holds; 0 for a failure."""
+    return item.frame.width * item.frame.height if isinstance(item, FileFrame) else 0
