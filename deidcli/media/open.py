@@ -18,7 +18,7 @@ def _image(head: bytes, source: Path | bytes, name: str, options: ReadOptions) -
     # Pillow and OpenCV are loaded here and not with the command line.
     from deidcli.media.image.reader import open_image
 
-    return open_image(source if isinstance(source, bytes) else _read(source, name), name, kind)
+    return open_image(source if isinstance(source, bytes) else _read(source, name), name, kind, options.salvage)
 
 
 def _video(head: bytes, source: Path | bytes, name: str, options: ReadOptions) -> Reader | None:

@@ -73,8 +73,8 @@ class Bmp(Container):
 
     format = "BMP"
 
-    def __init__(self, data: bytes, name: str):
-        super().__init__(data, name)
+    def __init__(self, data: bytes, name: str, salvage: bool = False):
+        super().__init__(data, name, salvage)
         self.layout = at = layout(data)
         self.size = check_size((at.width, at.height))
         self.packed = at.compression in (_RLE8, _RLE4)

@@ -23,21 +23,29 @@ from deidcli.media.image.modes import Native, from_pillow
 
 MAX_PIXELS = 1 << 28
 """The largest picture that is decoded, in pixels (268 megapixels; a 200 megapixel telephone passes)."""
+SALVAGE = "get a whole copy of the file, or use --salvage to write what can be decoded"
+"""The hint of an error that `ReadOptions.salvage` would turn into a note."""
 
 
 class Container(ABC):
     """A picture file in memory, its structure already read and checked.
 
     size: (width, height) upright. times: where each frame begins, in seconds, or None for pictures without a clock.
+    salvage: whether a damaged file gives what can be decoded of it instead of an error. damage: what is missing of a
+    file that was salvaged, "" for a whole one; known once the frames were read. notes: what the user should know.
     """
 
     format: str
     size: tuple[int, int]
     times: tuple[Fraction | None, ...]
 
-    def __init__(self, data: bytes, name: str):
+    damage: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, data: bytes, name: str, salvage: bool = False):
         self.data = data
         self.name = name
+        self.salvage = salvage
 
     @abstractmethod
     def natives(self) -> Iterator[Native]:

@@ -121,8 +121,8 @@ class Gif(Container):
 
     format = "GIF"
 
-    def __init__(self, data: bytes, name: str):
-        super().__init__(data, name)
+    def __init__(self, data: bytes, name: str, salvage: bool = False):
+        super().__init__(data, name, salvage)
         self.parsed = parse(data)
         self.images = [part for part in self.parsed.parts if isinstance(part, Image)]
         if not self.images:

@@ -28,8 +28,8 @@ QUALITY = 90
 class _Boxed(Container):
     """What HEIC and AVIF share: the boxes, and a rewriter that hands all frames to one encoder."""
 
-    def __init__(self, data: bytes, name: str):
-        super().__init__(data, name)
+    def __init__(self, data: bytes, name: str, salvage: bool = False):
+        super().__init__(data, name, salvage)
         self.structure = structure(data)
         self.sequence = any(box.kind == b"moov" for box in self.structure.top)
 
@@ -70,8 +70,8 @@ class Avif(_Boxed):
 
     format = "AVIF"
 
-    def __init__(self, data: bytes, name: str):
-        super().__init__(data, name)
+    def __init__(self, data: bytes, name: str, salvage: bool = False):
+        super().__init__(data, name, salvage)
         image = self._opened()
         self.size = turned(check_size(image.size), self._orientation(image))
         self.times = (None,) * image.n_frames
@@ -112,8 +112,8 @@ class Heif(_Boxed):
 
     format = "HEIC"
 
-    def __init__(self, data: bytes, name: str):
-        super().__init__(data, name)
+    def __init__(self, data: bytes, name: str, salvage: bool = False):
+        super().__init__(data, name, salvage)
         self.library = _pillow_heif()
         images = list(self.library.open_heif(BytesIO(data)))
         for image in images:

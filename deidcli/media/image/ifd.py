@@ -78,24 +78,55 @@ def read_header(data: bytes) -> Header:
     return Header(order, False, struct.unpack_from(order + "I", data, 4)[0])
 
 
+class Room:
+    """How many bytes may still be taken out of a file: honest values lie beside each other and not over each other.
+
+    Without such a bound a megabyte of tags that all point at the same megabyte would take gigabytes.
+    """
+
+    def __init__(self, size: int):
+        self.left = size
+
+    def take(self, size: int) -> None:
+        """Raises MediaError where no room is left."""
+        self.left -= size
+        if self.left < 0:
+            raise MediaError("the TIFF structure states more data than the file holds", "get a whole copy of the file")
+
+
 def read_chain(data: bytes, header: Header) -> list[Directory]:
-    """Every directory of the main chain, nested ones included. Raises MediaError for a chain that never ends."""
+    """Every directory of the main chain, nested ones included.
+
+    Raises MediaError for a chain that never ends, and for values that lie over each other.
+    """
     chain: list[Directory] = []
+    room = _room(data)
     seen, at = set(), header.first
     while at:
         if at in seen or len(chain) >= _MAX_DIRECTORIES:
             raise MediaError("the TIFF directories form a loop", "get a whole copy of the file")
         seen.add(at)
-        directory, at = read_directory(data, header, at)
+        directory, at = read_directory(data, header, at, room=room)
         chain.append(directory)
     return chain
 
 
-def read_directory(data: bytes, header: Header, at: int, depth: int = 0) -> tuple[Directory, int]:
-    """The directory at offset `at` and the offset of the next one (0 after the last)."""
-    order = header.order
+def _room(data: bytes) -> Room:
+    return Room(2 * len(data) + 4096)
+
+
+def read_directory(
+    data: bytes, header: Header, at: int, depth: int = 0, room: Room | None = None
+) -> tuple[Directory, int]:
+    """The directory at offset `at` and the offset of the next one (0 after the last).
+
+    Raises MediaError where its values, or those of the directories read before from the same `room`, take more bytes
+    than the file can hold, and struct.error where it reaches past the end.
+    """
+    order, room = header.order, room or _room(data)
     counts, step, inline = ("Q", 20, 8) if header.big else ("H", 12, 4)
-    (count,), at = struct.unpack_from(order + counts, data, at), at + struct.calcsize(counts)
+    (count,), at = struct.unpack_from(order + counts, data, at), at + struct.calcsize(order + counts)
+    room.take(count * step)
     directory: Directory = {}
     for here in range(at, at + count * step, step):
         tag, kind = struct.unpack_from(order + "HH", data, here)
@@ -103,20 +134,21 @@ def read_directory(data: bytes, header: Header, at: int, depth: int = 0) -> tupl
         size, place = SIZES.get(kind, 0) * many, here + step - inline
         if size > inline:
             (place,) = struct.unpack_from(order + ("Q" if header.big else "I"), data, place)
+        room.take(min(size, len(data)))
         raw = bytes(data[place : place + size])
         if kind in SIZES and len(raw) == size:
             directory[tag] = Entry(kind, raw)
     for tag in NESTED if depth < 2 else ():
-        _nest(data, header, directory, tag, depth)
+        _nest(data, header, directory, tag, depth, room)
     return directory, struct.unpack_from(order + ("Q" if header.big else "I"), data, at + count * step)[0]
 
 
-def _nest(data: bytes, header: Header, directory: Directory, tag: int, depth: int) -> None:
+def _nest(data: bytes, header: Header, directory: Directory, tag: int, depth: int, room: Room) -> None:
     at = first_number(directory, tag, header.order, 0)
     if directory.pop(tag, None) is None or not at:
         return
     try:
-        directory[tag] = read_directory(data, header, at, depth + 1)[0]
+        directory[tag] = read_directory(data, header, at, depth + 1, room)[0]
     except struct.error:
         # A pointer into nowhere carries nothing that could be kept.
         return

@@ -14,17 +14,24 @@ from PIL import JpegImagePlugin
 
 from deidcli.errors import MediaError
 from deidcli.media.image import exif, xmp
-from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded, turned
+from deidcli.media.image.container import SALVAGE, Container, Rewriter, check_size, decoded, encoded, turned
 from deidcli.media.image.modes import Native, to_pillow, upright
 from deidcli.media.metadata import holds_picture
 
 _SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_SEQUENTIAL = {0xC0, 0xC1, 0xC9}
+# DHT, DAC, SOS, DQT, DNL, DRI, COM and APPn may stand between scans.
+_AFTER_SCAN = {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)}
 _SOS, _EOI, _APP0, _APP14, _COM = 0xDA, 0xD9, 0xE0, 0xEE, 0xFE
-_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+# One byte of 0xFF each: a quantifier would try every length of a run of them, which takes quadratic time.
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_ALONE = {0x01, *range(0xD0, 0xD9)}  # TEM, RSTn and SOI have no length
 _EXIF, _XMP, _ICC, _IPTC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"Photoshop 3.0\0"
 _PILLOW_SAMPLING = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
 _OPENCV_SAMPLING = {(4, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411, (1, 2): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440}
 _LARGEST_PAYLOAD = 65533
+_PADDING = b"\x55" * 64
 
 
 @dataclass(frozen=True)
@@ -46,27 +53,58 @@ class Segment:
 
 def segments(data: bytes) -> list[Segment]:
     """The segments of the first picture in `data`; what stands behind its end is left out. Raises MediaError."""
+    return parsed(data)[0]
+
+
+def parsed(data: bytes) -> tuple[list[Segment], bool]:
+    """The segments of the first picture, and whether an end-of-image marker closes it.
+
+    Resynchronises as libjpeg does: bytes between segments that begin no marker are skipped, and so are fill bytes.
+    What cannot follow a scan, like a maker's trailer, ends the picture as the end of the file does. Raises MediaError
+    where the file ends before the pixels of a first scan begin.
+    """
     found: list[Segment] = []
     at = 2
-    while True:
-        match = _NEXT_MARKER.match(data, at)
-        if match is None or (match.end() + 2 > len(data) and data[match.end() - 1] != _EOI):
-            raise MediaError("the JPEG is truncated or damaged", "get a whole copy of the file")
-        marker, at = data[match.end() - 1], match.end()
+    while (match := _MARKER.search(data, at)) is not None:
+        marker, at = match.group()[1], match.end()
         if marker == _EOI:
-            return found
-        size = struct.unpack_from(">H", data, at)[0]
+            return found, True
+        if marker in _ALONE:
+            continue
+        size = int.from_bytes(data[at : at + 2], "big")
+        if size < 2 or at + size > len(data) or (marker not in _AFTER_SCAN and _scanned(found)):
+            break
         payload, at = data[at + 2 : at + size], at + size
         end = _scan_end(data, at) if marker == _SOS else at
-        found.append(Segment(marker, payload, data[at:end]))
+        # Fill bytes before the next marker belong to no scan.
+        found.append(Segment(marker, payload, data[at:end].rstrip(b"\xff")))
         at = end
+    if not _scanned(found):
+        raise MediaError("the JPEG is truncated: it ends before its pixels", "get a whole copy of the file")
+    return _to_last_needed(found), False
+
+
+def _scanned(found: list[Segment]) -> bool:
+    return any(part.marker == _SOS for part in found)
+
+
+def _to_last_needed(found: list[Segment]) -> list[Segment]:
+    """Without what stands behind the scan after which a sequential picture is complete."""
+    frame = next((part for part in found if part.marker in _SOF), None)
+    if frame is None or frame.marker not in _SEQUENTIAL or len(frame.payload) < 6:
+        return found
+    missing = set(frame.payload[6::3][: frame.payload[5]])
+    for place, part in enumerate(found):
+        if part.marker == _SOS and part.payload:
+            missing -= set(part.payload[1 : 1 + 2 * part.payload[0] : 2])
+            if not missing:
+                return found[: place + 1]
+    return found
 
 
 def _scan_end(data: bytes, at: int) -> int:
-    match = _NEXT_MARKER.search(data, at)
-    if match is None:
-        raise MediaError("the JPEG is truncated: it ends within its pixels", "get a whole copy of the file")
-    return match.start()
+    match = _MARKER_IN_SCAN.search(data, at)
+    return len(data) if match is None else match.start()
 
 
 def written(parts: list[Segment]) -> bytes:
@@ -79,9 +117,9 @@ class Jpeg(Container):
 
     format = "JPEG"
 
-    def __init__(self, data: bytes, name: str):
-        super().__init__(data, name)
-        self.segments = segments(data)
+    def __init__(self, data: bytes, name: str, salvage: bool = False):
+        super().__init__(data, name, salvage)
+        self.segments, self.ended = parsed(data)
         frame = next((part for part in self.segments if part.marker in _SOF), None)
         if frame is None or not any(part.marker == _SOS for part in self.segments):
             raise MediaError("the JPEG holds no picture", "get a whole copy of the file")
@@ -93,14 +131,35 @@ class Jpeg(Container):
         self.times = (None,)
 
     def natives(self) -> Iterator[Native]:
-        yield upright(decoded(self.opened()), self.exif.orientation)
+        native = decoded(self.opened())
+        if not self.ended:
+            self._check_last_scan(native)
+        yield upright(native, self.exif.orientation)
 
-    def opened(self) -> JpegImagePlugin.JpegImageFile:
-        """Pillow's view of the bare picture, not yet decoded."""
+    def opened(self, padding: bytes = b"") -> JpegImagePlugin.JpegImageFile:
+        """Pillow's view of the bare picture, not yet decoded. padding: put behind the last scan."""
         bare = [part for part in self.segments if not part.describes or part.marker == _APP14]
-        return JpegImagePlugin.JpegImageFile(BytesIO(written(bare)))
+        return JpegImagePlugin.JpegImageFile(BytesIO(written(bare)[:-2] + padding + b"\xff\xd9"))
+
+    def _check_last_scan(self, native: Native) -> None:
+        """Whether a file without an end still holds all of its pixels. Raises MediaError where some are missing.
+
+        libjpeg fills missing pixels without saying so. What stands behind a complete scan changes no pixel; where the
+        scan was cut off, the padding is taken for pixels.
+        """
+        if np.array_equal(native.data, decoded(self.opened(_PADDING)).data):
+            return
+        if not self.salvage:
+            raise MediaError("the JPEG is truncated: it ends within its pixels", SALVAGE)
+        self.damage = "the file ends within its pixels; the rest of the picture is missing"
 
     def scrubbed(self, metadata: str) -> bytes:
+        if not self.ended:
+            # Whatever follows the last pixel cannot be told from it without decoding: the picture is encoded again.
+            rewriter = self.rewriter(metadata)
+            for native in self.natives():
+                rewriter.add(native, None)
+            return rewriter.finish()
         return written(self._head(metadata, None) + [part for part in self.segments if not part.describes])
 
     def rewriter(self, metadata: str) -> Rewriter:

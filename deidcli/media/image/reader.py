@@ -36,11 +36,14 @@ _CONTAINERS = {
 }
 
 
-def open_image(data: bytes, name: str, kind: str) -> ImageReader:
-    """A reader of a picture in memory. kind: what `sniff.image_kind` said. Raises MediaError for a damaged file."""
+def open_image(data: bytes, name: str, kind: str, salvage: bool = False) -> ImageReader:
+    """A reader of a picture in memory. kind: what `sniff.image_kind` said. salvage: see `ReadOptions`.
+
+    Raises MediaError for a damaged file, unless it is salvaged.
+    """
     module, container = _CONTAINERS[kind]
     with explained(name):
-        return ImageReader(getattr(import_module(module), container)(data, name))
+        return ImageReader(getattr(import_module(module), container)(data, name, salvage))
 
 
 class ImageReader(Reader):
@@ -53,6 +56,14 @@ class ImageReader(Reader):
         self.container = container
         self.info = StreamInfo(container.format, container.size, len(container.times))
         self._recent: OrderedDict[int, Native] = OrderedDict()
+
+    @property
+    def damage(self) -> str:
+        return self.container.damage
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.container.notes
 
     def frames(self) -> Iterator[Frame]:
         with explained(self.container.name):

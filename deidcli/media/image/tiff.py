@@ -14,6 +14,7 @@ from deidcli.media.image.container import Container, Rewriter, check_size, turne
 from deidcli.media.image.ifd import (
     Directory,
     Entry,
+    Room,
     first_number,
     laid_out,
     longs,
@@ -33,6 +34,7 @@ _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 25
 _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES, _EXTRA, _ICC, _PAGE = 273, 279, 324, 325, 338, 34675, 297
 _PLACES = {_STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES}
 _RESOLUTION = {282, 283, 296}
+_SHARED, _LEAST_ROOM = 8, 1 << 28
 _REDUCED, _OLD_JPEG = 1, 6
 
 
@@ -75,16 +77,20 @@ def pages(data: bytes) -> list[Page]:
     full = [tags for tags in chain if not first_number(tags, _SUBFILE, header.order, 0) & _REDUCED and _WIDTH in tags]
     if not full:
         raise MediaError("the TIFF holds no full picture, only previews", "export it as a plain TIFF (raw is not read)")
-    return [_page(data, tags, header.order) for tags in full]
+    # Some writers let equal tiles share their bytes, so that pieces may come to more than the file; not to much more.
+    room = Room(max(_SHARED * len(data), _LEAST_ROOM))
+    return [_page(data, tags, header.order, room) for tags in full]
 
 
-def _page(data: bytes, tags: Directory, order: str) -> Page:
+def _page(data: bytes, tags: Directory, order: str, room: Room) -> Page:
     tiled = _TILES in tags
     places, sizes = (_TILES, _TILE_SIZES) if tiled else (_STRIPS, _STRIP_SIZES)
     kept = {tag: value for tag, value in tags.items() if tag not in _PLACES}
     bare = Page(kept, (), tiled, order)
     offsets = _all(tags, places, order)
     lengths = _all(tags, sizes, order) if sizes in tags else (_whole(bare),)
+    check_size(bare.size)
+    room.take(sum(lengths))
     pieces = tuple(data[offset : offset + length] for offset, length in zip(offsets, lengths, strict=True))
     if any(len(piece) != length for piece, length in zip(pieces, lengths, strict=True)):
         raise MediaError("the TIFF is truncated: pixels are missing", "get a whole copy of the file")
@@ -128,8 +134,8 @@ class Tiff(Container):
 
     format = "TIFF"
 
-    def __init__(self, data: bytes, name: str):
-        super().__init__(data, name)
+    def __init__(self, data: bytes, name: str, salvage: bool = False):
+        super().__init__(data, name, salvage)
         self.order = read_header(data).order
         self.pages = pages(data)
         for page in self.pages:

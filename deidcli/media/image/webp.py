@@ -54,8 +54,8 @@ class Webp(Container):
 
     format = "WEBP"
 
-    def __init__(self, data: bytes, name: str):
-        super().__init__(data, name)
+    def __init__(self, data: bytes, name: str, salvage: bool = False):
+        super().__init__(data, name, salvage)
         end = 8 + struct.unpack_from("<I", data, 4)[0]
         if end > len(data) + 1:
             raise MediaError(f"the WebP is truncated: {len(data)} of {end} bytes", "get a whole copy of the file")
