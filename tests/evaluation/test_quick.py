@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deidcli.evaluation.quick.measure import FRAMES, Check, Seen, _wanted, chosen, examined
-from deidcli.evaluation.quick.records import Known, Record, Records, load
-from deidcli.evaluation.quick.verdict import judged
-from deidcli.evaluation.quick.words import told
+from deidcli.evaluation.verify.measure import FRAMES, Check, Seen, _wanted, chosen, examined
+from deidcli.evaluation.verify.records import Known, Record, Records, load
+from deidcli.evaluation.verify.verdict import judged
+from deidcli.evaluation.verify.words import told
 from deidcli.values import Box
 from tests.conftest import read, rows, save
 

@@ -51,8 +51,8 @@ def command(output: str, **options: Any) -> int:
     deid evaluate quick out/ --input in/
     deid evaluate quick out/ --input in/ --seconds 0 --detector all --sheet look.png
     """
-    from deidcli.evaluation.quick.records import load
-    from deidcli.evaluation.quick.words import told
+    from deidcli.evaluation.verify.records import load
+    from deidcli.evaluation.verify.words import told
 
     use_device(options["device"])
     sheet = _sheet_path(options["sheet"], Path(output))
@@ -68,8 +68,8 @@ def command(output: str, **options: Any) -> int:
 
 
 def _verdict(records, options: dict[str, Any]):
-    from deidcli.evaluation.quick.measure import Examiner, chosen, examined
-    from deidcli.evaluation.quick.verdict import judged
+    from deidcli.evaluation.verify.measure import Examiner, chosen, examined
+    from deidcli.evaluation.verify.verdict import judged
     from deidcli.faces.detect import detector
     from deidcli.faces.embed import recogniser
 

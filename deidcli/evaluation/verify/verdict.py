@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from deidcli.engine.manifest import FAILED, SKIPPED
-from deidcli.evaluation.quick.findings import WRONG, Finding, Look, findings, to_look_at
-from deidcli.evaluation.quick.measure import UNKNOWN, Check, Seen
-from deidcli.evaluation.quick.records import Records
+from deidcli.evaluation.verify.findings import WRONG, Finding, Look, findings, to_look_at
+from deidcli.evaluation.verify.measure import UNKNOWN, Check, Seen
+from deidcli.evaluation.verify.records import Records
 from deidcli.faces.embed import Recogniser
 
 LINKED = 2000  # faces that are compared with each other, at most: the work grows with the square

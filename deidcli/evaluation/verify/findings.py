@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deidcli.engine.manifest import FAILED
-from deidcli.evaluation.quick.measure import UNKNOWN, Check, Seen
-from deidcli.evaluation.quick.records import Record, Records
+from deidcli.evaluation.verify.measure import UNKNOWN, Check, Seen
+from deidcli.evaluation.verify.records import Record, Records
 from deidcli.values import Box
 
 # The worst first; those of WRONG end the command with status 1, the others only deserve a look.

@@ -12,7 +12,7 @@ import numpy as np
 
 from deidcli.engine.output import digest
 from deidcli.errors import one_line
-from deidcli.evaluation.quick.records import Known, Record
+from deidcli.evaluation.verify.records import Known, Record
 from deidcli.faces.detect import Detector
 from deidcli.faces.embed import Recogniser
 from deidcli.faces.landmarks import locate

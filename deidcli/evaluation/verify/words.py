@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deidcli.evaluation.quick.verdict import Verdict
+from deidcli.evaluation.verify.verdict import Verdict
 
 # What each kind of finding means for the whole folder: of one, and of {n}.
 _WRONG = {
