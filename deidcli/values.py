@@ -19,12 +19,15 @@ class Frame:
     pixels: (height, width, 3) uint8, RGB, upright (any stored orientation is already applied).
     index: 0-based place in its file. time: seconds since the start by the stream's own clock, None for a still.
     native: what the file itself holds of this frame, for the writer of the same file alone; None where it needs none.
+    looks: other ways in which viewers show the frame, (height, width, 3) uint8 each: where it has alpha, or numbers
+    wider than a screen's. A face that shows in any of them is a face of the frame; what replaces it goes into `pixels`.
     """
 
     pixels: np.ndarray
     index: int = 0
     time: Fraction | None = None
     native: object = field(default=None, compare=False, repr=False)
+    looks: tuple[np.ndarray, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def height(self) -> int:

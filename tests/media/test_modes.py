@@ -29,7 +29,7 @@ def test_lossless_outside(kind, mode, width, height, seed):
     mask = region(height, width)
     assert np.array_equal(old[~mask], new[~mask])
     if mode in ("LA", "RGBA") and kind != "BMP":
-        assert np.array_equal(old[..., -1], new[..., -1])
+        assert (new[mask][..., -1] == 255).all() or not old[mask][..., -1].any()
 
 
 @pytest.mark.parametrize(("kind", "mode"), [pair for pair in LOSSLESS if pair[1] not in ("1", "P")])
@@ -51,7 +51,7 @@ def test_png_of_sixteen_bits(channels):
     assert np.array_equal(old[~mask], new[~mask])
     assert not np.array_equal(old[mask], new[mask])
     if channels != 3:
-        assert np.array_equal(old[..., -1], new[..., -1])
+        assert (new[mask][..., -1] == 65535).all()
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -101,17 +101,18 @@ def test_palette_with_a_transparent_entry():
         mask = region(image.height, image.width)
         old, new = np.array(opened(data)), np.array(out)
         assert np.array_equal(old[~mask], new[~mask])
-        assert np.array_equal(new == 7, old == 7)
+        assert not (new[mask] == 7).any()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
-def test_transparent_colour_stays_transparent(mode):
+def test_transparent_colour_stays_transparent_but_for_new_pixels(mode):
     image = drawn(mode)
     image.paste(*((0, 0, 0),) if mode == "RGB" else (0,), (0, 0, 20, 20))
     data = saved(image, "PNG", transparency=(0, 0, 0) if mode == "RGB" else 0)
     out = through(data)
-    holes = [np.atleast_3d(np.array(opened(item))).any(axis=2) for item in (data, out)]
-    assert np.array_equal(*holes)
+    old, new = (np.atleast_3d(np.array(opened(item))).any(axis=2) for item in (data, out))
+    mask = region(29, 37)
+    assert np.array_equal(old[~mask], new[~mask]) and new[mask].all()
 
 
 def test_interlaced_png():

@@ -192,10 +192,23 @@ class _Still(Rewriter):
         # Written row by row, whatever the source did: the flag of interlaced rows goes.
         head = old.head[:8] + bytes([old.head[8] & ~0x40])
         image = replace(old, head=head, coded=image.coded)
-        self.coded = self.source.written(self.metadata, parsed.screen, parsed.table, [image])
+        table = parsed.table
+        if native.palette is not None and native.alphas is not None:
+            # Entries that were free may have new colours, and the transparent one may be among them.
+            clear = native.alphas[image.control[3]] < 255 if image.control else False
+            control = image.control if clear else bytes([image.control[0] & ~1]) + image.control[1:]
+            image = replace(image, control=control, table=_filled(old.table, native))
+            table = _filled(table, native) if not old.table else table
+        self.coded = self.source.written(self.metadata, parsed.screen, table, [image])
 
     def finish(self) -> bytes:
         return self.coded
+
+
+def _filled(table: bytes, native: Native) -> bytes:
+    """A colour table of the same length with the palette of `native`."""
+    assert native.palette is not None
+    return native.palette.tobytes()[: len(table)].ljust(len(table), b"\0")
 
 
 class _Animation(Rewriter):

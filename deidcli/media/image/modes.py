@@ -1,7 +1,4 @@
-"""Pixels in a file's own mode, to upright RGB and back. Pure functions; no file is touched here.
-
-The way back changes only the pixels it is told to: everything else, alpha and palettes included, stays bit for bit.
-"""
+"""Pixels in a file's own mode, turned upright, and to Pillow and back. Pure functions; no file is touched here."""
 
 from __future__ import annotations
 
@@ -17,10 +14,12 @@ from deidcli.errors import MediaError
 class Native:
     """One picture as its file holds it.
 
-    mode: Pillow's name of the mode, or "LA;16", "RGB;16", "RGBA;16" for the depths that Pillow does not hold.
-    data: (height, width) or (height, width, channels); uint8, uint16, int32 or float32; mode "1" holds 0 and 255.
+    mode: Pillow's name of the mode, or "LA;16", "RGB;16", "RGBA;16" for the depths that Pillow does not hold. L, LA,
+    RGB, RGBA and CMYK may hold any type of number; channels behind those that the mode names are further planes.
+    data: (height, width) or (height, width, channels); mode "1" holds 0 and 255.
     palette: (entries, 3) uint8 for P and PA. alphas: (entries,) uint8, how opaque each is; None where all are wholly.
     inverted: greater values are darker. key: (channels,) the one value that is transparent, as PNG may name it.
+    associated: the colours are multiplied by alpha. step: what one level is worth where few bits were spread to eight.
     """
 
     mode: str
@@ -29,6 +28,8 @@ class Native:
     alphas: np.ndarray | None = None
     inverted: bool = False
     key: np.ndarray | None = None
+    associated: bool = False
+    step: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -55,48 +56,6 @@ def turn_back(data: np.ndarray, orientation: int) -> np.ndarray:
     """The opposite of `turn`; a view."""
     # Only the two quarter turns are not their own opposite.
     return turn(data, {6: 8, 8: 6}.get(orientation, orientation))
-
-
-def to_rgb(native: Native) -> np.ndarray:
-    """(height, width, 3) uint8. Alpha is left out: the colour under it is shown as it is stored."""
-    mode, data = native.mode, native.data
-    if mode in ("P", "PA"):
-        index = data if mode == "P" else data[..., 0]
-        palette = _palette(native)
-        return palette[np.minimum(index, len(palette) - 1)]
-    if mode == "CMYK":
-        return _divide((255 - data[..., :3].astype(np.uint32)) * (255 - data[..., 3:].astype(np.uint32)), 255)
-    if mode == "YCbCr":
-        return _through_pillow(data, "YCbCr", "RGB")
-    shown = _eight_bits(_colours(native), unit(native))
-    shown = 255 - shown if native.inverted else shown
-    return shown if shown.ndim == 3 else np.repeat(shown[..., None], 3, axis=2)
-
-
-def with_rgb(native: Native, rgb: np.ndarray, changed: np.ndarray) -> Native:
-    """The picture with the pixels of `changed` ((height, width) bool) taken from `rgb` ((height, width, 3) uint8)."""
-    data = native.data.copy()
-    if native.mode == "1":
-        # Dithered as a whole, so that the error has somewhere to go, and only then cut to the changed pixels.
-        data[changed] = np.asarray(Image.fromarray(rgb).convert("1"))[changed].astype(np.uint8) * 255
-    else:
-        data[changed] = _stored(native, rgb[changed], data[changed])
-    return replace(native, data=data if native.key is None else _same_holes(native, data))
-
-
-def unit(native: Native) -> float:
-    """What one step of eight bits is worth here. Raises MediaError where the range of a wide mode is open."""
-    if native.data.dtype == np.uint8:
-        return 1
-    if native.data.dtype == np.uint16:
-        return 257
-    low, high = float(native.data.min()), float(native.data.max())
-    for top, worth in ((1.0, 1 / 255), (255.0, 1.0), (65535.0, 257.0)):
-        if low >= 0 and high <= top and (worth >= 1 or native.mode == "F"):
-            return worth
-    raise MediaError(
-        f"pixel values from {low:g} to {high:g} have no agreed white", "scale them to 0..1, 0..255 or 0..65535"
-    )
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
@@ -160,76 +119,3 @@ def alphas(image: Image.Image, entries: int) -> np.ndarray | None:
     else:
         alpha[clear] = 0
     return alpha[:entries]
-
-
-def _colours(native: Native) -> np.ndarray:
-    if native.mode in ("LA", "LA;16"):
-        return native.data[..., 0]
-    return native.data[..., :3] if native.mode in ("RGBA", "RGBA;16") else native.data
-
-
-def _eight_bits(values: np.ndarray, worth: float) -> np.ndarray:
-    if worth == 1 and values.dtype == np.uint8:
-        return values
-    return np.clip(np.rint(values / np.float32(worth)), 0, 255).astype(np.uint8)
-
-
-def _stored(native: Native, rgb: np.ndarray, old: np.ndarray) -> np.ndarray:
-    mode = native.mode
-    if mode == "P":
-        return _entries(native, rgb, old)
-    if mode == "PA":
-        return np.stack([_entries(native, rgb, old[:, 0]), old[:, 1]], 1)
-    if mode == "CMYK":
-        return _inks(rgb, old[:, 3])
-    if mode == "YCbCr":
-        return _through_pillow(rgb[None], "RGB", "YCbCr")[0]
-    colours = rgb if mode.startswith("RGB") else luma(rgb)
-    colours = 255 - colours if native.inverted else colours
-    worth = unit(native)
-    wide = colours if worth == 1 else colours.astype(np.float64) * worth
-    wide = (wide if native.mode == "F" else np.rint(wide)).astype(old.dtype)
-    if mode.startswith(("LA", "RGBA")):
-        return np.concatenate([wide.reshape(len(old), -1), old[:, -1:]], 1)
-    return wide
-
-
-def _palette(native: Native) -> np.ndarray:
-    if native.palette is None:
-        raise MediaError("the picture has indices but no palette", "get a whole copy of the file")
-    return native.palette
-
-
-def _same_holes(native: Native, data: np.ndarray) -> np.ndarray:
-    """`data` transparent exactly where the source was: a new colour that happens to be the key moves by one."""
-    was, now = (np.atleast_3d(values == native.key).all(axis=2) for values in (native.data, data))
-    data[was] = native.data[was]
-    if native.mode != "1":
-        data[now & ~was] ^= 1
-    return data
-
-
-def _entries(native: Native, rgb: np.ndarray, old: np.ndarray) -> np.ndarray:
-    """Palette entries for colours, each as opaque as the entry that stood there."""
-    if native.alphas is None:
-        return nearest(rgb, _palette(native))
-    new, before = old.copy(), native.alphas[np.minimum(old, len(native.alphas) - 1)]
-    for alpha in np.unique(before):
-        new[before == alpha] = nearest(rgb[before == alpha], _palette(native), np.flatnonzero(native.alphas == alpha))
-    return new
-
-
-def _inks(rgb: np.ndarray, black: np.ndarray) -> np.ndarray:
-    """CMYK that shows `rgb`, with as much of the source's own black as it allows, so that the print keeps its tone."""
-    black = np.minimum(black, 255 - rgb.max(1))
-    light = np.maximum(255 - black.astype(np.uint32), 1)[:, None]
-    return np.concatenate([255 - _divide(255 * rgb.astype(np.uint32), light), black[:, None]], 1)
-
-
-def _divide(values: np.ndarray, by: np.ndarray | int) -> np.ndarray:
-    return np.minimum((values + by // 2) // by, 255).astype(np.uint8)
-
-
-def _through_pillow(data: np.ndarray, source: str, target: str) -> np.ndarray:
-    image = Image.frombytes(source, (data.shape[1], data.shape[0]), np.ascontiguousarray(data).tobytes())
-    return np.array(image.convert(target))

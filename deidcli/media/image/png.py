@@ -181,6 +181,14 @@ def _check_length(bare: list[Chunk], head: bytes) -> None:
     raise MediaError("the PNG is truncated: rows are missing", "get a whole copy of the file")
 
 
+def _recoloured(parts: list[Chunk], native: Native) -> list[Chunk]:
+    """The chunks with the palette of `native`, whose free entries may have new colours."""
+    assert native.palette is not None and native.alphas is not None
+    last = int(np.flatnonzero(native.alphas < 255).max(initial=-1))
+    new = {b"PLTE": native.palette.tobytes(), b"tRNS": native.alphas[: last + 1].tobytes()}
+    return [replace(part, payload=new.get(part.kind, part.payload)) for part in parts if new.get(part.kind) != b""]
+
+
 class _Still(Rewriter):
     def __init__(self, source: Png, metadata: str):
         self.source, self.metadata, self.coded = source, metadata, b""
@@ -189,6 +197,8 @@ class _Still(Rewriter):
         before, behind = self.source.around(self.metadata)
         head, *rest = coded(native, self.source.depth)
         pixels = [part for part in rest if part.kind == b"IDAT"]
+        if native.mode == "P" and native.alphas is not None:
+            before = _recoloured(before, native)
         self.coded = written([head, *before, *pixels, *behind, rest[-1]])
 
     def finish(self) -> bytes:

@@ -17,7 +17,8 @@ import numpy as np
 
 from deidcli.errors import MediaError
 from deidcli.media.image.container import Container, Rewriter, explained
-from deidcli.media.image.modes import Native, to_rgb, with_rgb
+from deidcli.media.image.conversion import views, with_rgb
+from deidcli.media.image.modes import Native
 from deidcli.media.metadata import checked
 from deidcli.media.stream import Reader, StreamInfo, WriteOptions, Writer
 from deidcli.values import Frame
@@ -57,21 +58,14 @@ class ImageReader(Reader):
         self.info = StreamInfo(container.format, container.size, len(container.times))
         self._recent: OrderedDict[int, Native] = OrderedDict()
 
-    @property
-    def damage(self) -> str:
-        return self.container.damage
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return self.container.notes
-
     def frames(self) -> Iterator[Frame]:
         with explained(self.container.name):
             for index, native in enumerate(self.container.natives()):
-                pixels = to_rgb(native)
+                pixels, others = views(native)
                 pixels.flags.writeable = False
                 self._remember(index, native)
-                yield Frame(pixels, index, self.container.times[index])
+                self.damage, self.notes = self.container.damage, self.container.notes
+                yield Frame(pixels, index, self.container.times[index], looks=others)
 
     def writer(self, target: BinaryIO | Path, options: WriteOptions, suffix: str = "") -> Writer:
         return ImageWriter(self, target, checked(options.metadata))
