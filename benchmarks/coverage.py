@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from deidcli.engine.face_list import FaceList, load_faces
 from deidcli.engine.follow import planned
 from deidcli.engine.frames import FileFrame, Source
-from deidcli.engine.given import GivenFaces, load_faces
 from deidcli.engine.jobs import Job
 from deidcli.faces.detect import DetectOptions, default, detector
 from deidcli.faces.landmarks import locate
@@ -64,7 +64,7 @@ def main() -> None:
         print(said + left_open(options.clip.name, frames, done, lists), flush=True)
 
 
-def left_open(name: str, frames: Sequence[Frame], done: Sequence[Sequence[Face]], lists: dict[str, GivenFaces]) -> str:
+def left_open(name: str, frames: Sequence[Frame], done: Sequence[Sequence[Face]], lists: dict[str, FaceList]) -> str:
     """How many boxes of each list are open."""
     covers = [cover(frame, faces) for frame, faces in zip(frames, done, strict=True)]
     said = []

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from deidcli.engine.face_list import FaceList, load_faces
 from deidcli.engine.find import Finder
 from deidcli.engine.frames import FileFailure, FileFrame
-from deidcli.engine.given import GivenFaces, load_faces
 from deidcli.engine.jobs import Job
 from deidcli.engine.replace import Replaced, Replacer, Request
 from deidcli.engine.settings import Settings
@@ -77,7 +77,7 @@ class Listed:
 
     batches = False
 
-    def __init__(self, clip: Path, given: GivenFaces):
+    def __init__(self, clip: Path, given: FaceList):
         with open_reader(clip) as reader:
             self.faces = {_digest(f.pixels): given.of(clip.name, f.index) for f in reader.frames()}
 
@@ -104,7 +104,7 @@ def frames(clip: Path, detector: Listed, track: TrackOptions, limit: int) -> Ite
 def measured(
     found: Iterator[FileFrame],
     reference: Sequence[tuple[Face, ...]],
-    lists: dict[str, GivenFaces],
+    lists: dict[str, FaceList],
     name: str,
     method: str,
 ) -> Run:

@@ -13,10 +13,10 @@ from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import shown
+from deidcli.engine.face_list import load_faces
 from deidcli.engine.frames import FileFailure
-from deidcli.engine.given import load_faces
 from deidcli.engine.jobs import Job, check_apart
-from deidcli.engine.output import Target
+from deidcli.engine.output import OutputFolder
 from deidcli.engine.settings import RECOGNISER
 from deidcli.errors import DeidError, one_line
 from deidcli.faces.align import align
@@ -130,10 +130,10 @@ def _folder(jobs: list[Job], options: dict[str, Any], output: Path, failed: list
     """Write a PNG for each crop, whole or not at all; crops of an earlier run are replaced. How many were written."""
     from PIL import Image
 
-    count = 0
+    count, folder = 0, OutputFolder(output, overwrite=True)
     for crop, _ in _crops(jobs, options, failed):
         name, _, number = crop.key.rpartition("#")
-        target = Target(output / f"{name}.{number}.png", overwrite=True)
+        target = folder.target(output / f"{name}.{number}.png")
         try:
             Image.fromarray(crop.pixels).save(target.open(), "PNG")
             target.commit()
@@ -141,4 +141,5 @@ def _folder(jobs: list[Job], options: dict[str, Any], output: Path, failed: list
         except (DeidError, OSError) as error:
             target.discard()
             _note(one_line(error), failed)
+    folder.close()
     return count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,16 +17,18 @@ from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather, parted
 from deidcli.cli.progress import FrameMeter, shown
+from deidcli.engine.face_list import face_entry, load_faces
 from deidcli.engine.frames import FileFailure, FileFrame
-from deidcli.engine.given import face_entry, load_faces
 from deidcli.engine.jobs import MANIFEST, STREAM, Job, check_apart, check_sheets
 from deidcli.engine.manifest import FAILED, SALVAGED, Earlier, Manifest, Row, encoded, totals
+from deidcli.engine.output import OutputFolder
 from deidcli.engine.persona import PERSONAS
 from deidcli.engine.settings import ON_NO_FACE, Settings, fingerprint
 from deidcli.errors import MediaError, UsageError
 from deidcli.faces.blend import BlendOptions
 from deidcli.faces.mask import FEATHER
 from deidcli.media.stream import WriteOptions
+from deidcli.methods.base import Method
 from deidcli.presets import sha256
 
 METADATA = ("none", "safe", "all")
@@ -105,7 +108,9 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     place = _manifest_path(output, jobs, rest)
     waiting = _not_done(jobs, place, fingerprint(method, settings)) if rest["resume"] else jobs
     _tell(rest, f"{len(jobs) - len(waiting)} of {len(jobs)} files are done already", rest["resume"])
-    status = _run(waiting, method, settings, place, rest, whole)
+    single = output == STREAM or [job.target for job in jobs] == [Path(output)]
+    folder = OutputFolder(None if single else Path(output), rest["overwrite"] or rest["resume"])
+    status = _run(waiting, method, settings, folder, place, rest, whole)
     # Where something was done earlier, "nothing could be done" would not be true.
     return SOME if status == NONE and len(waiting) < len(jobs) else status
 
@@ -151,23 +156,36 @@ def _not_done(jobs: Sequence[Job], manifest: Path | None, settings: str) -> list
 
 
 def _run(
-    jobs: Sequence[Job], method, settings: Settings, place: Path | None, rest: dict[str, Any], whole: Sequence[Job]
+    jobs: Sequence[Job],
+    method: Method,
+    settings: Settings,
+    output: OutputFolder,
+    place: Path | None,
+    rest: dict[str, Any],
+    whole: Sequence[Job],
 ) -> int:
     from deidcli.engine.local import anonymize
 
     given = load_faces(Path(rest["faces"])) if rest["faces"] else None
+    if given:
+        given.check_files({job.name for job in whole})
     meter = FrameMeter(_style(rest))
     seen = partial(shown, total=len(whole), style=_style(rest), unit="frame")
-    work = anonymize(jobs, method, settings, given, rest["overwrite"] or rest["resume"], meter, whole, seen)
-    manifest = Manifest(place, keep=rest["resume"] or not rest["overwrite"]) if place else None
-    rows = shown(work, len(jobs), _style(rest))
     kept = closed.Kept(place is None and method.closed)
-    try:
-        count = totals(kept(_recorded(rows, manifest, rest)))
-    finally:
-        meter.close()
+    with ExitStack() as held:
+        held.callback(meter.close)
+        # A folder that is there is claimed before anything takes long; one that is not, when nothing can be refused.
+        if output.root and output.root.is_dir():
+            output.lock(shared=bool(rest["shard"]))
+        held.callback(output.close)
+        work = anonymize(jobs, method, settings, given, output, meter, whole, seen)
+        output.lock(shared=bool(rest["shard"]))
+        _tell(rest, output.stale, bool(output.stale))
+        manifest = Manifest(place, keep=rest["resume"] or not rest["overwrite"]) if place else None
         if manifest:
-            manifest.close()
+            held.callback(manifest.close)
+        rows = shown(work, len(jobs), _style(rest))
+        count = totals(kept(_recorded(rows, manifest, rest)))
     status = _conclude(count, len(jobs), place, rest)
     return closed.concluded(status, place, kept.rows, rest) if method.closed else status
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
+from deidcli.engine.files import digest
 from deidcli.engine.jobs import Job
 from deidcli.engine.manifest import Row
-from deidcli.engine.output import digest
 from deidcli.engine.settings import Settings
 from deidcli.errors import UsageError
 

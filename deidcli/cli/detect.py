@@ -16,8 +16,8 @@ from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import shown
+from deidcli.engine.face_list import COLUMNS, face_entry, load_faces
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure
-from deidcli.engine.given import COLUMNS, face_entry, load_faces
 from deidcli.engine.manifest import encoded
 
 

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure
-from deidcli.engine.jobs import Job
+from deidcli.engine.frames import FileFrame, FrameOrFailure
 from deidcli.errors import MediaError
-from deidcli.values import Box, Face
-
-# Jobs in, frames with their faces out: a Finder, or one that is watched.
-Search = Callable[[Iterable[Job]], Iterator[FrameOrFailure]]
+from deidcli.values import Box, Face, Frame
 
 POINTS = (68, 2)
 WIDTH = 6 + 136  # box, score, track and landmarks of a face
@@ -118,17 +114,15 @@ class DetectionCache:
         frames = (self.of(name, frame) for frame in range(self._frames.get(name, 0)))
         return 1 + max((face.track for faces in frames for face in faces), default=-1)
 
-    def unchanged(self, search: Search) -> Search:
-        """The search of the second pass; a file whose bytes are others now fails in it, since its faces are unknown."""
-        return lambda jobs: self._checked(search(jobs))
+    def check_frame(self, name: str, frame: Frame, sha256: str | None) -> None:
+        """Raises MediaError for a file whose bytes are others than in the first pass: its faces are unknown."""
+        if sha256 != self._digests.get(name):
+            raise MediaError(f"{name} was changed while the run went on", "run again")
 
-    def _checked(self, items: Iterable[FrameOrFailure]) -> Iterator[FrameOrFailure]:
-        for item in items:
-            name = item.source.job.name
-            if isinstance(item, FileFrame) and item.source.sha256 != self._digests.get(name):
-                yield FileFailure(item.source, f"{name} was changed while the run went on (run again)")
-            else:
-                yield item
+    def check_end(self, name: str, frames: int) -> None:
+        """Raises MediaError where the first pass saw another number of frames."""
+        if frames != self._frames.get(name):
+            raise MediaError(f"{name} was changed while the run went on", "run again")
 
 
 def _as_row(face: Face) -> np.ndarray:

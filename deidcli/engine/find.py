@@ -12,12 +12,12 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from deidcli.engine.face_list import KnownFaces
+from deidcli.engine.files import digest
 from deidcli.engine.flow import ahead, batched, one_ahead
 from deidcli.engine.follow import followed, planned
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source, pixel_count
-from deidcli.engine.given import KnownFaces
 from deidcli.engine.jobs import Job
-from deidcli.engine.output import digest
 from deidcli.errors import MediaError, one_line
 from deidcli.faces.detect import Detector
 from deidcli.faces.landmarks import locate
@@ -86,10 +86,14 @@ class Finder:
 
     def _find(self, item: FrameOrFailure) -> FrameOrFailure:
         """A frame's faces, from the list or by a search of this frame alone."""
-        return _guarded(item, lambda it: self._located(it.frame, self._faces(it.source.job.name, it.frame)))
+        return _guarded(item, lambda it: self._located(it.frame, self._faces(it)))
 
-    def _faces(self, name: str, frame: Frame) -> Sequence[Face]:
+    def _faces(self, item: FileFrame) -> Sequence[Face]:
+        name, frame = item.source.job.name, item.frame
         if self.given is not None:
+            self.given.check_frame(name, frame, item.source.sha256)
+            if item.last:
+                self.given.check_end(name, frame.index + 1)
             return self.given.of(name, frame.index)
         if self.detector is None:
             raise RuntimeError("a search needs a detector or a list of faces")

@@ -12,8 +12,8 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, groupby
 
+from deidcli.engine.face_list import KnownFaces
 from deidcli.engine.frames import FileFrame, FrameOrFailure
-from deidcli.engine.given import KnownFaces
 from deidcli.faces.tracking.cuts import CutDetector
 from deidcli.faces.tracking.options import FrameFaces, TrackOptions
 from deidcli.faces.tracking.tracker import tracked_frames

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 from deidcli.errors import UsageError
+from deidcli.media import sniff
 from deidcli.media.numbered import numbered
 
 STREAM = "-"
 MANIFEST = "deid-manifest.jsonl"
 SHEET = ".tracks.png"
+_OWN = (".deid-part", ".deid-lock")
 _SUFFIXES = frozenset([
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif",
     ".heic", ".heif", ".avif",
@@ -22,6 +24,19 @@ _SUFFIXES = frozenset([
     ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".m2ts", ".flv", ".f4v", ".y4m", ".ogv",
     ".wmv", ".asf", ".mpg", ".mpeg", ".vob", ".mxf", ".nut", ".ivf",
 ])  # fmt: skip
+
+
+# Texts that tell of a picture beside it; they may name people, and are never copied without being asked for.
+_SIDECARS = frozenset([
+    ".txt", ".json", ".jsonl", ".xml", ".xmp", ".csv", ".tsv", ".md", ".html", ".htm", ".yaml", ".yml", ".toml", ".ini",
+    ".log", ".srt", ".vtt", ".ass", ".sub", ".nfo", ".aae", ".thm", ".lrv", ".pp3", ".dop", ".sha256", ".md5", ".url",
+])  # fmt: skip
+_SOUNDS = frozenset([".mp3", ".m4a", ".aac", ".flac", ".wav", ".ogg", ".oga", ".opus", ".wma", ".aif", ".aiff", ".amr"])
+_SYSTEM = frozenset([".ds_store", "thumbs.db", "desktop.ini", "ehthumbs.db", ".directory", ".picasa.ini"])
+MEDIA, UNKNOWN, SIDECAR, SHADOW, SYSTEM, SOUND, SPECIAL = (
+    "media", "unknown", "sidecar", "shadow", "system", "sound", "special",
+)  # fmt: skip
+UNKNOWN_FILES = ("skip", "copy", "fail")
 
 
 @dataclass(frozen=True)
@@ -39,28 +54,67 @@ class Job:
     name: str
 
 
-def list_jobs(
-    inputs: Sequence[str], output: str | None, sequences: bool = False, listed: Sequence[str] = ()
-) -> list[Job]:
+@dataclass(frozen=True)
+class Listing:
+    """What is to be done with the inputs of a run.
+
+    jobs: what is read as pictures and videos. copies: what is copied as it is. left_out: the names of all other files
+    of the folders, by kind: "unknown", "sidecar" (texts beside pictures), "shadow" (._NAME of a Mac), "system",
+    "sound", and "special" (pipes and devices). notes: what the user should know, a line each.
+    """
+
+    jobs: tuple[Job, ...]
+    copies: tuple[Job, ...] = ()
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def list_files(
+    inputs: Sequence[str],
+    output: str | None,
+    sequences: bool = False,
+    listed: Sequence[str] = (),
+    unknown: str = "skip",
+) -> Listing:
     """The files of `inputs` (files, folders, "-") and where each goes under `output`; None where nothing is written.
 
     sequences: whether a folder of numbered pictures counts as one file. listed: further inputs; a file of them keeps
-    the folders that its name stands with, as far as they lie below the working folder.
+    the folders that its name stands with, as far as they lie below the working folder. unknown: what happens to files
+    that are neither pictures nor videos: "skip"; "copy" them as they are, sidecars too; or "fail", which makes jobs
+    of those of unknown kind, that are going to fail.
 
     One folder's content goes straight into the output; of several inputs a folder keeps its own name. The order is
     sorted within folders. Raises UsageError if an input does not exist, the output is an input, two inputs share an
     output, or a link leads out of the output folder.
     """
+    for text in (*inputs, *listed, *([output] if output is not None else [])):
+        if not text or "\0" in text:
+            raise UsageError(f"{text!r}: there is no such file or folder", "check where the name came from")
     count = len(inputs) + len(listed)
     if STREAM in (*inputs, *listed) and count > 1:
         raise UsageError("standard input (-) stands alone", "give - and nothing else as input")
-    root = None if output in (None, STREAM) else Path(output)
-    jobs = [job for text in inputs for job in _jobs(text, root, count == 1, sequences)]
-    jobs += [job for text in listed for job in _listed(text, root, sequences)]
-    _check(jobs, root)
+    root = None if output in (None, STREAM) else Path(str(output))
+    notes: list[str] = []
+    found = [pair for text in inputs for pair in _found(text, root, count == 1, sequences, notes)]
+    found += [pair for text in listed for pair in _listed(text, root, sequences, notes)]
+    read = (MEDIA, UNKNOWN) if unknown == "fail" else (MEDIA,)
+    copied = (UNKNOWN, SIDECAR) if unknown == "copy" else ()
+    jobs, copies = ([job for job, kind in found if kind in kinds] for kinds in (read, copied))
+    _check([*jobs, *copies], root)
     if output == STREAM and len(jobs) > 1:
         raise UsageError(f"{len(jobs)} pictures for one standard output", "name an output folder")
-    return jobs
+    left_out: dict[str, list[str]] = {}
+    for job, kind in found:
+        if kind not in (*read, *copied):
+            left_out.setdefault(kind, []).append(job.name)
+    return Listing(tuple(jobs), tuple(copies), {k: tuple(v) for k, v in sorted(left_out.items())}, tuple(notes))
+
+
+def list_jobs(
+    inputs: Sequence[str], output: str | None, sequences: bool = False, listed: Sequence[str] = ()
+) -> list[Job]:
+    """The jobs of `list_files`, for a command that leaves out all other files."""
+    return list(list_files(inputs, output, sequences, listed).jobs)
 
 
 def shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
@@ -73,31 +127,32 @@ def _number(name: str) -> int:
     return int(sha256(name.encode("utf-8", "surrogateescape")).hexdigest(), 16)
 
 
-def _jobs(text: str, root: Path | None, alone: bool, sequences: bool) -> Iterator[Job]:
+def _found(text: str, root: Path | None, alone: bool, sequences: bool, notes: list[str]) -> Iterator[tuple[Job, str]]:
+    """The files of one input, each with its kind; a file that is named itself counts as media."""
     if text == STREAM:
-        yield Job(None, _single_target(root, Path("stdin")), STREAM)
+        yield Job(None, _single_target(root, Path("stdin")), STREAM), MEDIA
         return
     path = Path(text)
     if os.path.isdir(path):
         prefix = Path() if alone else Path(path.resolve().name)
-        for found in walk(path, root, sequences):
+        for found, kind in survey(path, root, sequences, notes):
             relative = prefix / found.relative_to(path)
             # The folder itself is one sequence.
             name = relative.as_posix() if relative.name else path.resolve().name
-            yield Job(found, root / relative if root else None, name)
+            yield Job(found, root / relative if root else None, name), kind
     elif not os.path.lexists(path):
         raise UsageError(f"{text}: there is no such file or folder", "check the name")
     else:
-        yield Job(path, _single_target(root, path) if alone else root and root / path.name, path.name)
+        yield Job(path, _single_target(root, path) if alone else root and root / path.name, path.name), MEDIA
 
 
-def _listed(text: str, root: Path | None, sequences: bool) -> Iterator[Job]:
+def _listed(text: str, root: Path | None, sequences: bool, notes: list[str]) -> Iterator[tuple[Job, str]]:
     path = Path(text)
     if text == STREAM or os.path.isdir(path) or not os.path.lexists(path):
-        yield from _jobs(text, root, False, sequences)
+        yield from _found(text, root, False, sequences, notes)
         return
     relative = Path(path.name) if path.is_absolute() or ".." in path.parts else path
-    yield Job(path, root and root / relative, relative.as_posix())
+    yield Job(path, root and root / relative, relative.as_posix()), MEDIA
 
 
 def _single_target(root: Path | None, source: Path) -> Path | None:
@@ -114,33 +169,86 @@ def walk(folder: Path, skip: Path | None = None, sequences: bool = False) -> Ite
 
     A file counts by its content or by its suffix: one that is called .jpg and is not a picture has to be reported, and
     so has a folder that cannot be listed, which stands for itself. Pipes and devices are left out.
-    sequences: a folder of numbered pictures stands for itself.
+    sequences: a folder of numbered pictures, and of nothing else that could be media, stands for itself.
     """
+    return (path for path, kind in survey(folder, skip, sequences, []) if kind == MEDIA)
+
+
+def survey(folder: Path, skip: Path | None, sequences: bool, notes: list[str]) -> Iterator[tuple[Path, str]]:
+    """Every file under `folder`, as in `walk`, with its kind as in `Listing`. notes: takes what should be known."""
     banned = _real(skip) if skip and os.path.lexists(skip) else None
-    yield from _walk(folder, banned, frozenset(), sequences)
+    yield from _walk(folder, banned, frozenset(), sequences, notes)
 
 
-def _walk(folder: Path, banned: Path | None, above: frozenset[Path], sequences: bool) -> Iterator[Path]:
-    from deidcli.media.open import is_media
-
+def _walk(
+    folder: Path, banned: Path | None, above: frozenset[Path], sequences: bool, notes: list[str]
+) -> Iterator[tuple[Path, str]]:
     real = _real(folder)
     if real in above or (real == banned and above):
         return
     try:
         entries = sorted(folder.iterdir(), key=lambda p: p.name)
     except OSError:
-        yield folder
+        yield folder, MEDIA
         return
-    if sequences and numbered(entry.name for entry in entries):
-        yield folder
+    entries = [entry for entry in entries if not _is_own(entry.name)]
+    inner = (banned, above | {real})
+    if sequences and (frames := numbered(entry.name for entry in entries)):
+        names = {name for _, name in frames}
+        rest = [entry for entry in entries if entry.name not in names]
+        beside = [each for entry in rest for each in _entry(entry, inner, sequences, notes)]
+        media = [path for path, kind in beside if kind == MEDIA]
+        if not media:
+            yield folder, MEDIA
+            yield from beside
+            return
+        # As a sequence the folder would become one output, in which nothing else has a place.
+        notes.append(f"{folder} is not taken as one sequence, since {media[0].relative_to(folder)} lies in it too")
+        yield from sorted([*beside, *((folder / name, MEDIA) for name in names)])
         return
     for entry in entries:
-        if entry.name == MANIFEST or entry.name.endswith(".deid-part"):
-            continue
-        if os.path.isdir(entry):
-            yield from _walk(entry, banned, above | {real}, sequences)
-        elif not _waits(entry) and (entry.suffix.lower() in _SUFFIXES or is_media(entry)):
-            yield entry
+        yield from _entry(entry, inner, sequences, notes)
+
+
+def _entry(
+    entry: Path, inner: tuple[Path | None, frozenset[Path]], sequences: bool, notes: list[str]
+) -> Iterator[tuple[Path, str]]:
+    if os.path.isdir(entry):
+        yield from _walk(entry, *inner, sequences, notes)
+    else:
+        yield entry, kind_of(entry)
+
+
+def kind_of(path: Path) -> str:
+    """What a file is to a run, as in `Listing`; "media" for what could be a picture or a video."""
+    from deidcli.media.open import is_media
+
+    if _waits(path):
+        return SPECIAL
+    name, suffix = path.name.lower(), path.suffix.lower()
+    if name.startswith("._") and not is_media(path):
+        return SHADOW
+    if name in _SYSTEM:
+        return SYSTEM
+    if suffix in _SUFFIXES or is_media(path):
+        return MEDIA
+    if suffix in _SIDECARS:
+        return SIDECAR
+    return SOUND if suffix in _SOUNDS or _is_container(path) else UNKNOWN
+
+
+def _is_container(path: Path) -> bool:
+    """Whether a file begins as a container of videos does; it holds sound alone where `is_media` does not know it."""
+    try:
+        with path.open("rb") as file:
+            return sniff.video_kind(file.read(sniff.HEAD)) is not None
+    except OSError:
+        return False
+
+
+def _is_own(name: str) -> bool:
+    """Whether a file was written by deid itself, beside its outputs."""
+    return (name.startswith(MANIFEST.partition(".")[0]) and name.endswith(".jsonl")) or name.endswith(_OWN)
 
 
 def _waits(path: Path) -> bool:

@@ -10,12 +10,12 @@ from contextlib import ExitStack, contextmanager
 import cv2
 
 from deidcli.engine.census import take_census
-from deidcli.engine.detection_cache import Search
+from deidcli.engine.face_list import FaceList, KnownFaces
 from deidcli.engine.find import Finder
 from deidcli.engine.frames import FrameOrFailure
-from deidcli.engine.given import GivenFaces, KnownFaces
 from deidcli.engine.jobs import Job
 from deidcli.engine.manifest import Row
+from deidcli.engine.output import OutputFolder
 from deidcli.engine.pipeline import Pipeline, Watch, unwatched
 from deidcli.engine.replace import Replacer
 from deidcli.engine.settings import Settings
@@ -24,41 +24,44 @@ from deidcli.faces.embed import recogniser
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.media.stream import ReadOptions
 from deidcli.methods.base import Method
+from deidcli.methods.closed import ClosedSet
 
 
 def anonymize(
     jobs: Sequence[Job],
     method: Method,
     settings: Settings,
-    given: GivenFaces | None = None,
-    overwrite: bool = False,
+    given: FaceList | None = None,
+    output: OutputFolder | None = None,
     watch: Watch = unwatched,
     whole: Sequence[Job] | None = None,
     seen: Callable[[Iterator[FrameOrFailure]], Iterator[FrameOrFailure]] = iter,
 ) -> Iterator[Row]:
     """Replace every face of every job and write the files. A row for each file, in order, while the run goes on.
 
-    watch: is told of every frame of a video. whole: for closed-set methods all jobs of the set, of which `jobs` are a
-    part; None if they are the same. seen: the frames of their first pass go through it.
+    output: the folder that is written into; None for one without a lock, in which nothing is replaced. watch: is told
+    of every frame of a video. whole: for closed-set methods all jobs of the set, of which `jobs` are a part; None if
+    they are the same. seen: the frames of their first pass go through it.
     Raises UsageError at once, before anything is written, for settings that cannot be carried out.
     """
     judge = recogniser(settings.recogniser) if settings.describes else None
     replacer = Replacer(method, settings, judge)
     search = None if given else detector(settings.detect)
-    taker = None
+    census = None
     if method.closed:
+        assert isinstance(method, ClosedSet)
         with _pool(settings.workers) as (pool, depth):
             finder = Finder(search, given, pool, depth, settings.read, settings.track)
-            taker = take_census(method, seen(finder(jobs if whole is None else whole)))
+            census = take_census(method, seen(finder(jobs if whole is None else whole)))
 
     def rows() -> Iterator[Row]:
         with ExitStack() as last, _pool(settings.workers) as (pool, depth):
-            known: KnownFaces | None = taker.cache if taker else given
-            finder: Search = Finder(search, known, pool, depth, settings.read, settings.track)
-            if taker:
-                last.callback(taker.close)
-                finder = taker.cache.unchanged(finder)
-            chain = Pipeline(method, settings, finder, replacer, overwrite, watch)
+            known: KnownFaces | None = given
+            if census is not None:
+                last.callback(census.close)
+                known = census.cache
+            finder = Finder(search, known, pool, depth, settings.read, settings.track)
+            chain = Pipeline(method, settings, finder, replacer, output or OutputFolder(None), watch)
             last.callback(chain.drop)
             yield from chain(jobs, pool, depth)
 
@@ -68,7 +71,7 @@ def anonymize(
 def find(
     jobs: Sequence[Job],
     options: DetectOptions,
-    given: GivenFaces | None = None,
+    given: FaceList | None = None,
     workers: int = 0,
     read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
     track: TrackOptions = TrackOptions(),  # noqa: B008 - frozen

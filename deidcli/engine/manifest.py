@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from deidcli.engine.output import digest
-from deidcli.errors import MediaError, UsageError
+from deidcli.engine.files import claimed, digest, replace_file
+from deidcli.engine.records import LONGEST, Record, parsed
+from deidcli.errors import DeidError, MediaError, UsageError
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
+_BEGIN = b'{"input": '  # of every row
 ACTIONS = ("replaced", "covered")
 SALVAGED = "salvaged"  # what could be decoded of a damaged file was written
 
@@ -64,16 +67,16 @@ class Manifest:
     """An open manifest. A line is on disk before the next is made; the torn last line of a killed run is dropped."""
 
     def __init__(self, path: Path, keep: bool):
-        """keep: go on after the lines that are there; otherwise they are replaced. Raises UsageError if it cannot."""
+        """keep: go on after the lines that are there; otherwise they are replaced.
+
+        Raises UsageError if it cannot be written, or is a file that is no manifest; DeidError if another run writes it.
+        """
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if keep:
-                _drop_torn_line(path)
-            # Unbuffered: a line that does not fit on a full disk is not tried again with the next one.
-            self._file: IO[bytes] = path.open("ab" if keep else "wb", buffering=0)
+            self._file = _opened(path, keep)
         except OSError as error:
-            reason = f"the manifest {path} cannot be written: {error.strerror}"
+            reason = f"the manifest {path} cannot be written: {(error.strerror or str(error)).lower()}"
             raise UsageError(reason, "give --manifest FILE") from error
 
     def add(self, row: Row) -> None:
@@ -91,6 +94,50 @@ class Manifest:
         self._file.close()
 
 
+def _opened(path: Path, keep: bool) -> IO[bytes]:
+    """The manifest, opened to append to it, without buffer: what does not fit is not tried again with the next line.
+
+    A link is not followed, and a file that has other names too is replaced by its copy, so that only the manifest is
+    written to.
+    """
+    there = path.lstat() if os.path.lexists(path) else None
+    if there is not None and stat.S_ISCHR(there.st_mode):
+        return path.open("wb", buffering=0)  # /dev/null
+    if there is not None:
+        if not stat.S_ISREG(there.st_mode):
+            kind = "a link" if stat.S_ISLNK(there.st_mode) else "not a file"
+            raise UsageError(f"the manifest {path} is {kind} and is not written to", "give another --manifest FILE")
+        whole = _checked(path)
+        kept = b"".join(whole) if keep else b""
+        if len(kept) != there.st_size or there.st_nlink > 1:
+            replace_file(path, kept)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0)
+    if not claimed(file.fileno()):
+        file.close()
+        raise _busy(path)
+    return file
+
+
+def _checked(path: Path) -> list[bytes]:
+    """The whole lines of a manifest that nobody writes to. Raises UsageError for a file that is none, DeidError."""
+    with path.open("rb") as file:
+        if not claimed(file.fileno()):
+            raise _busy(path)
+        first = file.readline(LONGEST + 1)
+    whole = _whole_lines(path)
+    # Of a run that was killed at its first line there is half of it.
+    torn = not first.endswith(b"\n") and first[: len(_BEGIN)] == _BEGIN[: len(first)]
+    if first and not torn and not _is_whole(first):
+        said = f"{path} is not a manifest and would be written over"
+        raise UsageError(said, "give --manifest the name of a new file, or of a manifest")
+    return whole
+
+
+def _busy(path: Path) -> DeidError:
+    return DeidError(f"another run writes the manifest {path}", "wait for it, or give another --manifest")
+
+
 def encoded(text: str) -> bytes:
     """JSON as UTF-8. A byte of a name that is no UTF-8 becomes the escape "\\udcXX", which JSON reads back."""
     return text.encode("utf-8", "backslashreplace")
@@ -100,16 +147,16 @@ def encoded(text: str) -> bytes:
 class Earlier:
     """What an earlier run has done. rows: the last row of each input."""
 
-    rows: dict[str, dict]
+    rows: dict[str, Record]
 
     @classmethod
     def load(cls, path: Path) -> Earlier:
         """The rows of a manifest; none where there is no such file."""
         if not path.exists():
             return cls({})
-        known: dict[str, dict] = {}
+        known: dict[str, Record] = {}
         for line in _whole_lines(path):
-            row = json.loads(line)
+            row = parsed(line)
             if not (left_alone(row) and row["input"] in known):
                 known[row["input"]] = row
         return cls(known)
@@ -126,7 +173,7 @@ class Earlier:
         return target is not None and _digest(target) == row.get("output_sha256")
 
 
-def left_alone(row: dict[str, Any]) -> bool:
+def left_alone(row: Mapping[str, Any]) -> bool:
     """Whether a row says that the file failed and that its output is as it was: an earlier row tells of that."""
     return row.get("status") == FAILED and row.get("output") is not None
 
@@ -139,28 +186,21 @@ def _digest(path: Path) -> str:
 
 
 def _whole_lines(path: Path) -> list[bytes]:
-    """The lines of a manifest that are whole JSON; the last one of a killed run may not be."""
+    """The lines of a manifest that are whole rows; the last one of a killed run may not be."""
     if not path.exists():
         return []
     # Bytes, because a line may be torn within a letter, and a name may hold what text counts as the end of a line.
-    return [line for line in path.read_bytes().splitlines(keepends=True) if _is_whole(line)]
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Replace the file by its whole lines, in one step, if a killed run left half a line."""
-    lines = _whole_lines(path)
-    if path.exists() and sum(map(len, lines)) != path.stat().st_size:
-        repaired = path.with_name(path.name + ".deid-part")
-        repaired.write_bytes(b"".join(lines))
-        repaired.replace(path)
+    with path.open("rb") as file:
+        return [line for line in iter(lambda: file.readline(LONGEST + 1), b"") if _is_whole(line)]
 
 
 def _is_whole(line: bytes) -> bool:
     try:
-        row = json.loads(line)
+        row = parsed(line)
+        row.name("input"), row.text("status"), row.text("settings"), row.text("sha256"), row.text("output_sha256")
+        return line.endswith(b"\n") and row.text("output") != "" and "status" in row
     except ValueError:
         return False
-    return line.endswith(b"\n") and isinstance(row, dict) and "input" in row
 
 
 def totals(rows: Iterable[Row]) -> dict[str, int]:

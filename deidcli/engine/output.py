@@ -1,46 +1,166 @@
-"""Where a file or a folder goes: built under another name beside its place, and moved there whole or not at all."""
+"""Where files go: the output folder with its lock, and files that are built under a private name and moved into place.
+
+A temporary file is made exclusively, under a random name, readable for its owner alone, and moved to its final name
+whole or not at all. Names below the output folder are resolved step by step from the opened folder and never through
+a link, so that nothing outside of it is opened for writing, whatever is put there meanwhile.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
-import shutil
+import stat
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from deidcli.errors import MediaError
-from deidcli.presets import sha256
+from deidcli.engine import files
+from deidcli.engine.files import PART
+from deidcli.engine.lock import FolderLock
+from deidcli.errors import MediaError, UsageError
 
-PART = ".deid-part"
+# In such a folder every file is going to fail for itself.
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+# What a file system answers that has no hard links.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EXDEV)
+
+
+class OutputFolder:
+    """The folder that a run writes into; as a context manager it is made, opened and locked.
+
+    root: None where single files are written, each beside whatever lies there; nothing is locked then. overwrite:
+    whether files that exist may be replaced. stale: what is to be said of the lock of a run that was killed.
+    """
+
+    def __init__(self, root: Path | None, overwrite: bool = False):
+        self.root, self.overwrite, self.stale = root, overwrite, ""
+        files.new_mode()  # asked before there are threads
+        self._held = ExitStack()
+        self._locked = False
+        self._fd: int | None = None
+        self._swept: set[tuple[int, int]] = set()
+
+    def lock(self, shared: bool = False) -> None:
+        """Make and open the folder and claim it. shared: with other parts of the same run (--shard).
+
+        Raises UsageError where it cannot be made, and DeidError where another run writes into it.
+        """
+        if self.root is None or self._locked:
+            return
+        try:
+            lock = FolderLock(self.root, os.dup(self._opened()), shared)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UsageError(f"{self.root} cannot be written: {reason}", "name another output folder") from error
+        try:
+            self.stale = self._held.enter_context(lock).stale
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+        self._locked = True
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._held.close()
+        self._fd, self._locked = None, False
+
+    def target(self, path: Path | None, source: Path | None = None) -> Target:
+        """A file to be written at `path`, None for standard output. source: whose permissions it takes."""
+        return Target(path, self, source)
+
+    def folder_fd(self, folder: Path, source: Path | None = None) -> int:
+        """The opened folder, to be closed by the caller; it and those above it are made where they are missing.
+
+        source: the folder whose permissions a new one takes. Raises OSError, also where a link leads elsewhere or the
+        output folder is no longer where it was.
+        """
+        if self.root is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            return os.open(folder, files.FOLDER)
+        self.check_place()
+        # Links within the output folder are followed once, here; what lies behind them is opened step by step.
+        real, root = Path(os.path.realpath(folder)), Path(os.path.realpath(self.root))
+        if not real.is_relative_to(root):
+            raise OSError(errno.EACCES, f"a link leads out of {self.root}")
+        inside = real.relative_to(root)
+        modes, fd = _modes(inside, source), os.dup(self._opened())
+        for part, mode in zip(inside.parts, modes, strict=True):
+            try:
+                fd = _step(fd, part, mode)
+            except BaseException:
+                os.close(fd)
+                raise
+        return fd
+
+    def sweep(self, fd: int) -> None:
+        """Remove what killed runs have left in an opened folder: temporary files that nobody holds any more."""
+        place = os.fstat(fd)
+        if (place.st_dev, place.st_ino) in self._swept:
+            return
+        self._swept.add((place.st_dev, place.st_ino))
+        with os.scandir(fd) as entries:
+            left = [entry.name for entry in entries if entry.name.endswith(PART)]
+        for name in left:
+            with suppress(OSError):
+                files.remove_unheld(fd, name)
+
+    def _opened(self) -> int:
+        assert self.root is not None
+        if self._fd is None:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self.root, files.FOLDER)
+            self._held.callback(os.close, self._fd)
+        return self._fd
+
+    def check_place(self) -> None:
+        """Raises OSError where the folder was moved, or another one lies in its place: rows would name what is not."""
+        if self.root is None:
+            return
+        then = files.inode(os.fstat(self._opened()))
+        try:
+            now = files.inode(os.stat(self.root))
+        except FileNotFoundError:
+            now = None
+        if now != then:
+            raise OSError(errno.ESTALE, f"the output folder {self.root} was moved or replaced while the run went on")
 
 
 class Target:
-    """A file in the making. `path` None means standard output, which gets the whole file at once or nothing."""
+    """A file or a folder in the making. `path` None means standard output, which gets the whole file at once."""
 
-    def __init__(self, path: Path | None, overwrite: bool):
-        self.path, self.overwrite = path, overwrite
+    def __init__(self, path: Path | None, output: OutputFolder, source: Path | None = None):
+        self.path, self.output, self.source = path, output, source
         self.file: BinaryIO | None = None
         self.folder: Path | None = None
+        self._part = ""
+        self._fd: int | None = None  # the opened folder that it will lie in
+        self._claim: int | None = None  # the opened folder in the making, which is locked
 
     @property
     def suffix(self) -> str:
         """Of the name it will have, like ".mp4"; empty for standard output."""
         return self.path.suffix if self.path else ""
 
+    @property
+    def stands(self) -> bool:
+        """Whether something lies at its path."""
+        return self.path is not None and os.path.lexists(self.path)
+
     def open(self) -> BinaryIO:
         """The file to write into. Raises MediaError where it exists and may not be replaced, or cannot be made."""
         if self.path is None:
             self.file = io.BytesIO()
             return self.file
-        if os.path.lexists(self.path) and not self.overwrite:
-            raise MediaError(f"{self.path} exists", "use --overwrite, or --resume to go on with an earlier run")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = self._part.open("wb")
+            fd = self._begin(self.stands)
+            self.file = open(  # noqa: SIM115 - closed by commit or discard
+                self.path.parent / self._part, "x+b", opener=lambda _, flags: files.exclusive(self._part, flags, fd)
+            )
         except OSError as error:
+            self._end()
             raise _unwritable(self.path, error) from error
         return self.file
 
@@ -48,14 +168,15 @@ class Target:
         """An empty folder to write into. Raises MediaError where it exists and may not be replaced, or cannot be."""
         if self.path is None:
             raise MediaError("a folder cannot go to standard output", "name an output folder")
-        if os.path.lexists(self.path) and not (self.overwrite or _is_empty(self.path)):
-            raise MediaError(f"{self.path} exists", "use --overwrite, or --resume to go on with an earlier run")
         try:
-            shutil.rmtree(self._part, ignore_errors=True)
-            self._part.mkdir(parents=True)
+            fd = self._begin(self.stands and not _is_empty(self.path))
+            os.mkdir(self._part, 0o700, dir_fd=fd)
+            self._claim = os.open(self._part, files.FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+            files.claim(self._claim)
         except OSError as error:
+            self._end()
             raise _unwritable(self.path, error) from error
-        self.folder = self._part
+        self.folder = self.path.parent / self._part
         return self.folder
 
     def commit(self) -> str:
@@ -63,86 +184,128 @@ class Target:
         try:
             return self._commit()
         except OSError as error:
-            self.discard()
             raise _unwritable(self.path, error) from error
+        finally:
+            self.discard()
 
     def discard(self) -> None:
-        """Drop what was written so far."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder = None
-        if self.file is None:
-            return
+        """Drop what was written so far; what is committed stays."""
         # A full disk refuses what is still in the buffer, and that is to be dropped anyway.
-        with suppress(OSError):
-            self.file.close()
-        self.file = None
-        if self.path is not None:
+        if self.file is not None:
             with suppress(OSError):
-                self._part.unlink(missing_ok=True)
+                self.file.close()
+        if self._fd is not None and self._part:
+            with suppress(OSError):
+                files.remove(self._fd, self._part)
+        self._end()
 
-    @property
-    def stands(self) -> bool:
-        """Whether something lies at its path."""
-        return self.path is not None and os.path.lexists(self.path)
+    def _begin(self, exists: bool) -> int:
+        """Open the folder that it will lie in, and choose a name. Raises MediaError where it may not be replaced."""
+        assert self.path is not None
+        if exists and not self.output.overwrite:
+            raise MediaError(f"{self.path} exists", "use --overwrite, or --resume to go on with an earlier run")
+        self._fd = self.output.folder_fd(self.path.parent, self.source.parent if self.source else None)
+        self.output.sweep(self._fd)
+        self._part = files.part_name()
+        return self._fd
+
+    def _end(self) -> None:
+        for fd in (self._claim, self._fd):
+            if fd is not None:
+                os.close(fd)
+        self.file = self.folder = self._fd = self._claim = None
+        self._part = ""
 
     def _commit(self) -> str:
-        if self.folder is not None:
-            return self._commit_folder(self.folder)
-        assert self.file is not None
         if self.path is None and isinstance(self.file, io.BytesIO):
             whole = self.file.getvalue()
             sys.stdout.buffer.write(whole)
             sys.stdout.buffer.flush()
             return hashlib.sha256(whole).hexdigest()
+        assert self.path is not None and self._fd is not None
+        self.output.check_place()
+        written = self._settled_folder() if self.folder is not None else self._settled_file()
+        self._move(self._fd, self.path.name)
+        self._part = ""
+        # Without this a power cut could take the name away again.
+        with suppress(OSError):
+            os.fsync(self._fd)
+        return written
+
+    def _settled_file(self) -> str:
+        """Everything on the disk, with its permissions; the sha256."""
+        assert self.file is not None
         self.file.flush()
-        # Without this a power cut could leave an empty file under the final name.
+        os.fchmod(self.file.fileno(), files.mode_of(self.source))
         os.fsync(self.file.fileno())
-        self.file.close()
-        written = digest(self._part)
-        os.replace(self._part, self.path)
-        self.file = None
-        return written
+        self.file.seek(0)
+        digest = hashlib.sha256()
+        while block := self.file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
 
-    def _commit_folder(self, folder: Path) -> str:
-        written = digest(folder)
-        if self.path.is_dir() and not self.path.is_symlink():
-            self._clear(folder)
-        elif os.path.lexists(self.path):
-            self.path.unlink()
-        os.replace(folder, self.path)
-        self.folder = None
-        return written
+    def _settled_folder(self) -> str:
+        assert self.folder is not None and self._claim is not None
+        like = files.mode_of(self.source)
+        for path in self.folder.iterdir():
+            # Of a sequence each picture has its own; the frames of a video have the video's.
+            original = self.source / path.name if self.source and self.source.is_dir() else None
+            path.chmod(files.mode_of(original) if original and original.exists() else like & 0o666)
+        os.fchmod(self._claim, like | 0o700 if self.source and self.source.is_dir() else files.searchable(like))
+        return files.digest(self.folder)
 
-    def _clear(self, folder: Path) -> None:
+    def _move(self, fd: int, name: str) -> None:
+        """Give it its name, in one step wherever the system can."""
+        old = files.kind(fd, name)
+        if old is None and self.folder is None and not self.output.overwrite:
+            # Unlike a rename this does not replace what another program has put there meanwhile.
+            try:
+                os.link(self._part, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
+                os.unlink(self._part, dir_fd=fd)
+                return
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+        if old == stat.S_IFDIR:
+            self._clear(fd, name)
+        elif old is not None and self.folder is not None:
+            os.unlink(name, dir_fd=fd)
+        os.replace(self._part, name, src_dir_fd=fd, dst_dir_fd=fd)
+
+    def _clear(self, fd: int, name: str) -> None:
         """Take an earlier folder away, if nothing lies in it but what this one brings again, or pictures by number."""
-        new = {path.name for path in folder.iterdir()}
-        kept = [path for path in self.path.iterdir() if path.name not in new and not path.stem.isdigit()]
+        assert self.path is not None
+        new = {path.name for path in self.folder.iterdir()} if self.folder else set()
+        there = [path.name for path in self.path.iterdir()]
+        kept = [each for each in there if each not in new and not Path(each).stem.isdigit()]
         if kept:
-            raise MediaError(f"{self.path} holds other things, like {kept[0].name}", "name another output folder")
-        shutil.rmtree(self.path)
+            raise MediaError(f"{self.path} holds other things, like {kept[0]}", "name another output folder")
+        files.remove(fd, name)
 
-    @property
-    def _part(self) -> Path:
-        # The same name in every run, so that a killed one leaves no litter once it was resumed; short, because the
-        # final name may be as long as the system allows.
-        return self.path.parent / f".{hashlib.sha256(os.fsencode(self.path.name)).hexdigest()[:24]}{PART}"
+
+def _step(fd: int, part: str, mode: int) -> int:
+    """The folder `part` of an opened folder, which is closed on success; made with `mode` where there is none."""
+    with suppress(FileExistsError):
+        os.mkdir(part, mode, dir_fd=fd)
+    inner = os.open(part, files.FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+    os.close(fd)
+    return inner
+
+
+def _modes(inside: Path, source: Path | None) -> list[int]:
+    """The permissions of each folder on the way: those of the input's folder that has the same name there."""
+    modes = []
+    for _ in inside.parts:
+        alike = source is not None and source.name == inside.name
+        modes.append(stat.S_IMODE(source.stat().st_mode) & 0o777 | 0o700 if source and alike else 0o777)
+        inside, source = inside.parent, source.parent if source and alike else None
+    return modes[::-1]
 
 
 def _is_empty(path: Path) -> bool:
-    return path.is_dir() and next(path.iterdir(), None) is None
+    return path.is_dir() and not path.is_symlink() and next(path.iterdir(), None) is None
 
 
 def _unwritable(path: Path | None, error: OSError) -> MediaError:
     reason = (error.strerror or str(error)).lower()
     return MediaError(f"{path or 'standard output'} cannot be written: {reason}", "check room and permissions")
-
-
-def digest(path: Path) -> str:
-    """The sha256 of a file; of a folder that of all files in it, by name. Raises OSError."""
-    if not path.is_dir():
-        return sha256(path)
-    whole = hashlib.sha256()
-    for inside in sorted((p for p in path.iterdir() if p.is_file()), key=lambda p: p.name):
-        whole.update(f"{sha256(inside)}  {inside.name}\n".encode("utf-8", "surrogateescape"))
-    return whole.hexdigest()

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 
-from deidcli.engine.detection_cache import Search
-from deidcli.engine.find import UNDER_WAY
+from deidcli.engine.face_list import face_entry
+from deidcli.engine.find import UNDER_WAY, Finder
 from deidcli.engine.flow import ahead, batched
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source, pixel_count
-from deidcli.engine.given import face_entry
 from deidcli.engine.jobs import Job, sheet_path
 from deidcli.engine.manifest import DONE, FAILED, SALVAGED, SKIPPED, Row
-from deidcli.engine.output import Target
+from deidcli.engine.output import OutputFolder, Target
 from deidcli.engine.replace import Outcome, Replaced, Replacer, Request
 from deidcli.engine.settings import Settings, fingerprint
 from deidcli.engine.tracks import PreviewSheet, Tracks
@@ -52,18 +51,18 @@ def unwatched(name: str, done: int, total: int | None) -> None:
 
 
 class Pipeline:
-    """Runs jobs through the chain. overwrite: whether a file that exists may be replaced."""
+    """Runs jobs through the chain. output: the folder that the files are written into."""
 
     def __init__(
         self,
         method: Method,
         settings: Settings,
-        finder: Search,
+        finder: Finder,
         replacer: Replacer,
-        overwrite: bool = False,
+        output: OutputFolder,
         watch: Watch = unwatched,
     ):
-        self.method, self.settings, self.overwrite, self.watch = method, settings, overwrite, watch
+        self.method, self.settings, self.output, self.watch = method, settings, output, watch
         self.finder, self.replacer = finder, replacer
         self.fingerprint = fingerprint(method, settings)
         self._under_way: set[_File] = set()
@@ -109,7 +108,7 @@ class Pipeline:
         file: _File | None = None
         for item, replaced in done:
             if file is None or file.source is not item.source:
-                file = _File(item.source, Target(item.source.job.target, self.overwrite))
+                file = _File(item.source, self.output.target(item.source.job.target, item.source.job.source))
                 self._under_way.add(file)
             elif file.error:
                 continue  # the rest of a file that has failed already
@@ -169,7 +168,7 @@ class Pipeline:
         file.close()
         if digest is None:
             file.target.discard()
-            if file.error and self.overwrite and file.target.stands:
+            if file.error and self.output.overwrite and file.target.stands:
                 # It may be of another method, and must not pass for what this run made.
                 file.error += "; what an earlier run wrote there stands"
         self._under_way.discard(file)
@@ -181,7 +180,9 @@ class Pipeline:
         """Both files or none: the sheet is whole on the disk before the video gets its name."""
         if file.sheet is None:
             return file.target.commit()
-        beside = Target(sheet_path(file.source.job.target), self.overwrite)
+        job = file.source.job
+        assert job.target is not None
+        beside = self.output.target(sheet_path(job.target), job.source)
         beside.open().write(file.sheet.png())
         try:
             digest = file.target.commit()

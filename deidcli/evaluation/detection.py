@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deidcli.engine.given import GivenFaces
+from deidcli.engine.face_list import FaceList
 from deidcli.engine.jobs import Job
 from deidcli.errors import DeidError
 from deidcli.faces.detect import Detector
@@ -76,7 +76,7 @@ def search(jobs: Sequence[Job], name: str, detector: Detector) -> Iterator[Searc
         yield Search(name, found, sizes, seconds, failed)
 
 
-def rates(searches: Sequence[Search], truth: GivenFaces | None = None) -> list[DetectionRates]:
+def rates(searches: Sequence[Search], truth: FaceList | None = None) -> list[DetectionRates]:
     """The figures of each search. Files that `truth` does not speak of count in neither recall nor precision."""
     return [_rates(one, [other for other in searches if other is not one], truth) for one in searches]
 
@@ -115,7 +115,7 @@ def _chunks(jobs: Sequence[Job]) -> Iterator[tuple[list[tuple[tuple[str, int], n
     yield chunk, lost
 
 
-def _rates(one: Search, others: Sequence[Search], truth: GivenFaces | None) -> DetectionRates:
+def _rates(one: Search, others: Sequence[Search], truth: FaceList | None) -> DetectionRates:
     frames, faces = len(one.found), sum(map(len, one.found.values()))
     central = sum(any(is_central(f.box, one.sizes[key]) for f in found) for key, found in one.found.items())
     recall, precision = _against(one.found, truth) if truth else (None, None)
@@ -138,9 +138,9 @@ def _agreement(found: Found, other: Mapping) -> float:
     return _share(both, sum(map(len, found.values())))
 
 
-def _against(found: Found, truth: GivenFaces) -> tuple[float, float]:
+def _against(found: Found, truth: FaceList) -> tuple[float, float]:
     """Recall and precision."""
-    spoken = {key: faces for key, faces in found.items() if key[0] in truth.faces}
+    spoken = {key: faces for key, faces in found.items() if key[0] in truth}
     known = {key: truth.of(*key) for key in spoken}
     hits = sum(matched(faces, known[key], KNOWN) for key, faces in spoken.items())
     return _share(hits, sum(map(len, known.values()))), _share(hits, sum(map(len, spoken.values())))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deidcli.engine.files import digest
 from deidcli.engine.manifest import DONE, SALVAGED, left_alone
-from deidcli.engine.output import digest
 from deidcli.errors import UsageError
 
 GUARANTEES = ("k", "diverse", "open")

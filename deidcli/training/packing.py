@@ -10,7 +10,7 @@ import numpy as np
 
 from deidcli import __version__
 from deidcli.engine.jobs import Job
-from deidcli.engine.output import Target
+from deidcli.engine.output import OutputFolder
 from deidcli.faces.align import apply_affine
 from deidcli.faces.embed import recogniser
 from deidcli.training.data import Pack, labelled
@@ -58,7 +58,7 @@ def pack_faces(rows: Iterable[tuple[Crop, np.ndarray]], labels: dict[str, dict[s
 
 def write(pack: Pack, place: Path, said: str) -> None:
     """Write a pack whole or not at all; one that is there is replaced."""
-    target = Target(place, overwrite=True)
+    target = OutputFolder(None, overwrite=True).target(place)
     try:
         pack.save(target.open(), said)
         target.commit()

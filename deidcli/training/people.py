@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deidcli.engine.given import load_faces
+from deidcli.engine.face_list import load_faces
 from deidcli.errors import UsageError
 from deidcli.faces.pose import mouth_gap, upright
 from deidcli.faces.shape import LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
@@ -70,10 +70,10 @@ def people(pack: Pack, faces: Path, pictures: Path) -> People:
     pictures: the folder of the files that pack and list speak of. Raises UsageError where the three do not belong
     together.
     """
-    given = load_faces(faces).faces
+    given = load_faces(faces)
     rows = []
     for row, name in enumerate(pack.names.tolist()):
-        found, said = given.get(name, {}).get(0, []), labels(name)
+        found, said = given.frames(name).get(0, []), labels(name)
         if said and len(found) == 1 and found[0].landmarks is not None:
             rows.append((row, name, said, found[0].landmarks.astype(np.float64)))
     if not rows:

@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from deidcli.engine.given import COLUMNS, face_entry, load_faces
+from deidcli.engine.face_list import COLUMNS, face_entry, load_faces
 from deidcli.engine.manifest import DONE, FAILED, SKIPPED, Earlier, Manifest, Row, totals
-from deidcli.engine.output import PART, Target
+from deidcli.engine.output import PART, OutputFolder
 from deidcli.errors import MediaError, UsageError
 from deidcli.values import UNTRACKED, Box, Face
 
@@ -114,12 +114,16 @@ def test_totals_count_faces_of_written_files():
     assert totals(rows) == {DONE: 1, FAILED: 1, SKIPPED: 1, "replaced": 2, "covered": 1}
 
 
+def target_at(path, overwrite):
+    return OutputFolder(None, overwrite).target(path)
+
+
 def parts(folder):
     return [path.name for path in folder.rglob(f"*{PART}")]
 
 
 def test_target_is_there_whole_or_not_at_all(tmp_path):
-    target = Target(tmp_path / "deep" / "a.jpg", overwrite=False)
+    target = target_at(tmp_path / "deep" / "a.jpg", overwrite=False)
     target.open().write(b"half")
     assert not target.path.exists() and len(parts(tmp_path)) == 1
     target.discard()
@@ -134,8 +138,8 @@ def test_target_is_there_whole_or_not_at_all(tmp_path):
 def test_target_exists(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"old")
     with pytest.raises(MediaError, match="--overwrite"):
-        Target(tmp_path / "a.jpg", overwrite=False).open()
-    target = Target(tmp_path / "a.jpg", overwrite=True)
+        target_at(tmp_path / "a.jpg", overwrite=False).open()
+    target = target_at(tmp_path / "a.jpg", overwrite=True)
     target.open().write(b"new")
     assert (tmp_path / "a.jpg").read_bytes() == b"old"
     target.commit()
@@ -144,7 +148,7 @@ def test_target_exists(tmp_path):
 
 @pytest.mark.parametrize("name", ["ä" * 125 + ".jpg", os.fsdecode(b"\xff\xe9.jpg"), " .jpg"])
 def test_target_of_any_name(tmp_path, name):
-    target = Target(tmp_path / name, overwrite=False)
+    target = target_at(tmp_path / name, overwrite=False)
     target.open().write(b"x")
     target.commit()
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -153,19 +157,19 @@ def test_target_of_any_name(tmp_path, name):
 def test_a_replaced_link_does_not_change_what_it_points_at(tmp_path):
     (tmp_path / "original").write_bytes(b"original")
     (tmp_path / "a.jpg").symlink_to(tmp_path / "original")
-    target = Target(tmp_path / "a.jpg", overwrite=True)
+    target = target_at(tmp_path / "a.jpg", overwrite=True)
     target.open().write(b"new")
     target.commit()
     assert (tmp_path / "original").read_bytes() == b"original" and (tmp_path / "a.jpg").read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_disk_that_is_full_leaves_nothing(tmp_path, monkeypatch, step):
-    def full(*_):
+@pytest.mark.parametrize(("step", "overwrite"), [("fsync", False), ("link", False), ("replace", True)])
+def test_a_disk_that_is_full_leaves_nothing(tmp_path, monkeypatch, step, overwrite):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, step, full)
-    target = Target(tmp_path / "a.jpg", overwrite=False)
+    target = target_at(tmp_path / "a.jpg", overwrite)
     target.open().write(b"x" * 100)
     with pytest.raises(MediaError, match="no space left"):
         target.commit()
@@ -175,7 +179,7 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path, monkeypatch, step):
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(MediaError, match="cannot be written"):
-        Target(tmp_path / "file" / "a.jpg", overwrite=False).open()
+        target_at(tmp_path / "file" / "a.jpg", overwrite=False).open()
 
 
 @pytest.fixture
@@ -191,7 +195,7 @@ def small_disk(tmp_path):
 
 
 def test_a_small_disk(small_disk):
-    target = Target(small_disk / "a.jpg", overwrite=False)
+    target = target_at(small_disk / "a.jpg", overwrite=False)
     file = target.open()
     with pytest.raises((MediaError, OSError)):
         file.write(os.urandom(100_000))
@@ -202,7 +206,7 @@ def test_a_small_disk(small_disk):
 
 def test_what_no_longer_fits_is_dropped_without_another_error(small_disk):
     """A little that still stands in the buffer when the disk is full."""
-    target = Target(small_disk / "a.jpg", overwrite=False)
+    target = target_at(small_disk / "a.jpg", overwrite=False)
     target.open().write(b"little")
     with (small_disk / "fill").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
         while file.write(bytes(4096)):
@@ -237,7 +241,7 @@ def test_faces_in_json(tmp_path):
     assert second == FACES[1]
     assert [len(given.of(ODD, n)) for n in range(3)] == [2, 0, 1] and given.of("none.jpg", 0) == []
     for name in ("other.jpg", "bad.jpg"):
-        with pytest.raises(MediaError, match="not in the file of faces"):
+        with pytest.raises(MediaError, match="not in the list of faces"):
             given.of(name, 0)
 
 

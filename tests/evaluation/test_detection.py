@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deidcli.engine.given import GivenFaces
+from deidcli.engine.face_list import FaceList, ListedFile
 from deidcli.engine.jobs import list_jobs
 from deidcli.evaluation.detection import Search, is_central, matched, rates, search
 from deidcli.values import Box, Face
@@ -42,7 +42,7 @@ def test_what_is_central(box, central):
 
 
 def test_rates_against_known_faces():
-    known = GivenFaces({"a": {0: _faces(0, 100), 1: _faces(50)}})
+    known = FaceList({"a": ListedFile({0: _faces(0, 100), 1: _faces(50)})})
     one = _search("one", [_faces(0, 100, 200), []])
     other = _search("other", [_faces(3), _faces(50)])
     first, second = rates([one, other], known)
@@ -53,7 +53,7 @@ def test_rates_against_known_faces():
 
 
 def test_files_that_are_not_known_do_not_count():
-    first = rates([_search("one", [_faces(0)])], GivenFaces({"b": {0: _faces(0)}}))[0]
+    first = rates([_search("one", [_faces(0)])], FaceList({"b": ListedFile({0: _faces(0)})}))[0]
     assert np.isnan(first.recall) and np.isnan(first.precision)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deidcli.engine.given import FARTHEST
+from deidcli.engine.face_list import FARTHEST
 from deidcli.faces.mask import face_size, full_outline, inner_outline, mask
 from deidcli.faces.shape import BROWS, JAW
 from deidcli.values import Box, Face

@@ -14,7 +14,7 @@ from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import shown
-from deidcli.engine.given import load_faces
+from deidcli.engine.face_list import load_faces
 
 
 @click.command("detection", cls=opt.Command)

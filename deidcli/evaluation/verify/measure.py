@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deidcli.engine.output import digest
+from deidcli.engine.files import digest
 from deidcli.errors import one_line
 from deidcli.evaluation.verify.records import Known, Record
 from deidcli.faces.detect import Detector

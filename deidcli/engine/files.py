@@ -1,0 +1,151 @@
+"""Files of our own: made exclusively under a private name, locked while they are open, removed without following links.
+
+Folders are given as opened file descriptors (`fd`), so that a name means the same file whatever is moved meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from deidcli.media.numbered import numbered
+from deidcli.presets import sha256
+
+PART = ".deid-part"
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# What a file system answers that knows no locks.
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+
+
+def part_name() -> str:
+    """A new name for a file in the making; short, because the final name may be as long as the system allows."""
+    return f".{secrets.token_hex(12)}{PART}"
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file; of a folder that of its numbered pictures, or of all its files where it has none, by name.
+
+    Raises OSError.
+    """
+    if not path.is_dir():
+        return sha256(path)
+    names = sorted(p.name for p in path.iterdir() if p.is_file())
+    whole = hashlib.sha256()
+    for name in sorted(name for _, name in numbered(names)) or names:
+        whole.update(f"{sha256(path / name)}  {name}\n".encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` in the place of a file in one step, whatever links lead there. Raises OSError."""
+    fd = os.open(path.parent, FOLDER)
+    name = part_name()
+    try:
+        with open(name, "xb", opener=lambda _, flags: exclusive(name, flags, fd)) as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode_of(path))
+            os.fsync(file.fileno())
+        os.replace(name, path.name, src_dir_fd=fd, dst_dir_fd=fd)
+    finally:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=fd)
+        os.close(fd)
+
+
+def claimed(fd: int) -> bool:
+    """Whether this process now holds the lock of an opened file, or nobody can hold one there."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in NO_LOCKS
+    return True
+
+
+def exclusive(name: str, flags: int, fd: int) -> int:
+    """Make a file that was not there, for its owner alone, and lock it. Raises OSError."""
+    file = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
+    claim(file)
+    return file
+
+
+def claim(fd: int) -> None:
+    """Lock a temporary file for as long as it is open, so that no other run takes it for one that was left behind."""
+    with suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def mode_of(source: Path | None) -> int:
+    """The permissions that an output takes from its input; what a new file gets where there is none."""
+    if source is not None:
+        with suppress(OSError):
+            return stat.S_IMODE(source.stat().st_mode) & 0o777
+    return new_mode()
+
+
+@cache
+def new_mode() -> int:
+    """The permissions of a new file. The system tells the mask only while it is changed, so it is asked once."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def searchable(mode: int) -> int:
+    """The permissions of a folder for whoever may read a file of `mode`."""
+    return mode | (mode & 0o444) >> 2 | 0o700
+
+
+def inode(place: os.stat_result) -> tuple[int, int]:
+    """What tells a file from all others, whatever it is called."""
+    return place.st_dev, place.st_ino
+
+
+def inode_of(name: str, folder: int) -> tuple[int, int] | None:
+    """The `inode` of a name in an opened folder, None where there is none."""
+    try:
+        return inode(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        return None
+
+
+def kind(fd: int, name: str) -> int | None:
+    """The type of a file, as in `stat.S_IFMT`; None where there is none."""
+    try:
+        return stat.S_IFMT(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return None
+
+
+def remove(fd: int, name: str) -> None:
+    """Remove a file, a link, or a folder with all that is in it. Raises OSError."""
+    if kind(fd, name) == stat.S_IFDIR:
+        for _, folders, files, inner in os.fwalk(name, topdown=False, dir_fd=fd):
+            for each in files:
+                os.unlink(each, dir_fd=inner)
+            for each in folders:
+                # A link to a folder counts as one here.
+                (os.rmdir if kind(inner, each) == stat.S_IFDIR else os.unlink)(each, dir_fd=inner)
+        os.rmdir(name, dir_fd=fd)
+    else:
+        os.unlink(name, dir_fd=fd)
+
+
+def remove_unheld(fd: int, name: str) -> None:
+    """Remove a file that no process has locked. Raises OSError for one that is locked."""
+    if kind(fd, name) not in (stat.S_IFREG, stat.S_IFDIR):
+        os.unlink(name, dir_fd=fd)
+        return
+    held = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove(fd, name)
+    finally:
+        os.close(held)
