@@ -12,10 +12,19 @@ gain maps, depth maps, layers, and data behind the end of the picture are droppe
 
 from __future__ import annotations
 
+import re
+
 from deidcli.errors import UsageError
 
 POLICIES = ("none", "safe", "all")
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"WEBPVP8", b"ftyp", b"/9j/", b"iVBORw0KGgo", b"ffd8ff")
+_SIGNATURES = (
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"WEBPVP8", b"ftyp"),
+    # The same in base64, as far as it does not depend on the place, and in hexadecimal.
+    *(b"/9j/", b"iVBORw0KGgo", b"R0lGOD", b"UklGR", b"ZnR5cGF2aW", b"ZnR5cGhlaW", b"ZnR5cG1pZj"),
+    *(b"ffd8ff", b"FFD8FF", b"89504e47", b"89504E47", b"47494638"),
+)
+_OPAQUE = re.compile(rb"[A-Za-z0-9+/=_-]{1000}")
+"""Longer than any word or address: base64 or hexadecimal of something."""
 
 
 def checked(policy: str) -> str:
@@ -27,4 +36,8 @@ def checked(policy: str) -> str:
 
 def holds_picture(value: bytes) -> bool:
     """Whether a block of metadata looks as if a picture was packed into it, plain, in base64 or in hexadecimal."""
-    return any(signature in value for signature in _SIGNATURES)
+    # Text of 16 bits a character, and base64 in lines.
+    joined = value.translate(None, b"\0\r\n")
+    return any(signature in each for each in (value, joined) for signature in _SIGNATURES) or bool(
+        _OPAQUE.search(joined)
+    )

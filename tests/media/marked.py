@@ -4,7 +4,7 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from deidcli.media.image import gif, jpeg, webp
 from deidcli.media.image import png_chunks as png
@@ -146,3 +146,23 @@ def decodes(data):
 
 
 assert TiffImagePlugin.II == b"II"
+
+
+def profile(secret):
+    """An sRGB profile with `secret` in private tags, texts, header fields, and between its tags."""
+    base = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    (count,) = struct.unpack_from(">I", base, 128)
+    tags = [list(struct.unpack_from(">4sII", base, 132 + 12 * index)) for index in range(count)]
+    wide = secret.decode().encode("utf-16-be")
+    mluc = b"mluc" + struct.pack(">4xII4sII", 1, 12, b"enUS", len(wide), 28) + wide
+    more = [(b"priv", b"text\0\0\0\0" + secret), (b"dmnd", mluc), (b"targ", b"text\0\0\0\0" + secret), (b"cprt", mluc)]
+    shift = 12 * len(more)
+    body, table = base[132 + 12 * count :] + secret, b""
+    for kind, start, size in tags:
+        table += struct.pack(">4sII", kind, start + shift, size)
+    for kind, value in more:
+        table += struct.pack(">4sII", kind, 132 + 12 * count + shift + len(body), len(value))
+        body += value + b"\0" * (-len(value) % 4)
+    head = base[:100] + secret.ljust(28, b"\0")
+    whole = head + struct.pack(">I", count + len(more)) + table + body
+    return struct.pack(">I", len(whole)) + whole[4:]

@@ -9,6 +9,7 @@ from deidcli.errors import MediaError
 from deidcli.media.image import xmp
 from deidcli.media.image.ifd import (
     LONG,
+    SHORT,
     Directory,
     Entry,
     first_number,
@@ -21,6 +22,8 @@ from deidcli.media.metadata import holds_picture
 
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 274, 282, 283, 296
 EXIF, IPTC, PHOTOSHOP, XMP = 34665, 33723, 34377, 700
+_COLOUR_SPACE, _INTEROPERABILITY = 0xA001, 0xA005
+_RULES = (b"R98\0", b"R03\0", b"THM\0")
 _DIMENSIONS = {256: 0, 257: 1, 40962: 0, 40963: 1}
 _COPIES = {
     330,  # SubIFDs: previews
@@ -75,22 +78,37 @@ def _rational(entry: Entry | Directory | None, order: str) -> float:
     return top / bottom if bottom else 0.0
 
 
-def orientation_exif(orientation: int) -> bytes:
-    """The smallest EXIF block that says how to turn the picture, and nothing else; from the TIFF header on."""
-    return b"MM\0*" + struct.pack(">I", 8) + laid_out({ORIENTATION: number(orientation, ">")}, 8, ">")
-
-
 def kept_exif(block: bytes, policy: str, rewritten: tuple[int, int] | None) -> bytes | None:
     """The EXIF block to write, from its TIFF header on, or None for none at all.
 
     rewritten: (width, height) of a picture that is written upright, None for one whose pixels are copied.
     """
-    orientation = read_exif(block).orientation
-    if policy == "all":
-        cut = scrubbed_exif(block, rewritten)
-        if cut is not None:
-            return cut
-    return orientation_exif(orientation) if rewritten is None and orientation != 1 else None
+    try:
+        header = read_header(block)
+        directory, _ = read_directory(block, header, header.first)
+    except (MediaError, struct.error):
+        return None
+    order = header.order
+    kept = without_copies(directory, order, rewritten) if policy == "all" else facts(directory, order, policy)
+    if policy != "all" and rewritten is None and (orientation := orientation_of(directory, order)) != 1:
+        kept[ORIENTATION] = number(orientation, order)
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    return start + laid_out(kept, 8, order) if kept else None
+
+
+def facts(directory: Directory, order: str, policy: str) -> Directory:
+    """The colour space and its interoperability index, which say how to read colours and identify nobody."""
+    inner = directory.get(EXIF)
+    if policy == "none" or not isinstance(inner, dict):
+        return {}
+    kept: Directory = {}
+    if (space := first_number(inner, _COLOUR_SPACE, order, 0)) in (1, 2, 0xFFFF):
+        kept[_COLOUR_SPACE] = Entry(SHORT, struct.pack(order + "H", space))
+    rules = inner.get(_INTEROPERABILITY)
+    index = rules.get(1) if isinstance(rules, dict) else None
+    if isinstance(index, Entry) and index.raw in _RULES:
+        kept[_INTEROPERABILITY] = {1: Entry(2, index.raw)}
+    return {EXIF: kept} if kept else {}
 
 
 def scrubbed_exif(block: bytes, rewritten: tuple[int, int] | None, oriented: bool = True) -> bytes | None:

@@ -18,6 +18,7 @@ _HEADER, _LONGEST = 128, 1 << 24
 _CLASSES = (b"mntr", b"scnr", b"prtr", b"spac")
 _SPACES = {b"RGB ": 3, b"GRAY": 1, b"CMYK": 4, b"Lab ": 3}
 _D50 = bytes.fromhex("0000f6d6000100000000d32d")
+_MATRIX = {b"rTRC", b"gTRC", b"bTRC", b"rXYZ", b"gXYZ", b"bXYZ"}
 _TEXTS = (b"desc", b"cprt")
 _TEXTS_OF_ALL = (*_TEXTS, b"dmnd", b"dmdd", b"vued")
 _FAR = 4.0
@@ -28,7 +29,8 @@ _NAMES = {
     "Wide Gamut RGB", "Rec. ITU-R BT.709-5", "Rec. ITU-R BT.2020-1", "Rec. ITU-R BT.2100 PQ", "Rec. ITU-R BT.2100 HLG",
     "Generic RGB Profile", "Generic Gray Profile", "Generic Gray Gamma 2.2 Profile", "Generic CMYK Profile",
     "Gray Gamma 2.2", "Gray Gamma 1.8", "Dot Gain 20%", "Dot Gain 15%", "sGray", "U.S. Web Coated (SWOP) v2",
-    "Coated FOGRA39 (ISO 12647-2:2004)", "Coated FOGRA27 (ISO 12647-2:2004)", "Japan Color 2001 Coated", "Camera RGB Profile",
+    "Coated FOGRA39 (ISO 12647-2:2004)", "Coated FOGRA27 (ISO 12647-2:2004)", "Japan Color 2001 Coated",
+    "Camera RGB Profile",
 }  # fmt: skip
 """Descriptions that name a colour space and nobody; any other becomes `_PLAIN_NAME`."""
 _PLAIN_NAME, _PLAIN_COPYRIGHT = "colour profile", "none"
@@ -47,7 +49,10 @@ def scrubbed(profile: bytes, policy: str) -> bytes:
         kept = {kind: value for kind, value in _tags(profile).items() if _may_stay(kind, value, policy)}
     except struct.error:
         return b""
-    if not ({b"rTRC", b"gTRC", b"bTRC", b"rXYZ", b"gXYZ", b"bXYZ"} <= kept.keys() or kept.keys() & {b"kTRC", b"A2B0", b"B2A0"}):
+    if not (
+        {b"rTRC", b"gTRC", b"bTRC", b"rXYZ", b"gXYZ", b"bXYZ"} <= kept.keys()
+        or kept.keys() & {b"kTRC", b"A2B0", b"B2A0"}
+    ):
         return b""
     texts = {b"desc": _name(kept.get(b"desc", b"")), b"cprt": _PLAIN_COPYRIGHT}
     for kind, text in texts.items():

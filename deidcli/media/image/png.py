@@ -14,7 +14,7 @@ import numpy as np
 from PIL import PngImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media.image import exif, xmp
+from deidcli.media.image import exif, icc, xmp
 from deidcli.media.image.container import Container, Rewriter, check_size, decoded, differing, starts, turned
 from deidcli.media.image.modes import Native, to_pillow, to_rgba, upright
 from deidcli.media.image.png_chunks import (
@@ -24,17 +24,21 @@ from deidcli.media.image.png_chunks import (
     PICTURE,
     RGB,
     RGBA,
+    TEXTS,
     Chunk,
+    accepted,
     chunks,
+    cleaned,
     coded,
+    header,
     written,
 )
 from deidcli.media.metadata import holds_picture
 
 _COLOURS = {b"cHRM", b"gAMA", b"sRGB", b"cICP", b"sBIT", b"bKGD", b"mDCV", b"mDCv", b"cLLI", b"cLLi"}
-_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
+_DRAWN = {b"IDAT", b"acTL", b"fcTL", b"fdAT"}
 _XMP = b"XML:com.adobe.xmp"
-_LONGEST_TEXT = 1 << 20
+_LONGEST_TEXT, _LONGEST_PROFILE = 1 << 20, 1 << 24
 
 
 class Png(Container):
@@ -44,16 +48,16 @@ class Png(Container):
 
     def __init__(self, data: bytes, name: str, salvage: bool = False):
         super().__init__(data, name, salvage)
-        self.chunks = chunks(data)
-        if self.chunks[0].kind != b"IHDR" or len(self.chunks[0].payload) != 13:
-            raise MediaError("the PNG has no header", "get a whole copy of the file")
-        self.head = self.chunks[0].payload
-        width, height, self.depth, self.colour = struct.unpack(">IIBB", self.head[:10])
+        found = chunks(data)
+        self.head = header(found)
+        self.depth, self.colour = self.head.depth, self.head.colour
+        check_size(self.head.size)
+        self.chunks = accepted(found, self.head)
         self.orientation = exif.read_exif(self._first(b"eXIf")).orientation
-        self.size = turned(check_size((width, height)), self.orientation)
+        self.size = turned(self.head.size, self.orientation)
         self.controls = [part.payload for part in self.chunks if part.kind == b"fcTL"]
         kinds = [part.kind for part in self.chunks]
-        self.animated = b"acTL" in kinds and len(self.controls) > 0
+        self.animated = len(self.controls) > 0
         # A picture for viewers that cannot animate is a frame as well: it may show a face.
         self.apart = self.animated and kinds.index(b"fcTL") > kinds.index(b"IDAT")
         self.times = self._times()
@@ -70,33 +74,53 @@ class Png(Container):
             yield upright(native if self.animated else replace(native, key=self._key()), self.orientation)
 
     def scrubbed(self, metadata: str) -> bytes:
-        kept = (self._kept(part, metadata, None) for part in self.chunks)
-        return written([part for part in kept if part is not None])
+        if self.head.size[0] * self.head.bits % 8:
+            # The last byte of a row has bits that no pixel uses.
+            return self._anew(metadata)
+        kept = [part for part in (self._kept(part, metadata, None) for part in self.chunks) if part is not None]
+        return written(cleaned(kept, self._used()) if self.colour == PALETTE else kept)
 
     def rewriter(self, metadata: str) -> Rewriter:
         return _Animation(self, metadata) if self.animated else _Still(self, metadata)
 
-    def around(self, metadata: str) -> tuple[list[Chunk], list[Chunk]]:
-        """The kept chunks before and behind the image data of a file that is written anew, header and end left out."""
-        kinds = [part.kind for part in self.chunks]
-        first = kinds.index(b"IDAT")
-        before, behind = self.chunks[1:first], self.chunks[first + 1 : -1]
-        return self._around(before, metadata), self._around(behind, metadata)
-
-    def _around(self, parts: list[Chunk], metadata: str) -> list[Chunk]:
-        drawn = (b"IDAT", b"acTL", b"fcTL", b"fdAT")
-        kept = (self._kept(part, metadata, self.size) for part in parts if part.kind not in drawn)
+    def side(self, metadata: str) -> list[Chunk]:
+        """The kept chunks of a file that is written anew: without its header, image data and end."""
+        kept = (self._kept(part, metadata, self.size) for part in self.chunks[1:-1] if part.kind not in _DRAWN)
         return [part for part in kept if part is not None]
+
+    def _anew(self, metadata: str) -> bytes:
+        rewriter = self.rewriter(metadata)
+        for native in self.natives():
+            rewriter.add(native, None)
+        return rewriter.finish()
+
+    def _used(self) -> np.ndarray:
+        """The palette entries that any frame uses, (n,) uint8."""
+        head = self.chunks[0].payload
+        palette = Chunk(b"PLTE", self._first(b"PLTE"))
+        frames: list[tuple[bytes, list[Chunk]]] = []
+        for part in self.chunks:
+            if part.kind == b"fcTL":
+                frames.append((part.payload[4:12], []))
+            elif part.kind in (b"IDAT", b"fdAT"):
+                if not frames:
+                    frames.append((head[:8], []))
+                frames[-1][1].append(Chunk(b"IDAT", part.payload if part.kind == b"IDAT" else part.payload[4:]))
+        found = []
+        for size, data in frames:
+            whole = written([Chunk(b"IHDR", size + head[8:]), palette, *data, self.chunks[-1]])
+            found.append(np.unique(decoded(PngImagePlugin.PngImageFile(BytesIO(whole))).data))
+        return np.unique(np.concatenate(found))
 
     def _sixteen(self, bare: list[Chunk]) -> Native:
         if self.animated:
             raise MediaError("animated PNG with 16 bits a channel is not supported", "convert it to 8 bits first")
         if self.colour == GREY_ALPHA:
             # Grey and alpha of 16 bits have the very bytes, filters included, of RGBA with 8.
-            bare = [Chunk(b"IHDR", self.head[:8] + bytes([8, RGBA]) + self.head[10:]), *bare[1:]]
+            head = bare[0].payload
+            bare = [Chunk(b"IHDR", head[:8] + bytes([8, RGBA]) + head[10:]), *bare[1:]]
             image = PngImagePlugin.PngImageFile(BytesIO(written([part for part in bare if part.kind != b"tRNS"])))
             return Native("LA;16", decoded(image).data.view(">u2").astype(np.uint16))
-        _check_length(bare, self.head)
         bare = [part for part in bare if part.kind != b"tRNS"]
         data = cv2.imdecode(np.frombuffer(written(bare), np.uint8), cv2.IMREAD_UNCHANGED)
         if data is None or data.dtype != np.uint16:
@@ -129,14 +153,20 @@ class Png(Container):
         if part.kind == b"pHYs":
             return part if metadata != "none" else None
         if part.kind == b"iCCP":
-            # The name is free text; the profile behind it is kept byte for byte.
-            return Chunk(b"iCCP", b"ICC" + part.payload[part.payload.index(b"\0") :]) if metadata != "none" else None
+            profile = icc.scrubbed(_profile(part.payload), metadata)
+            return Chunk(b"iCCP", b"ICC\0\0" + zlib.compress(profile)) if profile else None
         if part.kind == b"eXIf":
             block = exif.kept_exif(part.payload, metadata, rewritten)
             return None if block is None else Chunk(b"eXIf", block)
-        if metadata == "all" and part.kind in _TEXTS:
+        if metadata == "all" and part.kind in TEXTS:
             return _text(part)
         return part if metadata == "all" and part.kind == b"tIME" else None
+
+
+def _profile(payload: bytes) -> bytes:
+    """The profile of an iCCP chunk; the name before it is free text."""
+    packed = payload.partition(b"\0")[2]
+    return _inflated(packed[1:], _LONGEST_PROFILE) or b"" if packed[:1] == b"\0" else b""
 
 
 def _text(part: Chunk) -> Chunk | None:
@@ -154,31 +184,19 @@ def _text(part: Chunk) -> Chunk | None:
     if keyword == _XMP:
         packet = xmp.scrubbed(text)
         return None if packet is None else Chunk(b"iTXt", _XMP + b"\0\0\0\0\0" + packet)
-    return part
+    if part.kind == b"zTXt":
+        return Chunk(part.kind, keyword + b"\0\0" + zlib.compress(text))
+    language, translated, _ = pieces
+    return Chunk(part.kind, b"\0".join([keyword, b"\0", language, translated, text]))
 
 
-def _inflated(packed: bytes) -> bytes | None:
+def _inflated(packed: bytes, longest: int = _LONGEST_TEXT) -> bytes | None:
     inflater = zlib.decompressobj()
     try:
-        text = inflater.decompress(packed, _LONGEST_TEXT)
+        text = inflater.decompress(packed, longest)
     except zlib.error:
         return None
     return text if inflater.eof else None
-
-
-def _check_length(bare: list[Chunk], head: bytes) -> None:
-    """OpenCV fills what is missing with grey and says nothing."""
-    width, height, depth, colour = struct.unpack(">IIBB", head[:10])
-    row = width * depth * {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}[colour] // 8
-    wanted = (row + 1) * height
-    inflater = zlib.decompressobj()
-    size = 0
-    for part in (part for part in bare if part.kind == b"IDAT"):
-        # No more than the picture needs: a few bytes can stand for gigabytes.
-        size += len(inflater.decompress(part.payload, max(wanted - size, 1)))
-        if size >= wanted:
-            return
-    raise MediaError("the PNG is truncated: rows are missing", "get a whole copy of the file")
 
 
 def _recoloured(parts: list[Chunk], native: Native) -> list[Chunk]:
@@ -194,12 +212,13 @@ class _Still(Rewriter):
         self.source, self.metadata, self.coded = source, metadata, b""
 
     def add(self, native: Native, changed: np.ndarray | None) -> None:
-        before, behind = self.source.around(self.metadata)
         head, *rest = coded(native, self.source.depth)
         pixels = [part for part in rest if part.kind == b"IDAT"]
+        side = self.source.side(self.metadata)
         if native.mode == "P" and native.alphas is not None:
-            before = _recoloured(before, native)
-        self.coded = written([head, *before, *pixels, *behind, rest[-1]])
+            side = _recoloured(side, native)
+        parts = [head, *side, *pixels, rest[-1]]
+        self.coded = written(cleaned(parts, native.data) if native.mode == "P" else parts)
 
     def finish(self) -> bytes:
         return self.coded
@@ -228,13 +247,13 @@ class _Animation(Rewriter):
         self.index += 1
 
     def finish(self) -> bytes:
-        before, behind = self.source.around(self.metadata)
+        before = self.source.side(self.metadata)
         width, height = self.source.size
         colour = {"L": GREY, "RGB": RGB, "RGBA": RGBA}[self.mode]
         head = Chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))
         control = next(part for part in self.source.chunks if part.kind == b"acTL")
         before = [part for part in before if part.kind not in (b"PLTE", b"tRNS", b"sBIT", b"bKGD")]
-        return written([head, *before, control, *self.drawn, *behind, Chunk(b"IEND", b"")])
+        return written([head, *before, control, *self.drawn, Chunk(b"IEND", b"")])
 
     def _append(self, part: list[Chunk], box: tuple[int, int, int, int]) -> None:
         control = self.source.controls[self.index - self.source.apart]

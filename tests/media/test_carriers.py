@@ -1,0 +1,174 @@
+"""A marker planted in every place of a picture file where bytes can stand that nothing shows: none is written.
+
+Each plant is a file that decoders open. It must be refused as damaged, or come out without the marker, raw or packed,
+under the policies "safe" and "none", scrubbed and written anew, and still show the same pixels.
+"""
+
+import re
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from deidcli.errors import MediaError
+from deidcli.media.image import png_chunks as png
+
+from . import marked
+from .drawn import drawn, frames, saved, smooth, through
+
+SECRET = b"GEOSECRET52N13E"
+
+
+def everything(data):
+    """The bytes, and what is inflated from any place where a zlib stream may begin."""
+    found = [data]
+    for match in re.finditer(rb"x[\x01\x5e\x9c\xda]", data):
+        try:
+            found.append(zlib.decompressobj().decompress(data[match.start() :], 1 << 20))
+        except zlib.error:
+            continue
+    return b"".join(found)
+
+
+def shown(data):
+    return [frame.pixels for frame in frames(data)]
+
+
+def check(planted, lossless=True):
+    """Whether the file was taken. Asserts that nothing of the marker is written, and the same picture."""
+    assert SECRET in everything(planted)
+    try:
+        before = shown(planted)
+    except MediaError:
+        return False
+    for policy in ("safe", "none"):
+        copied = through(planted, False, policy)
+        assert SECRET not in everything(copied), f"copied under {policy}"
+        after = shown(copied)
+        assert len(before) == len(after)
+        if lossless:
+            assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
+        assert SECRET not in everything(through(planted, True, policy)), f"written anew under {policy}"
+    return True
+
+
+def refusals(plants, lossless=True):
+    """Check each plant of a format; at most a third of them may be refused."""
+    assert len(plants) == len(set(plants.values())), "two plants are the same file"
+    failed, refused = [], []
+    for name, data in plants.items():
+        try:
+            if not check(data, lossless):
+                refused.append(name)
+        except (AssertionError, MediaError) as error:
+            failed.append(f"{name}: {str(error).splitlines()[0]}")
+    assert not failed
+    assert len(refused) <= len(plants) / 3, refused
+
+
+def png_parts(mode="RGB", **settings):
+    image = drawn(mode, (24, 18)) if mode != "smooth" else Image.fromarray(smooth())
+    return png.chunks(saved(image, "PNG", **settings))
+
+
+def put(parts, at, *more):
+    return png.written([*parts[:at], *more, *parts[at:]])
+
+
+def png_tail(parts, tail, inside):
+    """The same picture with `tail` behind its rows: within the compressed data, or behind its end."""
+    rows = zlib.decompress(b"".join(part.payload for part in parts if part.kind == b"IDAT"))
+    packed = zlib.compress(rows + tail) if inside else zlib.compress(rows) + tail
+    rest = [part for part in parts if part.kind != b"IDAT"]
+    return [*rest[:-1], png.Chunk(b"IDAT", packed), rest[-1]]
+
+
+def png_plants():
+    parts, palette, grey = png_parts(), png_parts("P"), png_parts("L")
+    deep = png.chunks(sixteen_bits())
+    plants = {}
+    sizes = {
+        b"bKGD": 6,
+        b"cHRM": 32,
+        b"gAMA": 4,
+        b"sRGB": 1,
+        b"cICP": 4,
+        b"sBIT": 3,
+        b"mDCV": 24,
+        b"cLLI": 8,
+        b"pHYs": 9,
+    }
+    for kind, size in sizes.items():
+        plants[f"long {kind}"] = put(parts, 1, png.Chunk(kind, bytes(size) + SECRET))
+        plants[f"text {kind}"] = put(parts, 1, png.Chunk(kind, SECRET))
+    plants["exact cHRM"] = put(parts, 1, png.Chunk(b"cHRM", SECRET.ljust(32, b"\0")))
+    plants["exact mDCV"] = put(parts, 1, png.Chunk(b"mDCV", SECRET.ljust(24, b"\0")))
+    plants["second gAMA"] = put(parts, 1, png.Chunk(b"gAMA", struct.pack(">I", 45455)), png.Chunk(b"gAMA", SECRET))
+    for kind in (b"hIST", b"sPLT", b"tIME", b"tEXt", b"zTXt", b"iTXt", b"oFFs", b"pCAL", b"sCAL", b"gIFg", b"gIFx"):
+        plants[f"{kind}"] = put(parts, 1, png.Chunk(kind, SECRET))
+    for kind in (b"sTER", b"dSIG", b"fRAc", b"prVt", b"caBX", b"vpAg", b"iDOT", b"meTa", b"exIf", b"CgBI", b"gdAT"):
+        plants[f"{kind}"] = put(parts, len(parts) - 1, png.Chunk(kind, SECRET))
+    packed = zlib.compress(SECRET * 3)
+    plants["zTXt packed"] = put(parts, 1, png.Chunk(b"zTXt", b"k\0\0" + packed))
+    plants["iTXt packed"] = put(parts, 1, png.Chunk(b"iTXt", b"k\0\1\0\0\0" + packed))
+    plants["PLTE of RGB"] = put(parts, 1, png.Chunk(b"PLTE", SECRET))
+    plants["PLTE long"] = png.written(
+        [png.Chunk(p.kind, p.payload[:741] + SECRET + p.payload[756:]) if p.kind == b"PLTE" else p for p in palette]
+    )
+    plants["PLTE second"] = put(palette, 2, png.Chunk(b"PLTE", SECRET))
+    plants["tRNS unused"] = put(palette, 2, png.Chunk(b"tRNS", b"\xff" * 240 + SECRET))
+    plants["tRNS long"] = put(parts, 1, png.Chunk(b"tRNS", bytes(6) + SECRET))
+    plants["tRNS of grey"] = put(grey, 1, png.Chunk(b"tRNS", bytes(2) + SECRET))
+    plants["hIST of palette"] = put(palette, 2, png.Chunk(b"hIST", (SECRET + b"\0") * 32))
+    for name, base in (("rgb", parts), ("palette", palette), ("sixteen", deep), ("grey", grey)):
+        plants[f"rows {name}"] = png.written(png_tail(base, SECRET, True))
+        plants[f"behind zlib {name}"] = png.written(png_tail(base, SECRET, False))
+        plants[f"behind IEND {name}"] = png.written(base) + SECRET
+        plants[f"IEND long {name}"] = png.written([*base[:-1], png.Chunk(b"IEND", SECRET)])
+    plants["IDAT later"] = put(parts, len(parts) - 1, png.Chunk(b"tEXt", b"k\0v"), png.Chunk(b"IDAT", SECRET))
+    plants["IDAT more"] = put(parts, len(parts) - 1, png.Chunk(b"IDAT", SECRET))
+    plants["fdAT alone"] = put(parts, len(parts) - 1, png.Chunk(b"fdAT", bytes(4) + SECRET))
+    plants["fcTL alone"] = put(parts, len(parts) - 1, png.Chunk(b"fcTL", SECRET.ljust(26, b"\0")))
+    plants["acTL long"] = put(parts, 1, png.Chunk(b"acTL", struct.pack(">II", 1, 0) + SECRET))
+    plants["acTL late"] = put(parts, len(parts) - 1, png.Chunk(b"acTL", struct.pack(">II", 1, 0) + SECRET))
+    profile = marked.profile(SECRET)
+    plants["iCCP name"] = put(parts, 1, png.Chunk(b"iCCP", SECRET + b"\0\0" + zlib.compress(profile)))
+    plants["iCCP tail"] = put(parts, 1, png.Chunk(b"iCCP", b"n\0\0" + zlib.compress(profile) + SECRET))
+    plants["eXIf"] = put(parts, 1, png.Chunk(b"eXIf", marked.exif().replace(marked.TELL, SECRET[:13]) + SECRET))
+    return plants | apng_plants()
+
+
+def sixteen_bits():
+    from .test_modes import sixteen_bits as made
+
+    return made(3)
+
+
+def apng_plants():
+    more = {"save_all": True, "append_images": [drawn("RGB", (24, 18), 2)], "duration": 100}
+    parts = png_parts(**more)
+    kinds = [part.kind for part in parts]
+    plants = {}
+    for place in range(1, len(parts)):
+        plants[f"fdAT at {place}"] = put(parts, place, png.Chunk(b"fdAT", bytes(4) + SECRET))
+        plants[f"tEXt at {place}"] = put(parts, place, png.Chunk(b"tEXt", b"k\0" + SECRET))
+    frame = kinds.index(b"fdAT")
+    rows = zlib.decompress(b"".join(part.payload[4:] for part in parts if part.kind == b"fdAT"))
+    packed = {"rows": zlib.compress(rows + SECRET), "behind": zlib.compress(rows) + SECRET}
+    for name, data in packed.items():
+        plants[f"fdAT {name}"] = png.written(
+            [*parts[:frame], png.Chunk(b"fdAT", parts[frame].payload[:4] + data), parts[-1]]
+        )
+    control = kinds.index(b"fcTL")
+    longer = png.Chunk(b"fcTL", parts[control].payload + SECRET)
+    plants["fcTL long"] = png.written([*parts[:control], longer, *parts[control + 1 :]])
+    extra = [png.Chunk(b"fcTL", parts[control].payload), png.Chunk(b"fdAT", bytes(4) + zlib.compress(rows + SECRET))]
+    plants["frame beyond the count"] = put(parts, len(parts) - 1, *extra)
+    first = png_parts(default_image=True, **more)
+    plants["behind a default picture"] = png.written(png_tail(first, SECRET, False))
+    return plants
+
+
+def test_png():
+    refusals(png_plants())
