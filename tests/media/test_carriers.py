@@ -7,11 +7,13 @@ under the policies "safe" and "none", scrubbed and written anew, and still show 
 import re
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from deidcli.errors import MediaError
+from deidcli.media.image import gif_blocks
 from deidcli.media.image import png_chunks as png
 
 from . import marked
@@ -172,3 +174,67 @@ def apng_plants():
 
 def test_png():
     refusals(png_plants())
+
+
+def gif_base(animated=False):
+    more = {"save_all": True, "append_images": [drawn("P", (24, 18), 5)], "duration": 90, "loop": 2} if animated else {}
+    return gif_blocks.parse(saved(drawn("P", (24, 18)), "GIF", **more))
+
+
+def gif_file(base, before=b"", between=b"", behind=b"", parts=None, table=None, screen=None):
+    """The GIF with bytes in front of its first block, in front of the last image, and in front of the end."""
+    parts = [part.written() for part in (base.parts if parts is None else parts)]
+    body = b"".join(parts[:-1]) + between + parts[-1]
+    return (screen or base.screen) + (base.table if table is None else table) + before + body + behind + b";"
+
+
+def gif_plants():
+    def blocks(label, *pieces):
+        return gif_blocks.Extension(label, pieces).written()
+
+    extensions = {
+        "comment": blocks(0xFE, SECRET),
+        "plain text": blocks(0x01, bytes(12), SECRET),
+        "application": blocks(0xFF, b"PRIVATEdata", SECRET),
+        "loops and more": blocks(0xFF, b"NETSCAPE2.0", b"\1\0\0", SECRET),
+        "loops first": blocks(0xFF, b"NETSCAPE2.0", SECRET),
+        "loops buffer": blocks(0xFF, b"NETSCAPE2.0", b"\1\2\0", b"\2" + SECRET),
+        "loops long": blocks(0xFF, b"ANIMEXTS1.0", b"\1\0\0" + SECRET),
+        "unknown label": blocks(0x77, SECRET),
+        "ICC": blocks(0xFF, b"ICCRGBG1012", SECRET),
+        "ICC tags": blocks(0xFF, b"ICCRGBG1012", *(marked.profile(SECRET)[i : i + 255] for i in range(0, 1200, 255))),
+        "XMP": b"\x21\xff\x0bXMP DataXMP" + SECRET + bytes([1, *range(255, -1, -1), 0]),
+        "control long": b"\x21\xf9" + bytes([19]) + bytes(4) + SECRET + b"\0",
+        "control blocks": blocks(0xF9, bytes(4), SECRET),
+        "no block": SECRET.replace(b",", b"").replace(b"!", b""),
+    }
+    plants = {}
+    for animated in (False, True):
+        base = gif_base(animated)
+        for name, data in extensions.items():
+            for place in ("before", "behind", "between")[: 2 + animated]:
+                plants[f"{name} {place} {animated}"] = gif_file(base, **{place: data})
+        plants[f"trailer {animated}"] = gif_file(base) + SECRET
+        longer = (base.table + bytes(768))[:753] + SECRET
+        for index, part in enumerate(base.parts):
+            if isinstance(part, gif_blocks.Image):
+                changed = {
+                    "LZW": replace(part, coded=part.coded[:-1] + bytes([len(SECRET)]) + SECRET + b"\0"),
+                    "local table": replace(part, head=part.head[:8] + b"\x87", table=longer),
+                }
+                for name, other in changed.items():
+                    parts = [*base.parts[:index], other, *base.parts[index + 1 :]]
+                    plants[f"{name} {index} {animated}"] = gif_file(base, parts=parts)
+        flags = bytes([base.screen[10] | 7])
+        screen = base.screen[:10] + flags + base.screen[11:]
+        plants[f"global table {animated}"] = gif_file(
+            base, screen=screen, table=(base.table + bytes(768))[:753] + SECRET
+        )
+    outside = replace(gif_base().parts[-1], head=struct.pack("<4HB", 40, 30, 24, 18, 0))
+    base = gif_base(True)
+    plants["outside the screen"] = gif_file(base, parts=[*base.parts, outside], behind=blocks(0xFE, SECRET))
+    return plants
+
+
+def test_gif():
+    refusals(gif_plants())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
 
@@ -13,12 +13,22 @@ from PIL import GifImagePlugin
 from PIL import Image as PillowImage
 
 from deidcli.errors import MediaError
-from deidcli.media.image import xmp
-from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded, starts
-from deidcli.media.image.modes import Native, alphas, nearest, to_pillow, to_rgba
+from deidcli.media.image import icc, xmp
+from deidcli.media.image.container import Container, Rewriter, check_size, decoded, starts
+from deidcli.media.image.gif_blocks import (
+    APPLICATION,
+    COMMENT,
+    Extension,
+    Image,
+    coded,
+    emptied,
+    indices,
+    parse,
+    recoded,
+)
+from deidcli.media.image.modes import Native, alphas, nearest, to_rgba
 from deidcli.media.metadata import holds_picture
 
-_CONTROL, _APPLICATION, _COMMENT = 0xF9, 0xFF, 0xFE
 _LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _ICC, _XMP = b"ICCRGBG1012", b"XMP DataXMP"
 # XMP stands unblocked in the file; this tail lets readers of blocks find the end from wherever they fall into it.
@@ -27,93 +37,6 @@ _XMP_TAIL = bytes([1, *range(255, -1, -1), 0])
 _ENTRIES = 255
 _CLEAR = 255
 _LEAST_FOR_CHANGED = 32
-
-
-@dataclass(frozen=True)
-class Image:
-    """An image block. head: left, top, width, height, flags as stored; table: local colours; coded: LZW, blocked.
-
-    control: flags, delay (1/100 s) and transparent index of its graphic control extension, four bytes or none.
-    """
-
-    head: bytes
-    table: bytes
-    coded: bytes
-    control: bytes = b""
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        left, top, width, height = struct.unpack_from("<4H", self.head)
-        return left, top, left + width, top + height
-
-    def written(self) -> bytes:
-        control = b"\x21\xf9\x04" + self.control + b"\0" if self.control else b""
-        return control + b"\x2c" + self.head + self.table + self.coded
-
-
-@dataclass(frozen=True)
-class Extension:
-    """A block that is no picture. blocks: its payload as it is cut up."""
-
-    label: int
-    blocks: tuple[bytes, ...]
-
-    def written(self) -> bytes:
-        return bytes([0x21, self.label]) + b"".join(bytes([len(b)]) + b for b in self.blocks) + b"\0"
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """screen: the 13 bytes of header and screen descriptor. table: global colours."""
-
-    screen: bytes
-    table: bytes
-    parts: tuple[Image | Extension, ...]
-
-
-def parse(data: bytes) -> Parsed:
-    """The blocks up to the trailer, which may be missing. Raises MediaError where a block is cut off."""
-    at = 13
-    table = data[at : at + _table_size(data[10])]
-    parts: list[Image | Extension] = []
-    at, control = at + len(table), b""
-    while at < len(data) and data[at] != 0x3B:
-        if data[at] == 0x21:
-            blocks, end = _blocks(data, at + 2)
-            if data[at + 1] == _CONTROL:
-                control = blocks[0][:4] if blocks and len(blocks[0]) >= 4 else b""
-            else:
-                parts.append(Extension(data[at + 1], tuple(blocks)))
-            at = end
-        elif data[at] == 0x2C:
-            image, at = _image(data, at + 1, control)
-            parts.append(image)
-            control = b""
-        else:
-            raise MediaError("the GIF is damaged: unknown block", "get a whole copy of the file")
-    return Parsed(data[:13], table, tuple(parts))
-
-
-def _image(data: bytes, at: int, control: bytes) -> tuple[Image, int]:
-    head = data[at : at + 9]
-    start = at + 9 + _table_size(head[8])
-    end = _blocks(data, start + 1)[1]
-    return Image(head, data[at + 9 : start], data[start:end], control), end
-
-
-def _table_size(flags: int) -> int:
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-
-def _blocks(data: bytes, at: int) -> tuple[list[bytes], int]:
-    found: list[bytes] = []
-    while True:
-        if at >= len(data) or at + 1 + data[at] > len(data):
-            raise MediaError("the GIF is truncated", "get a whole copy of the file")
-        if not data[at]:
-            return found, at + 1
-        found.append(data[at + 1 : at + 1 + data[at]])
-        at += 1 + data[at]
 
 
 class Gif(Container):
@@ -135,7 +58,8 @@ class Gif(Container):
         self.times: tuple[Fraction | None, ...] = clock if len(self.images) > 1 else (None,)
 
     def natives(self) -> Iterator[Native]:
-        image = GifImagePlugin.GifImageFile(BytesIO(self._widened(self.scrubbed("none"))))
+        # Without extensions: Pillow has a bound on the length of comments.
+        image = GifImagePlugin.GifImageFile(BytesIO(self.written("none", self.parsed.table, self.images)))
         for index in range(len(self.times)):
             image.seek(index)
             native = decoded(image)
@@ -143,36 +67,47 @@ class Gif(Container):
             yield replace(native, mode="P", palette=_GREYS, alphas=alphas(image, 256)) if native.mode == "L" else native
 
     def scrubbed(self, metadata: str) -> bytes:
-        return self.written(metadata, self.parsed.screen, self.parsed.table, None)
+        """With the indices compressed anew: codes may stand behind the last pixel."""
+        drawn = [(image, indices(image)) for image in self.images]
+        table = emptied(self.parsed.table, [(image, index) for image, index in drawn if not image.table])
+        return self.written(metadata, table, [recoded(image, index) for image, index in drawn])
 
     def rewriter(self, metadata: str) -> Rewriter:
         return _Animation(self, metadata) if len(self.images) > 1 else _Still(self, metadata)
 
-    def written(self, metadata: str, screen: bytes, table: bytes, images: list[Image] | None) -> bytes:
-        """A file of these image blocks (None: the source's own) among the extensions that the policy keeps."""
-        before: list[bytes] = []
-        behind: list[bytes] = []
-        for part in self.parsed.parts:
-            if isinstance(part, Extension) and (kept := _kept(part, metadata)):
-                (before if part.label == _APPLICATION else behind).append(kept)
-        body = b"".join(image.written() for image in (self.images if images is None else images))
-        return screen + table + b"".join(before) + body + b"".join(behind) + b"\x3b"
+    def written(self, metadata: str, table: bytes, images: list[Image], screen: bytes = b"") -> bytes:
+        """A file of these image blocks among the extensions that the policy keeps.
 
-    def _widened(self, data: bytes) -> bytes:
-        return data[:6] + struct.pack("<HH", *self.size) + data[10:]
+        table: global colours. screen: header and screen descriptor, the source's own where it is empty.
+        """
+        # The screen is as large as what was decoded, frames that reach past the source's own included.
+        screen = screen or self.parsed.screen[:6] + struct.pack("<HH", *self.size) + self.parsed.screen[10:]
+        parts = [part for part in self.parsed.parts if isinstance(part, Extension)]
+        loops = next((kept for part in parts if (kept := _loops(part))), b"")
+        before = loops + b"".join(_application(part, metadata) for part in parts if part.label == APPLICATION)
+        behind = b"".join(_comment(part) for part in parts if part.label == COMMENT and metadata == "all")
+        return screen + table + before + b"".join(image.written() for image in images) + behind + b"\x3b"
 
 
-def _kept(part: Extension, metadata: str) -> bytes | None:
+def _loops(part: Extension) -> bytes:
+    """The number of repetitions, without further blocks that such an extension may have."""
+    if part.label != APPLICATION or len(part.blocks) < 2 or part.blocks[0] not in _LOOPS:
+        return b""
+    count = part.blocks[1]
+    known = len(count) == 3 and count[0] == 1
+    return Extension(part.label, (part.blocks[0], count)).written() if known else b""
+
+
+def _application(part: Extension, metadata: str) -> bytes:
     name = part.blocks[0] if part.blocks else b""
-    if part.label == _APPLICATION and name in _LOOPS:
-        return part.written()
-    if part.label == _APPLICATION and name == _ICC:
-        return part.written() if metadata != "none" else None
-    if metadata != "all":
-        return None
-    if part.label == _APPLICATION and name == _XMP:
-        return _kept_xmp(part)
-    return part.written() if part.label == _COMMENT and not holds_picture(b"".join(part.blocks)) else None
+    if name == _ICC and (profile := icc.scrubbed(b"".join(part.blocks[1:]), metadata)):
+        pieces = tuple(profile[start : start + 255] for start in range(0, len(profile), 255))
+        return Extension(part.label, (name, *pieces)).written()
+    return _kept_xmp(part) or b"" if name == _XMP and metadata == "all" else b""
+
+
+def _comment(part: Extension) -> bytes:
+    return b"" if holds_picture(b"".join(part.blocks)) else part.written()
 
 
 def _kept_xmp(part: Extension) -> bytes | None:
@@ -186,20 +121,16 @@ class _Still(Rewriter):
         self.source, self.metadata, self.coded = source, metadata, b""
 
     def add(self, native: Native, changed: np.ndarray | None) -> None:
-        old, parsed = self.source.images[0], self.source.parsed
+        old = self.source.images[0]
         left, top, right, bottom = old.box
-        image = coded(native.data[top:bottom, left:right])
-        # Written row by row, whatever the source did: the flag of interlaced rows goes.
-        head = old.head[:8] + bytes([old.head[8] & ~0x40])
-        image = replace(old, head=head, coded=image.coded)
-        table = parsed.table
+        index, table = native.data[top:bottom, left:right], self.source.parsed.table
         if native.palette is not None and native.alphas is not None:
             # Entries that were free may have new colours, and the transparent one may be among them.
-            clear = native.alphas[image.control[3]] < 255 if image.control else False
-            control = image.control if clear else bytes([image.control[0] & ~1]) + image.control[1:]
-            image = replace(image, control=control, table=_filled(old.table, native))
-            table = _filled(table, native) if not old.table else table
-        self.coded = self.source.written(self.metadata, parsed.screen, table, [image])
+            clear = native.alphas[old.control[3]] < 255 if old.control else False
+            control = old.control if clear else bytes([old.control[0] & ~1]) + old.control[1:]
+            old, table = replace(old, control=control, table=_filled(old.table, native)), _filled(table, native)
+        table = emptied(table, [] if old.table else [(old, index)])
+        self.coded = self.source.written(self.metadata, table, [recoded(old, index)])
 
     def finish(self) -> bytes:
         return self.coded
@@ -232,7 +163,7 @@ class _Animation(Rewriter):
     def finish(self) -> bytes:
         head = self.source.parsed.screen
         screen = b"GIF89a" + struct.pack("<HHBBB", *self.source.size, 0x70, 0, head[12])
-        return self.source.written(self.metadata, screen, b"", self.images)
+        return self.source.written(self.metadata, b"", self.images, screen)
 
     def _drawn(self, rgba: np.ndarray, cleared: bool) -> np.ndarray:
         if self.shown is None or cleared:
@@ -248,13 +179,6 @@ class _Animation(Rewriter):
 def _cleared(image: Image) -> Image:
     """The same block, its whole area (the screen) made transparent again before the next one is drawn."""
     return replace(image, control=b"\x09" + image.control[1:])
-
-
-def coded(index: np.ndarray) -> Image:
-    """An image block of (height, width) uint8 indices, as Pillow compresses it."""
-    grey = to_pillow(Native("L", np.ascontiguousarray(index)))
-    grey = grey.convert("P")
-    return next(p for p in parse(encoded(grey, "GIF", optimize=False, interlace=0)).parts if isinstance(p, Image))
 
 
 def _rgba(native: Native) -> np.ndarray:
