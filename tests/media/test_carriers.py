@@ -10,10 +10,11 @@ import zlib
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from deidcli.errors import MediaError
-from deidcli.media.image import gif_blocks
+from deidcli.media.image import gif_blocks, jpeg
 from deidcli.media.image import png_chunks as png
 
 from . import marked
@@ -238,3 +239,106 @@ def gif_plants():
 
 def test_gif():
     refusals(gif_plants())
+
+
+def jpeg_base(**settings):
+    return jpeg.segments(saved(Image.fromarray(smooth(40, 56)), "JPEG", quality=80, **settings))
+
+
+def jpeg_at(parts, place, *more):
+    return jpeg.written([*parts[:place], *more, *parts[place:]])
+
+
+def jpeg_rows(height, hidden):
+    """A picture of 40 rows, those from 32 on as `hidden` says, and fewer of them by its header."""
+    pixels = smooth(40, 56)
+    pixels[32:] = hidden
+    parts = jpeg.segments(saved(Image.fromarray(pixels), "JPEG", quality=80))
+    size = struct.pack(">H", height)
+    cut = (replace(p, payload=p.payload[:1] + size + p.payload[3:]) if p.marker == 0xC0 else p for p in parts)
+    return jpeg.written(list(cut))
+
+
+def codes(table, symbols):
+    """A Huffman table that gives each of 15 symbols a code of eight bits."""
+    return bytes([table, *[0] * 7, 15, *[0] * 8]) + symbols
+
+
+def jpeg_plants():
+    plants = {}
+    segment = jpeg.Segment
+    payloads = {
+        **{f"APP{index}": (0xE0 + index, SECRET) for index in range(16)},
+        "comment": (0xFE, SECRET),
+        "JFXX": (0xE0, b"JFXX\0\x10" + SECRET),
+        "JFIF thumbnail": (0xE0, b"JFIF\0\1\1\0\0\1\0\1\1\5" + SECRET),
+        "Exif": (0xE1, b"Exif\0\0" + marked.exif().replace(marked.TELL, SECRET[:13]) + SECRET),
+        "Exif damaged": (0xE1, b"Exif\0\0" + SECRET),
+        "XMP": (0xE1, b"http://ns.adobe.com/xap/1.0/\0" + marked.XMP.replace(marked.TELL, SECRET)),
+        "XMP extension": (0xE1, b"http://ns.adobe.com/xmp/extension/\0" + SECRET),
+        "profile": (0xE2, b"ICC_PROFILE\0\1\1" + marked.profile(SECRET)),
+        "profile damaged": (0xE2, b"ICC_PROFILE\0\1\1" + SECRET),
+        "profile piece": (0xE2, b"ICC_PROFILE\0\x09\1" + SECRET),
+        "multi-picture": (0xE2, b"MPF\0II*\0" + SECRET),
+        "FlashPix": (0xE2, b"FPXR\0" + SECRET),
+        "JUMBF": (0xEB, b"JP" + SECRET),
+        "Ducky": (0xEC, b"Ducky" + SECRET),
+        "Photoshop": (0xED, b"Photoshop 3.0\0" + marked.photoshop().replace(marked.TELL, SECRET[:13]) + SECRET),
+        "Adobe long": (0xEE, b"Adobe\0\x64\0\0\0\0\1" + SECRET),
+        "DQT unused": (0xDB, b"\3" + SECRET.ljust(64, b"\1")),
+        "DQT redefined": (0xDB, b"\0" + SECRET.ljust(64, b"\1")),
+        "DHT unused": (0xC4, codes(0x13, SECRET)),
+        "DHT unused pair": (0xC4, codes(3, bytes(range(15))) + codes(0x13, SECRET)),
+        "DNL": (0xDC, SECRET),
+        "EXP": (0xDF, SECRET),
+        "DHP": (0xDE, SECRET),
+        "JPG0": (0xF0, SECRET),
+        "JPG13": (0xFD, SECRET),
+        "reserved": (0x02, SECRET),
+    }
+    for progressive in (False, True):
+        parts = jpeg_base(progressive=progressive)
+        last = len(parts)
+        for name, (marker, payload) in payloads.items():
+            plants[f"{name} {progressive}"] = jpeg_at(parts, 0, segment(marker, payload))
+            if name.startswith(("APP", "comment", "DQT u", "DHT u", "DNL")):
+                plants[f"{name} last {progressive}"] = jpeg_at(parts, last, segment(marker, payload))
+        whole = jpeg.written(parts)
+        plants[f"behind {progressive}"] = whole + SECRET
+        plants[f"picture behind {progressive}"] = whole + whole[:-2] + SECRET + b"\xff\xd9"
+        plants[f"in the scan {progressive}"] = whole[:-2] + SECRET + b"\xff\xd9"
+        plants[f"far in the scan {progressive}"] = whole[:-2] + bytes(99) + SECRET + b"\xff\xd9"
+        start = len(b"\xff\xd8" + parts[0].written())
+        plants[f"between segments {progressive}"] = whole[:start] + SECRET + whole[start:]
+        plants[f"no end {progressive}"] = whole[:-2] + SECRET
+    stops = jpeg_base(restart_marker_blocks=4)
+    scan = stops[-1].scan
+    at = scan.index(b"\xff\xd0")
+    plants["before a restart"] = jpeg.written([*stops[:-1], replace(stops[-1], scan=scan[:at] + SECRET + scan[at:])])
+    return plants
+
+
+def test_jpeg():
+    refusals(jpeg_plants())
+
+
+@pytest.mark.parametrize("change", [True, False])
+def test_rows_below_the_picture_of_a_jpeg(change):
+    one, other = (jpeg_rows(24, hidden) for hidden in (0, 255))
+    assert one != other
+    assert shown(one)[0].shape == (24, 56, 3)
+    assert through(one, change) == through(other, change)
+
+
+def test_a_scan_that_another_one_covers():
+    """A progressive picture whose first scan is drawn over by a second first scan of the same coefficients."""
+    parts = jpeg_base(progressive=True)
+    other = jpeg.segments(saved(Image.fromarray(255 - smooth(40, 56)), "JPEG", quality=80, progressive=True))
+    first = next(index for index, part in enumerate(parts) if part.marker == 0xDA)
+    hidden = next(part for part in other if part.marker == 0xDA)
+    tables = [part for part in other[:first] if part.marker == 0xC4]
+    own = [part for part in parts[:first] if part.marker == 0xC4]
+    data = jpeg.written([*parts[:first], *tables, hidden, *own, *parts[first:]])
+    assert hidden.scan in data
+    assert hidden.scan not in through(data, False)
+    assert np.array_equal(shown(data)[0], shown(through(data, False))[0])

@@ -10,10 +10,11 @@ from io import BytesIO
 
 import cv2
 import numpy as np
+from mozjpeg_lossless_optimization import optimize
 from PIL import JpegImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media.image import exif, xmp
+from deidcli.media.image import exif, icc, xmp
 from deidcli.media.image.container import SALVAGE, Container, Rewriter, check_size, decoded, encoded, turned
 from deidcli.media.image.modes import Native, to_pillow, upright
 from deidcli.media.metadata import holds_picture
@@ -22,6 +23,8 @@ _SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 
 _SEQUENTIAL = {0xC0, 0xC1, 0xC9}
 # DHT, DAC, SOS, DQT, DNL, DRI, COM and APPn may stand between scans.
 _AFTER_SCAN = {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)}
+# Frame, DHT, DAC, SOS, DQT, DNL and DRI.
+_CODED = {*_SOF, 0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD}
 _SOS, _EOI, _APP0, _APP14, _COM = 0xDA, 0xD9, 0xE0, 0xEE, 0xFE
 # One byte of 0xFF each: a quantifier would try every length of a run of them, which takes quadratic time.
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
@@ -119,7 +122,8 @@ class Jpeg(Container):
 
     def __init__(self, data: bytes, name: str, salvage: bool = False):
         super().__init__(data, name, salvage)
-        self.segments, self.ended = parsed(data)
+        found, self.ended = parsed(data)
+        self.segments = _known(found)
         frame = next((part for part in self.segments if part.marker in _SOF), None)
         if frame is None or not any(part.marker == _SOS for part in self.segments):
             raise MediaError("the JPEG holds no picture", "get a whole copy of the file")
@@ -138,8 +142,10 @@ class Jpeg(Container):
 
     def opened(self, padding: bytes = b"") -> JpegImagePlugin.JpegImageFile:
         """Pillow's view of the bare picture, not yet decoded. padding: put behind the last scan."""
-        bare = [part for part in self.segments if not part.describes or part.marker == _APP14]
-        return JpegImagePlugin.JpegImageFile(BytesIO(written(bare)[:-2] + padding + b"\xff\xd9"))
+        return JpegImagePlugin.JpegImageFile(BytesIO(self._bare()[:-2] + padding + b"\xff\xd9"))
+
+    def _bare(self) -> bytes:
+        return written([part for part in self.segments if not part.describes or part.marker == _APP14])
 
     def _check_last_scan(self, native: Native) -> None:
         """Whether a file without an end still holds all of its pixels. Raises MediaError where some are missing.
@@ -154,23 +160,35 @@ class Jpeg(Container):
         self.damage = "the file ends within its pixels; the rest of the picture is missing"
 
     def scrubbed(self, metadata: str) -> bytes:
-        if not self.ended:
-            # Whatever follows the last pixel cannot be told from it without decoding: the picture is encoded again.
-            rewriter = self.rewriter(metadata)
-            for native in self.natives():
-                rewriter.add(native, None)
-            return rewriter.finish()
-        return written(self._head(metadata, None) + [part for part in self.segments if not part.describes])
+        """With the same coefficients, coded anew.
+
+        Bytes can stand behind the last block of a scan, in rows below the stated height, in tables and scans that
+        nothing uses and in codes that never occur; none of that survives. What cannot be coded anew is encoded.
+        """
+        try:
+            fresh = optimize(self._bare())
+        except ValueError:
+            fresh = b""
+        if fresh and not self.damage:
+            coded = decoded(JpegImagePlugin.JpegImageFile(BytesIO(fresh)))
+            if np.array_equal(coded.data, decoded(self.opened()).data):
+                return self._file(fresh, metadata, None)
+        rewriter = self.rewriter(metadata)
+        for native in self.natives():
+            rewriter.add(native, None)
+        return rewriter.finish()
 
     def rewriter(self, metadata: str) -> Rewriter:
         return _JpegRewriter(self, metadata)
 
     def rewritten(self, coded: bytes, metadata: str) -> bytes:
         """A file of the encoder's picture under this file's metadata."""
-        # The encoder's own APP14 says which colours it wrote; the source's may say otherwise.
+        return self._file(coded, metadata, self.size)
+
+    def _file(self, coded: bytes, metadata: str, rewritten: tuple[int, int] | None) -> bytes:
+        # The coder's own APP14 says which colours it wrote; the source's may say otherwise.
         body = [part for part in segments(coded) if not part.describes or part.marker == _APP14]
-        head = [part for part in self._head(metadata, self.size) if part.marker != _APP14]
-        return written(head + body)
+        return written(self._head(metadata, rewritten) + body)
 
     def sampling(self) -> tuple[int, int]:
         """How many times finer the first component is than the second, on both axes."""
@@ -190,37 +208,53 @@ class Jpeg(Container):
         return next((payload[len(signature) :] for payload in found if payload.startswith(signature)), b"")
 
     def _head(self, metadata: str, rewritten: tuple[int, int] | None) -> list[Segment]:
-        cut = (self._kept(part, metadata, rewritten) for part in self.segments if part.describes)
-        kept = [part for part in cut if part is not None and len(part.payload) <= _LARGEST_PAYLOAD]
-        if metadata != "none" and self.exif.dpi and not self._block(_APP0, b"JFIF\0") and self._may_be_jfif():
-            kept.insert(0, _jfif(1, *self.exif.dpi))
-        # JFIF has to come first, and a density that only EXIF stated survives EXIF in it.
-        return sorted(kept, key=lambda part: part.marker != _APP0)
+        """The application segments to write, each in its known form: JFIF, EXIF, profile, and under "all" the rest."""
+        head = self._density(metadata)
+        if (block := exif.kept_exif(self._block(0xE1, _EXIF), metadata, rewritten)) is not None:
+            head.append(Segment(0xE1, _EXIF + block))
+        head += _profile(icc.scrubbed(self._profile(), metadata))
+        if metadata == "all":
+            head += filter(None, map(_told, self.segments))
+        return [part for part in head if len(part.payload) <= _LARGEST_PAYLOAD]
 
-    def _may_be_jfif(self) -> bool:
-        return len(self.components) == 1 or (len(self.components) == 3 and not self.is_rgb())
+    def _density(self, metadata: str) -> list[Segment]:
+        """JFIF with the source's resolution, also one that only EXIF states; none where the source has neither."""
+        stored = self._block(_APP0, b"JFIF\0")
+        if len(stored) >= 7:
+            unit, x, y = struct.unpack_from(">BHH", stored, 2)
+            return [_jfif(unit, x, y) if metadata != "none" and unit <= 2 else _jfif(0, 1, 1)]
+        # Colours other than these may not stand behind JFIF.
+        allowed = len(self.components) == 1 or (len(self.components) == 3 and not self.is_rgb())
+        return [_jfif(1, *self.exif.dpi)] if metadata != "none" and self.exif.dpi and allowed else []
 
-    def _kept(self, part: Segment, metadata: str, rewritten: tuple[int, int] | None) -> Segment | None:
-        payload = part.payload
-        if part.marker == _APP0 and payload.startswith(b"JFIF\0") and len(payload) >= 12:
-            return _jfif(0, 1, 1) if metadata == "none" else Segment(_APP0, payload[:12] + b"\0\0")
-        if part.marker == _APP14 and payload.startswith(b"Adobe"):
-            return Segment(_APP14, payload[:12])
-        if part.marker == 0xE2 and payload.startswith(_ICC):
-            return part if metadata != "none" else None
-        if part.marker == 0xE1 and payload.startswith(_EXIF):
-            block = exif.kept_exif(payload[len(_EXIF) :], metadata, rewritten)
-            return None if block is None else Segment(0xE1, _EXIF + block)
-        return self._told(part) if metadata == "all" else None
+    def _profile(self) -> bytes:
+        """The ICC profile, put together from its numbered pieces."""
+        start = len(_ICC) + 2
+        pieces = [part.payload for part in self.segments if part.marker == 0xE2 and part.payload.startswith(_ICC)]
+        return b"".join(piece[start:] for piece in sorted(pieces, key=lambda piece: piece[len(_ICC) : start]))
 
-    @staticmethod
-    def _told(part: Segment) -> Segment | None:
-        if part.marker == 0xE1 and part.payload.startswith(_XMP):
-            packet = xmp.scrubbed(part.payload[len(_XMP) :])
-            return None if packet is None else Segment(0xE1, _XMP + packet)
-        if part.marker == 0xED and part.payload.startswith(_IPTC):
-            return Segment(0xED, _IPTC + exif.scrubbed_photoshop(part.payload[len(_IPTC) :]))
-        return part if part.marker == _COM and not holds_picture(part.payload) else None
+
+def _known(parts: list[Segment]) -> list[Segment]:
+    """The segments that a picture consists of, what describes it, and the last Adobe segment, which decoders go by."""
+    adobe = [part.payload for part in parts if part.marker == _APP14 and part.payload[:5] == b"Adobe"]
+    kept = [part for part in parts if part.marker in _CODED or (part.describes and part.marker != _APP14)]
+    return [Segment(_APP14, payload[:12]) for payload in adobe[-1:] if len(payload) > 11] + kept
+
+
+def _profile(profile: bytes) -> list[Segment]:
+    room = _LARGEST_PAYLOAD - len(_ICC) - 2
+    pieces = [profile[start : start + room] for start in range(0, len(profile), room)]
+    return [Segment(0xE2, _ICC + bytes([i, len(pieces)]) + piece) for i, piece in enumerate(pieces, 1)]
+
+
+def _told(part: Segment) -> Segment | None:
+    """What the policy "all" keeps beside EXIF and the profile."""
+    if part.marker == 0xE1 and part.payload.startswith(_XMP):
+        packet = xmp.scrubbed(part.payload[len(_XMP) :])
+        return None if packet is None else Segment(0xE1, _XMP + packet)
+    if part.marker == 0xED and part.payload.startswith(_IPTC):
+        return Segment(0xED, _IPTC + exif.scrubbed_photoshop(part.payload[len(_IPTC) :]))
+    return part if part.marker == _COM and not holds_picture(part.payload) else None
 
 
 class _JpegRewriter(Rewriter):
