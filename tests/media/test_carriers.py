@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from deidcli.errors import MediaError
-from deidcli.media.image import gif_blocks, jpeg
+from deidcli.media.image import gif_blocks, jpeg, webp
 from deidcli.media.image import png_chunks as png
 
 from . import marked
@@ -342,3 +342,85 @@ def test_a_scan_that_another_one_covers():
     assert hidden.scan in data
     assert hidden.scan not in through(data, False)
     assert np.array_equal(shown(data)[0], shown(through(data, False))[0])
+
+
+def webp_base(**settings):
+    mode = "RGB" if settings.get("opaque") else "RGBA"
+    image = (
+        drawn(mode, (24, 18))
+        if "quality" not in settings
+        else Image.fromarray(
+            np.dstack([smooth(18, 24), np.arange(432).reshape(18, 24) % 256]).astype(np.uint8)
+        ).convert(mode)
+    )
+    settings.pop("opaque", None)
+    data = saved(image, "WEBP", **settings)
+    return webp.chunks(data, 12, len(data))
+
+
+def webp_file(parts, behind=b""):
+    body = b"WEBP" + b"".join(part.written() for part in parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body + behind
+
+
+def webp_longer(parts, kind, tail=SECRET):
+    """The same chunks with bytes behind what the decoder reads of the first chunk of a kind."""
+    index = next(index for index, part in enumerate(parts) if part.kind == kind)
+    return [*parts[:index], replace(parts[index], payload=parts[index].payload + tail), *parts[index + 1 :]]
+
+
+def webp_first_partition(part):
+    """A lossy chunk with bytes behind the modes."""
+    tag = int.from_bytes(part.payload[:3], "little")
+    at, fresh = 10 + (tag >> 5), tag + (len(SECRET) << 5)
+    return replace(part, payload=struct.pack("<I", fresh)[:3] + part.payload[3:at] + SECRET + part.payload[at:])
+
+
+def webp_plants():
+    more = {"save_all": True, "append_images": [drawn("RGBA", (24, 18), 3)], "duration": 50}
+    bases = {
+        "lossy": webp_base(quality=80, opaque=True),
+        "alpha": webp_base(quality=80),
+        "lossless": webp_base(lossless=True),
+        "moving": webp_base(lossless=True, **more),
+        "moving lossy": webp_base(quality=80, **more),
+    }
+    plants = {}
+    for name, parts in bases.items():
+        first = [] if parts[0].kind == b"VP8X" else [webp._extended(0x10, (24, 18))]
+        parts = [*first, *parts]
+        for kind in (b"EXIF", b"XMP ", b"ICCP", b"THMB", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"):
+            plants[f"{kind} behind {name}"] = webp_file([*parts, webp.Chunk(kind, SECRET)])
+        for kind in (b"EXIF", b"XMP ", b"ICCP", b"JUNK"):
+            plants[f"{kind} before {name}"] = webp_file([parts[0], webp.Chunk(kind, SECRET), *parts[1:]])
+        plants[f"profile {name}"] = webp_file([parts[0], webp.Chunk(b"ICCP", marked.profile(SECRET)), *parts[1:]])
+        block = marked.exif().replace(marked.TELL, SECRET[:13]) + SECRET
+        plants[f"whole EXIF {name}"] = webp_file([*parts, webp.Chunk(b"EXIF", block)])
+        plants[f"VP8X long {name}"] = webp_file([replace(parts[0], payload=parts[0].payload + SECRET), *parts[1:]])
+        plants[f"behind {name}"] = webp_file(parts, SECRET)
+        for kind in {part.kind for part in parts} & {b"VP8 ", b"VP8L", b"ALPH", b"ANIM"}:
+            plants[f"{kind} long {name}"] = webp_file(webp_longer(parts, kind))
+        for index, part in enumerate(parts):
+            if part.kind == b"VP8 ":
+                plants[f"modes {index} {name}"] = webp_file(
+                    [*parts[:index], webp_first_partition(part), *parts[index + 1 :]]
+                )
+            if part.kind != b"ANMF":
+                continue
+            inner = webp.chunks(part.payload, 16, len(part.payload))
+            planted = {
+                "chunk in": [webp.Chunk(b"UNKN", SECRET), *inner],
+                "chunk at the end of": [*inner, webp.Chunk(b"UNKN", SECRET)],
+                "second picture in": [*inner, replace(inner[-1], payload=inner[-1].payload + SECRET)],
+                "tail of": webp_longer(inner, inner[-1].kind),
+            }
+            for place, pieces in planted.items():
+                payload = part.payload[:16] + b"".join(piece.written() for piece in pieces)
+                plants[f"{place} frame {index} {name}"] = webp_file(
+                    [*parts[:index], webp.Chunk(b"ANMF", payload), *parts[index + 1 :]]
+                )
+    return plants
+
+
+def test_webp():
+    refusals(webp_plants())

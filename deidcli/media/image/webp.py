@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import WebPImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media.image import exif, xmp
+from deidcli.media.image import exif, icc, xmp
 from deidcli.media.image.container import Container, Rewriter, check_size, decoded, differing, encoded, starts, turned
 from deidcli.media.image.modes import Native, to_pillow, upright
 
@@ -60,8 +60,13 @@ class Webp(Container):
         if end > len(data) + 1:
             raise MediaError(f"the WebP is truncated: {len(data)} of {end} bytes", "get a whole copy of the file")
         self.chunks = chunks(data, 12, min(end, len(data)))
-        self.moving = [part.payload for part in self.chunks if part.kind == b"ANMF"]
-        if not self.moving and not any(part.kind in (b"VP8 ", b"VP8L") for part in self.chunks):
+        still = _pixels_of(self.chunks)
+        moving = [part.payload for part in self.chunks if part.kind == b"ANMF"]
+        animated = bool((self._first(b"VP8X")[:1] or b"\0")[0] & _ANIMATED)
+        # Viewers go by the flag: a picture beside an animation, or the other way round, is never shown.
+        self.moving = [_frame(payload) for payload in moving] if animated or not still else []
+        self.drawn = [Chunk(b"ANMF", payload) for payload in self.moving] or still
+        if not self.drawn:
             raise MediaError("the WebP holds no picture", "get a whole copy of the file")
         self.orientation = exif.read_exif(_exif(self._first(b"EXIF"))).orientation
         self.stored = check_size(WebPImagePlugin._get_size(data[:30]) or (0, 0))
@@ -71,30 +76,38 @@ class Webp(Container):
             self.times = starts(Fraction(_uint24(frame, 12), 1000) for frame in self.moving)
 
     def natives(self) -> Iterator[Native]:
-        image = WebPImagePlugin.WebPImageFile(BytesIO(self.scrubbed("none")))
+        image = WebPImagePlugin.WebPImageFile(BytesIO(self._file({}, self._control() + self.drawn)))
         for index in range(len(self.times)):
             image.seek(index)
             yield upright(decoded(image), self.orientation)
 
     def scrubbed(self, metadata: str) -> bytes:
-        return self._file(self._kept(metadata, None), [part for part in map(_picture, self.chunks) if part])
+        """With every frame cut to the bytes that its decoder reads."""
+        if not self.moving:
+            return self._file(self._kept(metadata, None), _cut(self.drawn))
+        frames = [(payload[:16], _pixels_of(chunks(payload, 16, len(payload)))) for payload in self.moving]
+        cut = [Chunk(b"ANMF", head + b"".join(part.written() for part in _cut(parts))) for head, parts in frames]
+        return self._file(self._kept(metadata, None), self._control() + cut)
 
     def rewriter(self, metadata: str) -> Rewriter:
         return _WebpRewriter(self, metadata)
 
     def rewritten(self, metadata: str, drawn: list[Chunk]) -> bytes:
         """A file of new ALPH, VP8, VP8L or ANMF chunks under this file's metadata."""
-        held = [part for part in self.chunks if part.kind == b"ANIM"]
-        return self._file(self._kept(metadata, self.size), held + drawn, self.size)
+        return self._file(self._kept(metadata, self.size), self._control() + drawn, self.size)
+
+    def _control(self) -> list[Chunk]:
+        """Background and number of repetitions of an animation."""
+        return [Chunk(b"ANIM", self._first(b"ANIM")[:6].ljust(6, b"\0"))] if self.moving else []
 
     def quality(self, index: int) -> int | None:
         """With which quality this frame is to be written anew, 1 to 100; None where it is coded without loss."""
-        parts = chunks(self.moving[index], 16, len(self.moving[index])) if self.moving else self.chunks
+        parts = chunks(self.moving[index], 16, len(self.moving[index])) if self.moving else self.drawn
         lossy = next((part.payload for part in parts if part.kind == b"VP8 "), None)
         return None if lossy is None else _quality_for_rewriting(lossy)
 
     def _kept(self, metadata: str, rewritten: tuple[int, int] | None) -> dict[bytes, bytes]:
-        kept = {b"ICCP": self._first(b"ICCP") if metadata != "none" else b""}
+        kept = {b"ICCP": icc.scrubbed(self._first(b"ICCP"), metadata)}
         block = _exif(self._first(b"EXIF"))
         kept[b"EXIF"] = (exif.kept_exif(block, metadata, rewritten) if block else None) or b""
         packet = self._first(b"XMP ")
@@ -104,7 +117,7 @@ class Webp(Container):
     def _file(self, kept: dict[bytes, bytes], drawn: list[Chunk], size: tuple[int, int] | None = None) -> bytes:
         alpha = any(part.kind == b"ALPH" or (part.kind == b"ANMF" and b"ALPH" in part.payload) for part in drawn)
         stated = self._first(b"VP8X")[:1] or b"\0"
-        flags = stated[0] & (_ANIMATED | _HAS_ALPHA) | (_HAS_ALPHA if alpha else 0)
+        flags = stated[0] & _HAS_ALPHA | (_HAS_ALPHA if alpha else 0) | (_ANIMATED if self.moving else 0)
         flags |= sum(bit for kind, bit in _FLAGS.items() if kind in kept)
         extended = [_extended(flags, size or self.stored)] if flags else []
         before = [Chunk(b"ICCP", kept[b"ICCP"])] if b"ICCP" in kept else []
@@ -132,12 +145,113 @@ def _uint24(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 3], "little")
 
 
-def _picture(part: Chunk) -> Chunk | None:
-    """The chunk without anything that is not the picture's own pixels."""
-    if part.kind == b"ANMF":
-        inner = [piece.written() for piece in chunks(part.payload, 16, len(part.payload)) if piece.kind in _PIXELS]
-        return Chunk(b"ANMF", part.payload[:16] + b"".join(inner))
-    return part if part.kind in (*_PIXELS, b"ANIM") else None
+def _pixels_of(parts: list[Chunk]) -> list[Chunk]:
+    """The first picture among these chunks: its alpha, if it is a lossy one, and its colours; nothing for none."""
+    colours = next((part for part in parts if part.kind in (b"VP8 ", b"VP8L")), None)
+    if colours is None:
+        return []
+    before = parts[: parts.index(colours)] if colours.kind == b"VP8 " else []
+    return [*[part for part in before if part.kind == b"ALPH"][:1], colours]
+
+
+def _frame(payload: bytes) -> bytes:
+    """A frame of an animation with its one picture: place, size, duration and flags, alpha and colours."""
+    pixels = _pixels_of(chunks(payload, 16, len(payload)))
+    if not pixels:
+        raise MediaError("the WebP is damaged: a frame holds no picture", "get a whole copy of the file")
+    return payload[:15] + bytes([payload[15] & 3]) + b"".join(part.written() for part in pixels)
+
+
+def _cut(parts: list[Chunk]) -> list[Chunk]:
+    """ALPH, VP8 and VP8L chunks without the bytes that no decoder reads, which may stand behind each partition."""
+    wanted = _shown(parts)
+
+    def shortest(pieces: list[bytes], place: int, whole: Callable[[list[bytes]], list[Chunk]]) -> bytes:
+        """The shortest beginning of one piece with which the picture stays the same."""
+
+        def same(length: int) -> bool:
+            tried = [*pieces[:place], pieces[place][:length], *pieces[place + 1 :]]
+            try:
+                return np.array_equal(_shown(whole(tried)), wanted)
+            except (OSError, ValueError, MediaError):
+                return False
+
+        enough, step = len(pieces[place]), 1
+        # A clean piece is settled by one step, a long tail by the logarithm of its length.
+        while enough and same(max(enough - step, 0)):
+            enough, step = max(enough - step, 0), 2 * step
+        low = max(enough - step, 0)
+        while enough - low > 1:
+            middle = (low + enough) // 2
+            low, enough = (low, middle) if same(middle) else (middle, enough)
+        return pieces[place][:enough]
+
+    for index, part in enumerate(parts):
+        pieces, joined = _partitions(part)
+        for place in range(1, len(pieces)):
+
+            def whole(tried: list[bytes], index: int = index, joined: _Joined = joined) -> list[Chunk]:
+                return [*parts[:index], joined(tried), *parts[index + 1 :]]
+
+            pieces[place] = shortest(pieces, place, whole)
+        parts = [*parts[:index], joined(pieces), *parts[index + 1 :]]
+    return parts
+
+
+def _shown(parts: list[Chunk]) -> np.ndarray:
+    """(height, width, 3 or 4) uint8 of one picture."""
+    width, height = _size(parts[-1])
+    extended = [_extended(_HAS_ALPHA, (width, height))] if parts[0].kind == b"ALPH" else []
+    body = b"WEBP" + b"".join(part.written() for part in [*extended, *parts])
+    return decoded(WebPImagePlugin.WebPImageFile(BytesIO(b"RIFF" + struct.pack("<I", len(body)) + body))).data
+
+
+def _size(part: Chunk) -> tuple[int, int]:
+    if part.kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", part.payload, 6)
+        return width & 0x3FFF, height & 0x3FFF
+    (packed,) = struct.unpack_from("<I", part.payload, 1)
+    return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+
+
+_Joined = Callable[[list[bytes]], Chunk]
+
+
+def _partitions(part: Chunk) -> tuple[list[bytes], _Joined]:
+    """A head and the parts of a chunk that may each have an unread tail, and the way back.
+
+    Lossy colours have a partition of modes and 1 to 8 of coefficients (RFC 6386, section 9.5), each with its length.
+    """
+    payload = part.payload
+    if part.kind != b"VP8 ":
+        head = 1 if part.kind == b"ALPH" else 5
+        first = bytes([payload[0] & 0x3F]) if part.kind == b"ALPH" else payload[:1]
+        return [first + payload[1:head], payload[head:]], lambda pieces: Chunk(part.kind, b"".join(pieces))
+    tag = int.from_bytes(payload[:3], "little")
+    width, height = struct.unpack_from("<HH", payload, 6)
+    # Two bits of each side ask for scaling, which no viewer does.
+    sides = struct.pack("<HH", width & 0x3FFF, height & 0x3FFF)
+    at, count = _FIRST_PARTITION + (tag >> 5), _partition_count(payload)
+    pieces = [payload[3:6] + sides, payload[_FIRST_PARTITION:at]]
+    start = at + 3 * (count - 1)
+    for place in range(at, start, 3):
+        size = _uint24(payload, place)
+        pieces.append(payload[start : start + size])
+        start += size
+
+    def joined(pieces: list[bytes]) -> Chunk:
+        head, modes, *coefficients = pieces
+        sizes = b"".join(struct.pack("<I", len(piece))[:3] for piece in coefficients[:-1])
+        first = struct.pack("<I", tag & 0x1F | len(modes) << 5)[:3]
+        return Chunk(part.kind, first + head + modes + sizes + b"".join(coefficients))
+
+    return [*pieces, payload[start:]], joined
+
+
+def _partition_count(frame: bytes) -> int:
+    bits = _Bits(frame[_FIRST_PARTITION:])
+    _read_to_partitions(bits)
+    return 1 << bits.number(2)
 
 
 class _WebpRewriter(Rewriter):
@@ -223,16 +337,22 @@ def _quality(frame: bytes) -> int:
     if len(frame) < _FIRST_PARTITION + 8 or frame[3:6] != b"\x9d\x01\x2a":
         return _UNKNOWN_QUALITY
     bits = _Bits(frame[_FIRST_PARTITION:])
-    bits.number(2)
-    absolute, segments = _segments(bits)
-    bits.number(10)
-    if bits.flag() and bits.flag():
-        for _ in range(8):
-            bits.optional(6)
+    absolute, segments = _read_to_partitions(bits)
     bits.number(2)
     base = bits.number(7)
     steps = [step if absolute else base + step for step in segments] or [base]
     return _from_step(min(max(sum(steps) / len(steps), 0), 127))
+
+
+def _read_to_partitions(bits: _Bits) -> tuple[bool, list[int]]:
+    """Read on to the number of partitions; gives what `_segments` says."""
+    bits.number(2)
+    found = _segments(bits)
+    bits.number(10)
+    if bits.flag() and bits.flag():
+        for _ in range(8):
+            bits.optional(6)
+    return found
 
 
 def _segments(bits: _Bits) -> tuple[bool, list[int]]:
