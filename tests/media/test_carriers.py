@@ -344,16 +344,11 @@ def test_a_scan_that_another_one_covers():
     assert np.array_equal(shown(data)[0], shown(through(data, False))[0])
 
 
-def webp_base(**settings):
-    mode = "RGB" if settings.get("opaque") else "RGBA"
-    image = (
-        drawn(mode, (24, 18))
-        if "quality" not in settings
-        else Image.fromarray(
-            np.dstack([smooth(18, 24), np.arange(432).reshape(18, 24) % 256]).astype(np.uint8)
-        ).convert(mode)
-    )
-    settings.pop("opaque", None)
+def webp_base(mode="RGBA", **settings):
+    image = drawn(mode, (24, 18))
+    if "quality" in settings:
+        colours = Image.fromarray(smooth(18, 24))
+        image = colours if mode == "RGB" else Image.merge("RGBA", [*colours.split(), image.getchannel("A")])
     data = saved(image, "WEBP", **settings)
     return webp.chunks(data, 12, len(data))
 
@@ -376,10 +371,23 @@ def webp_first_partition(part):
     return replace(part, payload=struct.pack("<I", fresh)[:3] + part.payload[3:at] + SECRET + part.payload[at:])
 
 
+def webp_frames(part):
+    """A frame of an animation, with the marker in each place of it."""
+    inner = webp.chunks(part.payload, 16, len(part.payload))
+    planted = {
+        "chunk in": [webp.Chunk(b"UNKN", SECRET), *inner],
+        "chunk at the end of": [*inner, webp.Chunk(b"UNKN", SECRET)],
+        "second picture in": [*inner, replace(inner[-1], payload=inner[-1].payload + SECRET)],
+        "tail of": webp_longer(inner, inner[-1].kind),
+    }
+    for place, pieces in planted.items():
+        yield place, webp.Chunk(b"ANMF", part.payload[:16] + b"".join(piece.written() for piece in pieces))
+
+
 def webp_plants():
     more = {"save_all": True, "append_images": [drawn("RGBA", (24, 18), 3)], "duration": 50}
     bases = {
-        "lossy": webp_base(quality=80, opaque=True),
+        "lossy": webp_base("RGB", quality=80),
         "alpha": webp_base(quality=80),
         "lossless": webp_base(lossless=True),
         "moving": webp_base(lossless=True, **more),
@@ -401,24 +409,10 @@ def webp_plants():
         for kind in {part.kind for part in parts} & {b"VP8 ", b"VP8L", b"ALPH", b"ANIM"}:
             plants[f"{kind} long {name}"] = webp_file(webp_longer(parts, kind))
         for index, part in enumerate(parts):
-            if part.kind == b"VP8 ":
-                plants[f"modes {index} {name}"] = webp_file(
-                    [*parts[:index], webp_first_partition(part), *parts[index + 1 :]]
-                )
-            if part.kind != b"ANMF":
-                continue
-            inner = webp.chunks(part.payload, 16, len(part.payload))
-            planted = {
-                "chunk in": [webp.Chunk(b"UNKN", SECRET), *inner],
-                "chunk at the end of": [*inner, webp.Chunk(b"UNKN", SECRET)],
-                "second picture in": [*inner, replace(inner[-1], payload=inner[-1].payload + SECRET)],
-                "tail of": webp_longer(inner, inner[-1].kind),
-            }
-            for place, pieces in planted.items():
-                payload = part.payload[:16] + b"".join(piece.written() for piece in pieces)
-                plants[f"{place} frame {index} {name}"] = webp_file(
-                    [*parts[:index], webp.Chunk(b"ANMF", payload), *parts[index + 1 :]]
-                )
+            found = webp_frames(part) if part.kind == b"ANMF" else ()
+            found = [("modes", webp_first_partition(part))] if part.kind == b"VP8 " else found
+            for place, other in found:
+                plants[f"{place} {index} {name}"] = webp_file([*parts[:index], other, *parts[index + 1 :]])
     return plants
 
 

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -165,37 +166,45 @@ def _frame(payload: bytes) -> bytes:
 def _cut(parts: list[Chunk]) -> list[Chunk]:
     """ALPH, VP8 and VP8L chunks without the bytes that no decoder reads, which may stand behind each partition."""
     wanted = _shown(parts)
-
-    def shortest(pieces: list[bytes], place: int, whole: Callable[[list[bytes]], list[Chunk]]) -> bytes:
-        """The shortest beginning of one piece with which the picture stays the same."""
-
-        def same(length: int) -> bool:
-            tried = [*pieces[:place], pieces[place][:length], *pieces[place + 1 :]]
-            try:
-                return np.array_equal(_shown(whole(tried)), wanted)
-            except (OSError, ValueError, MediaError):
-                return False
-
-        enough, step = len(pieces[place]), 1
-        # A clean piece is settled by one step, a long tail by the logarithm of its length.
-        while enough and same(max(enough - step, 0)):
-            enough, step = max(enough - step, 0), 2 * step
-        low = max(enough - step, 0)
-        while enough - low > 1:
-            middle = (low + enough) // 2
-            low, enough = (low, middle) if same(middle) else (middle, enough)
-        return pieces[place][:enough]
-
-    for index, part in enumerate(parts):
-        pieces, joined = _partitions(part)
-        for place in range(1, len(pieces)):
-
-            def whole(tried: list[bytes], index: int = index, joined: _Joined = joined) -> list[Chunk]:
-                return [*parts[:index], joined(tried), *parts[index + 1 :]]
-
-            pieces[place] = shortest(pieces, place, whole)
-        parts = [*parts[:index], joined(pieces), *parts[index + 1 :]]
+    for index in range(len(parts)):
+        parts = [
+            *parts[:index],
+            _cut_chunk(parts[index], parts[:index], parts[index + 1 :], wanted),
+            *parts[index + 1 :],
+        ]
     return parts
+
+
+def _cut_chunk(part: Chunk, before: list[Chunk], behind: list[Chunk], wanted: np.ndarray) -> Chunk:
+    pieces, joined = _partitions(part)
+
+    def same(place: int, length: int) -> bool:
+        tried = [*pieces[:place], pieces[place][:length], *pieces[place + 1 :]]
+        return _shows([*before, joined(tried), *behind], wanted)
+
+    for place in range(1, len(pieces)):
+        pieces[place] = pieces[place][: _least(len(pieces[place]), partial(same, place))]
+    return joined(pieces)
+
+
+def _shows(parts: list[Chunk], wanted: np.ndarray) -> bool:
+    try:
+        return np.array_equal(_shown(parts), wanted)
+    except (OSError, ValueError, MediaError):
+        return False
+
+
+def _least(length: int, same: Callable[[int], bool]) -> int:
+    """The least length for which `same` holds; it holds for `length` and for all between."""
+    # A clean piece is settled by a step or two, a long tail by the logarithm of its length.
+    step = 1
+    while length and same(max(length - step, 0)):
+        length, step = max(length - step, 0), 2 * step
+    low = max(length - step, 0)
+    while length - low > 1:
+        middle = (low + length) // 2
+        low, length = (low, middle) if same(middle) else (middle, length)
+    return length
 
 
 def _shown(parts: list[Chunk]) -> np.ndarray:
