@@ -108,7 +108,7 @@ def gif_file(animated=False):
 def tiff_file(compression="tiff_lzw", animated=False):
     """A page with names, XMP, IPTC, Photoshop layers and EXIF, a reduced copy as a further page, and a SubIFD."""
     from deidcli.media.image.ifd import swapped
-    from deidcli.media.image.tiff import Page, file_of, pages
+    from deidcli.media.image.tiff_pages import Page, file_of, pages
 
     full = pages(saved(Image.fromarray(smooth()), "TIFF", compression=compression))[0]
     tags = full.tags | {

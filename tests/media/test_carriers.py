@@ -16,6 +16,8 @@ from PIL import Image
 from deidcli.errors import MediaError
 from deidcli.media.image import gif_blocks, jpeg, webp
 from deidcli.media.image import png_chunks as png
+from deidcli.media.image.ifd import Entry, number
+from deidcli.media.image.tiff_pages import Page, file_of, pages
 
 from . import marked
 from .drawn import drawn, frames, saved, smooth, through
@@ -418,3 +420,77 @@ def webp_plants():
 
 def test_webp():
     refusals(webp_plants())
+
+
+def tiff_base(mode="RGB", **settings):
+    return pages(saved(drawn(mode, (24, 18)), "TIFF", **settings))[0]
+
+
+def tiff_tiles():
+    """Four tiles of 16 by 16 grey pixels, of which the page of 24 by 18 shows a part."""
+    pixels = np.full((32, 32), 7, np.uint8)
+    pixels[:18, :24] = np.array(drawn("L", (24, 18)))
+    pixels[28, 16:31] = np.frombuffer(SECRET, np.uint8)
+    pixels[3, 24:32] = np.frombuffer(SECRET[:8], np.uint8)
+    pieces = tuple(pixels[y : y + 16, x : x + 16].tobytes() for y in (0, 16) for x in (0, 16))
+    tags = {256: 24, 257: 18, 258: 8, 259: 1, 262: 1, 277: 1, 322: 16, 323: 16}
+    return Page({tag: number(value, "<") for tag, value in tags.items()}, pieces, True, "<")
+
+
+def tiff_plants():
+    base = tiff_base()
+    plants = {}
+
+    def tag(name, key, *entries, page=base):
+        for index, entry in enumerate(entries):
+            plants[f"{name} {index}"] = file_of([page.with_tags(page.tags | {key: entry})], "<")
+
+    wide = SECRET + b"\0"
+    for key in (269, 270, 271, 272, 285, 305, 306, 315, 316, 333, 337, 700, 33432, 34377, 37724, 50341, 65000, 42112):
+        tag(f"text {key}", key, Entry(2, wide), Entry(7, SECRET))
+    for key in (255, 263, 280, 281, 290, 291, 301, 321, 336, 340, 341, 342, 347, 512, 519, 520, 521, 330, 34675, 33723):
+        tag(f"numbers {key}", key, Entry(3, wide), Entry(1, SECRET))
+    for key in (254, 266, 284, 292, 293, 297, 332, 334, 530, 531, 296):
+        tag(f"many {key}", key, Entry(3, bytes([1, 0, 1, 0]) + wide))
+    for key, count in ((318, 2), (319, 6), (529, 3), (532, 6), (282, 1), (283, 1)):
+        tag(f"more fractions {key}", key, Entry(5, bytes([1, 0, 0, 0] * 2 * count) + wide))
+        if count > 1:
+            tag(f"fractions {key}", key, Entry(5, (wide * 4)[: 8 * count]))
+    tag("more bits", 258, Entry(3, struct.pack("<3H", 8, 8, 8) + wide))
+    tag("more formats", 339, Entry(3, struct.pack("<3H", 1, 1, 1) + wide))
+    tag("profile", 34675, Entry(7, marked.profile(SECRET)))
+    tag("EXIF", 34665, {0x927C: Entry(7, SECRET), 0xA431: Entry(2, wide)})
+    tag("GPS", 34853, {29: Entry(2, wide)})
+    for packing in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "zstd", "lzma"):
+        page = tiff_base(compression=packing)
+        longer = Page(page.tags, tuple(piece + SECRET for piece in page.pieces), False, "<")
+        plants[f"behind a strip {packing}"] = file_of([longer], "<")
+        plants[f"more strips {packing}"] = file_of([Page(page.tags, (*page.pieces, SECRET), False, "<")], "<")
+        plants[f"between {packing}"] = file_of([page], "<") + SECRET
+        plants[f"reduced {packing}"] = file_of(
+            [page, Page(page.tags | {254: number(1, "<")}, (SECRET,), False, "<")], "<"
+        )
+    bilevel = tiff_base("1", compression="group4")
+    plants["behind a strip group4"] = file_of([Page(bilevel.tags, (bilevel.pieces[0] + SECRET,), False, "<")], "<")
+    rows = np.array(drawn("RGB", (24, 18))).tobytes() + SECRET.ljust(72, b"\0")
+    plants["rows"] = file_of([Page(base.tags, (rows,), False, "<")], "<")
+    deflated = tiff_base(compression="tiff_adobe_deflate")
+    plants["rows packed"] = file_of([Page(deflated.tags, (zlib.compress(rows),), False, "<")], "<")
+    plants["tiles"] = file_of([tiff_tiles()], "<")
+    palette = tiff_base("P")
+    colours = palette.tags[320].raw
+    tag("colours", 320, Entry(3, colours[:496] + SECRET + colours[511:]), Entry(3, colours + wide), page=palette)
+    jpeg_page = tiff_base(compression="jpeg")
+    tables = jpeg_page.tags[347].raw if 347 in jpeg_page.tags else b"\xff\xd8\xff\xd9"
+    comment = b"\xff\xfe" + struct.pack(">H", len(SECRET) + 2) + SECRET
+    tag("JPEG tables", 347, Entry(7, tables[:2] + comment + tables[2:]), Entry(7, tables + SECRET), page=jpeg_page)
+    piece = jpeg_page.pieces[0]
+    plants["comment in JPEG"] = file_of([Page(jpeg_page.tags, (piece[:2] + comment + piece[2:],), False, "<")], "<")
+    return plants
+
+
+def test_tiff():
+    plants = tiff_plants()
+    lossy = {name: data for name, data in plants.items() if "jpeg" in name.lower()}
+    refusals({name: data for name, data in plants.items() if name not in lossy})
+    refusals(lossy, lossless=False)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from deidcli.errors import MediaError
 from deidcli.media.image.ifd import SHORT, Entry, number
-from deidcli.media.image.tiff import Page, file_of, pages
+from deidcli.media.image.tiff_pages import Page, file_of, pages
 
 from .drawn import drawn, frames, opened, region, saved, smooth, through
 

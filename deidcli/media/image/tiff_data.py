@@ -1,0 +1,156 @@
+"""The strips and tiles of a TIFF page, packed anew with exactly the rows and columns that the page shows.
+
+Samples are not interpreted: a piece is unpacked to rows of bytes, before any predictor, and packed by the same
+compression. What a piece holds behind its rows, below the page, beside it in the padding of a tile, and behind the end
+of its own compressed data is lost on the way.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from deidcli.media.image.container import encoded
+from deidcli.media.image.ifd import SHORT, Directory, Entry, longs, number
+from deidcli.media.image.tiff_pages import Page, file_of, pages
+from deidcli.media.image.tiff_tags import (
+    BITS,
+    COLOURS,
+    COMPRESSION,
+    FILL_ORDER,
+    HEIGHT,
+    PHOTOMETRIC,
+    PLANAR,
+    PREDICTOR,
+    SAMPLES,
+    STRIP_ROWS,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    WIDTH,
+)
+
+_PLAIN, _LZW, _DEFLATE, _PACKBITS, _OLD_DEFLATE, _LZMA, _ZSTD = 1, 5, 8, 32773, 32946, 34925, 50000
+_PILLOW = {_LZW: "tiff_lzw", _PACKBITS: "packbits", _LZMA: "lzma", _ZSTD: "zstd"}
+_PALETTE, _YCBCR, _FLOATING = 3, 6, 3
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A strip or tile: the bytes a row and the rows that it holds, and what of it is shown.
+
+    shown: (rows, bytes a row) of it within the page. spare: bits of the last of these bytes that no pixel uses.
+    """
+
+    width: int
+    rows: int
+    shown: tuple[int, int]
+    spare: int
+
+
+def cleaned(page: Page) -> Page | None:
+    """The page with nothing but its own pixels and the colours they use; None where that takes decoding it."""
+    packing, predictor, depth = page.number(COMPRESSION, _PLAIN), page.number(PREDICTOR, 1), page.depths[0]
+    known = packing in (_PLAIN, _DEFLATE, _OLD_DEFLATE, *_PILLOW) and page.number(FILL_ORDER, 1) == 1
+    if not known or len(set(page.depths)) > 1 or page.number(PHOTOMETRIC, 1) == _YCBCR:
+        return None
+    layout = _layout(page, depth)
+    if not layout or len(layout) > len(page.pieces):
+        return None
+    done: list[bytes] = []
+    used = np.zeros(1 << 16, bool)
+    for data, place in zip(page.pieces, layout, strict=False):
+        rows = _unpacked(data, place, packing)
+        (height, width), whole = place.shown, place.shown[1] == place.width
+        if rows is None or (predictor == _FLOATING and not whole):
+            return None
+        rows[height:] = 0
+        rows[:, width:] = 0
+        if predictor == 1 and place.spare:
+            rows[:, width - 1] &= 0xFF << place.spare & 0xFF
+        if page.number(PHOTOMETRIC, 1) == _PALETTE:
+            used[_indices(rows[:height, :width], depth, predictor, page.order)] = True
+        done.append(_packed(rows, packing))
+    return Page(page.tags | _colours(page, used), tuple(done), page.tiled, page.order)
+
+
+def _layout(page: Page, bits: int) -> list[Piece]:
+    """The pieces that the page needs, in the order of the file; none where its sizes make no sense."""
+    width, height = page.size
+    samples = page.number(SAMPLES, 1)
+    planes, pixel = (samples, bits) if page.number(PLANAR, 1) == 2 else (1, bits * samples)
+    across, down = width, min(page.number(STRIP_ROWS, height), height)
+    if page.tiled:
+        across, down = page.number(TILE_WIDTH, 0), page.number(TILE_HEIGHT, 0)
+    if min(across, down, width, height, planes) <= 0:
+        return []
+    plane = []
+    for top in range(0, height, down):
+        for left in range(0, width, across):
+            rows, columns = min(down, height - top), min(across, width - left) * pixel
+            shown = rows, (columns + 7) // 8
+            plane.append(Piece((across * pixel + 7) // 8, down if page.tiled else rows, shown, -columns % 8))
+    return plane * planes
+
+
+def _unpacked(data: bytes, place: Piece, packing: int) -> np.ndarray | None:
+    """(rows, bytes a row) uint8 of one piece; None where some are missing."""
+    size = place.rows * place.width
+    if packing in (_DEFLATE, _OLD_DEFLATE):
+        try:
+            data = zlib.decompressobj().decompress(data, size)
+        except zlib.error:
+            return None
+    elif packing != _PLAIN:
+        return _read(data, place, packing)
+    if len(data) < size:
+        return None
+    return np.frombuffer(data, np.uint8, size).reshape(place.rows, place.width).copy()
+
+
+def _read(data: bytes, place: Piece, packing: int) -> np.ndarray | None:
+    """As a grey page of eight bits whose only strip is `data`: libtiff unpacks it without asking what it means."""
+    tags: Directory = {
+        WIDTH: number(place.width, "<"), HEIGHT: number(place.rows, "<"), BITS: number(8, "<"),
+        COMPRESSION: number(packing, "<"), PHOTOMETRIC: number(1, "<"), SAMPLES: number(1, "<"),
+        STRIP_ROWS: longs([place.rows], "<"),
+    }  # fmt: skip
+    try:
+        return np.array(TiffImagePlugin.TiffImageFile(BytesIO(file_of([Page(tags, (data,), False, "<")], "<"))))
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def _packed(rows: np.ndarray, packing: int) -> bytes:
+    if packing in (_DEFLATE, _OLD_DEFLATE):
+        return zlib.compress(rows.tobytes())
+    if packing == _PLAIN:
+        return rows.tobytes()
+    whole = encoded(Image.fromarray(rows), "TIFF", compression=_PILLOW[packing], strip_size=max(rows.size, 1))
+    return pages(whole)[0].pieces[0]
+
+
+def _indices(rows: np.ndarray, bits: int, predictor: int, order: str) -> np.ndarray:
+    """The colour map entries that these rows use."""
+    if predictor == 2 and bits == 8:
+        rows = np.cumsum(rows, axis=1, dtype=np.uint8)
+    if bits == 16:
+        return np.unique(np.ascontiguousarray(rows).view(order + "u2"))
+    if bits == 8:
+        return np.unique(rows)
+    fields = np.unpackbits(rows, axis=1)
+    fields = fields[:, : fields.shape[1] // bits * bits].reshape(len(rows), -1, bits)
+    return np.unique(fields @ (1 << np.arange(bits)[::-1]))
+
+
+def _colours(page: Page, used: np.ndarray) -> Directory:
+    """The colour map with every unused entry black; nothing for a page without one."""
+    entry = page.tags.get(COLOURS)
+    if page.number(PHOTOMETRIC, 1) != _PALETTE or not isinstance(entry, Entry) or entry.kind != SHORT:
+        return {}
+    table = np.frombuffer(entry.raw, page.order + "u2")
+    table = table[: len(table) // 3 * 3].reshape(3, -1) * used[: len(table) // 3]
+    return {COLOURS: Entry(SHORT, table.astype(page.order + "u2").tobytes())}
