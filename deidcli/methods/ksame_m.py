@@ -31,7 +31,6 @@ from deidcli.values import Crop, CropSpec, Face
 
 # Gaps of the lips, as shares of the distance between the eyes, over which one mouth fades into the next.
 STEPS = ((CLOSED, 0.075), (0.17, 0.22), (0.28, 0.4))
-STEADY = 4  # faces that are described at a time, always as many: the last bits depend on that number
 STEP, FARTHEST = 0.1, 0.95  # how much farther a proxy is for a face that is still recognised, and no more than
 VARIETY = 1.0  # deviations by which a proxy's shape is made another for each person
 
@@ -121,11 +120,7 @@ class KSameM(ClosedSet):
         """dlib's descriptors (n, 128), the same for a crop in whatever company."""
         faces = [Face(crop.face.box, landmarks=crop_landmarks(crop).astype(np.float32)) for crop in crops]
         chips = [self._recogniser.chips(crop.pixels, [f])[0] for crop, f in zip(crops, faces, strict=True)]
-        rows = []
-        for start in range(0, len(chips), STEADY):
-            part = chips[start : start + STEADY]
-            rows.append(self._recogniser.embed(np.stack(part + part[-1:] * (STEADY - len(part))))[: len(part)])
-        return np.concatenate(rows)
+        return self._recogniser.embed(np.stack(chips))
 
     def _proxy(self, crop: Crop, descriptor: np.ndarray) -> tuple[int, np.ndarray]:
         """The proxy of a face, and the numbers that make its shape the person's alone."""

@@ -18,7 +18,7 @@ from keras import layers, ops
 
 from deidcli.errors import PresetError, UsageError
 from deidcli.networks.blocks import MOMENTUM, activate, conv_norm_relu, encoder_block
-from deidcli.networks.store import STEADY, run, save_half
+from deidcli.networks.store import alone, run_alone, save_half
 from deidcli.presets import Preset, load_preset
 
 METHOD, WEIGHTS = "classifier", "classifier.weights.h5"
@@ -87,6 +87,10 @@ class Classifier:
     def heads(self) -> dict[str, Head]:
         return {head.name: head for head in self.config.heads}
 
+    @cached_property
+    def _alone(self) -> keras.Model:
+        return alone(self.network)
+
     def predict(self, crops: np.ndarray) -> Answers:
         """Probabilities for aligned crops (n, size, size, 3) uint8 RGB; a face gets the same ones in any company.
 
@@ -95,7 +99,7 @@ class Classifier:
         size = self.config.size
         if crops.shape[1:] != (size, size, 3):
             raise UsageError(f"crops of shape {crops.shape[1:]}, not {(size, size, 3)}", "align them to that size")
-        return dict(zip(self.heads, run(self.network, crops.astype(np.float32), STEADY), strict=True))
+        return dict(zip(self.heads, run_alone(self._alone, crops.astype(np.float32)), strict=True))
 
     def read(self, crops: np.ndarray) -> Answers:
         """The answer to each question, (n,): words, or numbers on a scale."""

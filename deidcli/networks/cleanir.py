@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from deidcli.networks.store import STEADY, run, save_half
+from deidcli.networks.store import alone, run_alone, save_half
 from deidcli.networks.vae import VaeConfig, build_decoder, build_encoder, join_latent
 from deidcli.presets import Preset
 
@@ -31,16 +32,24 @@ class Pair:
     spread: np.ndarray
     traits: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    @cached_property
+    def _encode(self) -> keras.Model:
+        return alone(self.encoder)
+
+    @cached_property
+    def _decode(self) -> keras.Model:
+        return alone(self.decoder)
+
     def encode(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, size, size, 3) uint8 to the means of identity (n, 512), of length 1, and attributes (n, 512)."""
-        mean = run(self.encoder, pictures.astype(np.float32) / 255, STEADY)[0]
+        mean = run_alone(self._encode, pictures.astype(np.float32) / 255)[0]
         identity, attributes = mean[:, : self.config.identity], mean[:, self.config.identity :]
         return identity / np.maximum(np.linalg.norm(identity, axis=1, keepdims=True), 1e-6), attributes
 
     def decode(self, identity: np.ndarray, attributes: np.ndarray) -> np.ndarray:
         """The pictures (n, size, size, 3) uint8 of unit identities and attributes."""
         latent = np.asarray(join_latent(identity.astype(np.float32), attributes))
-        made = run(self.decoder, latent, STEADY)[0]
+        made = run_alone(self._decode, latent)[0]
         return np.clip(made * 255 + 0.5, 0, 255).astype(np.uint8)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from deidcli.networks.dlib_chips import extract_chips
 from deidcli.networks.dlib_nets import build_recogniser
-from deidcli.networks.store import run
+from deidcli.networks.store import alone, run_alone
 
 DESCRIPTOR = 128  # numbers
 SAME_PERSON = 0.6  # Euclidean distance: below it dlib takes two faces for one person (99.4 % right on LFW)
@@ -28,10 +28,17 @@ def describe_faces(image: np.ndarray, landmarks: Sequence[np.ndarray]) -> np.nda
 def describe(chips: np.ndarray) -> np.ndarray:
     """The descriptors of chips as `extract_chips` cuts them, (N, 150, 150, 3) RGB in [0, 255], to (N, 128) float32.
 
+    A chip has the same descriptor in any batch (`store.Alone`).
+
     Raises MissingDependency or PresetError where the weights are missing or damaged.
     """
     # One number type for every caller, because each other one would be traced anew.
-    return run(_load(), np.asarray(chips, "float32"))[0]
+    return run_alone(_alone(), np.asarray(chips, "float32"))[0]
+
+
+@functools.cache
+def _alone() -> keras.Model:
+    return alone(_load())
 
 
 @functools.cache

@@ -12,6 +12,7 @@ bias is a picture here (`PictureBias`), which saves most of the training.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -20,7 +21,7 @@ from keras import layers, ops
 
 from deidcli.errors import PresetError
 from deidcli.networks.blocks import activate, conv_norm_relu
-from deidcli.networks.store import STEADY, run, save_half
+from deidcli.networks.store import alone, run_alone, save_half
 from deidcli.presets import Preset
 
 WEIGHTS = "generator.weights.h5"
@@ -65,13 +66,17 @@ class Generator:
     config: GeneratorConfig
     network: keras.Model = field(repr=False)
 
+    @cached_property
+    def _alone(self) -> keras.Model:
+        return alone(self.network)
+
     def generate(self, identities: np.ndarray, appearance: np.ndarray) -> np.ndarray:
         """Equation 1: x (n, identities) and y (n, appearance) to pictures (n, size, size, 3) uint8 RGB.
 
         A row comes out the same in any company.
         """
         inputs = np.concatenate([identities, appearance], axis=1).astype(np.float32)
-        return np.clip(run(self.network, inputs, STEADY)[0] * 255 + 0.5, 0, 255).astype(np.uint8)
+        return np.clip(run_alone(self._alone, inputs)[0] * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 @keras.saving.register_keras_serializable("deidcli")
