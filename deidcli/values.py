@@ -93,13 +93,16 @@ class Face:
 
     landmarks: (68, 2) float32 in the iBUG order, or None where they were not asked for or cannot be right; a face
     without landmarks is covered by its box and never gets a generated face. track: which face of the file this is; the
-    same track gets the same new face in every frame; UNTRACKED before it has a number.
+    same track gets the same new face in every frame; UNTRACKED before it has a number. points5: (5, 2) float32, the
+    detector's own middles of the eyes, tip of the nose and corners of the mouth, what lies left in the upright face
+    first; None where the detector gives none or the face was carried along a track.
     """
 
     box: Box
     score: float = 1.0
     landmarks: np.ndarray | None = None
     track: int = 0
+    points5: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -91,9 +91,12 @@ def within(crop: Crop) -> Face:
     box = crop.face.box
     corners = np.array([[box.left, box.top], [box.right, box.bottom], [box.left, box.bottom], [box.right, box.top]])
     corners = apply_affine(crop.transform, corners)
-    points = crop.face.landmarks
-    moved = None if points is None else apply_affine(crop.transform, points).astype(np.float32)
-    return replace(crop.face, box=type(box)(*corners.min(axis=0), *corners.max(axis=0)), landmarks=moved)
+    moved, five = (
+        None if points is None else apply_affine(crop.transform, points).astype(np.float32)
+        for points in (crop.face.landmarks, crop.face.points5)
+    )
+    box = type(box)(*corners.min(axis=0), *corners.max(axis=0))
+    return replace(crop.face, box=box, landmarks=moved, points5=five)
 
 
 def tone(pixels: np.ndarray, margin: float = 0.06) -> float:

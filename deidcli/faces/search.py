@@ -53,7 +53,12 @@ class _View:
         corners = np.array([[box.left, box.top], [box.right, box.bottom]]) + (self.left, self.top)
         corners = unturned(corners / self.scale, self.turn, self.size)
         (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
-        return replace(face, box=Box(*map(float, (left, top, right, bottom))))
+        five = face.points5
+        if five is not None:
+            # Points count from the centre of the first pixel.
+            five = (five + (self.left + 0.5, self.top + 0.5)) / self.scale
+            five = (unturned(five, self.turn, self.size) - 0.5).astype(np.float32)
+        return replace(face, box=Box(*map(float, (left, top, right, bottom))), points5=five)
 
     @property
     def halved(self) -> _View:

@@ -10,6 +10,8 @@ from deidcli.errors import MissingDependency, PresetError, UsageError
 from deidcli.faces.detect import DEFAULTS, DetectOptions, Detector, detector
 from deidcli.faces.detectors import available, centerface
 from deidcli.faces.detectors.union import UnionDetector
+from deidcli.faces.recognisers.onnx import five_points
+from deidcli.faces.search import unturned
 from deidcli.presets import Packaged
 from deidcli.values import Box, Face
 from tests import onnx_drawn
@@ -74,6 +76,19 @@ def test_centerface_takes_the_file_that_is_given(tmp_path, doublings, middle, si
     # A quarter of a square below the middle of a white one, and half of one to the right.
     assert face.box.center == pytest.approx(middle, abs=1.1 * doublings)
     assert face.box.width == face.box.height == pytest.approx(side) and face.score == pytest.approx(1, abs=0.3)
+    steps = side / 10 * np.arange(5)[:, None] * [2, 1]
+    assert np.allclose(face.points5, steps + (face.box.left - 0.5, face.box.top - 0.5), atol=0.01)
+
+
+@pytest.mark.skipif(LACKS["centerface"], reason="the weights of centerface are missing")
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+def test_centerface_gives_five_points(portrait, face, turn):
+    """Near dlib's own, in whatever turn the face is found."""
+    turned = np.ascontiguousarray(np.rot90(portrait, -turn // 90))
+    [[found]] = detector(DetectOptions("centerface", rotations=(turn,))).detect([turned])
+    points = unturned(five_points(face.landmarks) + 0.5, turn, turned.shape[1::-1]) - 0.5
+    assert found.points5.shape == (5, 2) and found.points5.dtype == np.float32
+    assert np.abs(found.points5 - points).max() < 0.12 * found.box.height
 
 
 def test_centerface_says_what_is_missing(monkeypatch):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,6 @@ import numpy as np
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DetectOptions, Detector
 from deidcli.faces.suppress import suppressed
-from deidcli.faces.tracking.motion import shifted
 from deidcli.presets import Packaged
 from deidcli.values import Box, Face
 
@@ -76,27 +74,30 @@ class CenterfaceDetector(Detector):
         scale = OVERVIEW / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        rim = (MULTIPLE // 2,) * 4
-        return [
-            replace(face, box=shifted(face.box, (-rim[0] / scale, -rim[0] / scale)))
-            for face in self._look(cv2.copyMakeBorder(small, *rim, cv2.BORDER_CONSTANT), scale)
-        ]
+        rim = MULTIPLE // 2
+        return self._look(cv2.copyMakeBorder(small, *(rim,) * 4, cv2.BORDER_CONSTANT), scale, (-rim, -rim))
 
-    def _look(self, picture: np.ndarray, scale: float) -> list[Face]:
-        """The faces of a picture that is `scale` times as large as their coordinates."""
+    def _look(self, picture: np.ndarray, scale: float, corner: tuple[float, float] = (0, 0)) -> list[Face]:
+        """The faces of a picture that is `scale` times as large as their coordinates; `corner` is where it begins."""
         height, width = (-(-side // MULTIPLE) * MULTIPLE for side in picture.shape[:2])
         given = np.zeros((1, 3, height, width), np.float32)
         given[0, :, : picture.shape[0], : picture.shape[1]] = picture.transpose(2, 0, 1)
         try:
             network = self._network()
             network.setInput(given)
-            heat, sizes, places, _ = (part[0] for part in network.forward(OUTPUTS))
+            heat, sizes, places, points = (part[0] for part in network.forward(OUTPUTS))
         except cv2.error as error:
             raise UsageError(
                 f"--detector {self.path}: OpenCV cannot run it: {error.err}", f"`{WEIGHTS.install}`"
             ) from error
-        boxes, scores = decoded(heat[0], sizes, places, self.lowest)
-        return [Face(Box(*map(float, box / scale)), float(score)) for box, score in zip(boxes, scores, strict=True)]
+        boxes, scores, five = decoded(heat[0], sizes, places, points, self.lowest)
+        boxes = (boxes + np.tile(corner, 2)) / scale
+        # Points count from the centre of the first pixel, boxes from its border.
+        five = ((five + np.array(corner)) / scale - 0.5).astype(np.float32)
+        return [
+            Face(Box(*map(float, box)), float(score), points5=points)
+            for box, score, points in zip(boxes, scores, five, strict=True)
+        ]
 
     def _network(self) -> cv2.dnn.Net:
         if not hasattr(self._own, "network"):
@@ -104,11 +105,15 @@ class CenterfaceDetector(Detector):
         return self._own.network
 
 
-def decoded(heat: np.ndarray, sizes: np.ndarray, places: np.ndarray, lowest: float) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (n, 4), left, top, right, bottom in pixels of the input, and probabilities (n,); each face once.
+def decoded(
+    heat: np.ndarray, sizes: np.ndarray, places: np.ndarray, points: np.ndarray, lowest: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes (n, 4), left, top, right, bottom in pixels of the input, probabilities (n,) and five points (n, 5, 2), x
+    and y in pixels of the input; each face once.
 
     heat: (rows, columns) probabilities. sizes: (2, rows, columns) logarithms of height and width in squares. places:
-    (2, rows, columns) of the middle in its square, down and to the right, 0 in the square's own middle.
+    (2, rows, columns) of the middle in its square, down and to the right, 0 in the square's own middle. points: (10,
+    rows, columns), y and x of each from the upper left corner of the box, as shares of its height and width.
     """
     here = np.nonzero(heat > lowest)
     middles = (np.stack(here) + 0.5 + places[:, here[0], here[1]]) * STRIDE
@@ -117,4 +122,6 @@ def decoded(heat: np.ndarray, sizes: np.ndarray, places: np.ndarray, lowest: flo
     rectangles = np.stack([left, top, *sides[::-1]], axis=1)
     kept = np.array(cv2.dnn.NMSBoxes(rectangles, heat[here], lowest, OVERLAP), np.intp).ravel()
     boxes = np.concatenate([rectangles[:, :2], rectangles[:, :2] + rectangles[:, 2:]], axis=1)
-    return boxes[kept], heat[here][kept]
+    shares = points[:, here[0], here[1]].T.reshape(-1, 5, 2)[..., ::-1]
+    five = rectangles[:, None, :2] + shares * rectangles[:, None, 2:]
+    return boxes[kept], heat[here][kept], five[kept]
