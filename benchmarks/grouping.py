@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 
 from deidcli.faces.people import people
-from deidcli.methods.groups import grouped, opposite
+from deidcli.methods.ksame.grouping import group_people, pair_furthest
 
 SIZES = (1_000, 10_000, 100_000)
 K = 10
@@ -52,8 +52,8 @@ def measure(size: int) -> list[float]:
     points, true = drawn(size)
     labels, first = timed(lambda: people(points, 0.6))
     centres = _centres(points, labels)
-    groups, second = timed(lambda: grouped(centres, K))
-    _, third = timed(lambda: opposite(_centres(centres, groups)))
+    groups, second = timed(lambda: group_people(centres, K))
+    _, third = timed(lambda: pair_furthest(_centres(centres, groups)))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     count = len(np.unique(true))
     return [size, count, int(labels.max()) + 1, first, second, third, int(np.bincount(groups).min()), memory]
@@ -101,7 +101,7 @@ def _quality(pack: str) -> None:
 
 def _short(centres: np.ndarray, labels: np.ndarray, true: np.ndarray, k: int) -> float:
     """The share of groups of k people, as they were told apart, in which fewer than k are."""
-    groups = grouped(centres, k)[labels]
+    groups = group_people(centres, k)[labels]
     return float(np.mean([len(set(true[groups == group])) < k for group in range(groups.max() + 1)]))
 
 

@@ -114,14 +114,14 @@ class CropSpec:
     align: "landmarks" turns the face upright by a similarity transform to the mean shape; "box" cuts the box as it is.
     mask: the part that is put back: "inner" (brows to chin, as FATM), "full" (forehead to jaw), "high" (and
     where the hair begins) or "ellipse" of the box.
-    match_color: whether the new face takes the tone and light of the old one while it is blended.
+    transfer_lighting: whether the new face takes the tone and light of the old one while it is blended.
     """
 
     size: int | None
     margin: float
     align: str = "landmarks"
     mask: str = "full"
-    match_color: bool = True
+    transfer_lighting: bool = True
 
 
 @dataclass(frozen=True)

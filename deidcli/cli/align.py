@@ -76,19 +76,18 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
 def _pack(jobs: list[Job], options: dict[str, Any], output: Path, failed: list[str]) -> int | None:
     """Write one pack, whole or not at all. How many faces are in it; None where it is there already."""
     from deidcli.methods.labels import load_labels
-    from deidcli.training.data import origin_of
-    from deidcli.training.packing import origin, pack_faces, write
+    from deidcli.training.data import origin_of, pack_faces, pack_origin, write_pack
 
     check_apart(output, jobs)
     wanted = [options[name] for name in ("size", "margin", "largest")] + [options["detect"]]
     wanted += [sha256(Path(options[name])) for name in ("faces", "labels") if options[name]]
-    said = origin(jobs, *wanted)
+    said = pack_origin(jobs, *wanted)
     if origin_of(output) == said:
         return None
     labels = load_labels(Path(options["labels"])) if options["labels"] else {}
     pack = pack_faces(_crops(jobs, options, failed), labels)
     if pack is not None:
-        write(pack, output, said if not failed else "")
+        write_pack(pack, output, said if not failed else "")
     return len(pack or ())
 
 

@@ -171,7 +171,7 @@ def _run(
         given.check_files({job.name for job in whole})
     meter = FrameMeter(_style(rest))
     seen = partial(shown, total=len(whole), style=_style(rest), unit="frame")
-    kept = closed.Kept(place is None and method.closed)
+    kept = closed.Kept(place is None and method.declares_donors)
     with ExitStack() as held:
         held.callback(meter.close)
         # A folder that is there is claimed before anything takes long; one that is not, when nothing can be refused.
@@ -187,7 +187,7 @@ def _run(
         rows = shown(work, len(jobs), _style(rest))
         count = totals(kept(_recorded(rows, manifest, rest)))
     status = _conclude(count, len(jobs), place, rest)
-    return closed.concluded(status, place, kept.rows, rest) if method.closed else status
+    return closed.concluded(status, place, kept.rows, rest) if method.declares_donors else status
 
 
 def _recorded(rows: Iterator[Row], manifest: Manifest | None, rest: dict[str, Any]) -> Iterator[Row]:

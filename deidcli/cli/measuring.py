@@ -60,8 +60,8 @@ def methods(default: str) -> opt.Decorator:
 def make_bench(folder: Path, data: str, options: dict[str, Any], split: str = "", labels: bool = True) -> Bench:
     """The bench that the options ask for. labels: whether classifiers read labels. Raises UsageError."""
     from deidcli.evaluation.bench import Bench, Study
-    from deidcli.evaluation.cache import default_folder
     from deidcli.evaluation.labels import installed
+    from deidcli.evaluation.originals import default_folder
 
     use_device(options["device"])
     named = options["cache"]
@@ -150,7 +150,7 @@ def existing(
 def finish(runs: Sequence[Run], options: dict[str, Any], attacks: Sequence[Attack] = ()) -> None:
     """Write report.json where --out names a folder."""
     if options["out"]:
-        from deidcli.evaluation.provenance import now
+        from deidcli.evaluation.bench import now
         from deidcli.evaluation.results import Results
 
         Results(tuple(runs), tuple(attacks), now()).save(Path(options["out"]))
@@ -194,4 +194,4 @@ def _line(run: Run, columns: Sequence[str], head: bool) -> None:
 
 def _cell(run: Run, name: str) -> str:
     figure = run.figure(name)
-    return figure.told(DIGITS) if figure else "-"
+    return figure.text(DIGITS) if figure else "-"

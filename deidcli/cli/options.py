@@ -200,21 +200,30 @@ def _settings() -> dict[str, list[tuple[str, dataclasses.Field]]]:
 
 
 def _flag(name: str, owners: list[tuple[str, dataclasses.Field]]) -> Decorator:
-    item = owners[0][1]
-    choices = item.metadata.get("choices")
-    kind = click.Choice(choices) if choices else type(item.default)
-    names = ", ".join(method for method, _ in owners)
-    text = f"{item.metadata['help'].capitalize()}. [{names}; default: {item.default}{_others(owners)}]"
+    """The flag of a setting. Where several methods have one of this name, each keeps its help, range and default."""
+    items = [item for _, item in owners]
+    choices = list(dict.fromkeys(choice for item in items for choice in item.metadata.get("choices") or ()))
+    kind = click.Choice(choices) if choices else type(items[0].default)
+    said: dict[str, dict[str, list[str]]] = {}
+    for method, item in owners:
+        span = f"{_range(item)}default: {item.default}"
+        said.setdefault(item.metadata["help"], {}).setdefault(span, []).append(method)
+    text = " ".join(
+        " ".join([f"{help.capitalize()}.", *(f"[{', '.join(methods)}; {span}]" for span, methods in spans.items())])
+        for help, spans in said.items()
+    )
     flag = "--" + name.replace("_", "-")
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)
     return click.option(flag, name, type=kind, default=None, help=text)
 
 
-def _others(owners: list[tuple[str, dataclasses.Field]]) -> str:
-    """What the default is for methods that have another one than the first."""
-    first = owners[0][1].default
-    return "".join(f", {method}: {item.default}" for method, item in owners[1:] if item.default != first)
+def _range(item: dataclasses.Field) -> str:
+    low, high = item.metadata.get("low"), item.metadata.get("high")
+    if low is None and high is None:
+        return ""
+    return f"{low:g} to {high:g}; " if low is not None and high is not None else (
+        f"at least {low:g}; " if low is not None else f"at most {high:g}; ")  # fmt: skip
 
 
 def make_method(name: str, flags: dict[str, Any], seed: int | None) -> Method:
@@ -227,7 +236,7 @@ def make_method(name: str, flags: dict[str, Any], seed: int | None) -> Method:
             owners = " or ".join(f"--method {method}" for method, _ in _settings()[key])
             raise UsageError(f"--{key.replace('_', '-')} does not belong to --method {name}", f"it is for {owners}")
     secret = Secret.drawn() if seed is None else Secret.seeded(seed)
-    return kind(kind.Options(**given), secret)
+    return kind.create(kind.Options(**given), secret)
 
 
 def parsed(name: str, text: str) -> Any:

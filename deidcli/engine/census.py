@@ -15,8 +15,7 @@ from deidcli.engine.settings import RECOGNISER
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.embed import Recogniser, recogniser
 from deidcli.faces.people import people
-from deidcli.methods.census import Census
-from deidcli.methods.closed import ClosedSet
+from deidcli.methods.base import Census, Method
 from deidcli.values import Crop, CropSpec
 
 BATCH = 32  # faces that are described at once
@@ -33,7 +32,7 @@ class _DescribedFace:
 class CensusTaker:
     """Takes the census of frames for a method. Its files are gone when it is closed, or the process ends."""
 
-    def __init__(self, method: ClosedSet, recogniser: Recogniser):
+    def __init__(self, method: Method, recogniser: Recogniser):
         self.method, self.recogniser = method, recogniser
         self.spec: CropSpec = replace(method.crop, size=method.stored)
         self._files = ExitStack()
@@ -112,7 +111,7 @@ class CensusTaker:
         )
 
 
-def take_census(method: ClosedSet, items: Iterable[FrameOrFailure]) -> CensusTaker:
+def take_census(method: Method, items: Iterable[FrameOrFailure]) -> CensusTaker:
     """The first pass: prepare a method with the census of all frames. To be closed once the method is no more needed.
 
     Raises UsageError for too few people, and whatever ends the search; nothing stays on the disk then.

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from datetime import datetime, timezone
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from deidcli import __version__
 from deidcli.engine.frames import FileFrame, Source
 from deidcli.engine.jobs import Job
 from deidcli.engine.settings import Settings
 from deidcli.errors import UsageError
-from deidcli.evaluation import provenance
-from deidcli.evaluation.cache import Cache
 from deidcli.evaluation.labels import Labeller
-from deidcli.evaluation.makers import ByFolder, ByMethod, Maker, Untouched
-from deidcli.evaluation.observe import BATCH, Gauge, Outputs, joined, observe
-from deidcli.evaluation.originals import Originals, read_error
+from deidcli.evaluation.observe import (
+    BATCH,
+    ByFolder,
+    ByMethod,
+    Instruments,
+    Maker,
+    Outputs,
+    Untouched,
+    joined,
+    observe,
+)
+from deidcli.evaluation.originals import Cache, Originals, read_error
 from deidcli.evaluation.results import Judge, Run
 from deidcli.faces.detect import DetectOptions, detector
 from deidcli.faces.embed import recogniser
@@ -37,8 +47,8 @@ class Study:
     """What is measured on, and how; a run can be repeated from it.
 
     folder: of the pictures, whose first folder names the person. data, split: how the report calls them. distance: the
-    recogniser's threshold, None for its own. seed: of all draws, None for secret ones. verify: whether methods climb
-    escalated as in `deid anonymize`, or are measured alone. persona: for whom secrets are drawn (`engine.persona`).
+    recogniser's threshold, None for its own. seed: of all draws, None for secret ones. verify: whether methods are
+    escalated as in `deid anonymize`, or measured alone. persona: for whom secrets are drawn (`engine.persona`).
     cache: a folder, None for none.
     """
 
@@ -55,7 +65,7 @@ class Study:
 
     @property
     def draw(self) -> int:
-        """The seed of what is drawn in measuring: no secret hangs on it."""
+        """The seed of random draws of the measurement itself, which need not be secret."""
         return self.seed or 0
 
 
@@ -74,7 +84,7 @@ class Subject:
 
 
 class Bench:
-    """Reads originals, observes subjects and signs their runs. Raises UsageError for a study that cannot be done."""
+    """Reads originals, measures subjects and makes Runs of that. Raises UsageError for a study that cannot be done."""
 
     def __init__(self, study: Study, progress: Progress = silent, labellers: Sequence[Labeller] = ()):
         if not study.folder.is_dir():
@@ -82,10 +92,10 @@ class Bench:
         self.study, self.progress = study, progress
         self.judge = recogniser(study.recogniser)
         self.threshold = self.judge.threshold if study.distance is None else study.distance
-        self.gauge = Gauge(detector(study.detect), tuple(labellers))
+        self.instruments = Instruments(detector(study.detect), tuple(labellers))
         cache = Cache(study.cache) if study.cache else None
         self.originals = Originals(study.folder, study.detect, self.judge, cache)
-        self._prepared: list[tuple[Any, Any]] = []  # closed-set methods, each with its open census
+        self._prepared: list[tuple[Method, Any]] = []  # closed-set methods, each with its open census
 
     def read(self, names: Iterable[str]) -> list[str]:
         """Read originals; the names of those with a face. Raises MediaError where there is none."""
@@ -97,13 +107,13 @@ class Bench:
             raise read_error(self.originals)
         return known
 
-    def observe(self, subject: Subject, names: Sequence[str], gauge: Gauge | None = None) -> Outputs:
+    def observe(self, subject: Subject, names: Sequence[str], instruments: Instruments | None = None) -> Outputs:
         """The outputs of `subject` for all known pictures among `names`. Raises MediaError where none is known."""
         known = [name for name in names if name in self.originals.known]
         if not known:
             raise read_error(self.originals)
         self.prepare(subject, known)
-        parts = observe(self.originals, known, self.maker(subject, known), gauge or self.gauge)
+        parts = observe(self.originals, known, self.maker(subject, known), instruments or self.instruments)
         return joined(list(self.progress(parts, -(-len(known) // BATCH), f"batch of {subject.label}")))
 
     def prepare(self, subject: Subject, names: Sequence[str]) -> None:
@@ -112,7 +122,7 @@ class Bench:
         Raises UsageError where it cannot serve so few people.
         """
         method = subject.method
-        if not getattr(method, "closed", False) or any(method is done for done, _ in self._prepared):
+        if method is None or not method.closed or any(method is done for done, _ in self._prepared):
             return
         from deidcli.engine.census import take_census
 
@@ -138,12 +148,12 @@ class Bench:
     @cached_property
     def labelled(self) -> Outputs:
         """The originals under the labellers; everything that was read."""
-        gauge = Gauge(None, self.gauge.labellers, likeness=False)
-        return self.observe(Subject(ORIGINAL), sorted(self.originals.known), gauge)
+        instruments = Instruments(None, self.instruments.labellers, likeness=False)
+        return self.observe(Subject(ORIGINAL), sorted(self.originals.known), instruments)
 
     def run(self, subject: Subject, protocol: str, judge: Judge, seconds: float, **measured: Any) -> Run:
-        """A run with its provenance. measured: figures, curves, matrices and worst."""
-        preset, checksum = provenance.weights(subject.method)
+        """A run with its  measured: figures, curves, matrices and worst."""
+        preset, checksum = weights_of(subject.method)
         return Run(
             label=subject.label,
             method=subject.kind,
@@ -154,8 +164,8 @@ class Bench:
             data=self.study.data,
             split=self.study.split,
             seed=self.study.seed,
-            version=provenance.VERSION,
-            commit=provenance.commit(),
+            version=VERSION,
+            commit=commit(),
             judge=judge,
             seconds=round(seconds, 3),
             **measured,
@@ -181,8 +191,43 @@ def pictures_of(folder: Path) -> dict[str, list[str]]:
     return people
 
 
-def spread(items: Sequence, limit: int | None) -> list:
+def evenly(items: Sequence, limit: int | None) -> list:
     """At most `limit` of `items`, spread evenly over all of them."""
     if limit is None or len(items) <= limit:
         return list(items)
     return [items[i * len(items) // limit] for i in range(limit)]
+
+
+# --- Provenance: which code and which weights made a figure.
+
+VERSION = __version__
+
+
+@cache
+def commit() -> str:
+    """The commit of the checkout that this code lies in, with "+" behind it where files differ; empty outside one."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        head, changed = (_git(folder, *words) for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno")))
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return head[:12] + ("+" if changed else "")
+
+
+def weights_of(method: Method | None) -> tuple[str, str]:
+    """Name and checksum of a method's preset, empty where it has none."""
+    if method is None:
+        return "", ""
+    return method.preset, method.weights
+
+
+def now() -> str:
+    """This moment as UTC in ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

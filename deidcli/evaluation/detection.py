@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from deidcli.engine.face_list import FaceList
 from deidcli.engine.jobs import Job
-from deidcli.errors import DeidError
+from deidcli.errors import DeidError, MissingDependency, UsageError
 from deidcli.faces.detect import Detector
 from deidcli.media.open import open_reader
 from deidcli.values import Box, Face
@@ -104,6 +105,8 @@ def _chunks(jobs: Sequence[Job]) -> Iterator[tuple[list[tuple[tuple[str, int], n
     lost = 0
     for job in jobs:
         try:
+            if job.source is None:
+                raise UsageError("standard input cannot be searched twice", "name files or folders")
             with open_reader(job.source) as reader:
                 for frame in reader.frames():
                     chunk.append(((job.name, frame.index), frame.pixels))
@@ -148,3 +151,38 @@ def _against(found: Found, truth: FaceList) -> tuple[float, float]:
 
 def _share(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else float("nan")
+
+
+# --- A picture of how detectors compare.
+
+
+def plot(rows: Sequence[DetectionRates], path: Path) -> None:
+    """Write bars of faces, central faces and time to `path` (PNG, PDF or SVG by its suffix).
+
+    Raises MissingDependency without matplotlib, UsageError for a path that cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependency("--plot needs matplotlib", "run `pip install deidcli[eval]`") from error
+    figure = Figure(figsize=(10, 1.2 + 0.45 * len(rows)), layout="constrained")
+    for axes, (title, values, form) in zip(figure.subplots(1, 3, sharey=True), _panels(rows), strict=True):
+        bars = axes.barh([row.detector for row in rows], values, color="#4477aa")
+        axes.bar_label(bars, fmt=form, padding=3)
+        axes.set_title(title, fontsize=10)
+        axes.margins(x=0.2)
+        axes.invert_yaxis() if axes.get_subplotspec().is_first_col() else None
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--plot {path}: {error}", "give a path like detectors.png") from error
+
+
+def _panels(rows: Sequence[DetectionRates]) -> list[tuple[str, list, str]]:
+    known = all(row.recall is not None for row in rows)
+    share = [row.recall if known else row.central for row in rows]
+    return [
+        (f"faces found in {rows[0].frames} frames", [row.faces for row in rows], "%d"),
+        ("known faces found" if known else "frames with a face in the middle", share, "%.4f"),
+        ("milliseconds a frame", [row.milliseconds for row in rows], "%.0f"),
+    ]

@@ -11,23 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from deidcli.errors import DeidError, UsageError, one_line
-from deidcli.evaluation import provenance
 from deidcli.evaluation.attacks import find
-from deidcli.evaluation.attacks.base import AttackOptions, Crowd
-from deidcli.evaluation.attacks.stage import played
-from deidcli.evaluation.bench import Bench, Subject
-from deidcli.evaluation.labels import words
-from deidcli.evaluation.protocols.plan import Plan, measured, signed
-from deidcli.evaluation.protocols.tables import Table
+from deidcli.evaluation.attacks.base import AttackOptions, AttackSet, run_attacks
+from deidcli.evaluation.bench import VERSION, Bench, Subject, now, weights_of
+from deidcli.evaluation.labels import likeliest
+from deidcli.evaluation.plan import Plan, evaluate_subject, make_run
 from deidcli.evaluation.results import REPORT, Results, Run
+from deidcli.evaluation.tables import Table
 
 
 @dataclass(frozen=True)
-class Order:
+class Evaluation:
     """What is to be done. attacks: their names. worst: where the worst outputs of a label are written."""
 
     plan: Plan
-    crowd: Crowd | None
+    crowd: AttackSet | None
     attacks: tuple[str, ...]
     how: AttackOptions
     out: Path
@@ -43,25 +41,23 @@ class Step:
     error: str = ""
 
 
-def evaluated(bench: Bench, subjects: Sequence[Subject], order: Order, resume: bool) -> Iterator[Step]:
+def evaluate_all(bench: Bench, subjects: Sequence[Subject], order: Evaluation, resume: bool) -> Iterator[Step]:
     """Measure and attack every subject, and save report.json after each; one that fails does not stop the others.
 
     resume: leave out what the report has already. Raises UsageError for a report that was made under other settings.
     """
     crowd = order.crowd and asdict(order.crowd)
     settings = fingerprint(bench, order.plan, how=asdict(order.how), crowd=crowd, attacks=order.attacks)
-    results = begun(order.out, settings, resume)
+    results = resume_results(order.out, settings, resume)
     attackers = [find(name) for name in order.attacks]
     for subject in subjects:
         done = next((run for run in results.runs if _same(run, subject)), None)
         try:
             if done is None:
-                results = _forgotten(results, subject.label)
-                run, _ = measured(bench, subject, order.plan, order.worst(subject.label))
-                outcomes = tuple(played(bench, subject, order.crowd, attackers, order.how)) if order.crowd else ()
-                results = replace(
-                    results, runs=(*results.runs, run), attacks=results.attacks + outcomes, made=provenance.now()
-                )
+                results = _without(results, subject.label)
+                run, _ = evaluate_subject(bench, subject, order.plan, order.worst(subject.label))
+                outcomes = tuple(run_attacks(bench, subject, order.crowd, attackers, order.how)) if order.crowd else ()
+                results = replace(results, runs=(*results.runs, run), attacks=results.attacks + outcomes, made=now())
                 results.save(order.out)
                 done = run
             yield Step(subject, done)
@@ -69,12 +65,12 @@ def evaluated(bench: Bench, subjects: Sequence[Subject], order: Order, resume: b
             yield Step(subject, None, one_line(error))
 
 
-def tabled(
+def evaluate_table(
     bench: Bench, table: Table, subjects: Sequence[Subject], plan: Plan, out: Path | None, resume: bool,
     worst: Callable[[str], Path | None],
 ) -> Iterator[Run]:  # fmt: skip
-    """The rows of a paper's table, saved in `out` after each. resume: as for `evaluated`. Raises UsageError."""
-    results = begun(out, fingerprint(bench, plan), resume) if out else Results()
+    """The rows of a paper's table, saved in `out` after each. resume: as for `evaluate_all`. Raises UsageError."""
+    results = resume_results(out, fingerprint(bench, plan), resume) if out else Results()
     reference = next((subject for subject in subjects if subject.label == table.reference), None)
     for subject in subjects:
         run = next((known for known in results.runs if _same(known, subject)), None)
@@ -86,16 +82,16 @@ def tabled(
             own = plan.reference if subject is reference else None
             outputs = own or bench.observe(subject, plan.replaced)
             assert table.tell is not None
-            run = signed(bench, subject, plan, outputs, table.tell(bench, outputs, plan), worst(subject.label))
+            run = make_run(bench, subject, plan, outputs, table.tell(bench, outputs, plan), worst(subject.label))
         if run not in results.runs:
-            results = _forgotten(results, subject.label)
-            results = replace(results, runs=(*results.runs, run), made=provenance.now())
+            results = _without(results, subject.label)
+            results = replace(results, runs=(*results.runs, run), made=now())
             if out:
                 results.save(out)
         yield run
 
 
-def begun(out: Path, settings: str, resume: bool) -> Results:
+def resume_results(out: Path, settings: str, resume: bool) -> Results:
     """The results to go on with. Raises UsageError for a report of other settings."""
     if not resume or not (out / REPORT).is_file():
         return Results(settings=settings)
@@ -114,16 +110,16 @@ def fingerprint(bench: Bench, plan: Plan, **more: Any) -> str:
     study = bench.study
     said: dict[str, Any] = {**asdict(study), "cache": "", "folder": str(study.folder.resolve())}
     said |= {"plan": asdict(plan), **more}
-    said |= {"deid": provenance.VERSION, "labels": [reader.name for reader in bench.gauge.labellers]}
+    said |= {"deid": VERSION, "labels": [reader.name for reader in bench.instruments.labellers]}
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def write_labels(bench: Bench, path: Path, label: str = "gender") -> Path | None:
     """A table of what the labellers say of every original, for methods that want one; None where none tells `label`."""
-    reader = next((each for each in bench.gauge.labellers if each.classes.get(label)), None)
+    reader = next((each for each in bench.instruments.labellers if each.classes.get(label)), None)
     if reader is None:
         return None
-    said = words(reader.classes[label], bench.labelled.labels[label])
+    said = likeliest(reader.classes[label], bench.labelled.labels[label])
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("image", label), *zip(bench.labelled.names, said, strict=True)])
@@ -132,10 +128,10 @@ def write_labels(bench: Bench, path: Path, label: str = "gender") -> Path | None
 
 def _same(run: Run, subject: Subject) -> bool:
     options = asdict(subject.method.options) if subject.method else {}
-    return (run.label, run.options, run.checksum) == (subject.label, options, provenance.weights(subject.method)[1])
+    return (run.label, run.options, run.checksum) == (subject.label, options, weights_of(subject.method)[1])
 
 
-def _forgotten(results: Results, label: str) -> Results:
+def _without(results: Results, label: str) -> Results:
     """Without what is known of a label: its weights are others now."""
     runs = tuple(run for run in results.runs if run.label != label)
     return replace(results, runs=runs, attacks=tuple(a for a in results.attacks if a.label != label))

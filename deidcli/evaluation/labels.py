@@ -35,12 +35,12 @@ class Labeller(Protocol):
         ...
 
 
-def words(labeller_classes: Sequence[str], answers: np.ndarray) -> np.ndarray:
+def likeliest(labeller_classes: Sequence[str], answers: np.ndarray) -> np.ndarray:
     """The likeliest word (n,) of probabilities (n, classes)."""
     return np.asarray(labeller_classes)[np.argmax(answers, axis=1)] if len(answers) else np.array([], str)
 
 
-class Classifying:
+class ClassifierLabeller:
     """Reads the labels of a classifier's preset off aligned crops. Raises PresetError where that is damaged."""
 
     def __init__(self, preset: str):
@@ -60,7 +60,7 @@ class Classifying:
         return {name: rows if self.classes[name] else heads[name].read(rows) for name, rows in said.items()}
 
 
-class Measuring:
+class SkinToneLabeller:
     """Reads the tone of the skin off the cheeks, in degrees (`faces.attributes.tone`); a measure and no classifier."""
 
     name = "tone"
@@ -72,7 +72,7 @@ class Measuring:
         return {"tone": np.array([tone(align(frame, face, spec).pixels, MARGIN) for frame, face in pairs])}
 
 
-def grouped(label: str, numbers: np.ndarray) -> np.ndarray | None:
+def group_of(label: str, numbers: np.ndarray) -> np.ndarray | None:
     """In which group of GROUPS each number lies, as (n,) int; None for a label that has no groups."""
     return np.digitize(numbers, GROUPS[label]) if label in GROUPS else None
 
@@ -81,4 +81,4 @@ def installed() -> tuple[Labeller, ...]:
     """The classifiers whose presets are installed, the first of each kind, and what is measured without any."""
     there = {preset.name for preset in presets() if preset.method == CLASSIFIER}
     chosen = [next((name for name in kind if name in there), None) for kind in JUDGES]
-    return (*(Classifying(name) for name in chosen if name), Measuring())
+    return (*(ClassifierLabeller(name) for name in chosen if name), SkinToneLabeller())

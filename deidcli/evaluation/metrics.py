@@ -6,13 +6,16 @@ known who is who, because pictures of one person succeed and fail together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from deidcli.evaluation.extra import needed
-from deidcli.evaluation.results import NAN, Curve, Figure
+from deidcli.errors import MissingDependency
+from deidcli.evaluation.results import NAN, OTHER, SHARE, TRUE_ACCEPTS, Curve, Figure, Measure
+from deidcli.faces.embed import Recogniser
 
 DRAWS, LEVEL = 2000, 0.95
 DRAWN = 200  # resamples that are drawn at once
@@ -43,8 +46,10 @@ def bootstrap(
     return float(low), float(high)
 
 
-def share(name: str, hits: np.ndarray, people: Sequence | None = None, better: str = "none", seed: int = 0) -> Figure:
-    """The share of `hits` (n,), true or false or in between, with its interval.
+def share(
+    measure: str | Measure, hits: np.ndarray, people: Sequence | None = None, better: str = "none", seed: int = 0
+) -> Figure:
+    """The share of `hits` (n,), true or false or in between, with its interval. measure: a name alone is of kind OTHER.
 
     Where all hits are alike no resample differs, and nothing would be said of how few they are; then the interval is
     the exact one of Clopper and Pearson for as many trials as there are people.
@@ -57,18 +62,24 @@ def share(name: str, hits: np.ndarray, people: Sequence | None = None, better: s
         high = 1 - tail ** (1 / trials)
     if hits.size and (hits == 1).all():
         low = tail ** (1 / trials)
-    return Figure(name, float(hits.mean()) if hits.size else NAN, low, high, len(hits), better)
+    value = float(hits.mean()) if hits.size else NAN
+    return _measure(measure, SHARE, better).figure(value, low, high, len(hits))
 
 
 def average(
-    name: str, values: np.ndarray, people: Sequence | None = None, better: str = "none", seed: int = 0
+    measure: str | Measure, values: np.ndarray, people: Sequence | None = None, better: str = "none", seed: int = 0
 ) -> Figure:
     """The mean of those of `values` (n,) that are known, with its interval."""
     values = np.asarray(values, float)
     known = np.isfinite(values)
     whose = None if people is None else np.asarray(people)[known]
     low, high = bootstrap(values[known], whose, seed=seed)
-    return Figure(name, float(values[known].mean()) if known.any() else NAN, low, high, int(known.sum()), better)
+    value = float(values[known].mean()) if known.any() else NAN
+    return _measure(measure, "", better).figure(value, low, high, int(known.sum()))
+
+
+def _measure(measure: str | Measure, unit: str, better: str) -> Measure:
+    return Measure(measure, OTHER, unit, "", better) if isinstance(measure, str) else measure
 
 
 def rate_curve(name: str, distances: np.ndarray, thresholds: np.ndarray, people: Sequence | None = None) -> Curve:
@@ -99,7 +110,7 @@ def accepts_at(
     same = np.asarray(same, float)
     limit = threshold_at(strangers, rate)
     hits = same <= limit if np.isfinite(limit) or limit < 0 else np.ones(len(same), bool)
-    return share(name or f"TAR at FAR {rate:g}", hits if len(strangers) else [], people, "lower")
+    return share(TRUE_ACCEPTS.named(name or f"TAR at FAR {rate:g}"), hits if len(strangers) else np.zeros(0), people)
 
 
 def roc(same: np.ndarray, strangers: np.ndarray, name: str = "ROC") -> Curve:
@@ -135,3 +146,88 @@ def _resamples(groups: int, draws: int, seed: int) -> np.ndarray:
     parts = [generator.multinomial(groups, np.full(groups, 1 / groups), DRAWN) for _ in range(-(-draws // DRAWN))]
     # Small numbers: ten thousand people take 80 MB.
     return np.concatenate([part.astype(np.float32) for part in parts])[:draws]
+
+
+# --- Identification: whose face is this? Ranks among a gallery of known people, and the draws of such galleries.
+
+BLOCK = 8192  # pairs
+TIE = 1e-9  # distances that differ by no more are equal
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One closed set: for each person a picture to recognise and a picture to know the person by, in one order."""
+
+    people: tuple[str, ...]
+    probes: tuple[str, ...]
+    gallery: tuple[str, ...]
+
+
+def draws(pictures: Mapping[str, Sequence[str]], people: int, repetitions: int, seed: int) -> Iterator[Draw]:
+    """Closed sets of at most `people` who have two pictures or more (k-Same-Net, Section 4.4: 50 people, 5 times)."""
+    able = sorted(person for person, names in pictures.items() if len(names) >= 2)
+    for repetition in range(repetitions):
+        generator = np.random.default_rng([seed, repetition])
+        chosen = sorted(generator.choice(able, min(people, len(able)), replace=False).tolist()) if able else []
+        pairs = [generator.choice(sorted(pictures[person]), 2, replace=False).tolist() for person in chosen]
+        yield Draw(tuple(chosen), tuple(p for p, _ in pairs), tuple(g for _, g in pairs))
+
+
+def all_distances(judge: Recogniser, probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """Distances (n, m) of every probe (n, d) to every gallery descriptor (m, d)."""
+    rows = [judge.distance(np.broadcast_to(probe, gallery.shape), gallery) for probe in probes]
+    return np.array(rows, float).reshape(len(probes), len(gallery))
+
+
+def distances_of(judge: Recogniser, first: np.ndarray, second: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Distances (n,) of pairs of descriptors. rows: (n, 2) int into `first` (m, d) and `second` (k, d).
+
+    A folder has far more pairs than pictures, so only BLOCK of them are laid out at once.
+    """
+    blocks = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
+    found = [judge.distance(first[block[:, 0]], second[block[:, 1]]) for block in blocks]
+    return np.concatenate(found).astype(float) if found else np.zeros(0)
+
+
+def hits_at(distances: np.ndarray, probes: Sequence, gallery: Sequence, rank: int) -> np.ndarray:
+    """For each probe the probability (n,) that its person is among the `rank` nearest people of the gallery.
+
+    distances: (n, m). probes, gallery: whose face each row and column is. It is 0 or 1 unless people are equally near,
+    who are ordered by chance: one colour for all would otherwise be recognised, or hidden, by the order of a list.
+    """
+    nearest, names = _by_person(distances, gallery)
+    own = np.array([names.get(person, -1) for person in probes], int)
+    mine = np.where(own >= 0, nearest[np.arange(len(own)), own], np.inf)[:, None] if len(own) else nearest[:, :1]
+    nearer = np.sum(nearest < mine - TIE, axis=1)
+    tied = np.maximum(np.sum(np.abs(nearest - mine) <= TIE, axis=1), 1)
+    return np.where(own >= 0, np.clip((rank - nearer) / tied, 0, 1), 0.0)
+
+
+def cmc(distances: np.ndarray, probes: Sequence, gallery: Sequence, deepest: int = 20, name: str = "CMC") -> Curve:
+    """The cumulative match characteristic: the share of probes whose person is among the first 1, 2, … `deepest`."""
+    ranks = range(1, min(deepest, len(set(gallery))) + 1)
+    figures = [share("", hits_at(distances, probes, gallery, rank), probes) for rank in ranks]
+    y, low, high = (tuple(getattr(f, key) for f in figures) for key in ("value", "low", "high"))
+    return Curve(name, tuple(map(float, ranks)), y, low, high, "rank", "share recognised")
+
+
+def _by_person(distances: np.ndarray, gallery: Sequence) -> tuple[np.ndarray, dict]:
+    """The distance (n, people) to each person's nearest picture, and the column of each person."""
+    names = {person: column for column, person in enumerate(dict.fromkeys(gallery))}
+    columns = np.array([names[person] for person in gallery], int)
+    nearest = np.full((len(distances), len(names)), np.inf)
+    for picture, column in enumerate(columns):
+        nearest[:, column] = np.minimum(nearest[:, column], distances[:, picture])
+    return nearest, names
+
+
+# --- The libraries of the extra `eval`, which a plain installation does not bring.
+
+
+@contextmanager
+def needed(what: str) -> Iterator[None]:
+    """Turn a failed import in the body into MissingDependency that says what needs it."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependency(f"{what} needs {error.name}", "run `pip install deidcli[eval]`") from error

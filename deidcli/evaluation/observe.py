@@ -11,17 +11,24 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
 
+from deidcli.engine.replace import Replacer, Request
+from deidcli.engine.settings import Settings
+from deidcli.errors import MediaError, UsageError
 from deidcli.evaluation.labels import Answers, Labeller
-from deidcli.evaluation.makers import Made, Maker, Original
+from deidcli.evaluation.measures import ssim
 from deidcli.evaluation.originals import Originals, describe
-from deidcli.evaluation.utility import ssim
 from deidcli.faces.detect import Detector
+from deidcli.faces.embed import Recogniser
 from deidcli.faces.landmarks import locate
-from deidcli.values import Box, Face
+from deidcli.media.open import open_reader
+from deidcli.methods.base import Method
+from deidcli.values import Box, Face, Frame
 
 BATCH = 32
 FOUND = 0.3  # intersection over union with the original's box above which a face counts as found at its place
@@ -46,8 +53,8 @@ class Outputs:
     ssim: np.ndarray
     face_ssim: np.ndarray
     covered: np.ndarray
-    rest: np.ndarray
-    rest_descriptors: np.ndarray
+    background: np.ndarray
+    background_embeddings: np.ndarray
     labels: Answers = field(default_factory=dict)
     seconds: float = 0.0
     missing: tuple[str, ...] = ()
@@ -68,17 +75,17 @@ class Outputs:
 
 
 @dataclass(frozen=True)
-class Gauge:
+class Instruments:
     """What measures outputs. detector: None for not searching them. likeness: measure SSIM. untouched: describe the
     untouched rest, too."""
 
     detector: Detector | None
     labellers: tuple[Labeller, ...] = ()
     likeness: bool = True
-    untouched: bool = False
+    background: bool = False
 
 
-def observe(originals: Originals, names: Sequence[str], maker: Maker, gauge: Gauge) -> Iterator[Outputs]:
+def observe(originals: Originals, names: Sequence[str], maker: Maker, instruments: Instruments) -> Iterator[Outputs]:
     """Measure the outputs of all known pictures among `names`, a batch at a time; `joined` puts the parts together."""
     known = [name for name in names if name in originals.known]
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="deid") as pool:
@@ -88,7 +95,7 @@ def observe(originals: Originals, names: Sequence[str], maker: Maker, gauge: Gau
             began = time.perf_counter()
             made = maker(batch)
             seconds = time.perf_counter() - began
-            yield replace(_measured(originals, batch, made, gauge, pool), seconds=seconds)
+            yield replace(_measured(originals, batch, made, instruments, pool), seconds=seconds)
 
 
 def joined(parts: Sequence[Outputs]) -> Outputs:
@@ -101,7 +108,7 @@ def joined(parts: Sequence[Outputs]) -> Outputs:
     return Outputs(names, **arrays, labels=labels, seconds=sum(part.seconds for part in parts), missing=missing)
 
 
-_ARRAYS = ("descriptors", "found", "landmarks", "ssim", "face_ssim", "covered", "rest", "rest_descriptors")
+_ARRAYS = ("descriptors", "found", "landmarks", "ssim", "face_ssim", "covered", "background", "background_embeddings")
 
 
 def _labelled(parts: Sequence[Outputs]) -> list[str]:
@@ -109,15 +116,19 @@ def _labelled(parts: Sequence[Outputs]) -> list[str]:
 
 
 def _measured(
-    originals: Originals, batch: Sequence[Original], made: Sequence[Made | None], gauge: Gauge, pool: ThreadPoolExecutor
+    originals: Originals,
+    batch: Sequence[Original],
+    made: Sequence[Made | None],
+    instruments: Instruments,
+    pool: ThreadPoolExecutor,
 ) -> Outputs:
     pairs = [(original, done) for original, done in zip(batch, made, strict=True) if done is not None]
     faces = [o.face for o, _ in pairs]
     pixels = [done.pixels for _, done in pairs]
-    again = list(pool.map(_again, faces, pixels, _detected(gauge.detector, pixels, pool)))
+    again = list(pool.map(_again, faces, pixels, _detected(instruments.detector, pixels, pool)))
     judge, length = originals.judge, originals.judge.length
-    greyed = [_greyed(done) for _, done in pairs] if gauge.untouched else []
-    likeness = list(pool.map(_likeness, pairs)) if gauge.likeness else [(np.nan, np.nan)] * len(pairs)
+    greyed = [_greyed(done) for _, done in pairs] if instruments.background else []
+    likeness = list(pool.map(_likeness, pairs)) if instruments.likeness else [(np.nan, np.nan)] * len(pairs)
     new = [(o.frame.with_pixels(done.pixels), o.face) for o, done in pairs]
     return Outputs(
         names=tuple(o.name for o, _ in pairs),
@@ -127,9 +138,11 @@ def _measured(
         ssim=np.array([whole for whole, _ in likeness], float),
         face_ssim=np.array([part for _, part in likeness], float),
         covered=np.array([done.covered for _, done in pairs], bool),
-        rest=np.array([_small(g) for g in greyed], np.uint8).reshape(len(greyed), THUMBNAIL * THUMBNAIL * 3),
-        rest_descriptors=describe(judge, list(zip(greyed, faces, strict=True))) if greyed else np.zeros((0, length)),
-        labels={key: rows for reader in gauge.labellers if new for key, rows in reader.read(new).items()},
+        background=np.array([_small(g) for g in greyed], np.uint8).reshape(len(greyed), THUMBNAIL * THUMBNAIL * 3),
+        background_embeddings=describe(judge, list(zip(greyed, faces, strict=True)))
+        if greyed
+        else np.zeros((0, length)),
+        labels={key: rows for reader in instruments.labellers if new for key, rows in reader.read(new).items()},
         missing=tuple(o.name for o, done in zip(batch, made, strict=True) if done is None),
     )
 
@@ -172,3 +185,97 @@ def _greyed(made: Made) -> np.ndarray:
 
 def _small(pixels: np.ndarray) -> np.ndarray:
     return cv2.resize(pixels, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).ravel()
+
+
+# --- Makers: what turns originals into outputs. A method, the files that another tool wrote, or nothing at all.
+
+ALONE = Settings(verify=False)
+
+
+@dataclass(frozen=True)
+class Original:
+    """A picture with its face, as the measuring side knows it."""
+
+    name: str
+    frame: Frame
+    face: Face
+
+
+@dataclass(frozen=True)
+class Made:
+    """An output. changed: (height, width) bool of what may differ from the original. covered: by the fallback."""
+
+    pixels: np.ndarray
+    changed: np.ndarray
+    covered: bool = False
+
+
+class Maker(Protocol):
+    """Makes outputs of a batch, in order; None for a picture that has none."""
+
+    def __call__(self, batch: Sequence[Original]) -> list[Made | None]: ...
+
+
+class Untouched:
+    """The originals themselves."""
+
+    def __call__(self, batch: Sequence[Original]) -> list[Made | None]:
+        return [Made(o.frame.pixels, np.zeros(o.frame.pixels.shape[:2], bool)) for o in batch]
+
+
+class ByMethod:
+    """A method alone, blended back into the photograph; with `verify` its whole escalation, as in `deid anonymize`.
+
+    Without escalation a face that the method cannot make is covered all the same. settings: of the run. judge: needed
+    for the escalation, and for the persona "identity".
+    """
+
+    def __init__(self, method: Method, settings: Settings = ALONE, judge: Recogniser | None = None):
+        self.method = method
+        self._replacer = Replacer(method, settings, judge)
+
+    def __call__(self, batch: Sequence[Original]) -> list[Made | None]:
+        done = self._replacer([Request(o.frame, (o.face,), o.name) for o in batch])
+        return [
+            Made(r.frame.pixels, _mask(r.changed, r.frame), r.outcomes[0].action == "covered") for r in done
+        ]  # fmt: skip
+
+
+class ByFolder:
+    """The files of the same names in a folder that any tool wrote; a file of the same stem counts where a tool changes
+    formats, and one of another size is brought to the original's. Raises UsageError for a folder that is not there.
+    """
+
+    def __init__(self, folder: Path):
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is no folder", "name the folder that holds the outputs")
+        self.folder = folder
+
+    def __call__(self, batch: Sequence[Original]) -> list[Made | None]:
+        return [self._made(original) for original in batch]
+
+    def path(self, name: str) -> Path | None:
+        """Where the output of a picture lies."""
+        same = self.folder / name
+        if same.is_file():
+            return same
+        others = sorted(p for p in same.parent.glob("*") if p.stem == same.stem and p.is_file())
+        return others[0] if others else None
+
+    def _made(self, original: Original) -> Made | None:
+        path = self.path(original.name)
+        if path is None:
+            return None
+        try:
+            with open_reader(path) as reader:
+                pixels = next(reader.frames()).pixels
+        except MediaError:
+            return None
+        size = original.frame.width, original.frame.height
+        if pixels.shape[1::-1] != size:
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        return Made(pixels, (pixels != original.frame.pixels).any(axis=2))
+
+
+def _mask(changed: np.ndarray | None, frame: Frame) -> np.ndarray:
+    return np.zeros((frame.height, frame.width), bool) if changed is None else changed

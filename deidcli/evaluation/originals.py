@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,8 +18,7 @@ from deidcli.engine.flow import batched
 from deidcli.engine.frames import FileFailure, FileFrame
 from deidcli.engine.jobs import Job
 from deidcli.engine.local import find
-from deidcli.errors import MediaError
-from deidcli.evaluation.cache import Cache
+from deidcli.errors import MediaError, UsageError
 from deidcli.faces.detect import DetectOptions
 from deidcli.faces.embed import Recogniser
 from deidcli.media.open import open_reader
@@ -46,7 +48,7 @@ class Originals:
         self.known: dict[str, Known] = {}
         self.blank: set[str] = set()
         self.failed: dict[str, str] = {}
-        self._how = _how(detect, judge)
+        self._settings_key = _settings_key(detect, judge)
 
     def read(self, names: Iterable[str]) -> Iterator[str]:
         """Find and describe the face of every picture that is not known yet; yields each name when it is done."""
@@ -88,7 +90,7 @@ class Originals:
         return row is not None
 
     def _key(self, name: str) -> str:
-        return f"{sha256(self.folder / name)} {self._how}"
+        return f"{sha256(self.folder / name)} {self._settings_key}"
 
     def _search(self, names: Sequence[str]) -> Iterator[str]:
         jobs = [Job(self.folder / name, None, name) for name in names]
@@ -103,7 +105,7 @@ class Originals:
                 error = one.error if isinstance(one, FileFailure) else ""
                 self._learn(one.source.job.name, rows.get(id(one)), error)
             if self.cache:
-                self.cache.put({f"{s.source.sha256} {self._how}": rows[id(s)] for s, _ in sound})
+                self.cache.put({f"{s.source.sha256} {self._settings_key}": rows[id(s)] for s, _ in sound})
             yield from (one.source.job.name for one in batch)
 
     def _learn(self, name: str, row: np.ndarray | None, error: str = "") -> None:
@@ -140,7 +142,8 @@ def read_error(originals: Originals) -> MediaError:
 def _packed(known: Known) -> np.ndarray:
     box = known.face.box
     head = [box.left, box.top, box.right, box.bottom, known.face.score]
-    return np.concatenate([head, known.face.landmarks.ravel(), known.descriptor]).astype(np.float64)
+    points = np.asarray(known.face.landmarks, np.float64)  # only faces with landmarks are known
+    return np.concatenate([head, points.ravel(), known.descriptor]).astype(np.float64)
 
 
 def _unpacked(row: np.ndarray) -> Known:
@@ -148,8 +151,49 @@ def _unpacked(row: np.ndarray) -> Known:
     return Known(face, row[141:].astype(np.float32))
 
 
-def _how(detect: DetectOptions, judge: Recogniser) -> str:
+def _settings_key(detect: DetectOptions, judge: Recogniser) -> str:
     """A name for how faces are found and described; files by their content, because one may be replaced."""
     said = {"detect": asdict(detect), "judge": judge.name, "deid": __version__}
     said |= {"files": [sha256(Path(f)) for f in (detect.detector.partition(":")[2], judge.file) if f]}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+# --- What was found in pictures, kept over runs: rows of numbers by name in one file, never a pixel.
+#
+# SQLite, because several runs may share the file and a killed one leaves it whole.
+
+FILE = "faces.sqlite"
+
+
+class Cache:
+    """Rows of float64 by name in FILE of a folder. Raises UsageError where that cannot be used."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / FILE
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with closing(self._open()) as base, base:
+                base.execute("CREATE TABLE IF NOT EXISTS rows (name TEXT PRIMARY KEY, numbers BLOB NOT NULL)")
+        except (OSError, sqlite3.Error) as error:
+            raise UsageError(f"--cache {folder} cannot be used: {error}", "name another folder, or none") from error
+
+    def get(self, name: str) -> np.ndarray | None:
+        """The row called `name`, None where there is none."""
+        with closing(self._open()) as base:
+            found = base.execute("SELECT numbers FROM rows WHERE name = ?", (name,)).fetchone()
+        return None if found is None else np.frombuffer(found[0], np.float64)
+
+    def put(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Keep rows, all or none of them."""
+        entries = [(name, np.asarray(row, np.float64).tobytes()) for name, row in rows.items()]
+        with closing(self._open()) as base, base:
+            base.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?)", entries)
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=60)
+
+
+def default_folder() -> Path:
+    """`deid` in the user's cache folder, which XDG_CACHE_HOME names."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "deid"

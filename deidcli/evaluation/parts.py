@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deidcli.evaluation import metrics, privacy, utility
-from deidcli.evaluation.bench import Bench, person, spread
-from deidcli.evaluation.identification import Draw, all_distances, cmc, distances_of, hits_at
-from deidcli.evaluation.labels import grouped, words
+from deidcli.evaluation import measures, metrics, results
+from deidcli.evaluation.bench import Bench, evenly, person
+from deidcli.evaluation.labels import group_of, likeliest
+from deidcli.evaluation.measures import pose_difference
+from deidcli.evaluation.metrics import Draw, all_distances, cmc, distances_of, hits_at
 from deidcli.evaluation.observe import Outputs
-from deidcli.evaluation.pose import pose_difference
 from deidcli.evaluation.results import Curve, Figure, Judge, Matrix
 
 Pair = tuple[str, str, bool]
@@ -59,7 +59,7 @@ def own_distances(bench: Bench, outputs: Outputs) -> np.ndarray:
     return np.asarray(bench.judge.distance(bench.originals.descriptors(outputs.names), outputs.descriptors), float)
 
 
-def judged(bench: Bench, pairs: Sequence[Pair]) -> Judge:
+def recogniser_error(bench: Bench, pairs: Sequence[Pair]) -> Judge:
     """The recogniser's error on the originals of `pairs`."""
     known = bench.originals.known
     usable = [(a, b, same) for a, b, same in pairs if a in known and b in known]
@@ -76,48 +76,49 @@ def verification(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Part:
     apart, limit = pair_distances(bench, outputs, pairs), bench.threshold
     people = apart.people
     figures = [
-        metrics.share("match rate", apart.same <= limit, people, "lower"),
-        metrics.share("stranger match rate", apart.strangers <= limit, apart.strange),
+        metrics.share(results.MATCH_RATE, apart.same <= limit, people),
+        metrics.share(results.STRANGER_MATCH_RATE, apart.strangers <= limit, apart.strange),
     ]
     curves = [metrics.rate_curve("match rate", apart.same, grid(bench), people)]
     if len(apart.same) and len(apart.strangers):
         figures += [metrics.accepts_at(apart.same, apart.strangers, far, people) for far in (0.01, 0.001)]
         error = metrics.equal_error_rate(apart.same, apart.strangers)
-        figures.append(Figure("equal error rate", error, count=len(apart.same), better="higher"))
+        figures.append(results.EQUAL_ERROR.figure(error, count=len(apart.same)))
         curves.append(metrics.roc(apart.same, apart.strangers))
     return Part(tuple(figures), tuple(curves))
 
 
-def strict(bench: Bench, outputs: Outputs, pairs: Sequence[Pair], far: float = 0.001) -> Part:
+def match_rate_at_far(bench: Bench, outputs: Outputs, pairs: Sequence[Pair], far: float = 0.001) -> Part:
     """The matching rate at the threshold at which so many pairs of two people match, among the originals.
 
     Every pair of two people counts, because the listed ones are too few for small rates.
     """
-    names = spread(sorted(bench.originals.known), ORIGINALS)
+    names = evenly(sorted(bench.originals.known), ORIGINALS)
     whose, rows = np.array([person(name) for name in names]), bench.originals.descriptors(names)
     strange = np.triu(whose[:, None] != whose[None, :])
     limit = metrics.threshold_at(all_distances(bench.judge, rows, rows)[strange], far)
     apart = pair_distances(bench, outputs, pairs)
-    rate = metrics.share(f"match rate at FAR {far:g}", apart.same <= limit, apart.people, "lower")
-    return Part((rate, Figure(f"threshold at FAR {far:g}", limit, count=int(strange.sum()))))
+    measure = results.MATCH_RATE.named(f"match rate at FAR {far:g}")
+    rate = metrics.share(measure, apart.same <= limit, apart.people)
+    return Part((rate, results.THRESHOLD.named(f"threshold at FAR {far:g}").figure(limit, count=int(strange.sum()))))
 
 
-def as_before(bench: Bench, outputs: Outputs, reference: Outputs, label: str, name: str) -> Part:
+def agreement(bench: Bench, outputs: Outputs, reference: Outputs, label: str, name: str) -> Part:
     """The share of outputs of which the labellers say the same as of the same picture's output in `reference`."""
-    classes = next((known for reader in bench.gauge.labellers if (known := reader.classes.get(label))), None)
+    classes = next((known for reader in bench.instruments.labellers if (known := reader.classes.get(label))), None)
     both = [n for n in outputs.names if n in reference.row]
     if not classes or not both:
         return Part()
-    told = [words(classes, each.labels[label][each.rows(both)]) for each in (reference, outputs)]
-    return Part((utility.accuracy(name, *told, [person(n) for n in both]),))
+    before, after = (likeliest(classes, each.labels[label][each.rows(both)]) for each in (reference, outputs))
+    return Part((measures.accuracy(results.KEPT.named(name), before, after, [person(n) for n in both]),))
 
 
-def itself(bench: Bench, outputs: Outputs) -> Part:
+def self_matching(bench: Bench, outputs: Outputs) -> Part:
     """The share of outputs that are matched with their very original (FATM, Section 4: self de-identification)."""
     whose = [person(name) for name in outputs.names]
     own = own_distances(bench, outputs)
     curve = metrics.rate_curve("self match rate", own, grid(bench), whose)
-    return Part((metrics.share("self match rate", own <= bench.threshold, whose, "lower"),), (curve,))
+    return Part((metrics.share(results.SELF_MATCH_RATE, own <= bench.threshold, whose),), (curve,))
 
 
 def grid(bench: Bench) -> np.ndarray:
@@ -140,10 +141,13 @@ def identification(bench: Bench, outputs: Outputs, draws: Sequence[Draw]) -> Par
             found.extend(hits_at(apart, who, who, rank))
         means.append(np.mean(hits_at(apart, who, who, 1)) if who else np.nan)
         curves.append(cmc(apart, who, who) if who else None)
-    figures = [metrics.share(f"rank-{rank}", np.array(found), people, "lower") for rank, found in hits.items()]
+    figures = [
+        metrics.share(results.RANK_1 if rank == 1 else results.RANK_1.named(f"rank-{rank}"), np.array(found), people)
+        for rank, found in hits.items()
+    ]
     chance = np.mean([1 / max(1, len(draw.people)) for draw in draws])
-    figures.append(Figure("rank-1 by chance", float(chance), count=len(people)))
-    figures.append(Figure("rank-1 deviation", float(np.nanstd(means)) if people else np.nan, count=len(draws)))
+    figures.append(results.CHANCE.figure(float(chance), count=len(people)))
+    figures.append(results.DEVIATION.figure(float(np.nanstd(means)) if people else np.nan, count=len(draws)))
     return Part(tuple(figures), tuple(_mean_curve([c for c in curves if c])))
 
 
@@ -162,39 +166,39 @@ def autoencoders(bench: Bench, outputs: Outputs) -> Part:
     """FCNS, DEID, DIV and ANON of "Deep Autoencoders", and the rates of EPD-Net, on all outputs."""
     own, whose = own_distances(bench, outputs), [person(name) for name in outputs.names]
     figures = [
-        privacy.faceness(outputs.found, whose),
-        privacy.deidentified(own, bench.threshold, whose),
-        privacy.diversity(bench.judge, outputs.descriptors, bench.threshold, bench.study.draw),
-        privacy.anonymity(bench.judge, outputs.descriptors, bench.threshold),
+        measures.faceness(outputs.found, whose),
+        measures.deidentified(own, bench.threshold, whose),
+        measures.diversity(bench.judge, outputs.descriptors, bench.threshold, bench.study.draw),
+        measures.anonymity(bench.judge, outputs.descriptors, bench.threshold),
     ]
     return Part((*figures, *_attributes(bench, outputs)))
 
 
 def _attributes(bench: Bench, outputs: Outputs) -> list[Figure]:
     """ATTR, where labellers tell gender and race: one attribute for gender and three for race, as in Section 4.4."""
-    classes = {label: said for reader in bench.gauge.labellers for label, said in reader.classes.items()}
+    classes = {label: said for reader in bench.instruments.labellers for label, said in reader.classes.items()}
     if not all(classes.get(label) for label in ("gender", "race")):
         return []
     rows = bench.labelled.rows(outputs.names)
     asked = [("gender", classes["gender"][-1]), *(("race", word) for word in classes["race"][:3])]
     before, after = (
-        np.column_stack([words(classes[label], said[label]) == word for label, word in asked])
+        np.column_stack([likeliest(classes[label], said[label]) == word for label, word in asked])
         for said in ({label: bench.labelled.labels[label][rows] for label in ("gender", "race")}, outputs.labels)
     )
-    value = privacy.attributes_kept(before, after)
-    return [Figure("ATTR", value, count=len(outputs.names), better="higher")]
+    value = measures.attributes_kept(before, after)
+    return [results.ATTRIBUTES_KEPT.figure(value, count=len(outputs.names))]
 
 
-def linked(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Part:
+def linkability(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Part:
     """How far two outputs of one person can be put together: those of `pairs` whose both pictures were replaced."""
     rows = outputs.row
     both = [(a, b) for a, b, same in pairs if same and a in rows and b in rows]
     places = np.array([(rows[a], rows[b]) for a, b in both], int).reshape(-1, 2)
     apart = distances_of(bench.judge, outputs.descriptors, outputs.descriptors, places)
-    return Part((privacy.linkability(apart, bench.threshold, [person(a) for a, _ in both]),))
+    return Part((measures.linkability(apart, bench.threshold, [person(a) for a, _ in both]),))
 
 
-def useful(bench: Bench, outputs: Outputs, truth: Mapping[str, Mapping[str, str]] | None = None) -> Part:
+def utility(bench: Bench, outputs: Outputs, truth: Mapping[str, Mapping[str, str]] | None = None) -> Part:
     """What is kept: faces found, SSIM, landmarks, pose and labels.
 
     truth: for each label the word that people gave to each picture, where they did.
@@ -202,27 +206,27 @@ def useful(bench: Bench, outputs: Outputs, truth: Mapping[str, Mapping[str, str]
     whose = [person(name) for name in outputs.names]
     before = bench.originals.landmarks(outputs.names)
     figures = [
-        metrics.share("faces found", outputs.found, whose, "higher"),
-        metrics.average("SSIM", outputs.ssim, whose, "higher"),
-        metrics.average("face SSIM", outputs.face_ssim, whose, "higher"),
-        metrics.average("landmark error", utility.landmark_error(before, outputs.landmarks), whose, "lower"),
-        metrics.average("pose difference", pose_difference(before, outputs.landmarks), whose, "lower"),
-        metrics.share("faces covered", outputs.covered, whose, "lower"),
-        Figure("pictures missing", len(outputs.missing), count=len(outputs.names) + len(outputs.missing)),
-        Figure("milliseconds a face", 1000 * outputs.seconds / max(1, len(outputs.names)), better="lower"),
+        metrics.share(results.FACES_FOUND, outputs.found, whose),
+        metrics.average(results.SSIM, outputs.ssim, whose),
+        metrics.average(results.FACE_SSIM, outputs.face_ssim, whose),
+        metrics.average(results.LANDMARK_ERROR, measures.landmark_error(before, outputs.landmarks), whose),
+        metrics.average(results.POSE_DIFFERENCE, pose_difference(before, outputs.landmarks), whose),
+        metrics.share(results.COVERED, outputs.covered, whose),
+        results.MISSING.figure(len(outputs.missing), count=len(outputs.names) + len(outputs.missing)),
+        results.MILLISECONDS.figure(1000 * outputs.seconds / max(1, len(outputs.names))),
     ]
     part = Part(tuple(figures))
-    for reader in bench.gauge.labellers:
+    for reader in bench.instruments.labellers:
         for label, classes in reader.classes.items():
             part += _label(bench, outputs, label, classes, (truth or {}).get(label, {}))
     return part
 
 
 def _numbers(label: str, before: np.ndarray, after: np.ndarray, whose: Sequence[str]) -> Iterator[Figure]:
-    yield utility.difference(f"{label} difference", before, after, whose)
-    old, new = grouped(label, before), grouped(label, after)
+    yield measures.difference(results.DIFFERENCE.named(f"{label} difference"), before, after, whose)
+    old, new = group_of(label, before), group_of(label, after)
     if old is not None and new is not None:
-        yield utility.accuracy(f"{label} group kept", old, new, whose)
+        yield measures.accuracy(results.KEPT.named(f"{label} group kept"), old, new, whose)
 
 
 def _label(bench: Bench, outputs: Outputs, label: str, classes: tuple[str, ...], truth: Mapping[str, str]) -> Part:
@@ -233,17 +237,19 @@ def _label(bench: Bench, outputs: Outputs, label: str, classes: tuple[str, ...],
     after = outputs.labels[label]
     if not classes:
         return Part(tuple(_numbers(label, before, after, whose)))
-    old, new = words(classes, before), words(classes, after)
+    old, new = likeliest(classes, before), likeliest(classes, after)
     figures = [
-        utility.accuracy(f"{label} kept", old, new, whose),
-        utility.f_measure(f"{label} F-measure", old, new),
+        measures.accuracy(results.KEPT.named(f"{label} kept"), old, new, whose),
+        measures.f_measure(results.F_MEASURE.named(f"{label} F-measure"), old, new),
     ]
     if label == "expression":
-        figures.append(utility.emotion_error(before, after, whose))
-    matrices = [utility.confusion(label, old, new, classes)]
+        figures.append(measures.emotion_error(before, after, whose))
+    matrices = [measures.confusion(label, old, new, classes)]
     told = [i for i, name in enumerate(outputs.names) if truth.get(name) in classes]
     if told:
         given = [truth[outputs.names[i]] for i in told]
-        figures.append(utility.accuracy(f"{label} accuracy", given, new[told], [whose[i] for i in told]))
-        matrices.append(utility.confusion(f"{label} by people", given, new[told], classes))
+        figures.append(
+            measures.accuracy(results.ACCURACY.named(f"{label} accuracy"), given, new[told], [whose[i] for i in told])
+        )
+        matrices.append(measures.confusion(f"{label} by people", given, new[told], classes))
     return Part(tuple(figures), (), tuple(matrices))

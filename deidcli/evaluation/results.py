@@ -1,4 +1,4 @@
-"""Results: what was measured, as frozen values that are written to report.json and read back alike.
+"""Results: what was measured, as frozen values that are written to report.json and read back alike; and the measures.
 
 A value that could not be measured is NaN here and null in the file, which has to be strict JSON. Rates are shares in
 [0, 1]; every interval is of 95 %. Tables, plots and the README are made from these values and from nothing else.
@@ -9,21 +9,52 @@ from __future__ import annotations
 import json
 import math
 import types
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from deidcli.errors import UsageError
 
-SCHEMA = 1
+SCHEMA = 2
 REPORT = "report.json"
 NAN = float("nan")
 BETTER = ("lower", "higher", "none")
+PRIVACY, UTILITY, COST, OTHER = "privacy", "what is kept", "cost", "other"  # kinds of figures
+KINDS = (PRIVACY, UTILITY, COST, OTHER)
+SHARE, INDEX = "share", "index"  # units: a share of cases, and a number in [0, 1] that is none
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a figure is about, declared once in MEASURES.
+
+    kind: one of PRIVACY, UTILITY, COST, OTHER. unit: SHARE (a share of cases, shown as per cent), INDEX, or a word like
+    "degrees". meaning: what is counted, in one sentence. better: one of BETTER. recognised: for figures that tell which
+    share of people is still recognised (1 less the value where "higher" is better), in which order they are asked for
+    it, from 1; 0 for all others. plain: False for one that needs an explanation where another figure tells the same.
+    """
+
+    name: str
+    kind: str
+    unit: str
+    meaning: str
+    better: str = "none"
+    recognised: int = 0
+    plain: bool = True
+
+    def named(self, name: str) -> Measure:
+        """The same measure of something else, under a name of its own; it does not speak of all people."""
+        return replace(self, name=name, recognised=0)
+
+    def figure(self, value: float, low: float | None = None, high: float | None = None, count: int = 0) -> Figure:
+        """A value of this measure."""
+        return Figure(self.name, value, low, high, count, self.better, self.kind, self.unit, self.meaning,
+                      self.recognised, self.plain)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number. low, high: its interval. count: how many cases it is of. better: which way is good."""
+    """One number. low, high: its interval. count: how many cases it is of. The rest is what its Measure says."""
 
     name: str
     value: float
@@ -31,8 +62,13 @@ class Figure:
     high: float | None = None
     count: int = 0
     better: str = "none"
+    kind: str = OTHER
+    unit: str = ""
+    meaning: str = ""
+    recognised: int = 0
+    plain: bool = True
 
-    def told(self, digits: int) -> str:
+    def text(self, digits: int) -> str:
         """As text with so many decimals, and its interval where it has one; a dash where nothing could be measured."""
         if math.isnan(self.value):
             return "-"
@@ -125,7 +161,9 @@ class Attack:
 
     rank1: share of faces whose person is the first guess. verification: true accepts at a false-accept rate that its
     name says. chance: rank-1 of blind guessing. breaks: whether the interval of one of the two lies above chance by so
-    much that the method does not protect against this attack. note: what was done, in one sentence.
+    much that the method does not protect against this attack. note: what was done, in one sentence. condition: what it
+    needs besides the tool, or looks at besides the face; empty for an attack that anybody can try. far: the
+    false-accept rate of `verification`.
     """
 
     name: str
@@ -136,6 +174,8 @@ class Attack:
     chance: float
     breaks: bool
     note: str = ""
+    condition: str = ""
+    far: float = NAN
 
 
 @dataclass(frozen=True)
@@ -202,3 +242,63 @@ def from_json(kind: Any, value: Any) -> Any:
 
 def _place(path: Path) -> Path:
     return path if path.suffix == ".json" else path / REPORT
+
+
+# --- the measures
+
+# fmt: off
+MATCH_RATE = Measure("match rate", PRIVACY, SHARE,
+    "Pairs of pictures of one person, one of them anonymized, that the recogniser takes for one person.",
+    "lower", recognised=1)
+PAIRS_UNMATCHED = Measure("pairs no longer matched", PRIVACY, SHARE,
+    "Pairs of one person, one anonymized, that are not taken for one any more.", "higher", recognised=2)
+RANK_1 = Measure("rank-1", PRIVACY, SHARE,
+    "New faces whose person is the recogniser's first guess (first k guesses) in a gallery.", "lower", recognised=3)
+DEID = Measure("DEID", PRIVACY, SHARE,
+    "New faces that are not taken for the person in their own original.", "higher", recognised=4)
+SELF_DEID = replace(DEID, name="self de-identification", recognised=5)
+SELF_UNMATCHED = replace(DEID, name="itself no longer matched", recognised=0)
+SELF_MATCH_RATE = Measure("self match rate", PRIVACY, SHARE,
+    "New faces that are taken for the person in the very picture they were made from.", "lower")
+STRANGER_MATCH_RATE = Measure("stranger match rate", PRIVACY, SHARE,
+    "Pairs of two people that the recogniser takes for one: its own error.")
+TRUE_ACCEPTS = MATCH_RATE.named("TAR at FAR")
+THRESHOLD = Measure("threshold", PRIVACY, "distance",
+    "The distance up to which that many pairs of two untouched people match.")
+ETA = Measure("eta", PRIVACY, SHARE, "Pairs of one person that match up to this distance (CLEANIR, Table 2).", "lower")
+EQUAL_ERROR = Measure("equal error rate", PRIVACY, SHARE,
+    "The error where both errors are alike; 50 % is a coin.", "higher")
+CHANCE = Measure("rank-1 by chance", PRIVACY, SHARE, "What blind guessing gets.")
+BOUND = Measure("bound", PRIVACY, SHARE, "The share that k-anonymity promises not to exceed: 1 / k.")
+DEVIATION = Measure("rank-1 deviation", PRIVACY, SHARE, "How much the share differs from draw to draw.")
+SWITCHING = Measure("switching de-identification", PRIVACY, SHARE,
+    "New faces that are taken for nobody else in the gallery either.", "higher")
+LINKABILITY = Measure("linkability", PRIVACY, SHARE,
+    "Pairs of outputs of one person that can be put together.", "lower")
+DIVERSITY = Measure("DIV", PRIVACY, SHARE, "Pairs of new faces that look like two people.", "higher")
+ANONYMITY = Measure("ANON", PRIVACY, "faces", "The fewest new faces that cannot be told from one of them.", "higher")
+
+FACENESS = Measure("FCNS", UTILITY, SHARE, "New faces that a detector takes for a face.", "higher")
+FACES_FOUND = replace(FACENESS, name="faces found")
+COVERED = Measure("faces covered", UTILITY, SHARE, "Faces that got a cover instead of a new face.", "lower")
+MISSING = Measure("pictures missing", UTILITY, "pictures", "Pictures that have no output.")
+SSIM = Measure("SSIM", UTILITY, INDEX, "How alike the pictures are, pixel by pixel; 1 is the same picture.", "higher")
+FACE_SSIM = Measure("face SSIM", UTILITY, INDEX,
+    "How alike the faces are, pixel by pixel; 1 is the same face.", "higher")
+LANDMARK_ERROR = Measure("landmark error", UTILITY, "eye distances",
+    "How far the face's points moved, as a share of the distance of the eyes.", "lower")
+POSE_DIFFERENCE = Measure("pose difference", UTILITY, "degrees", "How far the head was turned, in degrees.", "lower")
+EMOTION_ERROR = Measure("emotion error", UTILITY, "squared",
+    "How far a classifier's view of the emotion moved, squared.", "lower")
+KEPT = Measure("kept", UTILITY, SHARE, "New faces of which a classifier says what it says of the original.", "higher")
+ATTRIBUTES_KEPT = replace(KEPT, name="ATTR")
+F_MEASURE = Measure("F-measure", UTILITY, SHARE,
+    "How well a classifier tells the label's classes as before, all classes alike.", "higher", plain=False)
+ACCURACY = Measure("accuracy", UTILITY, SHARE,
+    "New faces of which a classifier says what people say of the original.", "higher")
+ACCURACY_BEFORE = Measure("before", OTHER, SHARE, "Originals of which a classifier says what people say.")
+DIFFERENCE = Measure("difference", UTILITY, "", "How much a classifier's number moved, as of years of age.", "lower")
+STEADINESS = Measure("steadiness", UTILITY, "", "How much a new face changes from frame to frame.", "lower")
+FRAMES, TRACKS = (Measure(name, OTHER, name, f"How many {name} were looked at.") for name in ("frames", "tracks"))
+MILLISECONDS = Measure("milliseconds a face", COST, "milliseconds", "What it costs.", "lower")
+# fmt: on

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from deidcli.faces.align import align, apply_affine
+from deidcli.faces.tone import to_lab
 from deidcli.values import Crop, CropSpec, Face, Frame
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def tone(pixels: np.ndarray, margin: float = 0.06) -> float:
     arctan((L - 50) / b) of the median CIE Lab colour: above 41 light, 28 to 41 intermediate, 10 to 28 tan, -30 to 10
     brown, below dark (Chardon et al. 1991). It is read off the photograph: light and camera change it as the skin does.
     """
-    lab = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab = to_lab(pixels)
     light, _, yellow = np.median(np.concatenate([_patch(lab, place, margin) for place in CHEEKS]), axis=0)
     return float(np.degrees(np.arctan2(light - 50, max(float(yellow), 1e-3))))
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from deidcli.faces.align import compose, invert
-from deidcli.faces.light import match_color
 from deidcli.faces.mask import FEATHER, Mask, mask
+from deidcli.faces.tone import transfer_lighting
 from deidcli.values import Crop, CropSpec, Frame
 
 
@@ -43,10 +43,12 @@ def blend(frame: Frame, crop: Crop, spec: CropSpec, options: BlendOptions, shape
     rows, columns = soft.window
     old = frame.pixels[rows, columns]
     new, alpha = unwarp(crop, soft)
-    if spec.match_color:
-        new = match_color(new, old, alpha)
+    if spec.transfer_lighting:
+        new = transfer_lighting(new, old, alpha)
     pixels = frame.pixels.copy()
-    pixels[rows, columns] = _poisson(old, new, alpha) if options.poisson and spec.match_color else _mix(old, new, alpha)
+    pixels[rows, columns] = (
+        _poisson(old, new, alpha) if options.poisson and spec.transfer_lighting else _mix(old, new, alpha)
+    )
     changed[rows, columns] = alpha > 0
     return Blended(frame.with_pixels(pixels), changed)
 

@@ -22,13 +22,18 @@ Kind = TypeVar("Kind", bound=Takes)
 
 
 def kinds(package: str, path: Iterable[str], base: type) -> dict[str, type]:
-    """Every concrete subclass of `base` that a module of `package` (in the folders `path`) defines, by its `name`."""
+    """Every concrete subclass of `base` that a module of `package` (in the folders `path`) defines, by its `name`.
+
+    Packages within it are searched, too. A class that says `listed = False` is left out.
+    """
     found = {}
     for info in iter_modules(path):
         module = import_module(f"{package}.{info.name}")
+        if info.ispkg:
+            found.update(kinds(module.__name__, module.__path__, base))
         for kind in vars(module).values():
             own = isclass(kind) and issubclass(kind, base) and kind.__module__ == module.__name__
-            if own and not isabstract(kind):
+            if own and not isabstract(kind) and getattr(kind, "listed", True):
                 found[kind.name] = kind
     return dict(sorted(found.items()))
 

@@ -1,4 +1,4 @@
-"""Pose: the part of 68 landmarks that changes from picture to picture of one person, told from the part that stays."""
+"""Pose and expression of 68 landmarks: what changes between pictures of one person, separated from their own shape."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from deidcli.faces.shape import BROWS, INNER, LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
 
 CLOSED = 0.045  # gap of the lips, as a share of the distance between the eyes, below which a mouth counts as closed
 LIPS = ((61, 67, (50, 58)), (62, 66, (51, 57)), (63, 65, (52, 56)))  # inner upper and lower, and those outside them
-WIDEST = 1.6  # times as far as they are that lids are opened at most
-# Times as high brows, and as wide open eyes, of a face that shall look surprised.
+WIDEST = 1.6  # largest factor by which lids are opened
+# Factors of the height of the brows and of the opening of the eyes for a surprised expression.
 RAISED, STARTLED = 1.2, 1.5
 LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
 
@@ -41,7 +41,7 @@ class ShapeModel:
         means /= count[:, None]
         rest = rows - means[number]
         within = rest.T @ rest / (count - 1).sum()
-        # The mean of a person's pictures still holds some of what moves.
+        # The mean of a person's few pictures still holds some of the variation within persons; it is subtracted.
         between = np.cov(rows, rowvar=False) - within
         values, vectors = np.linalg.eigh((between + between.T) / 2)
         own = (vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, :modes]
@@ -55,7 +55,8 @@ class ShapeModel:
 def with_lips(shape: np.ndarray, face: np.ndarray, target: np.ndarray) -> np.ndarray:
     """`shape` with the lips as far apart as the target's; closed as those of `face` are, where the target's are closed.
 
-    All are upright (68, 2). Lips that open by a hair would show what lies between those of a closed mouth, stretched.
+    All are upright (68, 2). Lips that open a little would show the few pixels between those of a closed mouth,
+    stretched.
     """
     shape = shape.copy()
     like = face if mouth_gap(target) < CLOSED and mouth_gap(face) < CLOSED else target
@@ -67,10 +68,10 @@ def with_lips(shape: np.ndarray, face: np.ndarray, target: np.ndarray) -> np.nda
     return shape
 
 
-def with_look(shape: np.ndarray, target: np.ndarray) -> np.ndarray:
+def with_eyes_and_brows(shape: np.ndarray, target: np.ndarray) -> np.ndarray:
     """`shape` with its brows as high above the eyes, and its eyes as wide open, as the target's; both upright (68, 2).
 
-    One number for all brows and one for all lids: where the brows of a person lie from point to point stays out.
+    One number for all brows and one for all lids: nothing of the target's own brow shape is taken.
     """
     shape = shape.copy()
     raised = _brow(target) - _brow(shape)
@@ -88,7 +89,7 @@ def with_smile(shape: np.ndarray, target: np.ndarray) -> np.ndarray:
     left, right = shape[48], shape[54]
     half = max(abs(right[0] - left[0]) / 2, 1e-6)
     bow = np.clip(((shape[48:68, 0] - (left[0] + right[0]) / 2) / half) ** 2, 0, 1)
-    shape[48:68, 1] -= (_lift(target) - _lift(shape)) * bow
+    shape[48:68, 1] -= (_corner_height(target) - _corner_height(shape)) * bow
     return shape
 
 
@@ -110,7 +111,7 @@ def _with_eyes(shape: np.ndarray, opened: float) -> np.ndarray:
     return shape
 
 
-def _lift(shape: np.ndarray) -> float:
+def _corner_height(shape: np.ndarray) -> float:
     return float(shape[[51, 57], 1].mean() - shape[[48, 54], 1].mean())
 
 

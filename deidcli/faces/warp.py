@@ -37,7 +37,7 @@ class Mesh:
 
         triangles: (m, 3) to be used instead of the Delaunay ones. Of triangles that lie over each other the last wins.
         """
-        triangles = solid_triangles(points, delaunay(points) if triangles is None else triangles)
+        triangles = nondegenerate_triangles(points, delaunay(points) if triangles is None else triangles)
         label = np.full(size, -1, np.int32)
         for index, corners in enumerate(points[triangles]):
             cv2.fillConvexPoly(label, np.round(corners * 16).astype(np.int32), index, lineType=cv2.LINE_8, shift=4)
@@ -75,7 +75,7 @@ def lookup(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
     return cv2.remap(picture, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
-def bend(picture: np.ndarray, landmarks: np.ndarray, wanted: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def warp_face(picture: np.ndarray, landmarks: np.ndarray, wanted: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The face in `picture` with its `landmarks` (68, 2) moved to `wanted` (68, 2), as a picture of `size`.
 
     picture: (h, w, channels) uint8. size: (height, width). Forehead and surroundings follow, and the whole result is
@@ -127,7 +127,7 @@ def delaunay(points: np.ndarray) -> np.ndarray:
     return np.array([t for t in known if min(t) >= 0], np.int64).reshape(-1, 3)
 
 
-def solid_triangles(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+def nondegenerate_triangles(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """The triangles (m, 3) that have an inside; a matrix made of any other has no inverse."""
     return triangles[np.abs(signed_areas(points, triangles)) > COLLAPSED]
 

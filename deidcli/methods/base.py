@@ -7,14 +7,12 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from deidcli.errors import UsageError
-from deidcli.methods.census import Census
-from deidcli.values import Crop, CropSpec
+from deidcli.errors import MethodError, UsageError
+from deidcli.values import Box, Crop, CropSpec, Face
 
 
 def option(default: Any, help: str, low: float | None = None, high: float | None = None, choices: Sequence = ()) -> Any:
@@ -49,43 +47,71 @@ class Secret:
         return np.random.default_rng(np.frombuffer(digest, np.uint32))
 
 
+class Models:
+    """What a method loads: presets, networks, indices; each a cached property of a subclass.
+
+    Made from the options alone and shared by every instance that has the same ones, so neither a secret nor a closed
+    set can be handed on with it.
+    """
+
+    def __init__(self, options: Any):
+        self.options = options
+
+
 class Method(ABC):
     """Replaces faces.
 
     Subclasses set `name` (the word after --method), `summary` (one line for the help), `crop` (what the engine cuts out
-    for them) and `Options`. One instance serves a whole run and is called from one thread. removes_face: whether
-    nothing of a face is left, so that there is nothing to recognise. closed: whether it has to see every face first
-    (methods/closed.py). judged: whether its new faces are compared with their originals unless the
-    command says otherwise.
+    for them), `Options`, and `Models` where they load something. One instance serves a whole run and is called from one
+    thread. What others may ask of a method, so that nobody has to ask for its name:
+
+    closed: it has to see every face before the first is replaced (methods/closed.py).
+    judged: its new faces are compared with their originals unless the command says otherwise.
+    removes_face: nothing of a face is left, so that no recogniser can say anything of the result.
+    reversible: `reverse` undoes `apply`, as far as the method can be undone.
+    declares_donors: `marks` says of whose faces a new face is made: person, surrogate, group and guarantee.
+    listed: False for a variant that `create` of the class of the same name chooses.
+    needs_pixels, stored: of a closed set, whether `prepare` needs pictures of the faces, and their side in pixels.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     crop: CropSpec
-    removes_face: ClassVar[bool] = False
     closed: ClassVar[bool] = False
     judged: ClassVar[bool] = True
+    removes_face: ClassVar[bool] = False
+    reversible: ClassVar[bool] = False
+    declares_donors: ClassVar[bool] = False
+    listed: ClassVar[bool] = True
+    needs_pixels: ClassVar[bool] = True
+    stored: int = 0
+    Models: ClassVar[type[Models]] = Models
 
     @dataclass(frozen=True)
     class Options:
         """No settings."""
 
-    def __init__(self, options: Any = None, secret: Secret | None = None):
+    def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
+        """models: what another instance with the same options has loaded; None to load it when it is needed."""
         self.options = checked(options or self.Options())
         self.secret = secret or Secret.drawn()
+        self.models: Any = self.Models(self.options) if models is None else models
+
+    @classmethod
+    def create(cls, options: Any = None, secret: Secret | None = None) -> Method:
+        """The method with these options: this class, or the variant of it that they ask for."""
+        return cls(options, secret)
 
     def again(self, secret: Secret) -> Method:
-        """This method with another secret. What it has loaded is shared.
-
-        That is what stands in its cached properties, so nothing of the secret or of a closed set may stand there.
-        """
-        other = type(self)(self.options, secret)
-        loaded = {k: v for k, v in self.__dict__.items() if isinstance(getattr(type(self), k, None), cached_property)}
-        other.__dict__.update(loaded)
-        return other
+        """A fresh instance with another secret, which has seen no closed set. What is loaded is shared."""
+        return type(self)(self.options, secret, self.models)
 
     def prepare(self, census: Census) -> None:  # noqa: B027 - most methods have nothing to prepare
         """See every face before the first is replaced; the engine calls it where `closed` is set."""
+
+    def accepts(self, crop: Crop) -> bool:
+        """Whether a face, as it was found, belongs to the closed set at all; others are not in it and are covered."""
+        return True
 
     def marks(self, key: str) -> dict[str, Any]:
         """What the manifest says of a face that was replaced, beside what it says of all; most methods say nothing."""
@@ -98,6 +124,14 @@ class Method(ABC):
         Raises MethodError, or anything else, for a batch that cannot be made; the engine then covers those faces.
         """
 
+    def reverse(self, crops: Sequence[Crop], sense: int = -1) -> list[Crop]:
+        """Crops of new faces taken back, by their keys, with the secret and settings of this instance.
+
+        sense: -1 or 1, for methods that cannot tell from a new face which way it was changed. Raises MethodError where
+        `reversible` is not set.
+        """
+        raise MethodError(f"{self.name} cannot be reversed")
+
     def escalate(self, attempt: int) -> Method | None:
         """A stronger setting of this method for a face that is still recognised after `attempt` tries (1 and up).
 
@@ -109,6 +143,16 @@ class Method(ABC):
     def weights(self) -> str:
         """The checksum of the preset in use, for the manifest; empty for a method that has none."""
         return ""
+
+    @property
+    def preset(self) -> str:
+        """The name of the preset in use, for reports; empty for a method that has none."""
+        return ""
+
+    @property
+    def k(self) -> int:
+        """People behind each new face, at least, as the method promises; 0 where it promises nothing of the kind."""
+        return 0
 
 
 def checked(options: Any) -> Any:
@@ -123,3 +167,60 @@ def checked(options: Any) -> Any:
         if not ((low is None or value >= low) and (high is None or value <= high)):
             raise UsageError(f"{flag} {value} is out of range", f"from {low} to {high if high is not None else 'any'}")
     return options
+
+
+# --- The census: every face of a closed set, by person, as the engine's first pass hands it to a method.
+
+
+class Rows(Protocol):
+    """An array that may lie on disk: `rows[numbers]` reads those rows and no others."""
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Census:
+    """One row a track: a face of a photograph, or one person's way through a video.
+
+    keys: (n,) the names of the tracks, as `Crop.key` will bring them. pixels: (n, side, side, 3) uint8, the clearest
+    crop of each track. landmarks: (n, 68, 2) float32, in coordinates of that crop. descriptors: (n, d) float32, of the
+    recogniser. people: (n,) int, the person of each track, from 0 to `count` - 1 without a gap.
+    """
+
+    keys: Sequence[str]
+    pixels: Rows
+    landmarks: Rows
+    descriptors: np.ndarray
+    people: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """How many people there are."""
+        return int(self.people.max()) + 1 if len(self.people) else 0
+
+    def centres(self) -> np.ndarray:
+        """The mean descriptor of each person, (count, d) float64."""
+        sums = np.zeros((self.count, self.descriptors.shape[1]))
+        np.add.at(sums, self.people, self.descriptors)
+        return sums / np.bincount(self.people, minlength=self.count)[:, None]
+
+    def typical(self) -> np.ndarray:
+        """The row of each person's most typical face, (count,) int: the one nearest to the person's centre.
+
+        A person counts once, with this face, however many pictures there are.
+        """
+        apart = np.linalg.norm(self.descriptors - self.centres()[self.people], axis=1)
+        order = np.lexsort((np.arange(len(apart)), apart, self.people))
+        return order[np.searchsorted(self.people[order], np.arange(self.count))]
+
+    def crops(self, rows: np.ndarray) -> list[Crop]:
+        """The faces of rows (n,) as they were cut out, each in the coordinates of its own pixels."""
+        shown = zip(rows.tolist(), self.pixels[rows], self.landmarks[rows], strict=True)
+        return [_whole(pixels, points, self.keys[row]) for row, pixels, points in shown]
+
+
+def _whole(pixels: np.ndarray, landmarks: np.ndarray, key: str) -> Crop:
+    face = Face(Box(0, 0, pixels.shape[1], pixels.shape[0]), landmarks=np.asarray(landmarks, np.float32))
+    return Crop(pixels, np.eye(2, 3), face, key)

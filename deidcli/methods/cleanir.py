@@ -16,18 +16,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from deidcli.errors import PresetError, UsageError
-from deidcli.methods.base import Method, Secret, option
+from deidcli.methods.base import Method, Models, Secret, option
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec
+
+if TYPE_CHECKING:
+    from deidcli.networks.cleanir import Pair
 
 SOFTNESS = 1.5 / 64  # standard deviation of the blur that an autoencoder leaves, as a share of the picture
 TRAITS = ("gender", "age", "tone", "expression")
 STEP = 30.0  # degrees that a face which is still recognised is turned further
+
+
+class CleanirModels(Models):
+    """The preset that the options name, and its two networks."""
+
+    @cached_property
+    def preset(self) -> Preset:
+        return load_preset(self.options.preset, "cleanir")
+
+    @cached_property
+    def network(self) -> Pair:
+        from deidcli.networks.cleanir import load
+
+        return load(self.preset)
 
 
 class Cleanir(Method):
@@ -35,6 +53,8 @@ class Cleanir(Method):
 
     name = "cleanir"
     summary = "new identity from a variational autoencoder; keeps pose, expression, skin and light"
+    reversible = True
+    Models = CleanirModels
 
     @dataclass(frozen=True)
     class Options:
@@ -46,31 +66,36 @@ class Cleanir(Method):
             0.4, "how far, at most, the softness of the autoencoder is countered; 0 leaves it", 0, 2
         )
 
-    def __init__(self, options=None, secret: Secret | None = None):
-        super().__init__(options, secret)
+    def __init__(self, options: Any = None, secret: Secret | None = None, models: CleanirModels | None = None):
+        super().__init__(options, secret, models)
         # Damaged weights end the run before it begins; found later, they would cost every face its new one.
-        self._preset.verify()
+        self.models.preset.verify()
         try:
-            shape = self._preset.config["crop"]
+            shape = self.models.preset.config["crop"]
             self.crop = CropSpec(size=int(shape["size"]), margin=float(shape["margin"]), mask="full")
         except (KeyError, TypeError, ValueError) as error:
-            raise PresetError(f"preset {self._preset.name} does not say its crop", "fetch the preset again") from error
+            raise PresetError(
+                f"preset {self.models.preset.name} does not say its crop", "fetch the preset again"
+            ) from error
         self._kept = _traits(self.options.keep)
-        known = self._preset.config.get("traits", [])
+        known = self.models.preset.config.get("traits", [])
         if unknown := [name for name in self._kept if name not in known]:
-            reason = f"preset {self._preset.name} does not know where {' and '.join(unknown)} lies"
+            reason = f"preset {self.models.preset.name} does not know where {' and '.join(unknown)} lies"
             raise PresetError(reason, f"give --keep {','.join(known) or 'none'}, or train it on labels")
 
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
-        return self.turned(crops)
+        return self._rotated(crops, 1)
 
-    def turned(self, crops: Sequence[Crop], sense: int = 1) -> list[Crop]:
-        """The crops turned by the angles and about the axes of their keys; `sense` -1 turns back, as attackers do."""
+    def reverse(self, crops: Sequence[Crop], sense: int = -1) -> list[Crop]:
+        return self._rotated(crops, sense)
+
+    def _rotated(self, crops: Sequence[Crop], sense: int) -> list[Crop]:
+        """The crops with their identities rotated by `sense` times the angle of their key, about the axis of it."""
         pictures = np.stack([crop.pixels for crop in crops])
-        identity, attributes = self._network.encode(pictures)
+        identity, attributes = self.models.network.encode(pictures)
         axes, angles = zip(*(self._draw(crop.key) for crop in crops), strict=True)
         turned = turn(identity, np.stack(axes), sense * np.array(angles), self._directions)
-        made = zip(crops, self._network.decode(turned, attributes), strict=True)
+        made = zip(crops, self.models.network.decode(turned, attributes), strict=True)
         return [crop.with_pixels(sharpened(pixels, self.options.sharpen, crop.pixels)) for crop, pixels in made]
 
     def escalate(self, attempt: int) -> Method | None:
@@ -81,35 +106,27 @@ class Cleanir(Method):
             options = replace(self.options, keep="none", vary=0.0)
         else:
             return None
-        further = Cleanir(options, self.secret)
-        further.__dict__.update(_preset=self._preset, _network=self._network)
-        return further
+        return Cleanir(options, self.secret, self.models)
 
     @property
     def weights(self) -> str:
-        return self._preset.checksum
+        return self.models.preset.checksum
 
-    @cached_property
-    def _preset(self) -> Preset:
-        return load_preset(self.options.preset, self.name)
-
-    @cached_property
-    def _network(self):
-        from deidcli.networks.cleanir import load
-
-        return load(self._preset)
+    @property
+    def preset(self) -> str:
+        return self.options.preset
 
     @cached_property
     def _directions(self) -> np.ndarray:
         """The directions (n, 512) that are kept."""
         from deidcli.networks.cleanir import together
 
-        known = self._network.traits
-        return together({name: known[name] for name in self._kept}, self._network.config.identity)
+        known = self.models.network.traits
+        return together({name: known[name] for name in self._kept}, self.models.network.config.identity)
 
     def _draw(self, key: str) -> tuple[np.ndarray, float]:
         """z^r of Equation 5 for a track, a typical identity, and the angle; both from the run's secret."""
-        spread, random = self._network.spread, self.secret.generator(key)
+        spread, random = self.models.network.spread, self.secret.generator(key)
         axis = random.standard_normal(len(spread)) @ spread
         return axis, max(0.0, self.options.angle - self.options.vary * random.random())
 

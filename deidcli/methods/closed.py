@@ -16,7 +16,7 @@ A subclass says what a surrogate is, and nothing about people, groups or names:
 
 What the engine does. First pass: every input is searched as in the run itself, with `--shard` the inputs of all parts;
 every face with landmarks that `accepts` lets in is described by the recogniser and cut out as `crop` says, `stored`
-pixels wide, on to disk. Descriptors are grouped into people. `prepare` gets all that as a `Census`. Second pass:
+pixels wide, on to disk. Descriptors are group_people into people. `prepare` gets all that as a `Census`. Second pass:
 `apply` as for any method; a face that the census does not know (no landmarks, not accepted) raises MethodError and is
 covered. What is kept of a target (pose, expression, light) `render` takes from its crop and its landmarks, never from
 the pixels in a way that brings the face back: that part is the method's promise, the groups are this class's.
@@ -39,14 +39,13 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from deidcli.errors import MethodError, UsageError
-from deidcli.methods.base import Method, Secret, option
-from deidcli.methods.census import Census
-from deidcli.methods.groups import grouped, opposite
+from deidcli.methods.base import Census, Method, Secret, option
+from deidcli.methods.ksame.grouping import group_people, pair_furthest
 from deidcli.values import Crop, CropSpec
 
 PAIRINGS = ("auto", "nearest", "furthest")
@@ -72,7 +71,7 @@ class ClosedSet(Method):
 
     closed = True
     judged = False
-    needs_pixels: ClassVar[bool] = True
+    declares_donors = True
     crop = CropSpec(size=160, margin=0.25, mask="high")
     stored: int = 160
 
@@ -83,8 +82,8 @@ class ClosedSet(Method):
                               "like it (furthest); auto: furthest where there are two", choices=PAIRINGS)  # fmt: skip
         diverse: bool = option(False, "another surrogate for each member of a group: one person's pictures stay linked")
 
-    def __init__(self, options: Any = None, secret: Secret | None = None):
-        super().__init__(options, secret)
+    def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
+        super().__init__(options, secret, models)
         self._person: dict[str, int] = {}  # nobody is known before `prepare`
 
     # --- what a subclass implements
@@ -96,10 +95,6 @@ class ClosedSet(Method):
     @abstractmethod
     def render(self, surrogates: Sequence[Any], crops: Sequence[Crop]) -> list[np.ndarray]:
         """The new pixels of each crop, of its shape, uint8: the surrogate in the target's place; alike in any batch."""
-
-    def accepts(self, crop: Crop) -> bool:
-        """Whether a face, as it was found, can get a surrogate at all; others are not in the set and are covered."""
-        return True
 
     def learn(self, census: Census) -> None:
         """Fit what surrogates are made with on the whole set."""
@@ -131,6 +126,10 @@ class ClosedSet(Method):
         }
 
     @property
+    def k(self) -> int:
+        return self.options.k
+
+    @property
     def guarantee(self) -> str:
         """What the manifest says of a face: see the head of this file."""
         return "diverse" if self.options.diverse else "k"
@@ -140,8 +139,8 @@ class ClosedSet(Method):
     def assign(self, census: Census) -> Plan:
         """Groups over all people, and where each surrogate comes from. Raises UsageError for fewer than k people."""
         if census.count < self.options.k:
-            raise too_few(census.count, self.options.k)
-        return self.planned(census, grouped(census.centres(), self.options.k))
+            raise too_few_people(census.count, self.options.k)
+        return self.planned(census, group_people(census.centres(), self.options.k))
 
     def planned(self, census: Census, group: np.ndarray, kind: np.ndarray | None = None) -> Plan:
         """The plan for groups that are made; unless they are paired nearest, each gets another one's surrogate.
@@ -160,7 +159,7 @@ class ClosedSet(Method):
         for value in np.unique(kind):
             same = np.flatnonzero(kind == value)
             if len(same) > 1:
-                source[same] = same[opposite(means[same])]
+                source[same] = same[pair_furthest(means[same])]
             elif self.options.pairing == "furthest":
                 raise UsageError("--pairing furthest needs two groups", f"give pictures of {2 * self.options.k} people")
         return Plan(group, source)
@@ -195,6 +194,6 @@ class ClosedSet(Method):
         self.crop, self.stored = replace(type(self).crop, size=size), size
 
 
-def too_few(people: int, k: int) -> UsageError:
+def too_few_people(people: int, k: int) -> UsageError:
     """The error that says so."""
     return UsageError(f"{people} people are too few for --k {k}", f"give pictures of {k} people, or a smaller --k")

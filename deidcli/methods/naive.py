@@ -8,12 +8,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.methods.base import Method, option
+from deidcli.methods.base import Method, Secret, option
 from deidcli.values import Crop, CropSpec
 
 MARGIN = 0.35  # of the crop around the face's box; the ellipse about the box with its soft edge fits in
@@ -22,7 +23,7 @@ MARGIN = 0.35  # of the crop around the face's box; the ellipse about the box wi
 class _Naive(Method):
     """Works on the box alone, at the photograph's own resolution."""
 
-    crop = CropSpec(size=None, margin=MARGIN, align="box", mask="ellipse", match_color=False)
+    crop = CropSpec(size=None, margin=MARGIN, align="box", mask="ellipse", transfer_lighting=False)
 
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
         return [crop.with_pixels(self._hide(crop.pixels)) for crop in crops]
@@ -95,15 +96,15 @@ class Solid(_Naive):
     """
 
     name = "solid"
-    removes_face = True
     summary = "one colour over the face; nothing of it is left"
+    removes_face = True
 
     @dataclass(frozen=True)
     class Options:
         color: str = option("mean", "the face's own mean colour, or a colour name or #rrggbb")
 
-    def __init__(self, options=None, secret=None):
-        super().__init__(options, secret)
+    def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
+        super().__init__(options, secret, models)
         self._color = None if self.options.color == "mean" else _rgb(self.options.color)
 
     def _hide(self, pixels: np.ndarray) -> np.ndarray:

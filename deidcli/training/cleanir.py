@@ -8,22 +8,20 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from PIL import Image
 
 from deidcli.errors import UsageError
+from deidcli.methods.cleanir import turn
 from deidcli.networks.cleanir import TRAIT, Pair, load, save, together
 from deidcli.networks.vae import VaeConfig
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.chips import MARGIN
-from deidcli.training.cleanir_figures import measure, quick
-from deidcli.training.cleanir_graph import build_trainer
-from deidcli.training.cleanir_losses import Losses, lift, lift_matrix, loss_functions
+from deidcli.training.cleanir_figures import measure, probe, quick
+from deidcli.training.cleanir_graph import Losses, build_trainer, lift, lift_matrix, loss_functions
+from deidcli.training.cleanir_latent import directions, erase
 from deidcli.training.data import check_apart, load_pack
-from deidcli.training.erasure import erase
 from deidcli.training.fit import FitOptions, compile_trainer, fit
-from deidcli.training.probe import probe
 from deidcli.training.sampling import Augment, batches
-from deidcli.training.sheet import save_sheet
-from deidcli.training.traits import directions
 
 ANGLES = (0, 30, 60, 90, 120, 150, 180)  # of the sheet, degrees: those of the paper's Table 2
 
@@ -99,7 +97,7 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
         trainer.get_layer("encoder").get_layer("lift").set_weights([space.matrix])
     if config.erase and not (first and first.config.erase):
         erase(trainer.get_layer("encoder"), faces)
-    # After the erasure it would only find another way to say who it is; the decoder learns to do without.
+    # An encoder that is trained after the erasure encodes the identity in a nonlinear way; only the decoder learns on.
     trainer.get_layer("encoder").trainable = not (recipe.decoder_only or config.erase)
     compile_trainer(trainer, loss_functions(recipe.losses), recipe.fit)
     pair = Pair(config, trainer.get_layer("encoder"), trainer.get_layer("decoder"), space.spread, traits)
@@ -114,7 +112,7 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     def look(epoch: int) -> dict[str, float]:
         save_sheet(pair, strangers.crops, work / "sheet.png", ANGLES)
         figures = quick(pair, space, strangers)
-        # What a critic adds is not in the score, which would choose the weights of before.
+        # The score has no term for the critic's loss, so it would choose the weights from before the critic.
         return {k: v for k, v in figures.items() if not (recipe.losses.adversarial and k == "score")}
 
     fit(trainer, feed, recipe.fit, work, look)
@@ -166,3 +164,23 @@ channels {config["network"]["decoder"]}, {config["network"]["pool"]} before the 
 - On the faces of --val, whose people are not in the training data (`training/cleanir_figures.py` says what each is):
   {", ".join(f"{name} {value}" for name, value in figures.items())}.
 """
+
+
+# --- A sheet of samples: what the networks make of faces they were not trained on, to be looked at while they train.
+
+FACES = 24  # columns of a sheet
+
+
+def save_sheet(pair: Pair, crops: np.ndarray, path: Path, angles: Sequence[float]) -> None:
+    """Write a PNG: a row of faces out of `crops` (n, side, side, 3) uint8, then a row for each angle in degrees.
+
+    Traits are kept, as the method keeps them where nothing else is asked.
+    """
+    picked = crops[np.random.default_rng(3).choice(len(crops), min(FACES, len(crops)), replace=False)]
+    identity, attributes = pair.encode(picked)
+    axis = np.random.default_rng(5).standard_normal((len(picked), len(pair.spread))) @ pair.spread
+    kept = together(pair.traits, identity.shape[1])
+    turned = [turn(identity, axis, np.full(len(picked), angle), kept) for angle in angles]
+    rows = [picked, *(pair.decode(each, attributes) for each in turned)]
+    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
+    Image.fromarray(sheet).save(path)

@@ -16,6 +16,7 @@ import numpy as np
 from deidcli.errors import UsageError
 from deidcli.faces.align import apply_affine, invert, similarity
 from deidcli.faces.shape import INNER, MEAN_SHAPE
+from deidcli.faces.tone import to_lab
 from deidcli.faces.warp import Mesh
 
 MIN_PEOPLE = 50
@@ -117,17 +118,13 @@ def _same_tone(pictures: list[np.ndarray], skin: np.ndarray) -> Iterator[np.ndar
 
     Without it faces in shade and in the sun average to mud; in Lab, the average of two skins is a skin.
     """
-    skins = [_lab(p[skin][None])[0] for p in pictures]
+    skins = [to_lab(p[skin][None])[0] for p in pictures]
     means = np.array([s.mean(axis=0) for s in skins])
     deviations = np.array([s.std(axis=0) for s in skins])
     wanted = np.median(means, axis=0)
     ratio = np.clip(np.median(deviations, axis=0) / np.maximum(deviations, 1e-3), 0.67, 1.5)
     for picture, mean, contrast in zip(pictures, means, ratio, strict=True):
-        yield ((_lab(picture) - mean) * contrast + wanted).astype(np.float32)
-
-
-def _lab(pixels: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+        yield ((to_lab(picture) - mean) * contrast + wanted).astype(np.float32)
 
 
 def _sharpened(lab: np.ndarray) -> np.ndarray:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
 import numpy as np
 
+from deidcli import __version__
+from deidcli.engine.jobs import Job
+from deidcli.engine.output import OutputFolder
 from deidcli.errors import UsageError
+from deidcli.faces.align import apply_affine
+from deidcli.faces.embed import recogniser
 from deidcli.methods.labels import MISSING
+from deidcli.values import Crop
 
 _LABEL, _SUM, _ORIGIN = "label_", "sha256", "origin"  # keys in the file
 
@@ -64,8 +70,9 @@ class Pack:
 
         origin: what it was made of, in one word, for `origin_of`.
         """
-        columns = _columns(self)
-        np.savez(place, **columns, **{_SUM: np.array(_checksum(columns)), _ORIGIN: np.array(origin)})
+        columns: dict[str, Any] = _columns(self)
+        marks: dict[str, Any] = {_SUM: np.array(_checksum(columns)), _ORIGIN: np.array(origin)}
+        np.savez(place, **columns, **marks)
 
 
 def load_pack(*paths: Path) -> Pack:
@@ -110,8 +117,9 @@ def split_of(table: Path, split: str, option: str = "--split") -> set[str]:
         raise UsageError(f"{option} {table}: {error!r}", "give a CSV with the columns person and split") from error
 
 
-def labelled(names: Sequence[str], labels: dict[str, dict[str, str]]) -> dict[str, np.ndarray]:
+def labelled(names: Iterable[str], labels: dict[str, dict[str, str]]) -> dict[str, np.ndarray]:
     """The labels of `names` as columns of a pack. Raises UsageError where they fit none of the names."""
+    names = [str(name) for name in names]
     if labels and not any(set(column) & set(names) for column in labels.values()):
         raise UsageError("--labels names none of the files", "name them relative to the folder, like person/a.jpg")
     return {column: np.array([known.get(n, MISSING) for n in names], str) for column, known in labels.items()}
@@ -180,3 +188,57 @@ def _folder(path: Path) -> Pack:
 
 def _fingerprints(pack: Pack) -> list[bytes]:
     return [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in pack.crops]
+
+
+# --- Packing: crops of faces, one after the other, to one whole pack.
+
+BATCH = 64  # chips that are described in one go
+
+
+def pack_origin(jobs: Sequence[Job], *settings: object) -> str:
+    """A checksum that is the same while files (name, size, time of the last change), settings and version are."""
+    digest = hashlib.sha256(repr((__version__, settings)).encode())
+    for job in jobs:
+        state = job.source.stat() if job.source and job.source.exists() else None
+        said = (job.name, state and state.st_size, state and state.st_mtime_ns)
+        digest.update(repr(said).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()
+
+
+def pack_faces(rows: Iterable[tuple[Crop, np.ndarray]], labels: dict[str, dict[str, str]]) -> Pack | None:
+    """Crops with the chips that dlib's recogniser sees of them, as a pack; None where there are none.
+
+    The part of a crop's key before "#" is its file's name. Raises UsageError for labels that fit no name.
+    """
+    judge = recogniser("dlib")
+    pixels: list[np.ndarray] = []
+    names: list[str] = []
+    landmarks: list[np.ndarray] = []
+    descriptors: list[np.ndarray] = []
+    chips: list[np.ndarray] = []
+    for crop, chip in rows:
+        if crop.face.landmarks is None:
+            raise ValueError(f"{crop.key} has no landmarks")
+        pixels.append(crop.pixels)
+        names.append(crop.key.rpartition("#")[0])
+        landmarks.append(apply_affine(crop.transform, crop.face.landmarks).astype(np.float32))
+        chips.append(chip)
+        if len(chips) == BATCH:
+            descriptors.append(judge.embed(np.stack(chips)))
+            chips = []
+    if not pixels:
+        return None
+    if chips:
+        descriptors.append(judge.embed(np.stack(chips)))
+    known = labelled(names, labels)
+    return Pack(np.stack(pixels), np.concatenate(descriptors), np.array(names), np.stack(landmarks), known)
+
+
+def write_pack(pack: Pack, place: Path, said: str) -> None:
+    """Write a pack whole or not at all; one that is there is replaced."""
+    target = OutputFolder(None, overwrite=True).target(place)
+    try:
+        pack.save(target.open(), said)
+        target.commit()
+    finally:
+        target.discard()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import keras
+import numpy as np
 
-from deidcli.training import log
-from deidcli.training.checkpoint import Checkpoint, Place
+from deidcli.errors import UsageError
 
 CLIP = 5000.0  # largest norm of all gradients; twice what losses summed over 64 x 64 pixels have in a common batch
 CALIBRATION = 40  # batches over which the normalisations are measured anew
@@ -68,7 +70,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     state = Checkpoint(trainer, folder)
     place = state.restore()
-    log.cut(folder, place.epoch)
+    cut_log(folder, place.epoch)
     while not _over(place, options):
         began = time.monotonic()
         trainer.optimizer.learning_rate = options.rate * _falloff(_progress(place, options))
@@ -79,23 +81,23 @@ def fit(
                 place = replace(place, best=figures["score"], best_epoch=place.epoch)
                 state.save_best()
         spent = place.seconds + time.monotonic() - began
-        log.add(folder, {"epoch": place.epoch, "minutes": round(spent / 60, 2), **row, **figures})
+        add_to_log(folder, {"epoch": place.epoch, "minutes": round(spent / 60, 2), **row, **figures})
         place = replace(place, epoch=place.epoch + 1, seconds=spent)
         state.save(place)
-        log.draw(folder)
+        draw_log(folder)
     if place.best is None:
         _take_average(trainer, options, batches(0))
     else:
         state.restore_best()
 
 
-def _over(place: Place, options: FitOptions) -> bool:
+def _over(place: Progress, options: FitOptions) -> bool:
     late = options.minutes is not None and place.seconds >= options.minutes * 60
     tired = options.patience and place.best is not None and place.epoch - place.best_epoch > options.patience
     return bool(place.epoch >= options.epochs or late or tired)
 
 
-def _better(score: float | None, place: Place) -> bool:
+def _better(score: float | None, place: Progress) -> bool:
     return score is not None and math.isfinite(score) and (place.best is None or score < place.best)
 
 
@@ -112,7 +114,7 @@ def _run_epoch(trainer: keras.Model, batches: Iterator, steps: int, epoch: int) 
     return {**figures, "rate": round(count / (time.monotonic() - began), 1)}
 
 
-def _progress(place: Place, options: FitOptions) -> float:
+def _progress(place: Progress, options: FitOptions) -> float:
     by_time = place.seconds / (options.minutes * 60) if options.minutes else 0.0
     return min(1.0, max(place.epoch / options.epochs, by_time))
 
@@ -154,3 +156,122 @@ def _take_average(trainer: keras.Model, options: FitOptions, batches: Iterator) 
 def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
     for layer in model.layers:
         yield from _leaves(layer) if isinstance(layer, keras.Model) else (layer,)
+
+
+# --- Checkpoints: where a run is, so that one that was killed goes on as if it had not been.
+
+BEST = "best.weights.h5"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A place between two epochs. epoch: the next one. seconds: spent so far.
+
+    best: the lowest score so far, None where none was given; best_epoch: when that was.
+    """
+
+    epoch: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights and optimizer in `last.weights.h5`, the place in the run in `last.json`; each replaced in one step."""
+
+    trainer: keras.Model
+    folder: Path
+
+    def save(self, place: Progress) -> None:
+        """Keep the run as it is at `place`."""
+        self._write("last.weights.h5")
+        # Keras keeps the state of noise out of its file of weights.
+        noise = [keras.ops.convert_to_numpy(v).tolist() for v in self._noise()]
+        temporary = self.folder / "next.json"
+        temporary.write_text(json.dumps({**asdict(place), "noise": noise}))
+        temporary.replace(self.folder / "last.json")
+
+    def restore(self) -> Progress:
+        """Load what was saved; the place it was saved at, the start for a fresh run.
+
+        Raises UsageError for a checkpoint that does not fit these networks.
+        """
+        place = self.folder / "last.json"
+        if not place.exists():
+            return Progress()
+        self._read("last.weights.h5")
+        stored = json.loads(place.read_text())
+        for variable, value in zip(self._noise(), stored.pop("noise", ()), strict=False):
+            variable.assign(np.array(value, np.uint32))
+        return Progress(**stored)
+
+    def save_best(self) -> None:
+        """Keep the weights as they are now as the best so far."""
+        self._write(BEST)
+
+    def restore_best(self) -> None:
+        """Put the best weights in place."""
+        self._read(BEST)
+
+    def _write(self, name: str) -> None:
+        temporary = self.folder / "next.weights.h5"
+        self.trainer.save_weights(temporary)
+        temporary.replace(self.folder / name)
+
+    def _read(self, name: str) -> None:
+        # What is not built yet would not be loaded, without a word.
+        self.trainer.optimizer.build(self.trainer.trainable_variables)
+        try:
+            self.trainer.load_weights(self.folder / name)
+        except (OSError, ValueError, KeyError) as error:
+            reason = f"the checkpoint in {self.folder} is not of these networks"
+            raise UsageError(reason, "give the settings it was begun with, or another --work") from error
+
+    def _noise(self) -> list:
+        return [v for v in self.trainer.variables if v.path.endswith("seed_generator_state")]
+
+
+# --- The log of a run: a row an epoch in `log.csv`, and the same as curves in `log.png`.
+
+LOG, PLOT = "log.csv", "log.png"
+_CLOCK = ("epoch", "minutes", "rate")  # columns that are no curves
+
+
+def cut_log(folder: Path, start: int) -> None:
+    """Drop the rows of epochs from `start` on: a run was killed after it logged an epoch and before it was saved."""
+    path = folder / LOG
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[0]) < start]
+    if lines:
+        path.write_text("".join([lines[0], *kept]))
+
+
+def add_to_log(folder: Path, row: Mapping[str, float]) -> None:
+    """Append a row, with a head if it is the first."""
+    path = folder / LOG
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def draw_log(folder: Path) -> None:
+    """Draw every column over the epochs; nothing is drawn where matplotlib (the extra eval) is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    with (folder / LOG).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in rows[0] if name not in _CLOCK]
+    figure = Figure(figsize=(8, 2.2 * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]
+    for axis, name in zip(axes, names, strict=True):
+        axis.plot([int(row["epoch"]) for row in rows], [float(row[name] or "nan") for row in rows], linewidth=1.2)
+        axis.set_ylabel(name.replace("_", " "))
+        axis.grid(alpha=0.3)
+    axes[-1].set_xlabel("epoch")
+    figure.savefig(folder / PLOT, dpi=90)

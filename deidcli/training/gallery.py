@@ -16,15 +16,15 @@ import numpy as np
 from deidcli.faces.align import apply_affine, similarity
 from deidcli.faces.pose import upright, with_lips
 from deidcli.faces.shape import MIRROR
-from deidcli.faces.tone import brow_down, skin
-from deidcli.faces.warp import bend
-from deidcli.methods.proxies import felt
+from deidcli.faces.tone import skin, smooth_forehead, to_lab
+from deidcli.faces.warp import warp_face
+from deidcli.methods.ksame.proxies import log_age
 from deidcli.training.composites import Composite, composite
 from deidcli.training.people import People, read
 
 SIDE = 320  # of a proxy, in pixels
-PEOPLE = 60  # in one picture of a proxy
-POOL = 1.5  # so many times as many are alike, of whom the people are drawn
+PEOPLE = 60  # people averaged in one picture of a proxy
+POOL = 1.5  # people are drawn among the POOL * PEOPLE that are most alike
 SURELY_ANOTHER = 0.36  # dlib's distance that two of them must keep: the data name nobody, and show some people often
 # Gap of the lips, as a share of the distance between the eyes, from and to which a mouth is of each kind.
 MOUTHS = {"closed": (-1.0, 0.05), "teeth": (0.06, 0.2), "open": (0.2, 0.4)}
@@ -33,8 +33,8 @@ FOREHEAD = 0.03  # width over which a forehead is smoothed, as a share of the si
 LIP = 0.006  # soft edge between lips and the inside of the mouth, as a share of the side
 OTHER_RACE, OTHER_TONE = 12.0, 0.4  # years that another race, or a unit of lightness, count as
 OTHER_MOOD = 10.0  # years that a smile counts as where the mouth is closed, and none where teeth are seen
-SIGN = 0.6  # how often a member may lie nearer to a picture than somebody alike who is not in it
-DRAWS = 8  # of one picture, of which the one with the weakest sign is taken where none is below SIGN
+SIGN = 0.6  # largest membership AUC of a picture (see `Signs`)
+DRAWS = 8  # draws of one picture, of which the one with the smallest AUC is taken where none is below SIGN
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ class Proxy:
     members: tuple[np.ndarray, ...]
 
 
-# A picture, what it shows, and the rows of the people in it, to how often a member lies nearer than one who is alike.
+# (picture, its kind, its mouth, rows of the people in it) to the membership AUC: how often a member of the picture is
+# nearer to it than a similar person who is not in it; 0.5 means that membership cannot be told.
 Signs = Callable[[Composite, Kind, tuple[float, float], np.ndarray], float]
 
 
@@ -98,14 +99,14 @@ def build(
     Raises UsageError where fewer than 50 people are of a kind.
     """  # fmt: skip
     proxies = []
-    inside = wide(known, pictures, seed)
+    inside = wide_open_mouth(known, pictures, seed)
     for number, kind in enumerate(kinds):
         draws: list[Draw] = []
         for i, mouth in enumerate(MOUTHS.values()):
             like = draws[0].face if draws else None
             draws.append(drawn(known, pictures, kind, mouth, [seed, number, i], signs, like))
         faces = [draw.face for draw in draws]
-        faces.append(yawning(faces[-1], inside))
+        faces.append(with_wide_open_mouth(faces[-1], inside))
         proxies.append(Proxy(kind, tuple(faces), tuple(known.names[draw.rows] for draw in draws)))
         told = (f"{len(d.rows)} {mouth} ({d.sign:.2f})" for d, mouth in zip(draws, MOUTHS, strict=True))
         said(f"{kind.name}: {', '.join(told)}")
@@ -114,7 +115,7 @@ def build(
 
 @dataclass(frozen=True)
 class Draw:
-    """One picture of a proxy: the rows of who is in it, and the strongest sign of them."""
+    """One picture of a proxy: the rows of the people in it, and the largest membership AUC by several recognisers."""
 
     face: Composite
     rows: np.ndarray
@@ -130,7 +131,7 @@ def drawn(
     signs: Signs,
     like: Composite | None = None,
 ) -> Draw:
-    """A picture of a kind that shows no sign of who is in it, or the least of DRAWS. like: whose tone it has."""
+    """A picture of a kind whose membership AUC is at most SIGN, or the best of DRAWS. like: whose tone it has."""
     made: list[Draw] = []
     while not made or (len(made) < DRAWS and made[-1].sign > SIGN):
         rows = chosen(known, kind, mouth, np.random.default_rng([*seed, len(made)] if made else seed))
@@ -140,21 +141,21 @@ def drawn(
     return min(made, key=lambda draw: draw.sign)
 
 
-def wide(known: People, pictures: Path, seed: int) -> Composite:
+def wide_open_mouth(known: People, pictures: Path, seed: int) -> Composite:
     """The average of people whose mouth is wide open, whoever they are."""
     fits = known.good & (known.gap >= WIDE[0]) & (known.gap < WIDE[1])
     order = np.random.default_rng([seed, len(KINDS)]).permutation(np.flatnonzero(fits))
-    return _average(known, different(known, order, len(order)), pictures)
+    return _average(known, distinct_people(known, order, len(order)), pictures)
 
 
-def yawning(face: Composite, inside: Composite) -> Composite:
+def with_wide_open_mouth(face: Composite, inside: Composite) -> Composite:
     """`face` with its lips opened as wide as those of `inside`, and what is between them from there."""
     size = face.pixels.shape[:2]
     shape = upright(face.landmarks)
     shape = with_lips(shape, shape, upright(inside.landmarks))
     shape = apply_affine(similarity(upright(face.landmarks), face.landmarks.astype(np.float64)), shape)
-    opened = bend(face.pixels, face.landmarks, shape, size).astype(np.float32)
-    other = bend(inside.pixels, inside.landmarks, shape, size).astype(np.float32)
+    opened = warp_face(face.pixels, face.landmarks, shape, size).astype(np.float32)
+    other = warp_face(inside.pixels, inside.landmarks, shape, size).astype(np.float32)
     hole = np.zeros(size, np.float32)
     cv2.fillPoly(hole, [np.round(shape[60:68] * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
     share = cv2.GaussianBlur(hole, (0, 0), LIP * size[0])[..., None]
@@ -169,10 +170,10 @@ def chosen(known: People, kind: Kind, mouth: tuple[float, float], rng: np.random
     """
     rows, step = alike(known, kind, mouth), int(PEOPLE * POOL)
     parts = [rng.permutation(rows[start : start + step]) for start in range(0, len(rows), step)]
-    return different(known, np.concatenate(parts) if parts else rows, PEOPLE)
+    return distinct_people(known, np.concatenate(parts) if parts else rows, PEOPLE)
 
 
-def different(known: People, order: np.ndarray, wanted: int) -> np.ndarray:
+def distinct_people(known: People, order: np.ndarray, wanted: int) -> np.ndarray:
     """The first rows in `order`, `wanted` at most, that keep their distance from each other."""
     drawn: list[int] = []
     for row in order:
@@ -186,7 +187,7 @@ def alike(known: People, kind: Kind, mouth: tuple[float, float]) -> np.ndarray:
     """Rows of the people who can stand for a kind, most alike first: by age, and by shade where the kind has one."""
     fits = known.good & (known.gender == kind.gender) & (known.gap >= mouth[0]) & (known.gap < mouth[1])
     # In years at the kind's own age, which OTHER_RACE and OTHER_TONE are given in.
-    cost = np.abs(felt(known.age) - felt(kind.age)) * np.exp(felt(kind.age))
+    cost = np.abs(log_age(known.age) - log_age(kind.age)) * np.exp(log_age(kind.age))
     # The closed mouth is the one of a calm face, the others are those of a smile.
     cost = cost + OTHER_MOOD * (known.expression != ("neutral" if mouth == MOUTHS["closed"] else "happiness"))
     other = known.race != kind.race
@@ -221,14 +222,9 @@ def _average(known: People, rows: np.ndarray, pictures: Path) -> Composite:
 
 def with_smooth_forehead(face: Composite) -> Composite:
     """`face` with what lies above the brows smoothed: most pictures end there, each somewhere else."""
-    size = face.pixels.shape[:2]
-    above = 1 - brow_down(face.landmarks.astype(np.float64), size).astype(np.float32)[..., None]
-    width = FOREHEAD * size[0]
-    weight = cv2.GaussianBlur(above, (0, 0), width)[..., None]
-    smooth = cv2.GaussianBlur(face.pixels * above, (0, 0), width) / np.maximum(weight, 1e-3)
-    share = cv2.GaussianBlur(above, (0, 0), 0.3 * width)[..., None] * above
-    pixels = np.clip(face.pixels * (1 - share) + smooth * share + 0.5, 0, 255).astype(np.uint8)
-    return Composite(pixels, face.landmarks, face.people)
+    width = FOREHEAD * face.pixels.shape[0]
+    smooth = smooth_forehead(face.pixels, face.landmarks, width, 0.3 * width)
+    return Composite(np.clip(smooth + 0.5, 0, 255).astype(np.uint8), face.landmarks, face.people)
 
 
 def mirrored(picture: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -239,12 +235,8 @@ def mirrored(picture: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np
 
 def _toned(face: Composite, like: Composite) -> Composite:
     """`face` with the mean Lab of the skin of `like`."""
-    lab, wanted = _lab(face.pixels), _lab(like.pixels)
+    lab, wanted = to_lab(face.pixels), to_lab(like.pixels)
     own, other = (skin(f.landmarks, f.pixels.shape[:2]) for f in (face, like))
     lab += wanted[other].mean(axis=0) - lab[own].mean(axis=0)
     pixels = np.clip(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB) * 255 + 0.5, 0, 255).astype(np.uint8)
     return Composite(pixels, face.landmarks, face.people)
-
-
-def _lab(pixels: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)

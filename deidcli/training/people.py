@@ -14,7 +14,7 @@ from deidcli.engine.face_list import load_faces
 from deidcli.errors import UsageError
 from deidcli.faces.pose import mouth_gap, upright
 from deidcli.faces.shape import LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
-from deidcli.faces.tone import skin
+from deidcli.faces.tone import skin, to_lab
 from deidcli.networks.classifiers import load
 from deidcli.training.data import Pack
 
@@ -92,7 +92,7 @@ def people(pack: Pack, faces: Path, pictures: Path) -> People:
         tone=seen[:, :3],
         gap=np.array([mouth_gap(p) for p in points]),
         expression=expressions(pack, [r[0] for r in rows]),
-        good=_good(points, seen) & np.array([bridge(pack.crops[r[0]]) <= GLASSES for r in rows]),
+        good=_good(points, seen) & np.array([glasses_edge(pack.crops[r[0]]) <= GLASSES for r in rows]),
     )
 
 
@@ -110,7 +110,7 @@ def expressions(pack: Pack, rows: Sequence[int]) -> np.ndarray:
 def look(path: Path, landmarks: np.ndarray) -> tuple[float, float, float, float]:
     """The mean Lab of the cheeks of a picture, and the contrast of its finest detail. Raises UsageError."""
     pixels = read(path)
-    lab = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab = to_lab(pixels)
     mean = lab[skin(landmarks, pixels.shape[:2])].mean(axis=0)
     low = np.maximum(landmarks[17:48].min(axis=0).astype(int), 0)
     high = landmarks[17:48].max(axis=0).astype(int)
@@ -118,7 +118,7 @@ def look(path: Path, landmarks: np.ndarray) -> tuple[float, float, float, float]
     return (*mean.tolist(), float(cv2.Laplacian(light, cv2.CV_32F).std() / (light.std() + 1)))
 
 
-def bridge(crop: np.ndarray) -> float:
+def glasses_edge(crop: np.ndarray) -> float:
     """How sharp an edge lies across the bridge of the nose in a crop of a pack, as a share of the face's contrast."""
     light = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), (128, 128), interpolation=cv2.INTER_AREA)
     light = cv2.GaussianBlur(light.astype(np.float32), (0, 0), 1)

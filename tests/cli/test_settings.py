@@ -159,3 +159,15 @@ def test_shipped_presets_do_the_main_job(deid, folder, tmp_path, preset):
     assert done.status == 0 and sorted(tree(tmp_path / "out")) == sorted(tree(folder))
     faces = [face for row in rows(tmp_path / "out").values() for face in row["faces"]]
     assert len(faces) == 4 and sum(face["action"] == "replaced" for face in faces) >= 3
+
+
+def test_a_flag_of_two_methods_keeps_what_each_says_of_it():
+    """Help, range and default of --k are others for the closed sets and for ksame-m, and both are said."""
+    from deidcli.cli.anonymize import command
+
+    (help,) = [param.help for param in command.params if param.name == "k"]
+    first, second = help.split("] ")
+    assert "ksame-pixel" in first and "at least 2; default: 5" in first and "ksame-m" not in first
+    assert "faces of the gallery" in second and second.endswith("[ksame-m; at least 0; default: 0]")
+    (help,) = [param.help for param in command.params if param.name == "preset"]
+    assert help.count("Name or folder of the weights.") == 1 and help.count("default:") == 2

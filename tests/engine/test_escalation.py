@@ -19,7 +19,7 @@ COUNT, RATE = 12, 2  # frames, and how many a second
 class Paint(Method):
     """One colour; another one when it is asked again."""
 
-    crop = CropSpec(64, 0.1, match_color=False)
+    crop = CropSpec(64, 0.1, transfer_lighting=False)
 
     def __init__(self, name="weak", color=(200, 30, 30)):
         super().__init__(self.Options(), Secret.seeded(1))

@@ -23,7 +23,7 @@ class Painter(Method):
     """Paints a face green, unless `spoil` says otherwise for the crops of its batch."""
 
     name = "painter"
-    crop = CropSpec(64, 0.1, match_color=False)
+    crop = CropSpec(64, 0.1, transfer_lighting=False)
 
     def __init__(self, spoil=None, stronger=None):
         super().__init__(self.Options(), Secret.seeded(1))

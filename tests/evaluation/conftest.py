@@ -12,7 +12,7 @@ import pytest
 
 from deidcli import methods
 from deidcli.evaluation.bench import Bench, Study
-from deidcli.evaluation.protocols.plan import Plan, from_folder
+from deidcli.evaluation.plan import Plan, from_folder
 from deidcli.faces.detect import DetectOptions
 from deidcli.faces.embed import recogniser
 from deidcli.methods.base import Method
@@ -54,7 +54,7 @@ class Same(Method):
     """Hands every face back as it came."""
 
     name, summary = "same", "nothing"
-    crop = CropSpec(size=256, margin=0.3, match_color=False)
+    crop = CropSpec(size=256, margin=0.3, transfer_lighting=False)
 
     def apply(self, crops):
         return list(crops)
@@ -64,7 +64,7 @@ class Swap(Method):
     """Gives every person the face of the next one in the batch."""
 
     name, summary = "swap", "another person"
-    crop = CropSpec(size=256, margin=0.3, match_color=False)
+    crop = CropSpec(size=256, margin=0.3, transfer_lighting=False)
 
     def apply(self, crops):
         people = [crop.key.split("/")[0] for crop in crops]
@@ -107,9 +107,21 @@ def doubles(monkeypatch):
     methods.available.cache_clear()
 
 
+@pytest.fixture(scope="session")
+def known_faces(tmp_path_factory) -> Path:
+    """A cache folder for the faces of originals, which are searched once a session."""
+    return tmp_path_factory.mktemp("cache") / "deid"
+
+
+@pytest.fixture(autouse=True)
+def default_cache(known_faces, monkeypatch):
+    """The commands find that folder where they look for the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(known_faces.parent))
+
+
 @pytest.fixture
-def bench(album) -> Bench:
-    return Bench(Study(album, "album", detect=DetectOptions("hog")))
+def bench(album, known_faces) -> Bench:
+    return Bench(Study(album, "album", detect=DetectOptions("hog"), cache=known_faces))
 
 
 @pytest.fixture
@@ -124,7 +136,7 @@ def plan(album, bench) -> Plan:
 def report(tmp_path_factory):
     """Drawn results, and the page that was written of them."""
     pytest.importorskip("matplotlib")
-    from deidcli.evaluation.report import write_report
+    from deidcli.evaluation.report.page import write_report
 
     folder = tmp_path_factory.mktemp("report")
     results = drawn(folder)

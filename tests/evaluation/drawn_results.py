@@ -3,17 +3,19 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from deidcli.evaluation.results import Attack, Curve, Figure, Judge, Matrix, Results, Run, Worst
+from deidcli.evaluation import results
+from deidcli.evaluation.results import Attack, Curve, Figure, Judge, Matrix, Measure, Results, Run, Worst
 
 NASTY = "<script>alert('x')</script> & \"long\" name: cells=6, fallback=solid"
 NAN = float("nan")
 MOODS = ("neutral", "happy", "sad", "surprised")
 
 
-def rate(name, value, better="lower", count=400, interval=True):
+def rate(measure, value, better="lower", count=400, interval=True):
     half = 1.96 * (value * (1 - value) / count) ** 0.5
     sides = (max(0.0, value - half), min(1.0, value + half)) if interval else (None, None)
-    return Figure(name, value, *sides, count, better)
+    measure = Measure(measure, results.OTHER, results.SHARE, "", better) if isinstance(measure, str) else measure
+    return measure.figure(value, *sides, count)
 
 
 def run(label, method, matched, kept, judge="dlib", worst=(), **options):
@@ -24,8 +26,9 @@ def run(label, method, matched, kept, judge="dlib", worst=(), **options):
     return Run(
         label, method, options, "tiny" if method == "cleanir" else "", "", "LFW pairs", "lfw", "val", 1, "0.1", "abc",
         Judge(judge, 0.6, 0.97, 0.004),
-        (rate("match rate", matched), rate("FCNS", kept, "higher"), rate("expression accuracy", kept, "higher"),
-         Figure("SSIM", 0.9 * kept, None, None, 400, "higher"), Figure("age difference in years", NAN)),
+        (rate(results.MATCH_RATE, matched), rate(results.FACENESS, kept),
+         rate(results.ACCURACY.named("expression accuracy"), kept), results.SSIM.figure(0.9 * kept, count=400),
+         Figure("age difference in years", NAN)),
         (Curve("match rate over threshold", x, y, y, y, "distance threshold", "pairs matched"),
          Curve("CMC", (1, 2, 3), (matched, matched, 1.0), None, None, "rank", "people found")),
         (Matrix("expression", MOODS, MOODS, tuple(map(tuple, counts.tolist()))),),
@@ -33,9 +36,10 @@ def run(label, method, matched, kept, judge="dlib", worst=(), **options):
     )  # fmt: skip
 
 
-def attack(name, label, rank1, breaks):
+def attack(name, label, rank1, breaks, condition=""):
     confirmed = rate("true accepts at 1 % false accepts", rank1)
-    return Attack(name, label, label.split()[0], rate("rank-1", rank1), confirmed, 0.02, breaks, f"{name}, as drawn")
+    return Attack(name, label, label.split()[0], rate(results.RANK_1, rank1), confirmed, 0.02, breaks,
+                  f"{name}, as drawn", condition)  # fmt: skip
 
 
 def drawn(folder):

@@ -7,8 +7,7 @@ import pytest
 
 from deidcli.errors import UsageError
 from deidcli.evaluation.attacks import available, find
-from deidcli.evaluation.attacks.base import AttackOptions
-from deidcli.evaluation.attacks.stage import crowd_of, played
+from deidcli.evaluation.attacks.base import AttackOptions, load_attack_set, run_attacks
 from deidcli.evaluation.bench import Bench, Study, Subject
 from deidcli.faces.detect import DetectOptions
 from deidcli.methods import find as find_method
@@ -20,14 +19,22 @@ QUICK = AttackOptions(people=PEOPLE, training=8, steps=2, batch=4)
 
 @pytest.fixture
 def crowd(album, bench):
-    people = crowd_of(album, None, QUICK, 1)
+    people = load_attack_set(album, None, QUICK, 1)
     bench.read(people.names)
     return people
 
 
+@pytest.fixture(scope="module")
+def cleanir():
+    """cleanir(angle): the method with nothing kept; its networks are loaded once."""
+    kind = find_method("cleanir")
+    models = kind.Models(kind.Options())
+    return lambda angle: kind(kind.Options(angle=angle, keep="none"), Secret.seeded(1), models)
+
+
 def outcomes(bench, crowd, method, *names):
     subject = Subject(method.name if method else "original", method)
-    done = played(bench, subject, crowd, [find(name) for name in names or available()], QUICK)
+    done = run_attacks(bench, subject, crowd, [find(name) for name in names or available()], QUICK)
     return {attack.name: attack for attack in done}
 
 
@@ -54,14 +61,13 @@ def test_originals_are_recognised(bench, crowd):
 
 def test_nothing_but_the_rest_breaks_a_black_cover(bench, crowd):
     method = find_method("solid")(find_method("solid").Options(color="black"))
-    done = outcomes(bench, crowd, method, "naive", "second-pass", "rest")
+    done = outcomes(bench, crowd, method, "naive", "second-pass", "background")
     assert not done["naive"].breaks and not done["second-pass"].breaks
-    assert done["rest (whole picture)"].breaks, "both pictures of a person of this album show one background"
+    assert done["background (whole picture)"].breaks, "both pictures of a person of this album show one background"
 
 
-def test_a_second_pass_breaks_cleanir_at_180(bench, crowd):
-    kind = find_method("cleanir")
-    method = kind(kind.Options(angle=180, keep="none"), Secret.seeded(1))
+def test_a_second_pass_breaks_cleanir_at_180(bench, crowd, cleanir):
+    method = cleanir(180)
     done = outcomes(bench, crowd, method, "naive", "second-pass", "reversal")
     assert not done["naive"].breaks
     for name in ("second-pass", "second-pass (same secret)", "reversal (same secret)", "reversal (wrong secret)"):
@@ -69,22 +75,20 @@ def test_a_second_pass_breaks_cleanir_at_180(bench, crowd):
     assert done["reversal (same secret)"].rank1.value == done["reversal (wrong secret)"].rank1.value, "no axis at 180°"
 
 
-def test_a_persona_of_the_run_joins_its_outputs_and_one_of_the_face_does_not(album, crowd):
-    kind, found = find_method("cleanir"), {}
+def test_a_persona_of_the_run_joins_its_outputs_and_one_of_the_face_does_not(album, crowd, known_faces, cleanir):
+    found = {}
     for persona in ("track", "identity", "run"):
-        bench = Bench(Study(album, "album", detect=DetectOptions("hog"), persona=persona))
+        bench = Bench(Study(album, "album", detect=DetectOptions("hog"), persona=persona, cache=known_faces))
         bench.read(crowd.names)
-        method = kind(kind.Options(angle=90, keep="none"), Secret.seeded(1))
-        done = outcomes(bench, crowd, method, "linkage", "second-pass", "reversal")
+        done = outcomes(bench, crowd, cleanir(90), "linkage", "second-pass", "reversal")
         assert ("reversal (same secret)" in done) == (persona == "track")
         assert "Median distance to the original" in done["second-pass"].note
         found[persona] = done["linkage"].rank1.value
     assert found["track"] < found["identity"] and found["track"] < found["run"]
 
 
-def test_the_axis_is_what_the_attacker_lacks(bench, crowd):
-    kind = find_method("cleanir")
-    method = kind(kind.Options(angle=120, keep="none"), Secret.seeded(1))
+def test_the_axis_is_what_the_attacker_lacks(bench, crowd, cleanir):
+    method = cleanir(120)
     done = outcomes(bench, crowd, method, "reversal")
     right, wrong = done["reversal (same secret)"], done["reversal (wrong secret)"]
     assert right.rank1.value > wrong.rank1.value and not wrong.breaks
@@ -92,12 +96,12 @@ def test_the_axis_is_what_the_attacker_lacks(bench, crowd):
 
 def test_a_network_that_learns_is_tried_on_other_people(album, bench):
     options = AttackOptions(people=4, training=6, steps=3, batch=4)
-    people = crowd_of(album, None, options, 1)
+    people = load_attack_set(album, None, options, 1)
     bench.read(people.names)
     assert len(people.people) == 4 and len(people.training) == 6
     assert not {name.split("/")[0] for name in people.training} & set(people.people)
     done = list(
-        played(bench, Subject("pixelate", find_method("pixelate")()), people, [find("reconstruction")], options)
+        run_attacks(bench, Subject("pixelate", find_method("pixelate")()), people, [find("reconstruction")], options)
     )
     assert [attack.name for attack in done] == ["reconstruction"]
     assert 0 <= done[0].rank1.value <= 1 and "6 pictures" in done[0].note
@@ -125,4 +129,4 @@ def test_unknown_attacks_and_empty_albums_are_refused(tmp_path, portrait):
 
     save(portrait, tmp_path / "a" / "1.png")
     with pytest.raises(UsageError, match="two people"):
-        crowd_of(tmp_path, None, QUICK, 1)
+        load_attack_set(tmp_path, None, QUICK, 1)

@@ -9,8 +9,8 @@ import pytest
 from deidcli.errors import MediaError, UsageError
 from deidcli.evaluation import originals
 from deidcli.evaluation.bench import Bench, Study, Subject
-from deidcli.evaluation.observe import Gauge
-from deidcli.evaluation.protocols.plan import measured
+from deidcli.evaluation.observe import Instruments
+from deidcli.evaluation.plan import evaluate_subject
 from deidcli.faces.detect import DetectOptions
 from deidcli.methods import find
 from deidcli.methods.base import Secret
@@ -20,8 +20,8 @@ from tests.evaluation.conftest import PEOPLE, Knows, Same, Swap
 
 def figures(bench, plan, method, labels=False):
     if labels:
-        bench.gauge = Gauge(bench.gauge.detector, (Knows(bench, plan.names),))
-    run, outputs = measured(bench, Subject(method.name if method else "original", method), plan)
+        bench.instruments = Instruments(bench.instruments.detector, (Knows(bench, plan.names),))
+    run, outputs = evaluate_subject(bench, Subject(method.name if method else "original", method), plan)
     return {figure.name: figure.value for figure in run.figures}, run, outputs
 
 
@@ -70,7 +70,7 @@ class Tells:
 
 def test_attributes_are_those_of_the_paper(bench, plan):
     labeller = Tells()
-    bench.gauge = Gauge(bench.gauge.detector, (labeller,))
+    bench.instruments = Instruments(bench.instruments.detector, (labeller,))
     everything = replace(plan, also=tuple(sorted(plan.names)))
     assert figures(bench, everything, None)[0]["ATTR"] == 1
     labeller.turn = 1
@@ -95,9 +95,9 @@ def test_a_run_says_where_it_comes_from(bench, plan):
 
 
 def test_worst_outputs_are_written_where_they_are_wanted(bench, plan, tmp_path):
-    run, _ = measured(bench, Subject("blur", find("blur")()), plan, tmp_path / "worst")
+    run, _ = evaluate_subject(bench, Subject("blur", find("blur")()), plan, tmp_path / "worst")
     assert run.worst and all(Path(w.after).parent == tmp_path / "worst" for w in run.worst)
-    assert not measured(bench, Subject("blur", find("blur")()), plan)[0].worst[0].after
+    assert not evaluate_subject(bench, Subject("blur", find("blur")()), plan)[0].worst[0].after
 
 
 def test_what_was_found_is_kept_over_runs(album, tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from deidcli.evaluation.compare import as_page, compared
-from deidcli.evaluation.pages.style import PAPER
+from deidcli.evaluation.report.compare import as_page, compared
+from deidcli.evaluation.report.plots import PAPER
 from tests.evaluation.drawn_results import drawn
 
 pytest.importorskip("matplotlib")

@@ -7,15 +7,15 @@ import pytest
 
 from deidcli.cli import measuring
 from deidcli.errors import MethodError, UsageError
-from deidcli.evaluation import everything, parts, provenance
-from deidcli.evaluation.attacks.base import AttackOptions, Scene
-from deidcli.evaluation.attacks.stage import crowd_of
+from deidcli.evaluation import bench as provenance
+from deidcli.evaluation import everything, parts
+from deidcli.evaluation.attacks.base import AttackOptions, Scene, load_attack_set
 from deidcli.evaluation.bench import Bench, Study, Subject
-from deidcli.evaluation.everything import Order, evaluated, tabled, write_labels
-from deidcli.evaluation.labels import Measuring, grouped
-from deidcli.evaluation.observe import Gauge
-from deidcli.evaluation.protocols.plan import Plan, from_folder, measured
-from deidcli.evaluation.protocols.tables import AS_TURNED_BY_0, table
+from deidcli.evaluation.everything import Evaluation, evaluate_all, evaluate_table, write_labels
+from deidcli.evaluation.labels import SkinToneLabeller, group_of
+from deidcli.evaluation.observe import Instruments
+from deidcli.evaluation.plan import Plan, evaluate_subject, from_folder
+from deidcli.evaluation.tables import AS_TURNED_BY_0, table
 from deidcli.faces.detect import DetectOptions
 from deidcli.methods import find
 from deidcli.methods.base import Secret
@@ -45,18 +45,18 @@ def _inside(box):
 
 
 def told(bench, plan, method):
-    run, outputs = measured(bench, Subject(method.name, method), plan)
+    run, outputs = evaluate_subject(bench, Subject(method.name, method), plan)
     return {figure.name: figure.value for figure in run.figures}, outputs
 
 
 def test_groups_end_where_they_are_said_to():
-    assert grouped("age", np.array([12.9, 13, 44, 45, 80])).tolist() == [0, 1, 3, 4, 5]
-    assert grouped("tone", np.array([-31, -30, 27.9, 28, 50])).tolist() == [0, 1, 2, 3, 4]
-    assert grouped("gender", np.array([1.0])) is None
+    assert group_of("age", np.array([12.9, 13, 44, 45, 80])).tolist() == [0, 1, 3, 4, 5]
+    assert group_of("tone", np.array([-31, -30, 27.9, 28, 50])).tolist() == [0, 1, 2, 3, 4]
+    assert group_of("gender", np.array([1.0])) is None
 
 
 def test_tone_is_kept_by_what_does_nothing_and_lost_by_darkness(bench, plan):
-    bench.gauge = Gauge(bench.gauge.detector, (Measuring(),))
+    bench.instruments = Instruments(bench.instruments.detector, (SkinToneLabeller(),))
     same = told(bench, plan, Same())[0]
     assert same["tone difference"] < 2 and same["tone group kept"] > 0.7
     dark = told(bench, plan, Darker())[0]
@@ -67,7 +67,7 @@ def test_the_operating_point_is_that_of_the_originals(bench, plan):
     """At a rate that 84 pairs of strangers cannot resolve, not one of them may match."""
     subject = Subject("same", Same())
     outputs = bench.observe(subject, plan.replaced)
-    figures = {figure.name: figure for figure in parts.strict(bench, outputs, plan.pairs).figures}
+    figures = {figure.name: figure for figure in parts.match_rate_at_far(bench, outputs, plan.pairs).figures}
     limit = figures["threshold at FAR 0.001"]
     names = sorted(bench.originals.known)
     strange = [
@@ -78,19 +78,19 @@ def test_the_operating_point_is_that_of_the_originals(bench, plan):
     assert figures["match rate at FAR 0.001"].value == 1
     swapped = bench.observe(Subject("swap", Swap()), plan.replaced)
     apart = parts.pair_distances(bench, swapped, plan.pairs).same
-    assert parts.strict(bench, swapped, plan.pairs).figures[0].value == np.mean(apart <= limit.value) < 0.5
+    assert parts.match_rate_at_far(bench, swapped, plan.pairs).figures[0].value == np.mean(apart <= limit.value) < 0.5
 
 
 def test_labels_beside_a_reference(bench, plan):
     labeller = Tells()
-    bench.gauge = Gauge(bench.gauge.detector, (labeller,))
+    bench.instruments = Instruments(bench.instruments.detector, (labeller,))
     reference = bench.observe(Subject("same", Same()), plan.replaced)
     for turn, kept in ((0, 1.0), (1, 0.0)):
         labeller.turn = turn
         outputs = bench.observe(Subject("same", Same()), plan.replaced)
-        (figure,) = parts.as_before(bench, outputs, reference, "gender", "as before").figures
+        (figure,) = parts.agreement(bench, outputs, reference, "gender", "as before").figures
         assert (figure.name, figure.value, figure.count) == ("as before", kept, len(outputs.names))
-    assert parts.as_before(bench, outputs, reference, "mood", "x").figures == (), "nobody tells it"
+    assert parts.agreement(bench, outputs, reference, "mood", "x").figures == (), "nobody tells it"
 
 
 def closed(name, k):
@@ -109,7 +109,7 @@ def test_a_closed_set_is_shown_to_its_method(bench, plan, name):
 def test_an_attack_on_a_closed_set_has_one_of_its_own(album, bench):
     """The method that was measured knows other pictures than those of the attack, and keeps them."""
     options = AttackOptions(people=PEOPLE, training=0)
-    crowd = crowd_of(album, None, options, 1)
+    crowd = load_attack_set(album, None, options, 1)
     bench.read(crowd.names)
     method = closed("ksame-pixel", 3)
     bench.observe(Subject("few", method), crowd.probes[:4])
@@ -117,11 +117,11 @@ def test_an_attack_on_a_closed_set_has_one_of_its_own(album, bench):
     assert scene.method is not method and not scene.outputs.covered.any()
     with pytest.raises(MethodError, match="first pass"):
         method._known("somebody else#0")
-    assert scene.stranger().method is not scene.method
+    assert scene.with_other_secret().method is not scene.method
 
 
-def test_every_method_has_a_name_that_makes_it(album, tmp_path):
-    bench = Bench(Study(album, "album", detect=DetectOptions("hog")), labellers=(Tells(),))
+def test_every_method_has_a_name_that_makes_it(album, tmp_path, known_faces):
+    bench = Bench(Study(album, "album", detect=DetectOptions("hog"), cache=known_faces), labellers=(Tells(),))
     plan = from_folder(album, 4, 1, 3, 1)
     bench.read(plan.names)
     table = write_labels(bench, tmp_path / "deep" / "labels.csv")
@@ -137,22 +137,22 @@ def test_every_method_has_a_name_that_makes_it(album, tmp_path):
     assert write_labels(bench, tmp_path / "none.csv", "mood") is None
 
 
-def test_only_other_weights_are_measured_again(album, tmp_path, monkeypatch):
+def test_only_other_weights_are_measured_again(album, tmp_path, monkeypatch, known_faces):
     plan = Plan("lfw", (("person1/1.png", "person1/2.png", True), ("person1/1.png", "person2/2.png", False)))
-    order = Order(plan, None, (), AttackOptions(), tmp_path, lambda label: tmp_path / label)
+    order = Evaluation(plan, None, (), AttackOptions(), tmp_path, lambda label: tmp_path / label)
     done = []
 
     def counted(bench, subject, *rest):
         done.append(subject.label)
-        return measured(bench, subject, *rest)
+        return evaluate_subject(bench, subject, *rest)
 
-    monkeypatch.setattr(everything, "measured", counted)
+    monkeypatch.setattr(everything, "evaluate_subject", counted)
 
     def go(resume, weights):
-        bench = Bench(Study(album, "album", detect=DetectOptions("hog")))
+        bench = Bench(Study(album, "album", detect=DetectOptions("hog"), cache=known_faces))
         bench.read(plan.names)
-        monkeypatch.setattr(provenance, "weights", lambda method: ("", weights if method else ""))
-        return list(evaluated(bench, [Subject("original"), Subject("same", Same())], order, resume))
+        monkeypatch.setattr(Same, "weights", property(lambda self: weights))
+        return list(evaluate_all(bench, [Subject("original"), Subject("same", Same())], order, resume))
 
     go(False, "old")
     monkeypatch.setattr(provenance, "commit", lambda: "another")
@@ -167,16 +167,22 @@ def test_only_other_weights_are_measured_again(album, tmp_path, monkeypatch):
 
 def test_the_rows_of_a_table_stand_beside_its_reference(album, bench, tmp_path, monkeypatch):
     chosen = dataclasses.replace(table("cleanir-2"), reference="same")
-    bench.gauge = Gauge(bench.gauge.detector, (Reads(),))
+    bench.instruments = Instruments(bench.instruments.detector, (Reads(),))
     plan = chosen.plan({f"person{i}": [f"person{i}/1.png", f"person{i}/2.png"] for i in (1, 2, 3)}, 1, None)
     bench.read(plan.names)
     subjects = [Subject("original"), Subject("dark", Darker()), Subject("same", Same())]
-    rows = {run.label: run for run in tabled(bench, chosen, subjects, plan, tmp_path, False, lambda label: None)}
+    rows = {
+        run.label: run for run in evaluate_table(bench, chosen, subjects, plan, tmp_path, False, lambda label: None)
+    }
     as_at_0 = {label: run.figure(AS_TURNED_BY_0).value for label, run in rows.items()}
     assert as_at_0 == {"original": 1, "dark": 0, "same": 1}
     assert rows["dark"].figure("expression kept").value == 0 and rows["same"].figure("match rate at FAR 0.001")
     monkeypatch.setattr(bench, "observe", lambda *_: pytest.fail("it was measured again"))
-    again = tabled(bench, chosen, subjects, plan, tmp_path, True, lambda label: None)
+    again = evaluate_table(bench, chosen, subjects, plan, tmp_path, True, lambda label: None)
     assert [run.label for run in again] == ["original", "dark", "same"]
     with pytest.raises(UsageError, match="other settings"):
-        list(tabled(bench, chosen, subjects, dataclasses.replace(plan, pairs=plan.pairs[1:]), tmp_path, True, print))
+        list(
+            evaluate_table(
+                bench, chosen, subjects, dataclasses.replace(plan, pairs=plan.pairs[1:]), tmp_path, True, print
+            )
+        )

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 from sklearn import metrics as sk
 
-from deidcli.evaluation import identification, metrics, privacy, steadiness, utility
-from deidcli.evaluation.pose import DEPTH, pose_difference
+from deidcli.evaluation import measures, metrics
+from deidcli.evaluation.measures import DEPTH, pose_difference
 from deidcli.faces.embed import Recogniser
 from deidcli.faces.shape import MEAN_SHAPE, MIRROR
 
@@ -97,38 +97,38 @@ def test_rate_curve_rises_to_one():
 def test_ranks_by_hand():
     distances = np.array([[0.1, 0.5, 0.3], [0.4, 0.2, 0.1], [0.9, 0.8, 0.95]])
     people = ["a", "b", "c"]
-    assert identification.hits_at(distances, people, people, 1).tolist() == [1, 0, 0]
-    assert identification.hits_at(distances, people, people, 2).tolist() == [1, 1, 0]
-    assert identification.cmc(distances, people, people).y == pytest.approx((1 / 3, 2 / 3, 1))
+    assert metrics.hits_at(distances, people, people, 1).tolist() == [1, 0, 0]
+    assert metrics.hits_at(distances, people, people, 2).tolist() == [1, 1, 0]
+    assert metrics.cmc(distances, people, people).y == pytest.approx((1 / 3, 2 / 3, 1))
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 7])
 def test_pairs_in_blocks_are_pairs_at_once(monkeypatch, count):
-    monkeypatch.setattr(identification, "BLOCK", 3)
+    monkeypatch.setattr(metrics, "BLOCK", 3)
     first, second = column(0, 1, 5), column(2, 9)
     rows = np.array([(i % 3, i % 2) for i in range(count)], int).reshape(-1, 2)
     expected = [abs(float(first[i, 0] - second[j, 0])) for i, j in rows]
-    assert identification.distances_of(JUDGE, first, second, rows).tolist() == pytest.approx(expected)
+    assert metrics.distances_of(JUDGE, first, second, rows).tolist() == pytest.approx(expected)
 
 
 def test_the_nearest_picture_of_a_person_counts():
-    hits = identification.hits_at(np.array([[0.5, 0.4, 0.1]]), ["a"], ["a", "b", "a"], 1)
+    hits = metrics.hits_at(np.array([[0.5, 0.4, 0.1]]), ["a"], ["a", "b", "a"], 1)
     assert hits.tolist() == [1]
 
 
 def test_people_who_cannot_be_told_apart_are_chance():
     distances, people = np.zeros((4, 4)), list("abcd")
-    assert identification.hits_at(distances, people, people, 1).tolist() == [0.25] * 4
-    assert identification.hits_at(distances, people, people, 3).tolist() == [0.75] * 4
+    assert metrics.hits_at(distances, people, people, 1).tolist() == [0.25] * 4
+    assert metrics.hits_at(distances, people, people, 3).tolist() == [0.75] * 4
 
 
 def test_who_is_not_in_the_gallery_is_not_found():
-    assert identification.hits_at(np.array([[0.1]]), ["x"], ["a"], 1).tolist() == [0]
+    assert metrics.hits_at(np.array([[0.1]]), ["x"], ["a"], 1).tolist() == [0]
 
 
 def test_draws_are_repeatable_and_never_show_a_picture_twice():
     pictures = {f"p{i}": [f"p{i}/{k}" for k in range(1 + i % 4)] for i in range(40)}
-    first, again = (list(identification.draws(pictures, 10, 5, seed=1)) for _ in range(2))
+    first, again = (list(metrics.draws(pictures, 10, 5, seed=1)) for _ in range(2))
     assert first == again and len(first) == 5 and first[0] != first[1]
     for draw in first:
         assert len(set(draw.people)) == 10
@@ -137,38 +137,38 @@ def test_draws_are_repeatable_and_never_show_a_picture_twice():
 
 
 def test_measures_of_the_autoencoders():
-    assert privacy.faceness(np.array([1, 1, 0, 1])).value == 0.75
-    assert privacy.deidentified([0.5, 0.6, 0.61, 0.9], 0.6).value == 0.5
+    assert measures.faceness(np.array([1, 1, 0, 1])).value == 0.75
+    assert measures.deidentified([0.5, 0.6, 0.61, 0.9], 0.6).value == 0.5
     new = column(0, 0.5, 5, 9)
-    assert privacy.diversity(JUDGE, new, 1.0).value == pytest.approx(5 / 6)
-    assert privacy.anonymity(JUDGE, new, 1.0).value == 1 and privacy.anonymity(JUDGE, new[:2], 1.0).value == 2
+    assert measures.diversity(JUDGE, new, 1.0).value == pytest.approx(5 / 6)
+    assert measures.anonymity(JUDGE, new, 1.0).value == 1 and measures.anonymity(JUDGE, new[:2], 1.0).value == 2
 
 
 def test_diversity_of_many_is_sampled():
     new = column(*np.repeat([0, 10], 200))
-    figure = privacy.diversity(JUDGE, new, 1.0, pairs=2000)
+    figure = measures.diversity(JUDGE, new, 1.0, pairs=2000)
     assert figure.count == 2000 and figure.value == pytest.approx(200 * 200 / (400 * 399 / 2), abs=0.04)
 
 
 @pytest.mark.parametrize("count", [3, 40, 20_000])
 def test_sampled_pairs_are_pairs(count):
-    first, second = privacy._pairs(count, 700, seed=1)
+    first, second = measures._pairs(count, 700, seed=1)
     assert len(first) == min(700, count * (count - 1) // 2) == len(set(zip(first, second, strict=True)))
     assert (first < second).all() and first.min() >= 0 and second.max() < count
 
 
 def test_attributes_are_the_micro_precision_of_scikit_learn():
     before, after = RANDOM.random((50, 4)) < 0.4, RANDOM.random((50, 4)) < 0.4
-    ours = privacy.attributes_kept(before, after)
+    ours = measures.attributes_kept(before, after)
     assert ours == pytest.approx(sk.precision_score(before, after, average="micro"))
-    assert np.isnan(privacy.attributes_kept(before, np.zeros((50, 4), bool)))
+    assert np.isnan(measures.attributes_kept(before, np.zeros((50, 4), bool)))
 
 
 def test_measures_of_epd_net():
-    assert privacy.self_deidentified([0.2, 0.7, 0.8], 0.6).value == pytest.approx(2 / 3)
+    assert measures.self_deidentified([0.2, 0.7, 0.8], 0.6).value == pytest.approx(2 / 3)
     distances = np.array([[0.1, 0.9], [0.3, 0.9]])
-    assert privacy.switched(distances, ["a", "b"], ["a", "b"], 0.6).value == 0.5, "b's face became a's; a's own is out"
-    assert privacy.linkability([0.1, 0.9], 0.6).value == 0.5
+    assert measures.switched(distances, ["a", "b"], ["a", "b"], 0.6).value == 0.5, "b's face became a's; a's own is out"
+    assert measures.linkability([0.1, 0.9], 0.6).value == 0.5
 
 
 def test_ssim_is_that_of_scikit_image():
@@ -177,29 +177,29 @@ def test_ssim_is_that_of_scikit_image():
     expected = structural_similarity(
         before, after, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
     )
-    assert utility.ssim(before, after) == pytest.approx(expected) and utility.ssim(before, before) == pytest.approx(1)
-    assert np.isnan(utility.ssim(before[:8], after[:8]))
+    assert measures.ssim(before, after) == pytest.approx(expected) and measures.ssim(before, before) == pytest.approx(1)
+    assert np.isnan(measures.ssim(before[:8], after[:8]))
 
 
 def test_labels_are_those_of_scikit_learn():
     truth, said = RANDOM.choice(["x", "y", "z"], 60), RANDOM.choice(["x", "y", "z"], 60)
-    assert np.array_equal(utility.confusion("c", truth, said).cells, sk.confusion_matrix(truth, said))
-    assert utility.accuracy("a", truth, said).value == pytest.approx(sk.accuracy_score(truth, said))
-    assert utility.f_measure("f", truth, said).value == pytest.approx(sk.f1_score(truth, said, average="macro"))
-    assert utility.confusion("c", truth, said, ["x", "y", "z", "w"]).rows == ("x", "y", "z", "w")
+    assert np.array_equal(measures.confusion("c", truth, said).cells, sk.confusion_matrix(truth, said))
+    assert measures.accuracy("a", truth, said).value == pytest.approx(sk.accuracy_score(truth, said))
+    assert measures.f_measure("f", truth, said).value == pytest.approx(sk.f1_score(truth, said, average="macro"))
+    assert measures.confusion("c", truth, said, ["x", "y", "z", "w"]).rows == ("x", "y", "z", "w")
 
 
 def test_emotion_error_and_ages():
     before, after = np.array([[1.0, 0], [0, 1]]), np.array([[1.0, 0], [1, 0]])
-    assert utility.emotion_error(before, after).value == pytest.approx(sk.mean_squared_error(before, after))
-    assert utility.difference("age", [20, 30], [25, 29]).value == 3
-    assert utility.difference("age", [20, np.nan], [25, 29]).count == 1
+    assert measures.emotion_error(before, after).value == pytest.approx(sk.mean_squared_error(before, after))
+    assert measures.difference("age", [20, 30], [25, 29]).value == 3
+    assert measures.difference("age", [20, np.nan], [25, 29]).count == 1
 
 
 def test_landmark_error_is_a_share_of_the_eyes_distance():
     moved = MEAN_SHAPE[None] + (0.03, 0.04)
     eyes = np.linalg.norm(MEAN_SHAPE[36:42].mean(0) - MEAN_SHAPE[42:48].mean(0))
-    assert utility.landmark_error(MEAN_SHAPE[None], moved) == pytest.approx(0.05 / eyes)
+    assert measures.landmark_error(MEAN_SHAPE[None], moved) == pytest.approx(0.05 / eyes)
 
 
 def turned(yaw, pitch=0.0, roll=0.0):
@@ -226,11 +226,11 @@ def test_pose_of_the_same_and_of_none():
 
 
 def test_steadiness_by_hand():
-    assert steadiness.descriptor_steps(JUDGE, column(0, 1, 1)) == pytest.approx([1, 0])
+    assert measures.descriptor_steps(JUDGE, column(0, 1, 1)) == pytest.approx([1, 0])
     track = np.stack([MEAN_SHAPE + step for step in (0, 0.1, 0.3)])
-    assert steadiness.landmark_shake(track, track + 5) == pytest.approx([0, 0], abs=1e-9)
+    assert measures.landmark_shake(track, track + 5) == pytest.approx([0, 0], abs=1e-9)
     shaken = track + np.array([0, 0.05, 0])[:, None, None]
-    assert (steadiness.landmark_shake(track, shaken) > 0.1).all()
+    assert (measures.landmark_shake(track, shaken) > 0.1).all()
 
 
 def test_flicker_counts_only_what_stands_still():
@@ -238,6 +238,6 @@ def test_flicker_counts_only_what_stands_still():
     before[1:, :4] = 200  # the upper half moves at the first step
     after = before.copy()
     after[1, 4:] += 10
-    assert steadiness.flicker(before, before) == pytest.approx([0, 0])
-    assert steadiness.flicker(before, after) == pytest.approx([10, 5])
-    assert np.isnan(steadiness.flicker(before, after, np.zeros((8, 8), bool))).all()
+    assert measures.flicker(before, before) == pytest.approx([0, 0])
+    assert measures.flicker(before, after) == pytest.approx([10, 5])
+    assert np.isnan(measures.flicker(before, after, np.zeros((8, 8), bool))).all()

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 
 from deidcli.errors import UsageError
-from deidcli.evaluation import everything, patterns, readme
-from deidcli.evaluation.protocols.closed_sets import WORDS, expressive
-from deidcli.evaluation.protocols.pairs import limited, load_pairs, matched, paired
-from deidcli.evaluation.protocols.tables import ETA, TABLES, eta
+from deidcli.evaluation import closed_sets, everything
+from deidcli.evaluation.closed_sets import WORDS, expression_draws
+from deidcli.evaluation.plan import limited, load_pairs, matched, paired
+from deidcli.evaluation.report import readme
 from deidcli.evaluation.results import Results
+from deidcli.evaluation.tables import ETA, TABLES, eta
 from deidcli.values import Frame
 from tests.conftest import found
 from tests.evaluation.conftest import PEOPLE
 from tests.evaluation.test_results import ATTACK, RUN
 
 PICTURES = {f"p{i}": [f"p{i}/{k}.jpg" for k in range(i % 4 + 1)] for i in range(12)}
-QUICK = ("--detector", "hog", "--cache", "none", "--quiet", "--seed", "1")
+QUICK = ("--detector", "hog", "--quiet", "--seed", "1")
 
 
 def test_official_pairs_of_lfw(tmp_path):
@@ -82,14 +83,16 @@ def test_every_table_is_offered():
 
 def test_all_tables_tell_something_of_the_album(album, bench):
     from deidcli.evaluation.bench import Subject, pictures_of
-    from deidcli.evaluation.labels import Classifying
+    from deidcli.evaluation.labels import ClassifierLabeller
 
-    bench.gauge = replace(bench.gauge, labellers=(Classifying("expression-judge"),))
+    bench.instruments = replace(bench.instruments, labellers=(ClassifierLabeller("expression-judge"),))
     for table in TABLES.values():
         labels = ({f"person{i}/1.png": "neutral" for i in range(1, PEOPLE)},) if table.label else ()
         plan = table.plan(pictures_of(album), 1, None, *labels)
         bench.read(plan.names)
-        run = next(everything.tabled(bench, table, [Subject("original")], plan, None, False, lambda label: None))
+        run = next(
+            everything.evaluate_table(bench, table, [Subject("original")], plan, None, False, lambda label: None)
+        )
         assert run.figures and all(figure.name for figure in run.figures)
 
 
@@ -144,7 +147,7 @@ def test_everything_at_once_and_once_more(deid, data, tmp_path, monkeypatch):
     assert [run.label for run in results.runs] == ["original", "solid"] == [a.label for a in results.attacks]
     assert [attack.breaks for attack in results.attacks] == [True, False] and results.made.endswith("Z")
     assert deid("evaluate", "all", "--data", data, *asked).status == 2, "a report is not written over unasked"
-    monkeypatch.setattr(everything, "measured", lambda *_: pytest.fail("it was measured again"))
+    monkeypatch.setattr(everything, "evaluate_subject", lambda *_: pytest.fail("it was measured again"))
     assert deid("evaluate", "all", "--data", data, "--resume", *asked).status == 1
     assert Results.load(tmp_path / "report") == results
     other = deid("evaluate", "all", "--data", data, "--resume", "--limit", "2", *asked)
@@ -180,10 +183,10 @@ def test_closed_sets_one_after_the_other(deid, album, tmp_path):
 def test_draws_of_expressions_hold_a_person_once():
     people = {f"p{i}": [f"p{i}/{k}.jpg" for k in range(4)] for i in range(90)}
     labels = {name: word for names in people.values() for name, word in zip(names, (*WORDS, "anger"), strict=True)}
-    first, second = expressive(labels, people, 2, 1)
+    first, second = expression_draws(labels, people, 2, 1)
     assert first.people == tuple(sorted(set(first.people))) and first.probes == first.gallery
     assert {word: [labels[name] for name in first.probes].count(word) for word in WORDS} == WORDS
-    assert first.probes != second.probes and [first, second] == expressive(labels, people, 2, 1)
+    assert first.probes != second.probes and [first, second] == expression_draws(labels, people, 2, 1)
 
 
 def test_a_table_that_needs_labels_says_so(deid, album):
@@ -195,7 +198,7 @@ def test_patterns_know_a_picture_whatever_its_light(portraits):
     pairs = [(Frame(pixels), found(pixels)[0]) for pixels in portraits[:2]]
     frame, face = pairs[0]
     darker = frame.with_pixels((frame.pixels * 0.7).astype(np.uint8)), face
-    rows = patterns.described([*pairs, darker])
+    rows = closed_sets.lbp_histograms([*pairs, darker])
     assert np.allclose(rows.sum(axis=2), 1) and rows.shape == (3, 64, 59)
-    apart = patterns.distances(rows, rows)
+    apart = closed_sets.lbp_distances(rows, rows)
     assert np.allclose(np.diag(apart), 0) and apart[0, 2] < 0.5 * apart[0, 1]

@@ -12,23 +12,14 @@ import pytest
 from PIL import Image
 
 from deidcli.errors import MissingDependency, UsageError
-from deidcli.evaluation.pages import summary
-from deidcli.evaluation.pages.markup import Html, e, table
-from deidcli.evaluation.pages.names import (
-    MEANINGS,
-    PRIVACY,
-    UTILITY,
-    interval,
-    meaning,
-    percent,
-    recognised,
-    useful,
-    written,
-)
-from deidcli.evaluation.pages.plots import row_shares, slug
-from deidcli.evaluation.pages.style import colours
-from deidcli.evaluation.report import figures_csv, write_report
-from deidcli.evaluation.results import Figure, Matrix, Results
+from deidcli.evaluation import results as measures
+from deidcli.evaluation.attacks.base import BACKGROUND, SAME_SECRET
+from deidcli.evaluation.report import summary
+from deidcli.evaluation.report.markup import environment
+from deidcli.evaluation.report.page import figures_csv, write_report
+from deidcli.evaluation.report.plots import colours, row_shares, slug
+from deidcli.evaluation.report.summary import interval, percent, recognised, useful, written
+from deidcli.evaluation.results import KINDS, PRIVACY, SHARE, UTILITY, Figure, Matrix, Measure, Results
 from tests.conftest import save
 from tests.evaluation.drawn_results import NASTY, attack, rate, run
 
@@ -170,7 +161,7 @@ def test_verdicts():
                                  ("edge", 0.045, summary.PARTLY), ("bad", 0.3, summary.FAILS)):  # fmt: skip
         assert summary.verdict(run(label, "blur", matched, 1.0), attacks) == word
     assert summary.verdict(run("original", "original", 0.97, 1.0), attacks) == summary.BASE
-    unknown = replace(run("none", "blur", 0.0, 1.0), figures=(rate("match rate", float("nan")),))
+    unknown = replace(run("none", "blur", 0.0, 1.0), figures=(rate(measures.MATCH_RATE, float("nan")),))
     assert summary.verdict(unknown, attacks) == summary.UNKNOWN
 
 
@@ -185,33 +176,40 @@ def test_the_rule_is_told(page):
 
 
 def test_what_figures_are_about():
-    assert meaning("match rate").kind == PRIVACY and meaning("FCNS").kind == UTILITY
-    assert meaning("something new").kind == "other" and not meaning("something new").share
-    assert all(each.says for each in MEANINGS)
+    """Every measure says what it is, once; a figure carries it, and keeps it in report.json."""
+    known = [each for each in vars(measures).values() if isinstance(each, Measure)]
+    assert len(known) > 30 and len({each.name for each in known}) == len(known)
+    assert all(each.meaning.endswith(".") and each.kind in KINDS for each in known)
+    assert all(each.better in measures.BETTER for each in known)
+    match = measures.MATCH_RATE.figure(0.5)
+    assert (match.kind, match.unit, match.better) == (PRIVACY, SHARE, "lower") and match.meaning
+    assert measures.FACENESS.kind == UTILITY
+    assert Figure("something new", 1.0).kind == "other" and Figure("something new", 1.0).unit != SHARE
 
 
 def test_who_is_recognised():
     base = run("x", "blur", 0.2, 0.5)
     assert recognised(base).value == 0.2
-    hidden = replace(base, figures=(Figure("DEID", 0.9, 0.85, 0.95, 10, "higher"),))
+    hidden = replace(base, figures=(measures.DEID.figure(0.9, 0.85, 0.95, 10),))
     figure = recognised(hidden)
     assert (figure.value, figure.low, figure.high) == pytest.approx((0.1, 0.05, 0.15))
     assert recognised(replace(base, figures=(rate("strangers matched", 0.01),))) is None
 
 
 @pytest.mark.parametrize(
-    ("value", "name", "text"),
-    [(0.0123, "match rate", "1.2 %"), (1.0, "FCNS", "100 %"), (0.97, "SSIM", "0.97"), (3.0, "ANON", "3"),
-     (math.nan, "FCNS", "not measured"), (None, "FCNS", "not measured")],
+    ("value", "measure", "text"),
+    [(0.0123, measures.MATCH_RATE, "1.2 %"), (1.0, measures.FACENESS, "100 %"), (0.97, measures.SSIM, "0.97"),
+     (3.0, measures.ANONYMITY, "3"), (math.nan, measures.FACENESS, "not measured"),
+     (None, measures.FACENESS, "not measured")],
 )  # fmt: skip
-def test_values_as_text(value, name, text):
-    assert written(value, name) == text
+def test_values_as_text(value, measure, text):
+    assert written(value, measure.unit) == text
 
 
 def test_intervals_as_text():
-    assert interval(Figure("match rate", 0.1, 0.05, 0.2)) == "5.0 to 20.0 %"
-    assert interval(Figure("SSIM", 0.9, 0.85, 0.95)) == "0.85 to 0.95"
-    assert interval(Figure("SSIM", 0.9)) == interval(Figure("SSIM", 0.9, math.nan, 1.0)) == ""
+    assert interval(measures.MATCH_RATE.figure(0.1, 0.05, 0.2)) == "5.0 to 20.0 %"
+    assert interval(measures.SSIM.figure(0.9, 0.85, 0.95)) == "0.85 to 0.95"
+    assert interval(measures.SSIM.figure(0.9)) == interval(measures.SSIM.figure(0.9, math.nan, 1.0)) == ""
     assert percent(0.9996) == "100.0 %"
 
 
@@ -220,12 +218,18 @@ def test_rows_of_a_matrix():
     assert shares.tolist() == [[0.75, 0.25], [0, 0]]
 
 
-def test_markup_escapes():
-    assert e("p", "a < b & c", title='"') == '<p title="&quot;">a &lt; b &amp; c</p>'
-    assert e("p", Html("<b>x</b>"), ["y", e("i", "z")], None) == "<p><b>x</b>y<i>z</i></p>"
-    assert e("img", alt="", hidden=True, id=None) == '<img alt="" hidden>'
-    assert e("p", "a\udcff").encode() == b"<p>a?</p>"
-    assert "<script" not in table(["<script>"], [["<script>", "<script>"]], "<script>")
+def test_templates_escape():
+    def shown(template, **values):
+        return environment().from_string(template).render(**values)
+
+    said = shown('<p title="{{ t }}">{{ a }}</p>', t='"', a="a < b & c")
+    assert said == '<p title="&#34;">a &lt; b &amp; c</p>'
+    assert shown("{{ a }}{{ b }}", a="a\udcff", b=None).encode() == b"a?", "a name that is no UTF-8, and nothing"
+    assert shown("{{ a }}", a="5.0 %") == "5.0\u00a0%", "a number and its sign stay together"
+    table = (
+        '{% import "parts.html" as part with context %}{{ part.caption(a) }}{{ part.head([a]) }}{{ part.list([a]) }}'
+    )
+    assert "<script" not in shown(table, a="<script>")
 
 
 def test_slugs():
@@ -274,7 +278,8 @@ def test_command(deid, small, tmp_path):
 
 
 def test_attacks_with_a_condition_are_told_apart():
-    secret, rest = attack("reversal, same secret", "x", 0.9, True), attack("rest, whole picture", "x", 0.9, True)
+    secret = attack("reversal", "x", 0.9, True, SAME_SECRET)
+    rest = attack("background", "x", 0.9, True, BACKGROUND)
     assert summary.verdict(run("x", "blur", 0.001, 1.0), [secret, rest]) == summary.HOLDS
     assert not summary.broken([secret, rest])
     first, second = summary.broken([rest, secret], anybody=False)
@@ -288,13 +293,13 @@ def test_one_sentence_an_attack():
 
 
 def test_one_figure_under_two_names_is_told_once():
-    twice = [replace(r, figures=(*r.figures, replace(r.figures[1], name="faces found")))
+    twice = [replace(r, figures=(*r.figures, replace(r.figures[1], name=measures.FACES_FOUND.name)))
              for r in (run("a", "blur", 0.1, 0.5), run("b", "blur", 0.1, 0.7))]  # fmt: skip
     assert useful(twice) == ["FCNS", "expression accuracy", "SSIM"]
 
 
 def test_an_attack_tells_its_price():
-    confirmed = replace(attack("naive", "x", 0.5, True), verification=rate("TAR at FAR 0.01", 0.4))
+    confirmed = replace(attack("naive", "x", 0.5, True), verification=rate("TAR at FAR 0.01", 0.4), far=0.01)
     assert "it confirms 40.0 % of people where it errs on 1.0 % of strangers" in summary.broken([confirmed])[0]
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from deidcli.evaluation.bench import Bench, Study, Subject
-from deidcli.evaluation.protocols.video import video
+from deidcli.evaluation.video import video
 from deidcli.faces.detect import DetectOptions
 from deidcli.methods import find
 from deidcli.methods.base import Method
@@ -17,7 +17,7 @@ class Blink(Method):
     """Adds a light that is on in every second call only."""
 
     name, summary = "blink", "a light"
-    crop = CropSpec(size=None, margin=0.35, align="box", mask="ellipse", match_color=False)
+    crop = CropSpec(size=None, margin=0.35, align="box", mask="ellipse", transfer_lighting=False)
     calls = 0
 
     def apply(self, crops):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from deidcli.faces.align import align
 from deidcli.faces.blend import BlendOptions, blend
-from deidcli.faces.light import match_color
 from deidcli.faces.mask import mask
+from deidcli.faces.tone import transfer_lighting
 from deidcli.values import Box, CropSpec, Face, Frame
 
 from .test_align import turned
@@ -115,7 +115,7 @@ EVERYWHERE = np.ones((60, 60), np.float32)
 def test_tone_and_light_come_over():
     """A face takes the colour of the old one, and its light where that falls from one side."""
     old = patch((150, 110, 90), (60, 40, 30))
-    matched = match_color(patch((90, 100, 120)), old, EVERYWHERE).astype(float)
+    matched = transfer_lighting(patch((90, 100, 120)), old, EVERYWHERE).astype(float)
     for half in (slice(0, 15), slice(45, 60)):
         assert np.abs(matched[:, half].mean(axis=(0, 1)) - old[:, half].mean(axis=(0, 1))).max() < 12
 
@@ -126,7 +126,7 @@ def test_features_do_not_come_over():
     lined = lined - np.clip(lined.mean(axis=(0, 1)) - plain.mean(axis=(0, 1)), -99, 99)
     new = patch((90, 100, 120))
     one, other = (
-        match_color(new, np.clip(p, 0, 255).astype(np.uint8), EVERYWHERE).astype(float) for p in (plain, lined)
+        transfer_lighting(new, np.clip(p, 0, 255).astype(np.uint8), EVERYWHERE).astype(float) for p in (plain, lined)
     )
     assert np.std((one - other)[10:-10, 10:-10], axis=(0, 1)).max() < 2
 
@@ -151,27 +151,27 @@ FACE = patch(*[(170, 130, 110), (90, 60, 50), (185, 150, 130), (150, 100, 100)] 
 @pytest.mark.parametrize("light", [0.03, 0.2, 1, 1.5])
 def test_in_its_own_light_a_face_stays_as_it_was(light):
     face = relit(FACE, light)
-    assert np.abs(match_color(face, face, EVERYWHERE).astype(int) - face).max() <= 1
+    assert np.abs(transfer_lighting(face, face, EVERYWHERE).astype(int) - face).max() <= 1
 
 
 @pytest.mark.parametrize("light", [0.5, 0.25, 0.1])
 def test_in_a_weaker_light_it_is_as_if_it_had_been_there(light):
     """Not only as dark: as faint, too."""
     dim = relit(FACE, light)
-    matched = match_color(FACE, dim, EVERYWHERE)
+    matched = transfer_lighting(FACE, dim, EVERYWHERE)
     assert np.abs(matched.astype(int) - dim).mean() < 3
     assert contrast(matched) == pytest.approx(contrast(dim), rel=0.15)
 
 
 def test_contrast_falls_with_light():
-    found = [contrast(match_color(FACE, relit(FACE, light), EVERYWHERE)) for light in (1, 0.5, 0.25, 0.1, 0.04)]
+    found = [contrast(transfer_lighting(FACE, relit(FACE, light), EVERYWHERE)) for light in (1, 0.5, 0.25, 0.1, 0.04)]
     assert all(less < 0.9 * more for more, less in itertools.pairwise(found))
 
 
 def test_dark_skin_shines():
     """What is dark and has the contrast of bright things is no dim picture: highlights stay, little is black."""
     dark = patch(*[(60, 40, 30), (20, 10, 8), (110, 90, 80), (50, 35, 28)] * 3)
-    matched, dim = (match_color(FACE, old, EVERYWHERE) for old in (dark, relit(FACE, 0.1)))
+    matched, dim = (transfer_lighting(FACE, old, EVERYWHERE) for old in (dark, relit(FACE, 0.1)))
     assert abs(matched.mean() - dim.mean()) < 12, "both are about as dark"
     assert contrast(matched) > 1.3 * contrast(dim)
     assert (matched == 0).mean() < 0.03
@@ -184,7 +184,7 @@ def test_contrast_is_never_added_and_the_mean_is_the_old_ones(new, old, swing, o
         np.clip(level + waves[:: 1 - 2 * i] * wide + np.zeros(3), 0, 255).astype(np.uint8)
         for i, (level, wide) in enumerate([(new, swing), (old, other)])
     )
-    matched = match_color(one, two, EVERYWHERE)
+    matched = transfer_lighting(one, two, EVERYWHERE)
     assert contrast(matched) <= contrast(one) + 1
     light = [cv2.cvtColor(p.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 0].mean() for p in (matched, two)]
     assert abs(light[0] - light[1]) < 4
@@ -192,12 +192,12 @@ def test_contrast_is_never_added_and_the_mean_is_the_old_ones(new, old, swing, o
 
 def test_a_grey_picture_gets_a_grey_face():
     grey = np.repeat(FACE.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
-    assert np.ptp(match_color(FACE, grey, EVERYWHERE).astype(int), axis=2).max() <= 3
+    assert np.ptp(transfer_lighting(FACE, grey, EVERYWHERE).astype(int), axis=2).max() <= 3
 
 
 def test_nothing_to_match():
     new = patch((90, 100, 120))
-    assert np.array_equal(match_color(new, new // 2, np.zeros((60, 60), np.float32)), new)
+    assert np.array_equal(transfer_lighting(new, new // 2, np.zeros((60, 60), np.float32)), new)
 
 
 def test_overlapping_faces_are_both_covered():
@@ -221,5 +221,5 @@ def test_what_lies_far_from_the_mask_takes_its_tone_as_well():
     new, old = np.full((120, 90, 3), (150, 110, 90), np.uint8), np.full((120, 90, 3), (230, 200, 180), np.uint8)
     alpha = np.zeros((120, 90), np.float32)
     alpha[90:110, 30:60] = 1
-    made = match_color(new, old, alpha).astype(int)
+    made = transfer_lighting(new, old, alpha).astype(int)
     assert np.abs(made - old).max() <= 6

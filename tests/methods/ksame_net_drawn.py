@@ -6,9 +6,8 @@ import keras
 import numpy as np
 
 from deidcli.faces.pose import upright
-from deidcli.methods.ksame_m import STEPS
-from deidcli.methods.mixes import Proxies
-from deidcli.methods.proxies import Gallery
+from deidcli.methods.ksame.m import STEPS
+from deidcli.methods.ksame.proxies import Gallery, Proxies
 from deidcli.networks.ksame_net import GeneratorConfig, build_generator, save
 from deidcli.presets import Preset, save_preset
 

@@ -5,11 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deidcli.errors import UsageError
+from deidcli.errors import MethodError, UsageError
 from deidcli.faces.align import align, apply_affine
 from deidcli.methods import available, find
-from deidcli.methods.base import Method, Secret
-from deidcli.methods.census import Census
+from deidcli.methods.base import Census, Method, Secret
 from deidcli.presets import presets
 from deidcli.values import Frame
 from tests.conftest import found
@@ -17,6 +16,8 @@ from tests.conftest import found
 COUNT = 33  # pictures that the methods are shown
 NAMES = sorted(available())
 SHIPPED = {f"{preset.method}:{preset.name}": preset for preset in presets() if preset.method in NAMES}
+
+LOADED = {}  # a method by its options, which holds what it has loaded
 
 
 def has_preset(kind):
@@ -49,7 +50,10 @@ def make(request, census_of):
         given |= {"size": 32}  # what is promised does not depend on it
 
     def made(secret=None, **options):
-        method = kind(kind.Options(**given, **options), secret or Secret.seeded(5))
+        first = kind.create(kind.Options(**given, **options))
+        # Networks are loaded once a session: `again` shares what a method has loaded, and nothing else.
+        shared = LOADED.setdefault(repr(first.options), first)
+        method = shared.again(secret or Secret.seeded(5))
         if method.closed:
             method.prepare(census_of(method))
         return method
@@ -183,3 +187,69 @@ def test_secrets():
     numbers = [drawn(Secret.seeded(1)), drawn(Secret.seeded(1), "b"), *map(drawn, others)]
     assert len(set(numbers)) == len(numbers)
     assert drawn(Secret.seeded(1), "\udcff") != drawn(Secret.seeded(1), "\udcfe"), "a name that is no UTF-8"
+
+
+# --- capabilities
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_says_what_it_can(name):
+    """Each capability is a plain word of the class, and what is reversible has a way back of its own."""
+    kind = find(name)
+    for word in ("closed", "judged", "removes_face", "reversible", "declares_donors"):
+        assert isinstance(getattr(kind, word), bool)
+    assert kind.reversible == (kind.reverse is not Method.reverse)
+    assert not kind.declares_donors or kind.marks is not Method.marks
+
+
+def test_what_cannot_be_reversed_says_so():
+    with pytest.raises(MethodError, match="blur"):
+        find("blur")().reverse([])
+
+
+def test_with_a_number_of_people_it_is_a_closed_set():
+    """One word on the command line, two methods: --k asks for the closed set of Gross et al."""
+    kind = find("ksame-m")
+    plain, shared = kind.create(), kind.create(kind.Options(k=2))
+    assert not plain.closed and plain.judged and plain.k == 0 and not plain.declares_donors
+    assert shared.closed and not shared.judged and shared.k == 2 and shared.declares_donors
+    assert shared.name == plain.name and type(shared) is not type(plain)
+
+
+# --- secrets
+
+
+def reachable(value, seen=None):
+    """Every object of this package, and every plain value, that can be reached from `value`."""
+    seen = {} if seen is None else seen
+    if id(value) in seen:
+        return
+    seen[id(value)] = value
+    yield value
+    inner = list(vars(value).values()) if type(value).__module__.startswith("deidcli") else []
+    inner += value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else []
+    for each in inner:
+        yield from reachable(each, seen)
+
+
+def test_no_secret_travels_with_what_is_loaded(make, crops):
+    """`again` and `escalate` hand on what was loaded, in which neither the secret nor a closed set can be found."""
+    method = make(Secret.seeded(7))
+    method.apply(crops(method, 1))
+    hidden = list(reachable(method))
+    assert any(isinstance(each, Secret) for each in hidden) and method.secret.key in [
+        each for each in hidden if isinstance(each, bytes)
+    ]
+    inside = list(reachable(method.models))
+    assert not [each for each in inside if isinstance(each, (Secret, Census, Method))]
+    assert not [each for each in inside if isinstance(each, bytes) and method.secret.key in each]
+    other = method.again(Secret.seeded(8))
+    assert other.models is method.models and other.secret is not method.secret
+    own = [each for key, value in vars(other).items() if key not in ("models", "secret") for each in reachable(value)]
+    assert not [
+        each
+        for each in own
+        if isinstance(each, (Secret, Census)) or (isinstance(each, bytes) and each == method.secret.key)
+    ]
+    stronger = method.escalate(1)
+    assert stronger is None or stronger.secret is method.secret

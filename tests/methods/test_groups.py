@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deidcli.faces import neighbours
-from deidcli.methods.groups import grouped, opposite, visiting_order
+from deidcli.methods.ksame.grouping import group_people, pair_furthest, visiting_order
 
 COUNTS = st.tuples(st.integers(2, 7), st.integers(0, 60)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 SEEDS = st.integers(0, 2**31)
@@ -25,7 +25,7 @@ def drawn(seed, count, width=6):
 @settings(max_examples=60, deadline=None)
 def test_everyone_is_in_a_group_of_k_to_2k_minus_1(counts, seed):
     k, count = counts
-    groups = grouped(drawn(seed, count), k)
+    groups = group_people(drawn(seed, count), k)
     sizes = np.bincount(groups)
     assert len(groups) == count and groups.min() == 0
     assert sizes.min() >= k and sizes.max() <= 2 * k - 1
@@ -39,13 +39,13 @@ def test_the_order_of_people_changes_nothing(counts, seed):
     draw = np.random.default_rng(seed)
     points = draw.standard_normal((count, 5)).astype(np.float32)
     order = draw.permutation(count)
-    assert np.array_equal(grouped(points, k)[order], grouped(points[order], k))
+    assert np.array_equal(group_people(points, k)[order], group_people(points[order], k))
 
 
 def test_the_first_group_is_the_outlier_and_its_nearest():
     """Newton et al.: a person and the k - 1 nearest of those that are left."""
     points = np.random.default_rng(1).standard_normal((23, 4)).astype(np.float32)
-    groups, left = grouped(points, 3), np.arange(23)
+    groups, left = group_people(points, 3), np.arange(23)
     for start in visiting_order(points):
         if start not in left or len(left) < 6:
             continue
@@ -60,26 +60,26 @@ def test_a_graph_gives_groups_too(monkeypatch):
     """Above a size that a test can have, the index is a graph; equal points are its worst case."""
     monkeypatch.setattr(neighbours, "EXACT", 50)
     for points in (drawn(5, 900, 16), np.zeros((300, 4), np.float32)):
-        sizes = np.bincount(grouped(points, 4))
+        sizes = np.bincount(group_people(points, 4))
         assert sizes.min() == 4 and sizes.max() <= 7
-        assert np.array_equal(grouped(points, 4), grouped(points, 4))
-    far = opposite(drawn(6, 400, 16))
+        assert np.array_equal(group_people(points, 4), group_people(points, 4))
+    far = pair_furthest(drawn(6, 400, 16))
     assert sorted(far) == list(range(400)) and not np.any(far == np.arange(400))
 
 
 def test_too_few():
     with pytest.raises(ValueError, match="no group of 4"):
-        grouped(np.zeros((3, 2), np.float32), 4)
+        group_people(np.zeros((3, 2), np.float32), 4)
 
 
 @given(st.integers(2, 40), SEEDS)
 @settings(max_examples=60, deadline=None)
 def test_opposite_deals_each_group_once_and_to_another(count, seed):
-    far = opposite(drawn(seed, count))
+    far = pair_furthest(drawn(seed, count))
     assert sorted(far) == list(range(count))
     assert not np.any(far == np.arange(count))
 
 
 def test_opposite_is_far():
     """Four groups at the corners of a square get those across."""
-    assert opposite(np.array([[1.0, 0], [0, 1.1], [-1.2, 0], [0, -1.3]])).tolist() == [2, 3, 0, 1]
+    assert pair_furthest(np.array([[1.0, 0], [0, 1.1], [-1.2, 0], [0, -1.3]])).tolist() == [2, 3, 0, 1]

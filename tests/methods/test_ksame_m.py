@@ -8,11 +8,10 @@ from deidcli.errors import MethodError, PresetError, UsageError
 from deidcli.faces.align import align
 from deidcli.faces.pose import mouth_gap
 from deidcli.faces.shape import MEAN_SHAPE
-from deidcli.methods.appearance import SIDE, averaged
 from deidcli.methods.base import Secret
-from deidcli.methods.fitted import Posed, Surrogate, fitted
-from deidcli.methods.ksame_m import STEPS, KSameM
-from deidcli.methods.proxies import NEEDED, Gallery, Given, mouth_mix
+from deidcli.methods.ksame.m import STEPS, KSameM
+from deidcli.methods.ksame.proxies import SAFE_DISTANCE, Gallery, ProxyAssignment, mouth_weights
+from deidcli.methods.ksame.render import SIDE, Posed, Surrogate, average_surrogate, fit_surrogate
 from deidcli.presets import load_preset
 from deidcli.values import Box, Crop, Face, Frame
 from tests.conftest import found, rows
@@ -68,11 +67,11 @@ def test_nothing_far_enough_gives_one_that_will_do(gallery):
     """Proxies themselves are the hardest people to serve: all others are averages like them."""
     for own in gallery.descriptors[::4, 0]:
         chosen = gallery.choose(own, 9.0, np.random.default_rng(0))
-        assert np.linalg.norm(gallery.descriptors[chosen] - own, axis=1).min() >= NEEDED
+        assert np.linalg.norm(gallery.descriptors[chosen] - own, axis=1).min() >= SAFE_DISTANCE
 
 
 def test_a_track_keeps_its_proxy(gallery):
-    given, rng = Given(gallery), np.random.default_rng(1)
+    given, rng = ProxyAssignment(gallery), np.random.default_rng(1)
     own = gallery.descriptors[3, 0]
     first = given.proxy("a#0", own, 0.5, np.random.default_rng(1))
     noise = rng.standard_normal((20, 128)) * 0.02
@@ -81,7 +80,7 @@ def test_a_track_keeps_its_proxy(gallery):
 
 @pytest.mark.parametrize("gap", [-0.1, 0.0, 0.05, 0.1, 0.19, 0.3, 0.9])
 def test_mouths_fade_into_each_other(gap):
-    shares = mouth_mix(gap, STEPS)
+    shares = mouth_weights(gap, STEPS)
     assert np.isclose(shares.sum(), 1) and (shares >= 0).all() and np.count_nonzero(shares) <= 2
     assert shares[0] == 1 if gap < STEPS[0][0] else shares[0] < 1
 
@@ -94,7 +93,9 @@ def test_a_closed_mouth_shows_no_teeth(gallery):
     target = Crop(np.full((200, 200, 3), 128, np.uint8), IDENTITY, Face(Box(40, 40, 160, 160), landmarks=shape))
     marked = face.pixels.copy()
     cv2.fillPoly(marked, [np.round(face.landmarks[60:68]).astype(np.int32)], (0, 255, 0))
-    plain, other = (fitted([Posed(1.0, Surrogate(p, face.landmarks), shape)], target) for p in (face.pixels, marked))
+    plain, other = (
+        fit_surrogate([Posed(1.0, Surrogate(p, face.landmarks), shape)], target) for p in (face.pixels, marked)
+    )
     assert np.abs(plain.astype(int) - other).mean() < 0.5
 
 
@@ -106,7 +107,7 @@ def test_an_open_mouth_that_does_not_smile_is_dark_within(gallery):
     shape[55:60, 1] += 20
     target = Crop(np.full((200, 200, 3), 128, np.uint8), IDENTITY, Face(Box(40, 40, 160, 160), landmarks=shape))
     posed = [Posed(1.0, face, shape)]
-    lit, dark = (fitted(posed, target, posed, hollow).mean(axis=2) for hollow in (False, True))
+    lit, dark = (fit_surrogate(posed, target, posed, hollow).mean(axis=2) for hollow in (False, True))
     x, y = np.round(shape[60:68].mean(axis=0)).astype(int)
     assert dark[y, x] < 0.4 * lit[y, x] and np.abs(dark - lit)[: int(shape[51, 1])].max() < 1
 
@@ -117,7 +118,7 @@ def test_profiles_are_refused(crop):
     turned = Crop(crop.pixels, crop.transform, Face(crop.face.box, landmarks=points), "b#0")
     with pytest.raises(MethodError, match="turned away"):
         KSameM(secret=Secret.seeded(1)).apply([turned])
-    assert not KSameM(KSameM.Options(k=2)).accepts(turned) and KSameM(KSameM.Options(k=2)).accepts(crop)
+    assert not KSameM.create(KSameM.Options(k=2)).accepts(turned) and KSameM.create(KSameM.Options(k=2)).accepts(crop)
 
 
 def test_another_secret_gives_another_face(crop):
@@ -133,7 +134,7 @@ def test_shape_keeps_more_of_the_person(crop):
 @pytest.mark.parametrize("wrong", [{"k": 1}, {"k": 3, "shape": 0.5}])
 def test_settings_that_hide_nobody_are_refused(wrong):
     with pytest.raises(UsageError):
-        KSameM(KSameM.Options(**wrong))
+        KSameM.create(KSameM.Options(**wrong))
 
 
 def test_a_gallery_that_is_none_is_refused():
@@ -143,8 +144,8 @@ def test_a_gallery_that_is_none_is_refused():
 
 def test_an_average_of_copies_is_the_face_itself(crop):
     points = crop.transform[:, :2] @ crop.face.landmarks.T + crop.transform[:, 2:]
-    one = averaged([crop.pixels], [points.T], np.ones(1))
-    three = averaged([crop.pixels] * 3, [points.T] * 3, np.full(3, 1 / 3))
+    one = average_surrogate([crop.pixels], [points.T], np.ones(1))
+    three = average_surrogate([crop.pixels] * 3, [points.T] * 3, np.full(3, 1 / 3))
     assert one.pixels.shape == (SIDE, SIDE, 3)
     assert np.abs(one.pixels.astype(int) - three.pixels).max() <= 1
     assert np.allclose(one.landmarks, three.landmarks)

@@ -10,15 +10,13 @@ from deidcli.faces.align import align, apply_affine
 from deidcli.faces.attributes import Attributes
 from deidcli.faces.pose import mouth_gap
 from deidcli.faces.shape import MEAN_SHAPE
-from deidcli.methods import attributed, ksame_net
-from deidcli.methods.base import Secret
-from deidcli.methods.census import Census
-from deidcli.methods.correspondence import Correspondence
-from deidcli.methods.groups import grouped_alike
-from deidcli.methods.ksame_net import KSameNet
-from deidcli.methods.mixes import OUTLINE, turned
-from deidcli.methods.proxies import GROWN, felt
-from deidcli.methods.trial import Trial
+from deidcli.methods.base import Census, Secret
+from deidcli.methods.ksame import grouping as attributed
+from deidcli.methods.ksame import net as ksame_net
+from deidcli.methods.ksame.grouping import group_by_value
+from deidcli.methods.ksame.net import Correspondence, KSameNet, SurrogateDescriber
+from deidcli.methods.ksame.proxies import ADULT_AGE, log_age
+from deidcli.methods.ksame.render import OUTLINE, pose_transfer
 from deidcli.values import Face, Frame
 from tests.conftest import found
 from tests.methods.ksame_net_drawn import draw_preset
@@ -48,7 +46,7 @@ def make(folder, shots, monkeypatch):
 
     def made(preserve="none", seed=5, seen=False, **options):
         if not seen:
-            monkeypatch.setattr(Trial, "described", drawn)
+            monkeypatch.setattr(SurrogateDescriber, "describe", drawn)
         method = KSameNet(KSameNet.Options(preserve=preserve, preset=str(folder), **options), Secret.seeded(seed))
         spec = dataclasses.replace(method.crop, size=method.stored)
         cut = [align(Frame(pixels), face, spec) for pixels, face in shots]
@@ -104,8 +102,11 @@ def test_clusters_hang_on_the_secret(make):
 def test_what_is_tried_on_is_seen_by_the_recogniser(make):
     """Three faces under nine names: who has the same face and the same surrogate looks the same, others do not."""
     method = make(k=9, seen=True)
-    trial, one, other = Trial(method, method.census), *(method._mix(np.array([i]), np.ones(1)) for i in (20, 50))
-    rows = trial.described(np.array([0, 3, 1, 0]), [one, one, one, other])
+    describer, one, other = (
+        SurrogateDescriber(method, method.census),
+        *(method._mix(np.array([i]), np.ones(1)) for i in (20, 50)),
+    )
+    rows = describer.describe(np.array([0, 3, 1, 0]), [one, one, one, other])
     assert rows.shape == (4, 128) and np.allclose(rows[0], rows[1], atol=1e-4)
     assert min(np.linalg.norm(rows[0] - row) for row in rows[2:]) > 0.05
 
@@ -115,10 +116,10 @@ def correspondence(known, kept, described=None, size=2):
 
 
 def test_proxies_are_of_the_gender_that_is_kept_and_grown_up(make):
-    known = make(k=3)._proxies
+    known = make(k=3).models.proxies
     members = known.descriptors[[20, 21, 22]]
     man = known.probe(members).mean(axis=0)[0] < 0.5
-    grown = known.traits[:, 1] >= felt(GROWN)
+    grown = known.traits[:, 1] >= log_age(ADULT_AGE)
     kept, free = (correspondence(known, kinds).fitting(members) for kinds in ({"gender"}, ()))
     assert ((known.traits[kept, 0] < 0.5) == man).all() and grown[kept].all()
     assert np.array_equal(free, np.flatnonzero(grown)) and len(kept) < len(free)
@@ -128,8 +129,8 @@ def test_proxies_are_of_the_gender_that_is_kept_and_grown_up(make):
 @pytest.mark.parametrize("harmless", [True, False])
 def test_a_group_gets_a_cluster_with_which_nobody_in_it_is_named(make, harmless):
     """Proxy 20 shows who has it; where every man does, the group gets a woman's face."""
-    known = make(k=3)._proxies
-    man = np.flatnonzero((known.traits[:, 0] < 0.5) & (known.traits[:, 1] >= felt(GROWN)))
+    known = make(k=3).models.proxies
+    man = np.flatnonzero((known.traits[:, 0] < 0.5) & (known.traits[:, 1] >= log_age(ADULT_AGE)))
     shows = {int(man[0])} if harmless else set(man.tolist())
     centres = np.eye(4, 128) + known.descriptors[man].mean(axis=0)
     somebody = np.eye(1, 128, 100)[0] + centres.mean(axis=0)
@@ -171,10 +172,10 @@ def test_gender_is_kept_by_the_groups(make, monkeypatch):
 
 def test_groups_of_one_value_and_those_left_over():
     points = np.random.default_rng(1).standard_normal((11, 8))
-    group = grouped_alike(points, [*"aaaabbbbccc"], 4)
+    group = group_by_value(points, [*"aaaabbbbccc"], 4)
     assert len(set(group[:4])) == len(set(group[4:8])) == 1 and group[0] != group[4]
     assert np.bincount(group).sum() == 11 and set(group[8:]) <= {group[0], group[4]}, "three of c join the nearest"
-    alone = grouped_alike(points[:4], [*"abcd"], 4)
+    alone = group_by_value(points[:4], [*"abcd"], 4)
     assert len(set(alone)) == 1, "where no value has enough, all are together"
 
 
@@ -193,7 +194,7 @@ def test_turned_keeps_the_own_mouth(shots):
     target = shots[0][1].landmarks.astype(float)
     own = target * 0.5
     own[60:68, 1] += 3
-    shape = turned(own, target)
+    shape = pose_transfer(own, target)
     assert np.allclose(shape[:48], target[:48], atol=1e-6)
     assert np.allclose(shape[60:68, 1] - target[60:68, 1], 6, atol=1e-6)
 
@@ -205,13 +206,13 @@ def test_moved_takes_three_numbers_of_the_target_and_no_landmarks(shots):
     raised[17:27, 1] -= 6
     raised[[37, 38, 43, 44], 1] -= 2
     raised[65:68, 1] += 20
-    shape = turned(own, raised, moved=True)
+    shape = pose_transfer(own, raised, moved=True)
     assert np.isclose(mouth_gap(shape), mouth_gap(raised), atol=0.02)
     brow = [float(points[36:48, 1].mean() - points[17:27, 1].mean()) for points in (shape, raised)]
     assert np.isclose(*brow, atol=1.5) and brow[0] > own[36:48, 1].mean() - own[17:27, 1].mean() + 3
     bent = raised.copy()
     bent[17:27, 1] += np.tile([4, 2, 0, -2, -4], 2)
-    assert np.allclose(turned(own, bent, moved=True)[17:27], shape[17:27], atol=1.5)
+    assert np.allclose(pose_transfer(own, bent, moved=True)[17:27], shape[17:27], atol=1.5)
 
 
 @pytest.mark.parametrize(("gap", "share"), [(0, OUTLINE), (0.4, 1)])
@@ -221,7 +222,7 @@ def test_the_jaw_lies_between_both_but_where_the_mouth_is_wide_open(gap, share):
     target = own.copy()
     target[6:11, 1] += 20
     target[65:68, 1] += gap * 200
-    shape = turned(own, target, moved=True)
+    shape = pose_transfer(own, target, moved=True)
     assert np.allclose(shape[6:11, 1] - own[6:11, 1], 20 * share, atol=1.5)
 
 

@@ -7,9 +7,7 @@ import pytest
 from keras import ops
 from skimage.metrics import structural_similarity
 
-from deidcli.training.cleanir_graph import Turned
-from deidcli.training.cleanir_terms import Consistency, Expression, Looks
-from deidcli.training.structure import dissimilarity
+from deidcli.training.cleanir_graph import AdversarialLoss, ConsistencyLoss, Expression, RotateIdentity, dissimilarity
 
 
 def unit(vectors):
@@ -31,7 +29,7 @@ def test_turned_identities_are_at_the_drawn_angles():
     random = np.random.default_rng(0)
     identity = random.standard_normal((64, 24)).astype(np.float32)
     spread = random.standard_normal((8, 24)).astype(np.float32)
-    layer = Turned(spread, np.zeros((0, 24)))
+    layer = RotateIdentity(spread, np.zeros((0, 24)))
     turned = np.asarray(layer(identity))
     assert turned.shape == (16, 24)
     assert np.allclose(np.linalg.norm(turned, axis=1), 1, atol=1e-4)
@@ -46,7 +44,7 @@ def test_turned_identities_are_at_the_drawn_angles():
 def test_turned_identities_keep_what_the_method_keeps():
     random = np.random.default_rng(4)
     identity, kept = random.standard_normal((32, 24)).astype(np.float32), random.standard_normal((3, 24))
-    turned = np.asarray(Turned(random.standard_normal((8, 24)), kept)(identity))
+    turned = np.asarray(RotateIdentity(random.standard_normal((8, 24)), kept)(identity))
     start = unit(identity[:8])
     assert np.allclose(turned @ kept.T, start @ kept.T, atol=1e-4)
     assert np.allclose(np.linalg.norm(turned, axis=1), 1, atol=1e-4)
@@ -74,7 +72,7 @@ def test_expression_asks_for_what_the_photographs_show(portraits):
 
 def told(consistency, repulsion, read, identity, attributes=None, read_attributes=None):
     attributes = np.zeros((len(identity), 4), np.float32) if attributes is None else attributes
-    layer = Consistency(consistency, repulsion)
+    layer = ConsistencyLoss(consistency, repulsion)
     picture = np.zeros((2, 4, 4, 3), np.float32)
     layer([picture, read, attributes if read_attributes is None else read_attributes, identity, attributes])
     return float(sum(layer.losses))
@@ -104,7 +102,7 @@ def test_the_critic_learns_and_is_pleased():
     photographs = random.choice([0.2, 0.8], (8, 16, 16, 1)).repeat(3, axis=3).astype(np.float32)
     start = keras.layers.Input((16, 16, 3))
     made = keras.layers.Conv2D(3, 1, kernel_initializer="zeros", activation="sigmoid", dtype="float32")(start)
-    looks = Looks(1.0, 0.0, dtype="float32")
+    looks = AdversarialLoss(1.0, 0.0, dtype="float32")
     model = keras.Model(start, looks([made, made, start]))
     model.compile(optimizer=keras.optimizers.Adam(0.01), loss=lambda target, picture: 0.0 * ops.sum(picture))
     assert np.asarray(model(photographs)).std() < 0.01

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from deidcli.networks.vae import VaeConfig, build_encoder
+from deidcli.training.cleanir_latent import erase, erasure
 from deidcli.training.data import Pack
-from deidcli.training.erasure import erase, erasure
 
 
 def drawn(count=4000, seed=0):

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from deidcli.errors import UsageError
-from deidcli.training.checkpoint import Checkpoint
-from deidcli.training.fit import FitOptions, compile_trainer, fit
+from deidcli.training.fit import Checkpoint, FitOptions, compile_trainer, fit
 
 OPTIONS = FitOptions(epochs=3, steps=4, batch=8, rate=0.01, ema=0.9)
 

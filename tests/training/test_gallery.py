@@ -10,7 +10,7 @@ from deidcli.errors import UsageError
 from deidcli.faces.pose import mouth_gap
 from deidcli.faces.shape import MEAN_SHAPE
 from deidcli.faces.tone import brow_down, covering, skin
-from deidcli.methods.proxies import Probe
+from deidcli.methods.ksame.proxies import Probe
 from deidcli.training.composites import Composite
 from deidcli.training.gallery import (
     DRAWS,
@@ -22,10 +22,10 @@ from deidcli.training.gallery import (
     drawn,
     mirrored,
     with_smooth_forehead,
-    yawning,
+    with_wide_open_mouth,
 )
-from deidcli.training.gallery_check import nearer
-from deidcli.training.people import People, bridge, labels
+from deidcli.training.gallery_preset import nearer
+from deidcli.training.people import People, glasses_edge, labels
 
 RNG = np.random.default_rng(5)
 COUNT = 400
@@ -124,7 +124,7 @@ def test_a_wide_mouth_shows_the_inside_of_another():
     other.landmarks[65:68, 1] += 30
     other.landmarks[55:60, 1] += 30
     cv2.fillPoly(other.pixels, [np.round(other.landmarks[60:68]).astype(np.int32)], (0, 0, 255))
-    made = yawning(face(), other)
+    made = with_wide_open_mouth(face(), other)
     assert abs(mouth_gap(made.landmarks) - mouth_gap(other.landmarks)) < 0.08
     x, y = np.round(made.landmarks[60:68].mean(axis=0)).astype(int)
     assert made.pixels[y, x, 2] > 180 and made.pixels[y, x, 0] < 60
@@ -163,7 +163,7 @@ def test_glasses_cross_the_bridge_of_the_nose():
     crop = cv2.GaussianBlur(crop, (0, 0), 3)
     worn = crop.copy()
     worn[46:49, 40:90] = 10
-    assert bridge(worn) > 2 * bridge(crop)
+    assert glasses_edge(worn) > 2 * glasses_edge(crop)
 
 
 def test_the_probe_reads_what_it_learnt():

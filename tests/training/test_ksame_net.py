@@ -6,12 +6,11 @@ import pytest
 
 from deidcli.errors import UsageError
 from deidcli.faces.shape import MEAN_SHAPE
-from deidcli.methods.ksame_net import KSameNet
-from deidcli.methods.proxies import Gallery
+from deidcli.methods.ksame.net import KSameNet
+from deidcli.methods.ksame.proxies import Gallery
 from deidcli.presets import load_preset
 from deidcli.training.data import Pack
-from deidcli.training.ksame_net import EXPRESSIONS
-from deidcli.training.proxy_set import MOUTHS, Frontal, ProxySet, expression_moves, mixed, pure
+from deidcli.training.ksame_net import EXPRESSIONS, MOUTHS, Frontal, ProxySet, expression_moves, mixed, pure
 from tests.training.test_train import own_policy  # noqa: F401 - a fixture
 
 SIDE = 100.0  # of the drawn faces' squares, in pixels

@@ -5,9 +5,9 @@ import pytest
 
 from deidcli.errors import UsageError
 from deidcli.networks.classifiers import Head
-from deidcli.training.augment import Retaken
+from deidcli.training.classifiers import held_out, with_labels, with_targets
 from deidcli.training.data import Pack
-from deidcli.training.labels import held_out, with_labels, with_targets
+from deidcli.training.sampling import StrongAugment
 
 MOOD, AGE = Head("mood", ("good", "bad")), Head("age", ("0", "10", "20"))
 
@@ -51,9 +51,9 @@ def test_held_out_by_name_alone():
 def test_pictures_are_changed_a_little():
     picture = np.random.default_rng(1).integers(60, 200, (8, 8, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
     crops = np.stack([picture] * 6)
-    made = Retaken()(crops, np.random.default_rng(3))
+    made = StrongAugment()(crops, np.random.default_rng(3))
     assert made.shape == crops.shape and made.dtype == np.uint8
     assert len({face.tobytes() for face in made}) == 6, "two draws are alike"
-    assert np.array_equal(made, Retaken()(crops, np.random.default_rng(3)))
-    still = Retaken(False, 0, 0, 0, 0, 0, 0, 0)(crops, np.random.default_rng(3))
+    assert np.array_equal(made, StrongAugment()(crops, np.random.default_rng(3)))
+    still = StrongAugment(False, 0, 0, 0, 0, 0, 0, 0)(crops, np.random.default_rng(3))
     assert np.array_equal(still, crops)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from deidcli.training.cleanir_figures import probe
 from deidcli.training.data import Pack
-from deidcli.training.probe import probe
 
 
 class Told:

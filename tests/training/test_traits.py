@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deidcli.methods.cleanir import turn
+from deidcli.training.cleanir_figures import probe
+from deidcli.training.cleanir_latent import directions
 from deidcli.training.data import Pack
-from deidcli.training.probe import probe
-from deidcli.training.traits import directions
 
 SIZE = 24
 

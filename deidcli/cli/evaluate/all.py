@@ -39,11 +39,10 @@ def command(data: str, attacks: str, resume: bool, overwrite: bool, **options: A
     deid evaluate all --data data/ --out report/ --detector hog --limit 200 --seed 1
     """
     from deidcli.evaluation.attacks import available
-    from deidcli.evaluation.attacks.base import AttackOptions
-    from deidcli.evaluation.attacks.stage import crowd_of
-    from deidcli.evaluation.everything import Order, evaluated, write_labels
-    from deidcli.evaluation.protocols.plan import from_lfw
-    from deidcli.evaluation.report import write_report
+    from deidcli.evaluation.attacks.base import AttackOptions, load_attack_set
+    from deidcli.evaluation.everything import Evaluation, evaluate_all, write_labels
+    from deidcli.evaluation.plan import from_lfw
+    from deidcli.evaluation.report.page import write_report
     from deidcli.evaluation.results import REPORT, Results
 
     if not options["out"]:
@@ -56,14 +55,14 @@ def command(data: str, attacks: str, resume: bool, overwrite: bool, **options: A
     bench = measuring.make_bench(lfw / "images", "lfw", options, "val")
     plan = from_lfw(Path(data), options["limit"], bench.study.draw)
     how = AttackOptions(options["people"], far=options["far"], training=options["training"], steps=options["steps"])
-    crowd = crowd_of(lfw / "images", lfw / "people.csv", how, bench.study.draw) if names else None
+    crowd = load_attack_set(lfw / "images", lfw / "people.csv", how, bench.study.draw) if names else None
     bench.read([*plan.names, *(crowd.names if crowd else ())])
     labels = write_labels(bench, out / "labels.csv", measuring.SELECTED)
     wanted, missing = measuring.existing(measuring.split(options["methods"]), options["seed"], labels)
-    order = Order(plan, crowd, names, how, out, lambda label: out / "worst" / measuring.safe(label))
+    order = Evaluation(plan, crowd, names, how, out, lambda label: out / "worst" / measuring.safe(label))
     failed = dict(missing)
     runs = 0
-    for step in evaluated(bench, wanted, order, resume):
+    for step in evaluate_all(bench, wanted, order, resume):
         if step.run is None:
             failed[step.subject.label] = step.error
         else:

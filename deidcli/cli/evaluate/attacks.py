@@ -53,8 +53,7 @@ def command(folder: str, **options: Any) -> int:
     deid evaluate attacks lfw/images --split lfw/people.csv --people 50
     """
     from deidcli.evaluation.attacks import available, find
-    from deidcli.evaluation.attacks.base import AttackOptions
-    from deidcli.evaluation.attacks.stage import crowd_of, played
+    from deidcli.evaluation.attacks.base import AttackOptions, load_attack_set, run_attacks
 
     names = list(available()) if options["attacks"] == "all" else options["attacks"].split(",")
     attackers = [find(name) for name in names]
@@ -63,13 +62,13 @@ def command(folder: str, **options: Any) -> int:
     )
     bench = measuring.make_bench(Path(folder), Path(folder).parent.name or folder, options, labels=False)
     wanted = measuring.subjects(options["methods"], options["seed"])
-    closed = [one.label for one in wanted if getattr(one.method, "closed", False)]
+    closed = [one.label for one in wanted if one.method is not None and one.method.closed]
     if closed and options["persona"] != "track":
         raise UsageError(f"--persona does not belong to {closed[0]}", "it tells people apart in any case")
-    people = crowd_of(Path(folder), options["split"] and Path(options["split"]), how, bench.study.draw)
+    people = load_attack_set(Path(folder), options["split"] and Path(options["split"]), how, bench.study.draw)
     bench.read(people.names)
     done = told(
-        (outcome for one in wanted for outcome in played(bench, one, people, attackers, how)), options["as_json"]
+        (outcome for one in wanted for outcome in run_attacks(bench, one, people, attackers, how)), options["as_json"]
     )
     if not done:
         raise UsageError(f"--attacks {options['attacks']}: none can be tried on {options['methods']}", "choose others")
@@ -88,7 +87,7 @@ def told(outcomes: Iterable[Attack], as_json: bool) -> list[Attack]:
         else:
             if not seen:
                 click.echo(f"{'method':24}{'attack':26}{'rank-1':>24}{'chance':>9}{one.verification.name:>24}")
-            cells = f"{one.rank1.told(DIGITS):>24}{one.chance:>9.4f}{one.verification.told(DIGITS):>24}"
+            cells = f"{one.rank1.text(DIGITS):>24}{one.chance:>9.4f}{one.verification.text(DIGITS):>24}"
             click.echo(f"{one.label:24}{one.name:26}{cells}{'  breaks' if one.breaks else ''}")
         seen.append(one)
     return seen

@@ -27,7 +27,7 @@ def command(first: str, second: str, **options: Any) -> int:
     \b
     deid evaluate compare before/report.json after/report.json --html compare.html
     """
-    from deidcli.evaluation.compare import as_page, as_text, compared
+    from deidcli.evaluation.report.compare import as_page, as_text, compared
     from deidcli.evaluation.results import Results
 
     blocks = compared(Results.load(Path(first)), Results.load(Path(second)))

@@ -44,8 +44,7 @@ def command(inputs: tuple[str, ...], **options: Any) -> int:
     deid evaluate detection lfw/images --central --detectors hog,cnn,mtcnn,all
     deid evaluate detection frames/ --truth checked.jsonl --plot detectors.png
     """
-    from deidcli.evaluation.detection import rates
-    from deidcli.evaluation.detection_plot import plot
+    from deidcli.evaluation.detection import plot, rates
 
     use_device(options["device"])
     truth = load_faces(Path(options["truth"])) if options["truth"] else None

@@ -30,12 +30,12 @@ def command(folder: str, **options: Any) -> int:
     \b
     deid evaluate folder staff/ --methods original,cleanir:angle=150 --limit 500
     """
-    from deidcli.evaluation.protocols.plan import from_folder, measured
+    from deidcli.evaluation.plan import evaluate_subject, from_folder
 
     bench = measuring.make_bench(Path(folder), Path(folder).name or folder, options)
     wanted = measuring.subjects(options["methods"], options["seed"])
     plan = from_folder(Path(folder), options["limit"], bench.study.draw, options["people"], options["draws"])
     bench.read(plan.names)
-    done = (measured(bench, one, plan, measuring.kept(options, one.label))[0] for one in wanted)
+    done = (evaluate_subject(bench, one, plan, measuring.kept(options, one.label))[0] for one in wanted)
     measuring.finish(measuring.told(done, COLUMNS, options["as_json"]), options)
     return 1 if bench.originals.failed else 0

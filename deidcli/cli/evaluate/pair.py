@@ -32,14 +32,14 @@ def command(before: str, after: str, **options: Any) -> int:
     deid evaluate pair photographs/ rival/ --name rival
     """
     from deidcli.evaluation.bench import Subject
-    from deidcli.evaluation.protocols.plan import from_names, measured
+    from deidcli.evaluation.plan import evaluate_subject, from_names
 
     bench = measuring.make_bench(Path(before), Path(before).name or before, options)
     subject = Subject(options["name"], folder=Path(after))
     bench.maker(subject, [])
     plan = from_names(Path(before), options["limit"], bench.study.draw)
     bench.read(plan.names)
-    runs = (measured(bench, one, plan)[0] for one in (Subject("original"), subject))
+    runs = (evaluate_subject(bench, one, plan)[0] for one in (Subject("original"), subject))
     done = measuring.told(runs, COLUMNS, options["as_json"])
     measuring.finish(done, options)
     lost = done[-1].figure("pictures missing")

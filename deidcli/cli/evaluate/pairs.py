@@ -31,12 +31,12 @@ def command(images: str, **options: Any) -> int:
     \b
     deid evaluate pairs lfw/images --pairs lfw/pairs_val.csv
     """
-    from deidcli.evaluation.protocols.plan import from_pairs, measured
+    from deidcli.evaluation.plan import evaluate_subject, from_pairs
 
     bench = measuring.make_bench(Path(images), Path(images).parent.name or images, options)
     wanted = measuring.subjects(options["methods"], options["seed"])
     plan = from_pairs(Path(options["pairs"]), options["limit"], bench.study.draw)
     bench.read(plan.names)
-    done = (measured(bench, one, plan, measuring.kept(options, one.label))[0] for one in wanted)
+    done = (evaluate_subject(bench, one, plan, measuring.kept(options, one.label))[0] for one in wanted)
     measuring.finish(measuring.told(done, COLUMNS, options["as_json"]), options)
     return 1 if bench.originals.failed else 0

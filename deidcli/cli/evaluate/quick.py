@@ -100,7 +100,7 @@ def _sheet_path(text: str | None, output: Path) -> Path | None:
 
 
 def _draw(looks: Sequence, path: Path) -> None:
-    from deidcli.evaluation.sheets import Tile, around, save, sheet
+    from deidcli.evaluation.report.sheets import Tile, around, save, sheet
 
     tiles = []
     for number, look in enumerate(looks, 1):

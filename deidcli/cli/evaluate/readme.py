@@ -20,7 +20,7 @@ def command(report: str, readme: str) -> int:
     \b
     deid evaluate readme report/report.json README.md
     """
-    from deidcli.evaluation.readme import update
+    from deidcli.evaluation.report.readme import update
     from deidcli.evaluation.results import Results
 
     changed = update(Path(readme), Results.load(Path(report)))

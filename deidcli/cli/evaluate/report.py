@@ -27,7 +27,7 @@ def command(results: str, output: str, **options: Any) -> int:
     \b
     deid evaluate report results/report.json report/
     """
-    from deidcli.evaluation.report import write_report
+    from deidcli.evaluation.report.page import write_report
     from deidcli.evaluation.results import Results
 
     page = write_report(Results.load(Path(results)), Path(output), options["faces"])

@@ -38,8 +38,8 @@ def command(name: str, folder: str, **options: Any) -> int:
     deid evaluate table cleanir-2 lfw/images --split lfw/people.csv
     """
     from deidcli.evaluation.bench import pictures_of
-    from deidcli.evaluation.everything import tabled
-    from deidcli.evaluation.protocols.tables import table
+    from deidcli.evaluation.everything import evaluate_table
+    from deidcli.evaluation.tables import table
     from deidcli.methods.labels import load_labels
     from deidcli.training.data import split_of
 
@@ -67,14 +67,14 @@ def command(name: str, folder: str, **options: Any) -> int:
         raise UsageError(f"none of {', '.join(texts)} can be measured", "name others with --methods")
     out = Path(options["out"]) if options["out"] else None
     keep = partial(measuring.kept, options)
-    for run in tabled(bench, chosen, wanted, plan, out, options["resume"], keep):
+    for run in evaluate_table(bench, chosen, wanted, plan, out, options["resume"], keep):
         columns = chosen.columns or [figure.name for figure in run.figures]
         runs += measuring.told([run], columns, options["as_json"], head=not runs)
         paper = chosen.paper.get(run.label)
         if paper and not options["as_json"]:
             click.echo(f"{'  the paper':28}" + "".join(f"{paper.get(column, ''):>27}" for column in columns))
     if chosen.sets and out:
-        from deidcli.evaluation.protocols.closed_pictures import draw
+        from deidcli.evaluation.closed_sets import draw
 
         draw(runs, bench, wanted, plan, out)
     return 1 if bench.originals.failed else 0

@@ -34,7 +34,7 @@ def command(file: str, **options: Any) -> int:
     \b
     deid evaluate video stage.mp4 --methods original,cleanir,blur --detector hog
     """
-    from deidcli.evaluation.protocols.video import video
+    from deidcli.evaluation.video import video
 
     path = Path(file)
     if not path.is_file():

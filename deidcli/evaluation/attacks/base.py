@@ -6,17 +6,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from deidcli.evaluation.bench import Bench, Subject, person
-from deidcli.evaluation.identification import all_distances, draws, hits_at
-from deidcli.evaluation.metrics import accepts_at, share
-from deidcli.evaluation.observe import Gauge, Outputs
-from deidcli.evaluation.results import Attack, Figure
+from deidcli.errors import UsageError
+from deidcli.evaluation.bench import Bench, Subject, person, pictures_of
+from deidcli.evaluation.metrics import accepts_at, all_distances, draws, hits_at, share
+from deidcli.evaluation.observe import Instruments, Outputs
+from deidcli.evaluation.results import RANK_1, Attack, Figure
 from deidcli.methods.base import Method, Secret
+from deidcli.training.data import split_of
 
+# What an attack needs besides the tool, or looks at besides the face (`Attack.condition`).
+SAME_SECRET, BACKGROUND = "for those who know the secret of the run", "by the picture around the face"
 MARGIN = 0.10  # a lower end of an interval that lies this far above chance is a broken method
 
 
@@ -37,7 +41,7 @@ class AttackOptions:
 
 
 @dataclass(frozen=True)
-class Crowd:
+class AttackSet:
     """people: who. probes: the picture of each that the attacker meets as an output. gallery: the one by which each is
     known. more: further pictures of each, which are replaced too. training: pictures of other people, for attacks that
     learn.
@@ -59,31 +63,34 @@ class Crowd:
         """Every picture."""
         return [*self.replaced, *self.training]
 
-    def among(self, known: Sequence[str]) -> Crowd:
+    def among(self, known: Sequence[str]) -> AttackSet:
         """The people whose two pictures are known, with what else is known of them."""
         there = set(known)
         rows = [r for r in zip(self.people, self.probes, self.gallery, strict=True) if {r[1], r[2]} <= there]
         people, probes, gallery = tuple(zip(*rows, strict=True)) if rows else ((), (), ())
         more = {who: tuple(n for n in self.more.get(who, ()) if n in there) for who in people}
-        return Crowd(people, probes, gallery, more, tuple(n for n in self.training if n in there))
+        return AttackSet(people, probes, gallery, more, tuple(n for n in self.training if n in there))
 
 
-def crowd(pictures: Mapping[str, Sequence[str]], training: Sequence[str], options: AttackOptions, seed: int) -> Crowd:
+def draw_attack_set(
+    pictures: Mapping[str, Sequence[str]], training: Sequence[str], options: AttackOptions, seed: int
+) -> AttackSet:
     """A closed set of people with two pictures or more, drawn. training: of other people."""
     draw = next(iter(draws(pictures, options.people, 1, seed)))
     used = {*draw.probes, *draw.gallery}
     more = {who: tuple(n for n in sorted(pictures[who]) if n not in used)[: options.others] for who in draw.people}
     apart = np.random.default_rng([seed, 9]).permutation([n for n in training if person(n) not in set(draw.people)])
-    return Crowd(draw.people, draw.probes, draw.gallery, more, tuple(apart[: options.training].tolist()))
+    return AttackSet(draw.people, draw.probes, draw.gallery, more, tuple(apart[: options.training].tolist()))
 
 
 class Scene:
     """One subject before the attackers; its outputs are made once for all of them."""
 
-    def __init__(self, bench: Bench, subject: Subject, crowd: Crowd, options: AttackOptions):
+    def __init__(self, bench: Bench, subject: Subject, crowd: AttackSet, options: AttackOptions):
         self.bench, self.crowd, self.options = bench, crowd, options
         # A closed-set method serves the people that it has seen, and those of the attack are others.
-        self.subject = _anew(subject, subject.method.secret) if getattr(subject.method, "closed", False) else subject
+        method = subject.method
+        self.subject = _with_secret(subject, method.secret) if method is not None and method.closed else subject
 
     @property
     def method(self) -> Method | None:
@@ -97,14 +104,14 @@ class Scene:
 
     def observe(self, subject: Subject, names: Sequence[str]) -> Outputs:
         """The outputs of any subject; only descriptors and the rest are measured."""
-        gauge = Gauge(None, (), likeness=False, untouched=True)
-        return self.bench.observe(subject, list(dict.fromkeys(names)), gauge)
+        instruments = Instruments(None, (), likeness=False, background=True)
+        return self.bench.observe(subject, list(dict.fromkeys(names)), instruments)
 
-    def stranger(self) -> Subject:
+    def with_other_secret(self) -> Subject:
         """The same method with another secret, which an attacker who has the tool can make."""
         seed = self.bench.study.seed
         secret = Secret.drawn() if seed is None else Secret.seeded(seed + 1)
-        return _anew(self.subject, secret)
+        return _with_secret(self.subject, secret)
 
     def probed(self) -> tuple[list[str], list[str]]:
         """The people whose probe has an output, and those probes."""
@@ -112,18 +119,21 @@ class Scene:
         able = [(w, p) for w, p in zip(self.crowd.people, self.crowd.probes, strict=True) if p in rows]
         return [w for w, _ in able], [p for _, p in able]
 
-    def against_originals(self, name: str, probes: np.ndarray, people: Sequence[str], note: str) -> Attack:
+    def against_originals(
+        self, name: str, probes: np.ndarray, people: Sequence[str], note: str, condition: str = ""
+    ) -> Attack:
         """What descriptors of outputs (n, d), or of what was made of them, say against the known originals."""
         gallery = self.bench.originals.descriptors(self.crowd.gallery)
-        return self.told(name, all_distances(self.bench.judge, probes, gallery), people, self.crowd.people, note)
+        apart = all_distances(self.bench.judge, probes, gallery)
+        return self.outcome(name, apart, people, self.crowd.people, note, condition=condition)
 
-    def told(
+    def outcome(
         self, name: str, distances: np.ndarray, probes: Sequence[str], gallery: Sequence[str], note: str,
-        chance: float | None = None,
+        chance: float | None = None, condition: str = "",
     ) -> Attack:  # fmt: skip
         """The attack's success from distances (n, m) of probes to a gallery, inf where they may not be compared."""
         attack = outcome(self.subject, distances, probes, gallery, self.options.far, chance)
-        return replace(attack, name=name, note=note)
+        return replace(attack, name=name, note=note, condition=condition)
 
 
 def outcome(
@@ -136,12 +146,12 @@ def outcome(
     """
     own = np.asarray(probes)[:, None] == np.asarray(gallery)[None, :]
     allowed = np.isfinite(distances)
-    rank1 = share("rank-1", hits_at(distances, probes, gallery, 1), probes, "lower")
+    rank1 = share(RANK_1, hits_at(distances, probes, gallery, 1), probes)
     whose = np.broadcast_to(np.asarray(probes)[:, None], own.shape)[own & allowed]
     accepted = accepts_at(distances[own & allowed], distances[~own & allowed], far, whose.tolist())
     guess = 1 / max(1, len(set(gallery))) if chance is None else chance
     broken = _above(rank1, guess) or _above(accepted, far)
-    return Attack("", subject.label, subject.kind, rank1, accepted, guess, broken)
+    return Attack("", subject.label, subject.kind, rank1, accepted, guess, broken, far=far)
 
 
 class Attacker(ABC):
@@ -160,7 +170,7 @@ class Attacker(ABC):
         """The outcomes, one for each way in which the attack was tried."""
 
 
-def _anew(subject: Subject, secret: Secret) -> Subject:
+def _with_secret(subject: Subject, secret: Secret) -> Subject:
     assert subject.method is not None
     return replace(subject, method=subject.method.again(secret))
 
@@ -168,3 +178,36 @@ def _anew(subject: Subject, secret: Secret) -> Subject:
 def _above(figure: Figure, chance: float) -> bool:
     # NaN is above nothing.
     return bool(figure.low is not None and figure.low > chance + MARGIN)
+
+
+# --- The stage: who is attacked, and one attack after the other on one subject.
+
+
+def load_attack_set(folder: Path, table: Path | None, options: AttackOptions, seed: int) -> AttackSet:
+    """People of a folder with one sub-folder a person. Raises UsageError for fewer than two.
+
+    table: a CSV of splits, of which `val` is attacked and `train` learnt from; without it the people who are not
+    attacked are learnt from.
+    """
+    pictures = pictures_of(folder)
+    attacked = pictures
+    if table is not None:
+        val, train = split_of(table, "val"), split_of(table, "train")
+        attacked = {who: names for who, names in pictures.items() if who in val}
+        pictures = {who: names for who, names in pictures.items() if who in train}
+    chosen = draw_attack_set(attacked, [name for names in pictures.values() for name in names], options, seed)
+    if len(chosen.people) < 2:
+        raise UsageError(f"{folder} has fewer than two people with two pictures each", "give more pictures")
+    return chosen
+
+
+def run_attacks(
+    bench: Bench, subject: Subject, people: AttackSet, attackers: Sequence[Attacker], options: AttackOptions
+) -> Iterator[Attack]:
+    """The outcomes of every attack that applies. The originals of `people` have been read."""
+    scene = Scene(bench, subject, people.among(sorted(bench.originals.known)), options)
+    if len(scene.crowd.people) < 2:
+        raise UsageError("fewer than two people have two pictures in which a face was found", "give more pictures")
+    for attacker in attackers:
+        if attacker.applies(scene):
+            yield from attacker.attack(scene)

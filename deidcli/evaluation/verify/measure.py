@@ -18,6 +18,7 @@ from deidcli.faces.embed import Recogniser
 from deidcli.faces.landmarks import locate
 from deidcli.faces.suppress import same
 from deidcli.media.open import open_reader
+from deidcli.methods import available
 from deidcli.values import Box, Face, Frame
 
 UNKNOWN = "unknown"
@@ -103,7 +104,7 @@ class Examiner:
     def _compared(self, old: Frame, new: Frame, seen: Sequence[Seen], faces: Sequence[Face]) -> Iterator[Seen]:
         """Each face with its distance to the original at the same place, where there are landmarks to find it by."""
         # A solid colour is no face, and its distance means nothing.
-        shown = [index for index, one in enumerate(seen) if one.method != "solid"]
+        shown = [index for index, one in enumerate(seen) if not _removes_face(one.method)]
         placed = zip(shown, locate(old.pixels, [faces[index] for index in shown]), strict=True)
         usable = {index: face for index, face in placed if face.landmarks is not None}
         described = self._described(old, new, list(usable.values())) if usable else []
@@ -169,6 +170,12 @@ def _pairs(before: Path | None, after: Path, wanted: set[int]) -> Iterator[tuple
 def _frames(path: Path, wanted: set[int]) -> Iterator[Frame]:
     with open_reader(path) as reader:
         yield from (frame for frame in islice(reader.frames(), max(wanted) + 1) if frame.index in wanted)
+
+
+def _removes_face(name: str) -> bool:
+    """Whether the method that a manifest names leaves nothing of a face; False for one that is not installed."""
+    kind = available().get(name)
+    return kind is not None and kind.removes_face
 
 
 def _is(found: Box, known: Box) -> bool:
