@@ -20,7 +20,7 @@ from deidcli.media.image.ifd import Entry, number
 from deidcli.media.image.tiff_pages import Page, file_of, pages
 
 from . import marked
-from .drawn import drawn, frames, saved, smooth, through
+from .drawn import drawn, frames, noise, saved, smooth, through
 
 SECRET = b"GEOSECRET52N13E"
 
@@ -494,3 +494,58 @@ def test_tiff():
     lossy = {name: data for name, data in plants.items() if "jpeg" in name.lower()}
     refusals({name: data for name, data in plants.items() if name not in lossy})
     refusals(lossy, lossless=False)
+
+
+def bmp_file(kind, rows, palette=b"", tail=b"", gap=b"", behind=b"", height=2, **fields):
+    """A BMP of 24 pixels a row. kind: size of the header. tail: what fills it. fields: bits, compression, used."""
+    bits, compression = fields.get("bits", 24), fields.get("compression", 0)
+    if kind == 12:
+        head = struct.pack("<I4H", 12, 24, height, 1, bits)
+    else:
+        numbers = (kind, 24, height, 1, bits, compression, len(rows), *fields.get("density", (0, 0)))
+        head = struct.pack("<IiiHHIIiiII", *numbers, fields.get("used", 0), fields.get("important", 0))
+    head = (head + tail).ljust(kind, b"\0")
+    offset = 14 + len(head) + len(palette) + len(gap)
+    file = b"BM" + struct.pack("<I4sI", offset + len(rows), fields.get("reserved", bytes(4)), offset)
+    return file + head + palette + gap + rows + behind
+
+
+def bmp_plants():
+    plants = {}
+    rows = {bits: noise((2, 3 * bits), bits).tobytes() for bits in (1, 4, 8, 16, 24, 32)}
+    rows[1], rows[4] = noise((2, 4), 1).tobytes(), noise((2, 12), 4).tobytes()
+    for bits, data in rows.items():
+        palette = bytes(4 << bits) if bits <= 8 else b""
+        plants[f"gap {bits}"] = bmp_file(40, data, palette, gap=SECRET, bits=bits)
+        plants[f"behind {bits}"] = bmp_file(40, data, palette, behind=SECRET, bits=bits)
+        for kind in (52, 56, 64, 108, 124):
+            if bits in (24, 8):
+                plants[f"header {kind} {bits}"] = bmp_file(kind, data, palette, b"\0" * 0 + SECRET, bits=bits)
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    for kind in (108, 124):
+        for at in range(16, kind - 40 - len(SECRET) + 1, 9):
+            tail = masks.ljust(at, b"\0") + SECRET
+            plants[f"V4 and V5 {kind} {at}"] = bmp_file(kind, rows[32], tail=tail, bits=32, compression=3)
+        for at in range(20, kind - 40 - len(SECRET) + 1, 9):
+            tail = masks + b"BGRs" + bytes(at - 20) + SECRET
+            plants[f"sRGB {kind} {at}"] = bmp_file(kind, rows[32], tail=tail, bits=32, compression=3)
+    hidden = np.frombuffer(rows[32], np.uint8).reshape(2, 24, 4).copy()
+    hidden[0, :15, 3] = np.frombuffer(SECRET, np.uint8)
+    plants["fourth byte"] = bmp_file(40, hidden.tobytes(), bits=32) + SECRET
+    unused = bytes(4 * 200) + (SECRET + bytes(1)) * 14
+    plants["palette"] = bmp_file(40, bytes(48), unused, bits=8)
+    plants["palette short"] = bmp_file(40, bytes(48), bytes(4 * 9) + SECRET + bytes(1), bits=8, used=13)
+    plants["palette of colours"] = bmp_file(40, rows[24], SECRET + bytes(1), bits=24, used=4)
+    plants["palette OS/2"] = bmp_file(12, bytes(48), bytes(3 * 200) + (SECRET + bytes(1)) * 10 + bytes(8), bits=8)
+    plants["row padding"] = bmp_file(40, (bytes(3) + SECRET)[:24] * 2 + SECRET, bits=1, palette=bytes(8), height=6)
+    plants["runs"] = bmp_file(40, b"\x18\1\0\0\x18\2\0\1" + SECRET, bytes(1024), bits=8, compression=1)
+    profile = marked.profile(SECRET)
+    tail = masks + b"DEBM" + bytes(48) + struct.pack("<4I", 4, 124 + len(rows[32]), len(profile), 0)
+    plants["profile"] = bmp_file(124, rows[32], tail=tail, behind=profile, bits=32, compression=3)
+    tail = masks + b"KNIL" + bytes(48) + struct.pack("<4I", 4, 124 + len(rows[32]), len(SECRET), 0)
+    plants["linked profile"] = bmp_file(124, rows[32], tail=tail, behind=SECRET, bits=32, compression=3)
+    return plants
+
+
+def test_bmp():
+    refusals(bmp_plants())

@@ -1,4 +1,7 @@
-"""BMP: changed pixels are patched into the file's own rows, so that depth, masks, palette and row order stay."""
+"""BMP: changed pixels are patched into the file's own rows, so that depth, masks, palette and row order stay.
+
+The header is written anew from the fields that readers use; bits and colours that no pixel uses are zero.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,25 @@ import numpy as np
 from PIL import BmpImagePlugin
 
 from deidcli.errors import MediaError
+from deidcli.media.image import icc
 from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded
 from deidcli.media.image.modes import Native, to_pillow
 
 _HEAD = 14
-_V5, _SPACE_AT, _PROFILE_AT, _RESOLUTION_AT = 124, 56, 112, 24
-_EMBEDDED, _LINKED, _SRGB = b"DEBM", b"KNIL", b"BGRs"
+_V4, _V5, _SPACE_AT, _PROFILE_AT, _RESOLUTION_AT = 108, 124, 56, 112, 24
+_MASKS_AT, _ALPHA_AT = 40, 52
+_EMBEDDED, _SRGB = b"DEBM", b"BGRs"
+_MOST_RESOLUTION = 1_000_000
 _PLAIN, _RLE8, _RLE4, _BITFIELDS = 0, 1, 2, 3
 _USUAL_MASKS = {16: (0x7C00, 0x3E0, 0x1F), 24: (0xFF0000, 0xFF00, 0xFF), 32: (0xFF0000, 0xFF00, 0xFF)}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the pixels are. masks: the bits of red, green and blue above 8 bits a pixel. palette: (n, 3) uint8, RGB."""
+    """Where the pixels are. palette: (n, 3) uint8, RGB.
+
+    masks: the bits of red, green and blue above 8 bits a pixel. alpha: those of alpha, where the header states them.
+    """
 
     width: int
     height: int
@@ -34,6 +43,7 @@ class Layout:
     head_size: int
     masks: tuple[int, ...]
     palette: np.ndarray
+    alpha: int = 0
 
     @property
     def stride(self) -> int:
@@ -53,13 +63,22 @@ def layout(data: bytes) -> Layout:
         raise MediaError(f"unknown BMP header of {head_size} bytes", "convert it to PNG first")
     if bits not in (1, 2, 4, 8, 16, 24, 32) or compression not in (_PLAIN, _RLE8, _RLE4, _BITFIELDS):
         raise MediaError(f"BMP with {bits} bits, compression {compression}, cannot be read", "convert it to PNG first")
-    masks = _USUAL_MASKS.get(bits, ())
+    masks, alpha = _USUAL_MASKS.get(bits, ()), 0
     if compression == _BITFIELDS and bits > 8:
-        masks = struct.unpack_from("<III", data, 54)
+        masks = struct.unpack_from("<III", data, _HEAD + _MASKS_AT)
+        (alpha,) = struct.unpack_from("<I", data, _HEAD + _ALPHA_AT) if head_size >= 56 else (0,)
+        if not all(_is_run(mask, bits) for mask in (*masks, alpha)):
+            raise MediaError("the BMP is damaged: its colour masks are no runs of bits", "get a whole copy of the file")
     palette = np.zeros((0, 3), np.uint8)
     if bits <= 8:
         palette = _palette(data, head_size, min(used or 1 << bits, 1 << bits))
-    return Layout(width, abs(height), bits, compression, height < 0, offset, head_size, masks, palette)
+    return Layout(width, abs(height), bits, compression, height < 0, offset, head_size, masks, palette, alpha)
+
+
+def _is_run(mask: int, bits: int) -> bool:
+    """Whether the bits of a mask lie side by side within a pixel; none is a run as well."""
+    low, top = _shift(mask)
+    return mask < 1 << bits and not top & (top + 1)
 
 
 def _palette(data: bytes, head_size: int, entries: int) -> np.ndarray:
@@ -96,24 +115,80 @@ class Bmp(Container):
             yield Native("RGB", np.stack([_spread(stored, mask) for mask in self.layout.masks], 2))
 
     def scrubbed(self, metadata: str) -> bytes:
-        return self.around(self.data[self.layout.offset : self.end], metadata)
+        if self.packed:
+            # Runs can be drawn over each other and end early; plain rows cannot.
+            rewriter = self.rewriter(metadata)
+            for native in self.natives():
+                rewriter.add(native, None)
+            return rewriter.finish()
+        at = self.layout
+        rows = np.frombuffer(self.data, np.uint8, at.stride * at.height, at.offset)
+        return self.around(rows.reshape(at.height, at.stride).copy(), metadata)
 
     def rewriter(self, metadata: str) -> Rewriter:
         return _BmpRewriter(self, metadata)
 
-    def around(self, pixels: bytes, metadata: str) -> bytes:
-        """The file with these rows: its header and palette, nothing hidden between or behind, the profile by policy."""
+    def around(self, rows: np.ndarray, metadata: str) -> bytes:
+        """The file with these rows ((height, stride) uint8, in the order of the file), the profile by the policy."""
         at = self.layout
-        used = _HEAD + at.head_size + len(at.palette) * (3 if at.head_size == 12 else 4)
-        used += 16 if at.compression == _BITFIELDS and at.head_size == 40 else 0
-        head = bytearray(self.data[: min(used, at.offset)].ljust(at.offset, b"\0"))
-        profile = _profile(self.data, at) if metadata != "none" else b""
-        if metadata == "none" and at.head_size >= 40:
-            head[_HEAD + _RESOLUTION_AT : _HEAD + _RESOLUTION_AT + 8] = bytes(8)
-        if at.head_size == _V5:
-            _point(head, profile, at.offset + len(pixels))
-        struct.pack_into("<IHH", head, 2, len(head) + len(pixels) + len(profile), 0, 0)
-        return bytes(head) + pixels + profile
+        self._clear(rows)
+        profile = icc.scrubbed(_profile(self.data, at), metadata)
+        palette = self._palette(rows)
+        masks = struct.pack("<III", *at.masks) if at.compression == _BITFIELDS and at.bits > 8 else b""
+        behind = masks if at.head_size == 40 else b""
+        offset = _HEAD + at.head_size + len(behind) + len(palette)
+        head = self._head(masks, rows.size, offset, profile, metadata)
+        size = offset + rows.size + len(profile)
+        return b"BM" + struct.pack("<IHHI", size, 0, 0, offset) + head + behind + palette + rows.tobytes() + profile
+
+    def _clear(self, rows: np.ndarray) -> None:
+        """Set the bits of no pixel to zero: behind the last one of a row, and of a pixel outside of its masks."""
+        at = self.layout
+        used = at.width * at.bits
+        rows[:, (used + 7) // 8 :] = 0
+        if used % 8:
+            rows[:, used // 8] &= 0xFF << 8 - used % 8 & 0xFF
+        if at.bits in (16, 32):
+            allowed = at.alpha
+            for mask in at.masks:
+                allowed |= mask
+            rows.view(f"<u{at.bits // 8}")[:] &= np.array(allowed, f"<u{at.bits // 8}")
+
+    def _palette(self, rows: np.ndarray) -> bytes:
+        """The stored colours, those that no pixel uses black."""
+        at = self.layout
+        if at.bits > 8:
+            return b""
+        fields = rows if at.bits == 8 else np.unpackbits(rows, axis=1).reshape(at.height, -1, at.bits)
+        index = fields if at.bits == 8 else fields @ (1 << np.arange(at.bits)[::-1]).astype(np.uint8)
+        idle = np.bincount(index[:, : at.width].ravel(), minlength=256) == 0
+        colours = at.palette[:, ::-1].copy()
+        if not np.array_equal(colours, np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)):
+            # A ramp of all greys, by which readers know a grey picture, says nothing else.
+            colours[idle[: len(colours)]] = 0
+        return colours.tobytes() if at.head_size == 12 else np.pad(colours, ((0, 0), (0, 1))).tobytes()
+
+    def _head(self, masks: bytes, size: int, offset: int, profile: bytes, metadata: str) -> bytes:
+        at = self.layout
+        height = -at.height if at.top_down else at.height
+        if at.head_size == 12:
+            return struct.pack("<I4H", 12, at.width, at.height, 1, at.bits)
+        stated = struct.unpack_from("<ii", self.data, _HEAD + _RESOLUTION_AT)
+        known = metadata != "none" and all(0 <= value <= _MOST_RESOLUTION for value in stated)
+        colours = len(at.palette) if at.bits <= 8 else 0
+        numbers = (40, at.width, height, 1, at.bits, at.compression, size, *(stated if known else (0, 0)), colours, 0)
+        head = bytearray(struct.pack("<IiiHHIIiiII", *numbers).ljust(at.head_size, b"\0"))
+        struct.pack_into("<I", head, 0, at.head_size)
+        if masks and at.head_size > 40:
+            head[_MASKS_AT : _MASKS_AT + 12] = masks
+            if at.head_size >= 56:
+                struct.pack_into("<I", head, _ALPHA_AT, at.alpha)
+        if at.head_size in (_V4, _V5):
+            # A linked profile is a path on somebody's computer, and primaries of the file's own are free numbers.
+            head[_SPACE_AT : _SPACE_AT + 4] = _EMBEDDED if profile else _SRGB
+        if at.head_size == _V5 and profile:
+            struct.pack_into("<II", head, _PROFILE_AT, offset - _HEAD + size, len(profile))
+        return bytes(head)
 
     def stored(self) -> np.ndarray:
         """(height, width) uint32 from the top: palette indices, or the packed bits of a pixel."""
@@ -126,8 +201,8 @@ class Bmp(Container):
         pieces = rows[:, : at.width * at.bits // 8].reshape(at.height, at.width, -1).astype(np.uint32)
         return (pieces << (8 * np.arange(pieces.shape[2], dtype=np.uint32))).sum(2, dtype=np.uint32)
 
-    def rows(self, stored: np.ndarray) -> bytes:
-        """The way back of `stored`."""
+    def rows(self, stored: np.ndarray) -> np.ndarray:
+        """The way back of `stored`: (height, stride) uint8 in the order of the file."""
         at = self.layout
         rows = np.zeros((at.height, at.stride), np.uint8)
         if at.bits < 8:
@@ -136,7 +211,7 @@ class Bmp(Container):
         else:
             packed = (stored[..., None] >> (8 * np.arange(at.bits // 8)) & 255).astype(np.uint8).reshape(at.height, -1)
         rows[:, : packed.shape[1]] = packed
-        return (rows if at.top_down else rows[::-1]).tobytes()
+        return np.ascontiguousarray(rows if at.top_down else rows[::-1])
 
 
 class _BmpRewriter(Rewriter):
@@ -187,11 +262,3 @@ def _profile(data: bytes, at: Layout) -> bytes:
         return b""
     offset, size = struct.unpack_from("<II", data, _HEAD + _PROFILE_AT)
     return data[_HEAD + offset : _HEAD + offset + size]
-
-
-def _point(head: bytearray, profile: bytes, place: int) -> None:
-    """Point the header at the embedded profile; a linked one is a path on somebody's computer and goes."""
-    space = slice(_HEAD + _SPACE_AT, _HEAD + _SPACE_AT + 4)
-    if not profile and bytes(head[space]) in (_EMBEDDED, _LINKED):
-        head[space] = _SRGB
-    struct.pack_into("<III", head, _HEAD + _PROFILE_AT, place - _HEAD if profile else 0, len(profile), 0)
