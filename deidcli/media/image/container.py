@@ -137,8 +137,12 @@ def encoded(image: Image.Image, kind: str, **settings: object) -> bytes:
 
 
 def starts(durations: Iterable[Fraction]) -> tuple[Fraction, ...]:
-    """When each frame begins: the running sum of the durations before it, in seconds."""
-    return tuple(accumulate(durations, initial=Fraction(0)))[:-1]
+    """When each frame begins: the running sum of the durations before it, in seconds.
+
+    Viewers show a frame of 10 ms and less for 100 ms, and so it is counted here.
+    """
+    shown = (Fraction(1, 10) if duration <= Fraction(1, 100) else duration for duration in durations)
+    return tuple(accumulate(shown, initial=Fraction(0)))[:-1]
 
 
 def differing(data: np.ndarray, shown: np.ndarray) -> tuple[int, int, int, int]:

@@ -22,13 +22,16 @@ class Decoder:
     """The frames of a video in its own pixel format. Readers take them, and writers may take them a second time.
 
     hidden: whether the file holds pictures that are not shown, before the beginning or behind the end of a cut. count:
-    how many frames its reader has given. damage: what is wrong with the file, "" for nothing.
+    how many frames its reader has given. damage: what is wrong with the file, "" for nothing. clock: what is wrong with
+    its time stamps. Known when all frames were read are leading: how many packets come before the first that gives a
+    picture; packets: how many there are in all; silent: whether others give none.
     Raises MediaError for a file without moving pictures, and for one that was cut off unless it is to be salvaged.
     """
 
     def __init__(self, source: Source, salvage: bool):
         self.source, self.salvage = source, salvage
-        self.hidden, self.count, self.damage, self._closed = False, 0, "", False
+        self.hidden, self.count, self.damage, self.clock, self._closed = False, 0, "", "", False
+        self.leading, self.packets, self.silent = 0, 0, False
         self._lacking()
         self.facts = facts(source)
 
@@ -39,27 +42,43 @@ class Decoder:
     def frames(self) -> Iterator[tuple[VideoFrame, Fraction]]:
         """Every frame as the decoder gives it, and its time in seconds.
 
-        Times go up: a frame without a stamp, or with one that goes back, follows the one before it at the average rate.
-        Raises MediaError where the file is damaged, or its picture changes in size.
+        Times go up: a frame without a stamp follows the one before it at the average rate, and so do frames whose
+        stamps stand still. Raises MediaError where the file is damaged, or its picture changes in size.
         """
         clock = self.facts.clock
         step = max(1, round(1 / (self.facts.rate * clock)))
         last: int | None = None
+        stuck = 0
         for native in self._decoded():
             if (native.width, native.height) != self.facts.size:
                 said = f"its picture becomes {native.width}x{native.height} after {float(last or 0) * clock:.2f} s"
                 raise MediaError(f"{self.source.name}: {said}", _SPLIT)
             stamp = native.pts
-            if stamp is None or (last is not None and stamp <= last):
-                stamp = 0 if last is None else last + (step if stamp is None else 1)
+            if stamp is None:
+                stamp = 0 if last is None else last + step
+            elif last is not None and stamp <= last:
+                # One that comes twice hardly delays what follows; a clock that stands is replaced.
+                stuck += 1
+                stamp = last + (step if stuck > 1 else max(1, step // 4))
+                if stuck > 1:
+                    self._misses_the_clock(last * clock)
+            else:
+                stuck = 0
             last = stamp
             yield native, stamp * clock
+
+    def _misses_the_clock(self, when: Fraction) -> None:
+        said = f"its time stamps jump or stand still after {float(when):.2f} s: frames follow at the average rate there"
+        self.clock = self.clock or said
 
     def _decoded(self) -> Iterator[VideoFrame]:
         last: int | None = None
         with self.source.opened() as container:
             stream = self.source.pictures(container)
-            stream.thread_type = "AUTO"
+            # Each frame says which packet it came from. With threads of its own a decoder that is closed then waits for
+            # Python's lock for ever; and frames are searched more slowly than one thread decodes them.
+            stream.codec_context.thread_count = 1
+            stream.codec_context.copy_opaque = True
             for frames in self._steps(container, stream):
                 for frame in frames:
                     if self._closed:
@@ -71,8 +90,10 @@ class Decoder:
 
     def _steps(self, container: InputContainer, stream: VideoStream) -> Iterator[list[VideoFrame]]:
         """What each packet gives. After an error of the file itself there is only what the decoder still holds."""
+        clock = self.source.clock(container)
         # The sound is looked at for where it ends, and not decoded.
-        packets, last, end = container.demux(stream, *container.streams.audio), None, Fraction(0)
+        packets, last, end = clock(container.demux(stream, *container.streams.audio)), None, Fraction(0)
+        seen = _SeenPackets()
         while True:
             try:
                 packet = next(packets, None)
@@ -80,15 +101,25 @@ class Decoder:
                 self._damaged(last, reason(error))
                 packet = None
             if packet is None or (packet.stream is stream and not packet.size):
-                yield self._given(stream, None, last)
-                return self._ended(container, last, end)
+                break
             end = max(end, _end(packet))
             if packet.stream is stream:
                 if packet.is_corrupt and last is not None:
                     self._damaged(last, "a packet is damaged")
-                yield (frames := self._given(stream, packet, last))
+                seen.sent(packet)
+                frames = self._given(stream, packet, last)
+                seen.came(frames)
+                yield frames
                 self.hidden = self.hidden or packet.is_discard
                 last = frames[-1].pts if frames else last
+        frames = self._given(stream, None, last)
+        seen.came(frames)
+        yield frames
+        self.leading, self.packets, self.silent = seen.leading, seen.count, seen.silent
+        if clock.first is not None:
+            self._misses_the_clock(clock.first)
+        else:
+            self._ended(container, last, end)
 
     def _given(self, stream: VideoStream, packet: av.Packet | None, last: int | None) -> list[VideoFrame]:
         try:
@@ -132,3 +163,38 @@ def _end(packet: av.Packet) -> Fraction:
     """Until when a packet is shown or heard, in seconds."""
     begin = packet.pts if packet.pts is not None else packet.dts
     return Fraction(0) if begin is None else (begin + (packet.duration or 0)) * Fraction(packet.time_base or 0)
+
+
+class _SeenPackets:
+    """Which packets of the pictures have given a frame. Each is numbered, and each frame has the number of its own.
+
+    count: how many were sent. leading: how many came before the first that gave a frame.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.leading = 0, 0
+        self._first = True
+        self._without: set[int] = set()
+
+    @property
+    def silent(self) -> bool:
+        """Whether a packet behind the first that gave a frame has given none."""
+        return any(number >= self.leading for number in self._without)
+
+    def sent(self, packet: av.Packet) -> None:
+        """A packet goes to the decoder."""
+        packet.opaque = self.count
+        self._without.add(self.count)
+        self.count += 1
+
+    def came(self, frames: list[VideoFrame]) -> None:
+        """Frames came out of it."""
+        for frame in frames:
+            number = frame.opaque if isinstance(frame.opaque, int) else -1
+            # An encoder's threads could not let go of it.
+            frame.opaque = None
+            self._without.discard(number)
+            # The first frame that is shown may not be the first that is stored.
+            if self._first or number < self.leading:
+                self.leading = max(0, number)
+            self._first = False

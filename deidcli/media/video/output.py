@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from deidcli.errors import MediaError
 from deidcli.media.stream import WriteOptions
 from deidcli.media.video import tags
+from deidcli.media.video.clock import Clock
 from deidcli.media.video.encoding import Encoding
 from deidcli.media.video.source import Facts, Source, reason
 
@@ -52,6 +53,7 @@ class Output:
         self._copies: dict[int, Stream] = {}
         self._ahead: Iterator[Packet] | None = None
         self._next: Packet | None = None
+        self._pictures, self._wanted = -1, range(0)
         self._out.metadata.update(tags.file_tags(self._from.metadata, options.metadata))
 
     def _opened(self, target: BinaryIO) -> OutputContainer:
@@ -102,8 +104,8 @@ class Output:
             self._keep_turn(stream)
         return stream
 
-    def copied_video(self) -> None:
-        """A track for the source's own compressed pictures."""
+    def copied_video(self, wanted: range) -> None:
+        """A track for the source's own compressed pictures. wanted: the numbers of the packets that were searched."""
         original = self.source.pictures(self._from)
         stream = self._template(original)
         tag = _tag(original)
@@ -113,6 +115,7 @@ class Output:
         if self.facts.matrix and self.muxer not in _TURNING:
             raise self._unturned()
         self._copies[original.index] = stream
+        self._pictures, self._wanted = original.index, wanted
 
     def copied_rest(self) -> None:
         """Tracks for the sound, and for what else --streams asks for."""
@@ -152,12 +155,24 @@ class Output:
     def copy(self, until: Fraction | None = None) -> None:
         """Copy packets up to a time in seconds; all that are left without one."""
         if self._ahead is None:
-            self._ahead = packets(self._from, self._copies.keys())
+            self._ahead = self._packets()
             self._next = next(self._ahead, None)
         while self._next is not None and (until is None or begins(self._next) <= until):
             packet, self._next = self._next, next(self._ahead, None)
             packet.stream = self._copies[packet.stream.index]
             self._out.mux_one(packet)
+
+    def _packets(self) -> Iterator[Packet]:
+        """What is copied, on the clock that the frames have; of the pictures only what was searched."""
+        clocked = [stream.index for stream in (self.source.pictures(self._from), *self._from.streams.audio)]
+        number = -1
+        for packet in packets(self._from, {*self._copies, *clocked}, self.source.clock(self._from)):
+            if packet.stream_index == self._pictures:
+                number += 1
+                if number not in self._wanted:
+                    continue
+            if packet.stream_index in self._copies:
+                yield packet
 
     def finish(self) -> None:
         """Copy what is left and end the file."""
@@ -232,14 +247,12 @@ def _like(context, original, encoding: Encoding, shape: Fraction | None) -> None
         context.sample_aspect_ratio = shape
 
 
-def packets(container: InputContainer, streams: Collection[int]) -> Iterator[Packet]:
+def packets(container: InputContainer, streams: Collection[int], clock: Clock) -> Iterator[Packet]:
     """The packets of some streams, by their numbers, up to the end or to where the file is damaged.
 
     Whoever reads the frames of a damaged file has met that, and decided to go on.
     """
-    if not streams:
-        return  # which FFmpeg would take for all of them
-    found = container.demux([container.streams[index] for index in streams])
+    found = clock(container.demux([container.streams[index] for index in streams]))
     early: dict[int, list[Packet]] = {}
     while True:
         try:

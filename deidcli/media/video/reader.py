@@ -35,9 +35,14 @@ class VideoReader(Reader):
         facts = self.decoder.facts
         check_size(facts.size)
         self.info = StreamInfo(source.kind, facts.upright, facts.frames)
-        if facts.others:
-            # They were not searched, and may show the same people.
-            self.notes = (f"it has {facts.others} more tracks of moving pictures: left out",)
+
+    @property
+    def notes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What the user should know of the file, complete when its frames were read."""
+        others = self.decoder.facts.others
+        # They were not searched, and may show the same people.
+        left = (f"it has {others} more tracks of moving pictures: left out",) if others else ()
+        return (*left, self.decoder.clock) if self.decoder.clock else left
 
     @property
     def damage(self) -> str:  # type: ignore[override]

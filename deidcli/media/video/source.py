@@ -13,15 +13,19 @@ from typing import BinaryIO
 import av
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from deidcli.errors import MediaError
 from deidcli.media.stream import SoundOnly
+from deidcli.media.video.clock import Clock
 
 # A picture on the sleeve of a recording, or a strip of previews: neither is the video.
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+
+_SLOWEST, _FASTEST = Fraction(1, 1000), Fraction(1000)  # frames a second
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,12 @@ class Source:
                 yield container
             finally:
                 container.close()
+
+    def clock(self, container: InputContainer) -> Clock:
+        """A clock for the packets of the pictures and of the sound."""
+        pictures = self.pictures(container)
+        steps = {stream.index: Fraction(1, 40) for stream in container.streams.audio}
+        return Clock(self.kind, {pictures.index: 1 / rate(pictures), **steps})
 
     def pictures(self, container: InputContainer) -> VideoStream:
         """The stream that is shown. Raises MediaError where there is only sound, or a codec that cannot be decoded."""
@@ -99,21 +109,26 @@ def facts(source: Source) -> Facts:
         frame = _first(container, stream)
         if frame is None:
             raise MediaError(f"{source.name}: no frame of the video can be decoded", "get a whole copy of the file")
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         matrix = display_matrix(frame)
         return Facts(
             size=(frame.width, frame.height),
             orientation=orientation(matrix),
             matrix=matrix,
             codec=stream.codec_context.codec.canonical_name,
-            rate=rate,
-            frames=stream.frames or _estimate(container, stream, rate),
+            rate=rate(stream),
+            frames=stream.frames or _estimate(container, stream, rate(stream)),
             others=sum(not other.disposition & _PICTURES for other in container.streams.video) - 1,
             interlaced=frame.interlaced_frame,
             clock=stream.time_base,
             shape=stream.sample_aspect_ratio or None,
             pixels=frame.format.name,
         )
+
+
+def rate(stream: VideoStream) -> Fraction:
+    """Frames a second on average. What comes of a broken clock is not believed."""
+    known = [each for each in (stream.average_rate, stream.guessed_rate) if each]
+    return next((each for each in known if _SLOWEST <= each <= _FASTEST), Fraction(25))
 
 
 def _first(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
@@ -132,6 +147,16 @@ def _estimate(container: InputContainer, stream: VideoStream, rate: Fraction) ->
     if stream.duration and stream.time_base:
         return round(stream.duration * stream.time_base * rate)
     return round(container.duration * rate / av.time_base) if container.duration else None
+
+
+def _unknown_side_data(kind: type[Type], value: object) -> Type:
+    """A member for side data that FFmpeg knows and PyAV does not; without it no side data can be read of such a frame."""
+    member = object.__new__(kind)
+    member._name_, member._value_ = f"UNKNOWN_{value}", value
+    return member
+
+
+Type._missing_ = classmethod(_unknown_side_data)  # type: ignore[method-assign, assignment]
 
 
 def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:

@@ -69,7 +69,7 @@ class VideoWriter(Writer):
             raise MediaError(f"{name}: {self._taken} of {wanted} frames were written", "write every frame")
         with _explained(name):
             if self._behind is None and self._same():
-                self._out.copied_video()
+                self._out.copied_video(range(self.decoder.leading, self.decoder.packets))
                 self._out.copied_rest()
             else:
                 self._begin()
@@ -90,10 +90,12 @@ class VideoWriter(Writer):
     def _same(self) -> bool:
         """Whether the compressed pictures may be copied as they are.
 
-        Not where some are hidden by an edit list, or were too damaged to be seen: nobody has looked for faces in them.
+        Not where some are hidden by an edit list, gave no picture, or were too damaged to be seen: nobody has looked
+        for faces in them. Nor where the time stamps are broken.
         """
         facts, asked = self.decoder.facts, self.options.video
-        seen = not self.decoder.hidden and not self.decoder.damage
+        source = self.decoder
+        seen = not (source.hidden or source.damage or source.silent or source.clock)
         wanted = asked.codec and encoding(asked.codec, "yuv420p", (64, 64), facts.rate, asked).codec
         return seen and wanted in ("", facts.codec) and self._out.copies and self._out.holds(facts.codec)
 

@@ -1,0 +1,159 @@
+"""Clock: put the packets of a file on one clock that only goes forward.
+
+Recordings are joined, restarted and damaged, and their time stamps then stand still, jump or go back. A stream whose
+stamps do that goes on at its average rate; a pause that the sound shares is kept as it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+from av.error import FFmpegError
+from av.packet import Packet
+
+BACK = Fraction(1, 10)  # seconds by which a decoding time may go back and is still taken for imprecise
+REORDERED = Fraction(2)  # the same where only presentation times are stored: frames are stored out of their order
+STRAY = Fraction(1)  # seconds by which a stamp lies ahead that is not believed if later ones go back behind it
+PAUSE = Fraction(60)  # seconds from which on a pause is no pause but another clock
+RESTART = Fraction(10)  # the same in transport and program streams, whose clocks may begin anew at any time
+SHOWN_LATE = Fraction(10)  # seconds by which a frame may be shown after it is decoded
+AHEAD = 16  # packets that are looked at to tell a stray stamp from a pause
+_RESTARTING = ("mpegts", "mpeg")
+
+
+@dataclass
+class _Stream:
+    """raw: decoding time of the last packet as stored. time: as repaired. length: of a packet. All in seconds.
+
+    shift: what is added to stored times. late: from decoding to presentation of the last packet. ticks: the last
+    decoding time that was given out, in the stream's own units. passed: times between the last packets as stored.
+    decoded: whether the last packet had a decoding time.
+    """
+
+    raw: Fraction
+    time: Fraction
+    length: Fraction
+    passed: deque[Fraction]
+    shift: Fraction = Fraction(0)
+    late: Fraction = Fraction(0)
+    ticks: int | None = None
+    decoded: bool = True
+
+
+class Clock:
+    """Repairs the time stamps of packets as they go by, of all streams of pictures and sound of one file together.
+
+    kind: what `sniff.video_kind` said. steps: the average length of a packet of each stream in seconds, by its number;
+    it is used where the stamps themselves do not tell.
+    repaired: how many packets got other stamps than the stored ones. first: when that was so first, in seconds, None
+    where all are as stored.
+    """
+
+    def __init__(self, kind: str, steps: dict[int, Fraction]):
+        self.limit = RESTART if kind in _RESTARTING else PAUSE
+        self.steps = steps
+        self.repaired = 0
+        self.first: Fraction | None = None
+        self._streams: dict[int, _Stream] = {}
+        self._shift = Fraction(0)  # of the stream that jumped last: others of the same file jump by as much
+
+    def __call__(self, packets: Iterable[Packet]) -> Iterator[Packet]:
+        """The same packets, changed in place."""
+        waiting: deque[Packet] = deque()
+        try:
+            for packet in packets:
+                waiting.append(packet)
+                if len(waiting) > AHEAD:
+                    yield self._next(waiting)
+        except FFmpegError:
+            # What was read before the error is sound.
+            while waiting:
+                yield self._next(waiting)
+            raise
+        while waiting:
+            yield self._next(waiting)
+
+    def _next(self, waiting: deque[Packet]) -> Packet:
+        packet = waiting.popleft()
+        raw = _stored(packet)
+        if packet.size and raw is not None and packet.stream_index in self.steps:
+            same = [other for other in waiting if other.stream_index == packet.stream_index and _alike(packet, other)]
+            self._repair(packet, raw, [time for time in map(_stored, same) if time is not None])
+        return packet
+
+    def _repair(self, packet: Packet, raw: Fraction, later: list[Fraction]) -> None:
+        stream = self._streams.get(packet.stream_index)
+        if stream is None:
+            length = self._length(packet, [b - a for a, b in pairwise(sorted([raw, *later]))])
+            stream = self._streams[packet.stream_index] = _Stream(raw, raw, length, deque(maxlen=AHEAD))
+        elif stream.decoded != (packet.dts is not None):
+            # Decoding times begin late in some containers; they say nothing of the presentation times before.
+            stream.raw, stream.time = raw, raw + stream.shift
+        else:
+            self._advance(packet, stream, raw, later)
+        stream.decoded = packet.dts is not None
+        self._stamp(packet, stream, raw)
+
+    def _advance(self, packet: Packet, stream: _Stream, raw: Fraction, later: list[Fraction]) -> None:
+        """Set when a packet is decoded, on the repaired clock."""
+        passed, follows = raw - stream.raw, stream.time + stream.length
+        if passed > max(STRAY, 8 * stream.length) and any(stream.raw - BACK <= time < raw for time in later):
+            # Those after it go on from before: this stamp alone is wrong.
+            stream.raw, stream.time = stream.raw + stream.length, follows
+            return
+        back = BACK if packet.dts is not None else max(REORDERED, 16 * stream.length)
+        far = passed > max(self.limit, 20 * stream.length) and not self._shared(packet, raw + stream.shift)
+        if passed < -back or far:
+            if not stream.time < raw + self._shift <= follows + RESTART:
+                self._shift = follows - raw
+            stream.shift = self._shift
+        elif passed >= 0:
+            stream.passed.append(passed)
+            stream.length = self._length(packet, stream.passed)
+        stream.raw, stream.time = raw, raw + stream.shift
+
+    def _shared(self, packet: Packet, time: Fraction) -> bool:
+        """Whether another stream has come to about this time without a jump: then the pause is real."""
+        others = [stream for index, stream in self._streams.items() if index != packet.stream_index]
+        return any(abs(other.time - time) < RESTART for other in others)
+
+    def _stamp(self, packet: Packet, stream: _Stream, raw: Fraction) -> None:
+        """Move the stamps of a packet to the time of its stream."""
+        base = Fraction(packet.time_base or 1)
+        before = packet.dts, packet.pts
+        shift = round((stream.time - raw) / base)
+        late = None if packet.dts is None or packet.pts is None else (packet.pts - packet.dts) * base
+        if packet.dts is not None:
+            packet.dts += shift
+            if stream.ticks is not None and packet.dts <= stream.ticks:
+                packet.dts = stream.ticks + 1
+            stream.ticks = packet.dts
+        if late is not None and not -SHOWN_LATE <= late <= max(SHOWN_LATE, 32 * stream.length):
+            packet.pts = (packet.dts or 0) + round(stream.late / base)
+        elif packet.pts is not None:
+            packet.pts += shift
+            stream.late = stream.late if late is None else late
+        if (packet.dts, packet.pts) != before:
+            self.repaired += 1
+            self.first = stream.time if self.first is None else self.first
+
+    def _length(self, packet: Packet, passed: Iterable[Fraction]) -> Fraction:
+        """Of a packet in seconds: the median of the last ones, the average where they stand still or are few."""
+        times = sorted(passed)
+        middle = times[len(times) // 2] if len(times) > 3 else Fraction(0)
+        return middle or self.steps[packet.stream_index]
+
+
+def _alike(one: Packet, other: Packet) -> bool:
+    """Whether both have decoding times, or neither."""
+    return (one.dts is None) == (other.dts is None)
+
+
+def _stored(packet: Packet) -> Fraction | None:
+    """When a packet is decoded, in seconds, as far as its stamps tell."""
+    stamp = packet.dts if packet.dts is not None else packet.pts
+    return None if stamp is None else stamp * Fraction(packet.time_base or 1)
