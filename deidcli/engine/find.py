@@ -174,3 +174,20 @@ def _read(job: Job) -> tuple[bytes | Path, str]:
         reason = (error.strerror or str(error)).lower()
         raise MediaError(f"{job.name}: cannot be read: {reason}", "check the name and its permissions") from error
     return data, hashlib.sha256(data).hexdigest()
+
+
+def check_unchanged(source: Source) -> None:
+    """Raises MediaError where a file is no longer the one that was opened: what was written may not have been searched.
+
+    It is read again for that, whole. Standard input is read once and cannot change.
+    """
+    name, path = source.job.name, source.job.source
+    if path is None:
+        return
+    try:
+        same = digest(path) == source.sha256
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise MediaError(f"{name}: cannot be read again: {reason}", "run again when it lies still") from error
+    if not same:
+        raise MediaError(f"{name}: it changed while it was read", "run again when nothing writes to it any more")

@@ -19,6 +19,7 @@ from deidcli.faces.tracking.options import FrameFaces, TrackOptions
 from deidcli.faces.tracking.tracker import tracked_frames
 from deidcli.values import UNTRACKED, Face
 
+MOST_SKIPPED = 8  # frames from one that is searched to the next, whatever the time stamps say
 ROUNDED = 0.002  # seconds by which two time stamps may be apart only because their clock is coarse
 
 
@@ -67,7 +68,8 @@ def _is_due(options: TrackOptions, waited: int, last: Fraction, after: FrameOrFa
     """Whether a frame is searched because the next one would come too late. waited: frames since one was searched."""
     if options.detect_every is not None:
         return waited >= options.detect_every
-    return not isinstance(after, FileFrame) or float(_time(after) - last) > options.between + ROUNDED
+    late = not isinstance(after, FileFrame) or float(_time(after) - last) > options.between + ROUNDED
+    return late or waited >= MOST_SKIPPED
 
 
 def _time(item: FileFrame) -> Fraction:

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 
 from deidcli.engine.face_list import face_entry
-from deidcli.engine.find import UNDER_WAY, Finder
+from deidcli.engine.find import UNDER_WAY, Finder, check_unchanged
 from deidcli.engine.flow import ahead, batched
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source, pixel_count
 from deidcli.engine.jobs import Job, sheet_path
@@ -162,6 +162,7 @@ class Pipeline:
                 if file.writer is None:
                     raise MediaError(f"{file.source.job.name}: nothing of it was written", "report this")
                 file.writer.finish()
+                check_unchanged(file.source)
                 digest = self._commit(file)
         except Exception as error:
             file.error = one_line(error)

@@ -39,6 +39,11 @@ def test_stamps_in_milliseconds_are_steady_too():
     assert searched(times, TrackOptions()) == sorted({*range(0, 60, 3), 59})
 
 
+@pytest.mark.parametrize("rate", [100, 1000, 90_000])
+def test_whatever_the_stamps_say_every_eighth_is_searched(rate):
+    assert searched(steady(50, rate), TrackOptions()) == sorted({*range(0, 50, 8), 49})
+
+
 def test_a_frame_before_a_pause_is_searched():
     times = [Fraction(t, 100) for t in (0, 4, 8, 12, 16, 90, 94, 98)]
     assert searched(times, TrackOptions()) == [0, 3, 4, 5, 7]

@@ -32,6 +32,7 @@ class _Stream:
     shift: what is added to stored times. late: from decoding to presentation of the last packet. ticks: the last
     decoding time that was given out, in the stream's own units. passed: times between the last packets as stored.
     decoded: whether the last packet had a decoding time.
+    still: for how many packets the stamps have not gone up.
     """
 
     raw: Fraction
@@ -42,6 +43,7 @@ class _Stream:
     late: Fraction = Fraction(0)
     ticks: int | None = None
     decoded: bool = True
+    still: int = 0
 
 
 class Clock:
@@ -114,7 +116,14 @@ class Clock:
         elif passed >= 0:
             stream.passed.append(passed)
             stream.length = self._length(packet, stream.passed)
-        stream.raw, stream.time = raw, raw + stream.shift
+        time = raw + stream.shift
+        if packet.dts is None or time > stream.time:
+            stream.still = 0
+        else:
+            # A stamp that comes twice hardly delays what follows; a clock that stands is replaced.
+            stream.still += 1
+            time = stream.time + (stream.length if stream.still > 1 else stream.length / 4)
+        stream.raw, stream.time = raw, time
 
     def _shared(self, packet: Packet, time: Fraction) -> bool:
         """Whether another stream has come to about this time without a jump: then the pause is real."""

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from deidcli.errors import MediaError
-from deidcli.media.video.source import Source, facts, missing, reason
+from deidcli.media.video.source import Source, facts, missing, reason, usual_step
 
 _SPLIT = "cut it where that happens, with ffmpeg"
 _SLACK = Fraction(1, 2)  # seconds by which a whole file may be shorter than it says
@@ -46,7 +46,7 @@ class Decoder:
         stamps stand still. Raises MediaError where the file is damaged, or its picture changes in size.
         """
         clock = self.facts.clock
-        step = max(1, round(1 / (self.facts.rate * clock)))
+        step = max(1, round(usual_step(self.facts.rate) / clock))
         last: int | None = None
         stuck = 0
         for native in self._decoded():

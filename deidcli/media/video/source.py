@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -25,7 +25,8 @@ from deidcli.media.video.clock import Clock
 # A picture on the sleeve of a recording, or a strip of previews: neither is the video.
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
-_SLOWEST, _FASTEST = Fraction(1, 1000), Fraction(1000)  # frames a second
+# Frames a second that a file may have, and up to which they come of no broken clock.
+_SLOWEST, _FASTEST, _USUAL = Fraction(1, 1000), Fraction(1000), 300
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Source:
         """A clock for the packets of the pictures and of the sound."""
         pictures = self.pictures(container)
         steps = {stream.index: Fraction(1, 40) for stream in container.streams.audio}
-        return Clock(self.kind, {pictures.index: 1 / rate(pictures), **steps})
+        return Clock(self.kind, {pictures.index: usual_step(rate(pictures)), **steps})
 
     def pictures(self, container: InputContainer) -> VideoStream:
         """The stream that is shown. Raises MediaError where there is only sound, or a codec that cannot be decoded."""
@@ -131,6 +132,11 @@ def rate(stream: VideoStream) -> Fraction:
     return next((each for each in known if _SLOWEST <= each <= _FASTEST), Fraction(25))
 
 
+def usual_step(rate: Fraction) -> Fraction:
+    """Seconds from frame to frame where the stamps do not tell; a clock that stands still makes the rate too high."""
+    return 1 / (rate if rate <= _USUAL else Fraction(25))
+
+
 def _first(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
     packets = container.demux(stream)
     while True:
@@ -150,13 +156,13 @@ def _estimate(container: InputContainer, stream: VideoStream, rate: Fraction) ->
 
 
 def _unknown_side_data(kind: type[Type], value: object) -> Type:
-    """A member for side data that FFmpeg knows and PyAV does not; without it no side data can be read of such a frame."""
-    member = object.__new__(kind)
+    """A member for side data that FFmpeg knows and PyAV does not: without it none of such a frame can be read."""
+    member: Any = object.__new__(kind)
     member._name_, member._value_ = f"UNKNOWN_{value}", value
     return member
 
 
-Type._missing_ = classmethod(_unknown_side_data)  # type: ignore[method-assign, assignment]
+Type._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignment]
 
 
 def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
