@@ -42,8 +42,8 @@ class Secret:
     def generator(self, name: str) -> np.random.Generator:
         """Random numbers that belong to `name` (a track, a person), whatever was drawn before and in which order."""
         # Names of files that are no UTF-8 are held as surrogates, which stand for their bytes.
-        said = name.encode("utf-8", "surrogateescape")
-        digest = hashlib.blake2b(said, key=self.key, digest_size=32).digest()
+        name_bytes = name.encode("utf-8", "surrogateescape")
+        digest = hashlib.blake2b(name_bytes, key=self.key, digest_size=32).digest()
         return np.random.default_rng(np.frombuffer(digest, np.uint32))
 
 
@@ -63,13 +63,13 @@ class Method(ABC):
 
     Subclasses set `name` (the word after --method), `summary` (one line for the help), `crop` (what the engine cuts out
     for them), `Options`, and `Models` where they load something. One instance serves a whole run and is called from one
-    thread. What others may ask of a method, so that nobody has to ask for its name:
+    thread. Its capabilities, so that no other code depends on its name:
 
     closed: it has to see every face before the first is replaced (methods/closed.py).
     judged: its new faces are compared with their originals unless the command says otherwise.
-    removes_face: nothing of a face is left, so that no recogniser can say anything of the result.
+    removes_face: nothing of a face is left, so that comparing embeddings of the result is pointless.
     reversible: `reverse` undoes `apply`, as far as the method can be undone.
-    declares_donors: `marks` says of whose faces a new face is made: person, surrogate, group and guarantee.
+    declares_donors: `marks` names whose faces a new face is made of: person, surrogate, group and guarantee.
     listed: False for a variant that `create` of the class of the same name chooses.
     needs_pixels, stored: of a closed set, whether `prepare` needs pictures of the faces, and their side in pixels.
     """
@@ -114,7 +114,7 @@ class Method(ABC):
         return True
 
     def marks(self, key: str) -> dict[str, Any]:
-        """What the manifest says of a face that was replaced, beside what it says of all; most methods say nothing."""
+        """Further fields of the manifest for a face that this method replaced; empty for most methods."""
         return {}
 
     @abstractmethod

@@ -131,12 +131,12 @@ class Cleanir(Method):
         return axis, max(0.0, self.options.angle - self.options.vary * random.random())
 
 
-def _traits(said: str) -> tuple[str, ...]:
+def _traits(text: str) -> tuple[str, ...]:
     """The traits that --keep names. Raises UsageError."""
-    names = tuple(name.strip() for name in said.split(",")) if said.strip() != "none" else ()
+    names = tuple(name.strip() for name in text.split(",")) if text.strip() != "none" else ()
     for name in names:
         if name not in TRAITS:
-            raise UsageError(f"--keep {said}: {name!r} is not known", f"give some of {','.join(TRAITS)}, or none")
+            raise UsageError(f"--keep {text}: {name!r} is not known", f"give some of {','.join(TRAITS)}, or none")
     return names
 
 

@@ -1,6 +1,6 @@
 """The contract of closed-set methods: k people at least share one surrogate (k-anonymity, Newton et al. 2005).
 
-A subclass says what a surrogate is, and nothing about people, groups or names:
+A subclass defines what a surrogate is; people, groups and names are handled here:
 
     class KSameM(ClosedSet):
         name, summary = "ksame-m", "..."
@@ -15,7 +15,7 @@ A subclass says what a surrogate is, and nothing about people, groups or names:
         def render(self, surrogates, crops): ...      # surrogates for targets, in a batch > pictures like the crops
 
 What the engine does. First pass: every input is searched as in the run itself, with `--shard` the inputs of all parts;
-every face with landmarks that `accepts` lets in is described by the recogniser and cut out as `crop` says, `stored`
+the embedding of every face with landmarks that `accepts` lets in is computed and cut out as `crop` says, `stored`
 pixels wide, on to disk. Descriptors are group_people into people. `prepare` gets all that as a `Census`. Second pass:
 `apply` as for any method; a face that the census does not know (no landmarks, not accepted) raises MethodError and is
 covered. What is kept of a target (pose, expression, light) `render` takes from its crop and its landmarks, never from
@@ -84,7 +84,7 @@ class ClosedSet(Method):
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
         super().__init__(options, secret, models)
-        self._person: dict[str, int] = {}  # nobody is known before `prepare`
+        self._person: dict[str, int] = {}  # empty before `prepare`
 
     # --- what a subclass implements
 
@@ -131,7 +131,7 @@ class ClosedSet(Method):
 
     @property
     def guarantee(self) -> str:
-        """What the manifest says of a face: see the head of this file."""
+        """The field `guarantee` of the manifest: see the head of this file."""
         return "diverse" if self.options.diverse else "k"
 
     # --- groups
@@ -145,8 +145,8 @@ class ClosedSet(Method):
     def planned(self, census: Census, group: np.ndarray, kind: np.ndarray | None = None) -> Plan:
         """The plan for groups that are made; unless they are paired nearest, each gets another one's surrogate.
 
-        kind: (g,) int of each group; the other one is of the same. In a photograph the mean of people who look alike is
-        told from one of them by less than what is left around it, so that more than one in k would be recognised.
+        kind: (g,) int of each group; the other one is of the same. The mean of people who look alike lies so close
+        to each of them that hair and background decide, and more than one in k would be recognised.
         """
         count = int(group.max()) + 1
         kind, source = np.zeros(count, int) if kind is None else kind, np.arange(count)
@@ -182,7 +182,7 @@ class ClosedSet(Method):
         givers = self._members[self.plan.source[group]]
         weights = np.full(len(givers), 1 / len(givers))
         if self.options.diverse:
-            # Blind to who the member is: all members' weights are drawn alike, so they point at nobody.
+            # Drawn independently of who the member is, so that the weights do not identify the member.
             weights = self.secret.generator(f"weights {group} {member}").dirichlet(np.ones(len(givers)))
         return self.surrogate(self._rows[givers], weights)
 
@@ -195,5 +195,5 @@ class ClosedSet(Method):
 
 
 def too_few_people(people: int, k: int) -> UsageError:
-    """The error that says so."""
+    """The error for a closed set of fewer than k people."""
     return UsageError(f"{people} people are too few for --k {k}", f"give pictures of {k} people, or a smaller --k")

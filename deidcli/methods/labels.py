@@ -1,4 +1,4 @@
-"""Labels: what is said of pictures in a CSV file, for whoever asks: packs, tables, groups of one attribute value."""
+"""Labels of pictures from a CSV file, for packs, for evaluation, and for groups of one attribute value."""
 
 from __future__ import annotations
 

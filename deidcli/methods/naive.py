@@ -72,7 +72,7 @@ class Pixelate(_Naive):
     """Half as many cells at each escalation, down to one."""
 
     name = "pixelate"
-    summary = "mosaic of cell means, so many cells to a face whatever its size"
+    summary = "mosaic of cell means, with a fixed number of cells across a face"
 
     @dataclass(frozen=True)
     class Options:
@@ -92,7 +92,7 @@ class Pixelate(_Naive):
 class Solid(_Naive):
     """The last level of every escalation: what it covers is gone. Raises UsageError for a colour that is not known.
 
-    The mean of a face says its tone and nothing else, and a cover in it does not jump out of the picture.
+    The mean colour of a face gives away its tone and nothing else, and such a cover is not conspicuous.
     """
 
     name = "solid"

@@ -150,10 +150,10 @@ def attributes(census: Census, asked: Sequence[str]) -> list[tuple[str, ...]]:
     rows, reader, values = census.typical(), AttributeReader("attributes"), []
     for start in range(0, len(rows), BATCH):
         crops = census.crops(rows[start : start + BATCH])
-        seen = [reader.cut(Frame(crop.pixels), crop.face) for crop in crops]
-        values += [tuple(_said(found, name) for name in asked) for found in reader.read(seen)]
+        crops_seen = [reader.cut(Frame(crop.pixels), crop.face) for crop in crops]
+        values += [tuple(_value_of(found, name) for name in asked) for found in reader.read(crops_seen)]
     return values
 
 
-def _said(found: Attributes, name: str) -> str:
+def _value_of(found: Attributes, name: str) -> str:
     return str(int(np.searchsorted(AGES, found.age or 0.0))) if name == "age" else str(getattr(found, name))

@@ -96,7 +96,9 @@ class KSameM(Method):
     """
 
     name = "ksame-m"
-    summary = "averaged faces in the target's pose and expression: of nobody, or with --k of k people of a closed set"
+    summary = (
+        "averaged faces in the target's pose and expression: of other people, or with --k of k people of a closed set"
+    )
     crop = CropSpec(size=None, margin=MARGIN, mask="high", transfer_lighting=False)
     Models = KSameMModels
 

@@ -7,13 +7,13 @@ the network as its appearance; then the face is bent into the target's pose.
 
 Of the target's shape only the pose (an affine map), four numbers (how far lips and lids are open, how high brows and
 corners of the mouth are), a wide open mouth and a third of the outline of the jaw are taken: bent to all landmarks, one
-and the same face for everybody is still told apart. The mask hides where the hair begins, for the same reason.
+and the same face is still recognised as different people. The mask covers the hairline for the same reason.
 
-Departures from the paper: its proxies are people (RaFD), ours are nobody. Two groups may get one cluster, because a set
-of a thousand people has more groups than there are proxies. Gender and age, which the paper calls possible further
-appearance parameters, are kept by the groups: people of one gender (or one of three ages) share a surrogate of that
-gender, unless one of them would be named with each that there is. Where fewer than k people have a value, they join the
-group that is nearest.
+Departures from the paper: its proxies are real people (RaFD), ours are averages. Two groups may get one cluster,
+because a set of a thousand people has more groups than there are proxies. Gender and age, which the paper calls
+possible further appearance parameters, are kept by the groups: people of one gender (or one of three ages) share a
+surrogate of that gender, unless one of them would be named with each that there is. Where fewer than k people have a
+value, they join the group that is nearest.
 
 The bound 1 / k holds for the new face itself, as in the paper (Section 4.3) under the assumption that pose, expression
 and what is taken of the jaw, which are the target's, do not tell who somebody is.
@@ -96,7 +96,7 @@ class KSameNet(ClosedSet):
     """Raises PresetError where a preset is damaged, UsageError for a --preserve that is none."""
 
     name = "ksame-net"
-    summary = "k people share a face of nobody from a generative network; keeps expression, gender, age"
+    summary = "k people share a face from a generative network that shows no real person; keeps expression, gender, age"
     crop = CropSpec(size=None, margin=0.25, mask="high", transfer_lighting=False)
     Models = KSameNetModels
 
@@ -159,7 +159,7 @@ class KSameNet(ClosedSet):
     def surrogate(self, faces: np.ndarray, weights: np.ndarray) -> Mix:
         """The cluster of the group that the faces belong to, mixed by `weights`."""
         cluster = self._clusters[int(self.plan.group[self.census.people[faces[0]]])]
-        # A group of more than k people has k proxies all the same, alike unless each member has a mixture.
+        # A group of more than k people still has k proxies, with equal weights unless each member has a mixture.
         return self._mix(cluster, weights if self.options.diverse else _alike(len(cluster)))
 
     def _mix(self, cluster: np.ndarray, weights: np.ndarray) -> Mix:
@@ -214,11 +214,11 @@ def _alike(count: int) -> np.ndarray:
     return np.full(count, 1 / count)
 
 
-def _kept(said: str) -> set[str]:
+def _kept(text: str) -> set[str]:
     """What --preserve names. Raises UsageError."""
-    words = {word.strip() for word in said.split(",") if word.strip()}
+    words = {word.strip() for word in text.split(",") if word.strip()}
     if not words or words - {*KEPT, "none"} or ("none" in words and len(words) > 1):
-        raise UsageError(f"--preserve {said}: not known", f"name some of {', '.join(KEPT)} with commas, or none")
+        raise UsageError(f"--preserve {text}: not known", f"name some of {', '.join(KEPT)} with commas, or none")
     return words - {"none"}
 
 
@@ -276,13 +276,13 @@ class Correspondence:
     def fitting(self, members: np.ndarray) -> np.ndarray:
         """The proxies (f,) of the gender and age of members (m, 128), where those are kept; all where too few are.
 
-        A child's face goes to a child, whatever is kept. Nothing else has to be like: a face of their race, say, would
-        only have to be told from those few that have it.
+        Children get children's faces whatever is kept. Nothing else has to be alike: proxies of the same race, for
+        example, would leave a recogniser fewer people to confuse a person with.
         """
-        known, said = self.proxies, self.proxies.probe(members).mean(axis=0)
-        gender, age, _ = alike(known.traits, said)
+        known, predicted = self.proxies, self.proxies.probe(members).mean(axis=0)
+        gender, age, _ = alike(known.traits, predicted)
         fits = (gender | ("gender" not in self.kept)) & (age | ("age" not in self.kept))
-        fits &= (known.traits[:, 1] >= log_age(ADULT_AGE)) == (said[1] >= log_age(ADULT_AGE))
+        fits &= (known.traits[:, 1] >= log_age(ADULT_AGE)) == (predicted[1] >= log_age(ADULT_AGE))
         return np.flatnonzero(fits if fits.sum() >= self.size else np.ones(len(fits), bool))
 
     def _grown(self, fits: np.ndarray) -> np.ndarray:

@@ -84,9 +84,9 @@ class Gallery:
         Drawn among the most suitable that are; where none is, the farthest. Where all that are alike would be
         recognised, first the age may be another, then the race, then the gender; a child's face on an adult comes last.
         """
-        said = self.probe(descriptor[None])[0]
-        order, (gender, age, race) = nearest(self.traits, said), alike(self.traits, said)
-        grown = (self.traits[:, 1] >= log_age(ADULT_AGE)) == (said[1] >= log_age(ADULT_AGE))
+        predicted = self.probe(descriptor[None])[0]
+        order, (gender, age, race) = nearest(self.traits, predicted), alike(self.traits, predicted)
+        grown = (self.traits[:, 1] >= log_age(ADULT_AGE)) == (predicted[1] >= log_age(ADULT_AGE))
         distance = np.linalg.norm(self.descriptors - descriptor, axis=2).min(axis=1)
         for fits in (gender & age & race, gender & race & grown, gender & grown, grown, np.ones(len(order), bool)):
             within = order[fits[order]]
@@ -130,15 +130,19 @@ def log_age(age: Any) -> Any:
     return np.log(age + 8.0)
 
 
-def alike(traits: np.ndarray, said: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def alike(traits: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which proxies with `traits` (n, 7) are alike in gender, age and race to what Probe says, (7,): each (n,) bool."""
-    gender = np.abs(traits[:, 0] - np.clip(said[0], 0, 1)) <= OTHER_GENDER
-    return gender, np.abs(traits[:, 1] - said[1]) <= OTHER_AGE, traits[:, 2:].argmax(axis=1) == said[2:].argmax()
+    gender = np.abs(traits[:, 0] - np.clip(predicted[0], 0, 1)) <= OTHER_GENDER
+    return (
+        gender,
+        np.abs(traits[:, 1] - predicted[1]) <= OTHER_AGE,
+        traits[:, 2:].argmax(axis=1) == predicted[2:].argmax(),
+    )
 
 
-def nearest(traits: np.ndarray, said: np.ndarray) -> np.ndarray:
+def nearest(traits: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """The numbers of proxies with `traits` (n, 7), those first that are most like what Probe says, (7,)."""
-    gap = np.abs(traits - said)
+    gap = np.abs(traits - predicted)
     cost = (gap[:, 0] / GENDER) ** 2 + (gap[:, 1] / AGE) ** 2 + (gap[:, 2:] ** 2).sum(axis=1) / RACE**2
     return np.argsort(cost, kind="stable")
 

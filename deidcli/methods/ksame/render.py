@@ -35,7 +35,7 @@ WARM = np.array([0.8, 1.0, 1.0], np.float32)  # how fast red, green and blue go
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A face of nobody: pixels (height, width, 3) uint8 RGB, landmarks (68, 2) in its pixels."""
+    """An averaged face: pixels (height, width, 3) uint8 RGB, landmarks (68, 2) in its pixels."""
 
     pixels: np.ndarray
     landmarks: np.ndarray
@@ -77,7 +77,7 @@ def fit_surrogate(posed: Sequence[Posed], crop: Crop, inside: Sequence[Posed] = 
         np.clip(new + 0.5, 0, 255).astype(np.uint8), crop.pixels, skin(target, size).astype(np.float32)
     )
     if inside and hollow:
-        # After the tone, which is the skin's: behind the lips there is no light that it could have.
+        # After the lighting is transferred, which is computed on skin: the inside of the mouth is dark in any light.
         new = np.clip(new * _light(inside[0].shape, size) + 0.5, 0, 255).astype(np.uint8)
     return new
 
@@ -85,7 +85,7 @@ def fit_surrogate(posed: Sequence[Posed], crop: Crop, inside: Sequence[Posed] = 
 def fit_open_mouth(posed: Sequence[Posed], crop: Crop) -> np.ndarray:
     """The face with the closed mouth, the first of `posed`, and what all of them show between its lips.
 
-    Proxies whose teeth are seen smile with the whole face, which only a smile should.
+    Proxies that show teeth smile with the whole face, so those are used for smiling targets only.
     """
     inside = [replace(one, shape=posed[0].shape) for one in posed if one.share > 0]
     return fit_surrogate([replace(posed[0], share=1.0)], crop, inside, hollow=True)
@@ -166,7 +166,7 @@ def pose_transfer(points: np.ndarray, target: np.ndarray, moved: bool = False, e
     """
     anchors = with_constant(_anchors(points))
     shape = with_constant(points) @ np.linalg.lstsq(anchors, _anchors(target), rcond=None)[0]
-    # A mouth that is wide open, and the jaw that is dropped, say more of the moment than of the person.
+    # A wide open mouth and a dropped jaw are expression rather than identity, so the target's may be used.
     low, high = OPEN
     wide = float(np.clip((mouth_gap(target) - low) / (high - low), 0, 1)) if moved else 0.0
     outline = OUTLINE + (1 - OUTLINE) * wide
@@ -215,7 +215,7 @@ def average_surrogate(
     bare = skin(points, size)
     tones = np.array([texture[bare].mean(axis=0) for texture in bent])
     tone = weights @ tones
-    # Brought to one tone, so that a face in the sun and one in the shade do not average to a stain.
+    # All textures get the same mean colour first, or faces in sun and in shade would average to patches.
     mean = sum(weight * (texture - own) for weight, texture, own in zip(weights, bent, tones, strict=True)) + tone
     seen = [covering(picture, own) for picture, own in zip(pictures, landmarks, strict=True)]
     hairless = sum(w * warp_face(s, own, points, size) for w, s, own in zip(weights, seen, landmarks, strict=True))
