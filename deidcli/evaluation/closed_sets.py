@@ -180,9 +180,9 @@ def _grey_background(frame: Frame, face: Face) -> Pair:
 def expression_draws(
     labels: Mapping[str, str], pictures: Mapping[str, Sequence[str]], count: int, seed: int
 ) -> list[Draw]:
-    """`count` closed sets of people with the expressions of WORDS, as many of each as it says or as there are.
+    """`count` closed sets of people with the expressions of WORDS, as many of each as WORDS asks for, or as there are.
 
-    labels: the word that people gave to each picture. A person is in a draw with one picture.
+    labels: the expression that annotators gave to each picture. A person is in a draw with one picture.
     """
     found = []
     for number in range(count):
@@ -198,7 +198,7 @@ def expression_draws(
 
 
 def expressions(bench: Bench, subject: Subject, draws: Sequence[Draw], labels: Mapping[str, str]) -> Part:
-    """How often the judge of expressions reads what people said, before and after (Figure 11).
+    """How often the classifier of expressions agrees with annotators, before and after (Figure 11).
 
     "kept": the second as a share of the first. Raises UsageError without a judge of expressions.
     """

@@ -108,21 +108,21 @@ def fingerprint(bench: Bench, plan: Plan, **more: Any) -> str:
     same.
     """
     study = bench.study
-    said: dict[str, Any] = {**asdict(study), "cache": "", "folder": str(study.folder.resolve())}
-    said |= {"plan": asdict(plan), **more}
-    said |= {"deid": VERSION, "labels": [reader.name for reader in bench.instruments.labellers]}
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    settings: dict[str, Any] = {**asdict(study), "cache": "", "folder": str(study.folder.resolve())}
+    settings |= {"plan": asdict(plan), **more}
+    settings |= {"deid": VERSION, "labels": [reader.name for reader in bench.instruments.labellers]}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def write_labels(bench: Bench, path: Path, label: str = "gender") -> Path | None:
-    """A table of what the labellers say of every original, for methods that want one; None where none tells `label`."""
+    """A table of the labels that classifiers give to every original; None where none of them knows `label`."""
     reader = next((each for each in bench.instruments.labellers if each.classes.get(label)), None)
     if reader is None:
         return None
-    said = likeliest(reader.classes[label], bench.labelled.labels[label])
+    settings = likeliest(reader.classes[label], bench.labelled.labels[label])
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("image", label), *zip(bench.labelled.names, said, strict=True)])
+        csv.writer(file).writerows([("image", label), *zip(bench.labelled.names, settings, strict=True)])
     return path
 
 

@@ -1,6 +1,6 @@
-"""k-anonymity checked: what the manifest of a closed-set run says, against the outputs and against the promise.
+"""k-anonymity: the manifest of a closed-set run is checked against its outputs and against the promised k.
 
-What is counted are people whose face is shown: one who is covered everywhere hides nobody else.
+Only people whose face is replaced count: one who is covered everywhere adds nothing to another's anonymity.
 """
 
 from __future__ import annotations

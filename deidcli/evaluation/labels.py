@@ -1,4 +1,4 @@
-"""Labels: what a classifier reads off a face beside its identity. A seam: whatever reads labels can be plugged in."""
+"""Labels: attributes of faces beside identity, read by classifiers. Whatever implements `Labeller` can be used."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Labeller(Protocol):
 
 
 def likeliest(labeller_classes: Sequence[str], answers: np.ndarray) -> np.ndarray:
-    """The likeliest word (n,) of probabilities (n, classes)."""
+    """The most probable class (n,) of probabilities (n, classes)."""
     return np.asarray(labeller_classes)[np.argmax(answers, axis=1)] if len(answers) else np.array([], str)
 
 

@@ -122,36 +122,36 @@ def landmark_error(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def confusion(
-    name: str, truth: Sequence | np.ndarray, said: Sequence | np.ndarray, labels: Sequence[str] = ()
+    name: str, truth: Sequence | np.ndarray, predicted: Sequence | np.ndarray, labels: Sequence[str] = ()
 ) -> Matrix:
-    """How often each true label was told as which (CLEANIR, Figure 9; k-Same-Net, Figure 11), by scikit-learn."""
+    """How often each true label was predicted as which (CLEANIR, Figure 9; k-Same-Net, Figure 11), by scikit-learn."""
     with needed("a confusion matrix"):
         from sklearn.metrics import confusion_matrix
-    labels = tuple(labels) or tuple(sorted(set(truth) | set(said)))
-    cells = confusion_matrix(list(truth), list(said), labels=list(labels))
+    labels = tuple(labels) or tuple(sorted(set(truth) | set(predicted)))
+    cells = confusion_matrix(list(truth), list(predicted), labels=list(labels))
     return Matrix(name, labels, labels, tuple(tuple(int(cell) for cell in row) for row in cells))
 
 
 def accuracy(
-    measure: Measure, truth: Sequence | np.ndarray, said: Sequence | np.ndarray, people: Sequence | None = None
+    measure: Measure, truth: Sequence | np.ndarray, predicted: Sequence | np.ndarray, people: Sequence | None = None
 ) -> Figure:
-    """The share of labels that are told right (k-Same-Net, Section 4.6), or that two readings agree on."""
-    same = np.array([a == b for a, b in zip(truth, said, strict=True)], float)
+    """The share of labels that are predicted right (k-Same-Net, Section 4.6), or that two readings agree on."""
+    same = np.array([a == b for a, b in zip(truth, predicted, strict=True)], float)
     return share(measure, same, people)
 
 
-def f_measure(measure: Measure, truth: Sequence | np.ndarray, said: Sequence | np.ndarray) -> Figure:
+def f_measure(measure: Measure, truth: Sequence | np.ndarray, predicted: Sequence | np.ndarray) -> Figure:
     """The mean over labels of the harmonic mean of precision and recall (CLEANIR, Section 4.3.2), by scikit-learn."""
     with needed("the F-measure"):
         from sklearn.metrics import f1_score
     if not len(truth):
         return measure.figure(float("nan"))
-    value = f1_score(list(truth), list(said), average="macro", zero_division=0)
+    value = f1_score(list(truth), list(predicted), average="macro", zero_division=0)
     return measure.figure(float(value), count=len(truth))
 
 
 def emotion_error(before: np.ndarray, after: np.ndarray, people: Sequence | None = None) -> Figure:
-    """Emotion mean squared error (EPD-Net, Table I) between what a classifier says of (n, classes), 0 to 1 each."""
+    """Emotion mean squared error (EPD-Net, Table I) between the probabilities (n, classes) of a classifier."""
     squared = np.square(np.asarray(after, float) - np.asarray(before, float)).mean(axis=1)
     return average(results.EMOTION_ERROR, squared, people)
 
@@ -179,7 +179,7 @@ _MOUTH = (0.115, 0.069, 0.064, 0.069, 0.115, 0.077, 0.073, 0.077)
 DEPTH = np.array(
     [*_HALF_JAW, *_HALF_JAW[-2::-1], *_HALF_BROWS, *_HALF_BROWS[::-1], *_NOSE, *_EYE, *_OTHER_EYE, *_LIPS, *_MOUTH]
 )
-# A long lens: landmarks say too little of a face's perspective to tell its distance.
+# A long focal length: landmarks are too imprecise to estimate the perspective of a face.
 FOCAL = 20.0
 
 
@@ -203,7 +203,7 @@ def _rotation(points: np.ndarray) -> np.ndarray:
         return np.full((3, 3), np.nan)
     model = np.column_stack([MEAN_SHAPE - 0.5, DEPTH])
     seen = np.asarray(points, np.float64)
-    # Where and how large a face is says nothing of its pose.
+    # Position and size of a face do not depend on its pose.
     seen = (seen - seen.mean(axis=0)) / max(float(seen.std()), 1e-9) * float(model[:, :2].std())
     camera = np.array([[FOCAL, 0, 0], [0, FOCAL, 0], [0, 0, 1]])
     start = np.zeros(3), np.array([0, 0, FOCAL])

@@ -99,7 +99,7 @@ def threshold_at(strangers: np.ndarray, rate: float) -> float:
         return NAN
     allowed = int(np.floor(rate * len(ordered) + 1e-9))
     limit = ordered[allowed] if allowed < len(ordered) else np.inf
-    # Just below the first stranger who would be one too many, whatever pairs lie between.
+    # Just below the distance of the first pair of strangers that would be one too many.
     return float(np.nextafter(limit, -np.inf))
 
 

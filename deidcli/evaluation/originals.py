@@ -1,4 +1,4 @@
-"""Originals: the pictures of a set, each with the face nearest its middle, found and described once and for all."""
+"""Originals: the pictures of a set, each with the face nearest its middle, searched and described once."""
 
 from __future__ import annotations
 

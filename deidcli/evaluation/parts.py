@@ -230,8 +230,8 @@ def _numbers(label: str, before: np.ndarray, after: np.ndarray, whose: Sequence[
 
 
 def _label(bench: Bench, outputs: Outputs, label: str, classes: tuple[str, ...], truth: Mapping[str, str]) -> Part:
-    """How far a label is kept. What the classifier says of the originals counts as the truth, and where people said
-    what they see also their word."""
+    """How far a label is kept. The classifier's label of the original counts as the truth, and so does the label of
+    annotators where there is one."""
     whose = [person(name) for name in outputs.names]
     before = bench.labelled.labels[label][bench.labelled.rows(outputs.names)]
     after = outputs.labels[label]
@@ -245,11 +245,13 @@ def _label(bench: Bench, outputs: Outputs, label: str, classes: tuple[str, ...],
     if label == "expression":
         figures.append(measures.emotion_error(before, after, whose))
     matrices = [measures.confusion(label, old, new, classes)]
-    told = [i for i, name in enumerate(outputs.names) if truth.get(name) in classes]
-    if told:
-        given = [truth[outputs.names[i]] for i in told]
+    predicted = [i for i, name in enumerate(outputs.names) if truth.get(name) in classes]
+    if predicted:
+        given = [truth[outputs.names[i]] for i in predicted]
         figures.append(
-            measures.accuracy(results.ACCURACY.named(f"{label} accuracy"), given, new[told], [whose[i] for i in told])
+            measures.accuracy(
+                results.ACCURACY.named(f"{label} accuracy"), given, new[predicted], [whose[i] for i in predicted]
+            )
         )
-        matrices.append(measures.confusion(f"{label} by people", given, new[told], classes))
+        matrices.append(measures.confusion(f"{label} by people", given, new[predicted], classes))
     return Part(tuple(figures), (), tuple(matrices))

@@ -185,7 +185,7 @@ def from_lfw(data: Path, limit: int | None, seed: int, split: str = "val") -> Pl
 
 
 def evaluate_subject(bench: Bench, subject: Subject, plan: Plan, keep: Path | None = None) -> tuple[Run, Outputs]:
-    """A subject under a plan: everything that can be told of it. keep: where the worst outputs are written."""
+    """A subject under a plan: all its figures. keep: where the worst outputs are written."""
     outputs = bench.observe(subject, plan.replaced)
     part = parts.self_matching(bench, outputs)
     if plan.pairs:

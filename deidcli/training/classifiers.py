@@ -139,7 +139,7 @@ def _write(network: keras.Model, recipe: Recipe, val: tuple[Pack, Targets], out:
     return save_preset(out, config, names, card(out.name, config))
 
 
-# --- Labels as targets: what people said of the faces of a pack, for the heads of a classifier.
+# --- Labels of a pack as targets for the heads of a classifier
 
 Targets = dict[str, np.ndarray]  # (n, classes) float32 by the name of the head
 
@@ -187,10 +187,10 @@ def held_out(names: np.ndarray, share: float) -> np.ndarray:
     return np.array(numbers) < share * 2**32
 
 
-# --- Figures of a classifier on faces it was not trained on, and the card that says them.
+# --- Figures of a classifier on faces it was not trained on, and its card
 
 SOFT = 0.02  # standard deviation of the blur that stands for a generated face's softness, as a share of the picture
-AGES = (0, 5, 13, 20, 30, 45, 60, 200)  # bounds of the groups that a scale of years is told by
+AGES = (0, 5, 13, 20, 30, 45, 60, 200)  # bounds of the age groups for which figures are given
 
 
 def measure(classifier: Classifier, crops: np.ndarray, targets: dict[str, np.ndarray]) -> dict:
@@ -200,12 +200,12 @@ def measure(classifier: Classifier, crops: np.ndarray, targets: dict[str, np.nda
     (counts; row: what is true, column: what was said). A scale has `error` instead: the mean absolute error. `groups`:
     the accuracy (or error) among the faces of each class of the other heads.
     """
-    said, soft = classifier.predict(crops), classifier.predict(_softened(crops))
+    predicted, soft = classifier.predict(crops), classifier.predict(_softened(crops))
     heads = classifier.heads
     return {
         "faces": len(crops),
-        **{name: _head(heads[name], targets[name], said[name], soft[name]) for name in heads},
-        "groups": {name: _groups(heads, name, targets, said[name]) for name in heads} if len(heads) > 1 else {},
+        **{name: _head(heads[name], targets[name], predicted[name], soft[name]) for name in heads},
+        "groups": {name: _groups(heads, name, targets, predicted[name]) for name in heads} if len(heads) > 1 else {},
     }
 
 
@@ -213,17 +213,17 @@ def _softened(crops: np.ndarray) -> np.ndarray:
     return np.stack([cv2.GaussianBlur(crop, (0, 0), SOFT * len(crop)) for crop in crops])
 
 
-def _head(head: Head, target: np.ndarray, said: np.ndarray, soft: np.ndarray) -> dict:
+def _head(head: Head, target: np.ndarray, predicted: np.ndarray, soft: np.ndarray) -> dict:
     if head.places is not None:
         return {
-            "error": _rounded(_right(head, target, said).mean()),
+            "error": _rounded(_right(head, target, predicted).mean()),
             "soft": _rounded(_right(head, target, soft).mean()),
         }
     confusion = np.zeros((len(head.classes), len(head.classes)), int)
-    np.add.at(confusion, (target.argmax(axis=-1), said.argmax(axis=-1)), 1)
+    np.add.at(confusion, (target.argmax(axis=-1), predicted.argmax(axis=-1)), 1)
     measures = 2 * np.diag(confusion) / np.maximum(confusion.sum(axis=0) + confusion.sum(axis=1), 1)
     return {
-        "accuracy": _rounded(_right(head, target, said).mean()),
+        "accuracy": _rounded(_right(head, target, predicted).mean()),
         "soft": _rounded(_right(head, target, soft).mean()),
         "f_measure": {
             **dict(zip(head.classes, map(_rounded, measures), strict=True)),
@@ -233,15 +233,17 @@ def _head(head: Head, target: np.ndarray, said: np.ndarray, soft: np.ndarray) ->
     }
 
 
-def _right(head: Head, target: np.ndarray, said: np.ndarray) -> np.ndarray:
+def _right(head: Head, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """For each face 1 or 0 for a right or wrong word, or on a scale how far off the number is."""
     if head.places is not None:
-        return np.abs((said - target) @ head.places)
-    return (said.argmax(axis=-1) == target.argmax(axis=-1)).astype(float)
+        return np.abs((predicted - target) @ head.places)
+    return (predicted.argmax(axis=-1) == target.argmax(axis=-1)).astype(float)
 
 
-def _groups(heads: dict[str, Head], name: str, targets: dict[str, np.ndarray], said: np.ndarray) -> dict[str, float]:
-    right = _right(heads[name], targets[name], said)
+def _groups(
+    heads: dict[str, Head], name: str, targets: dict[str, np.ndarray], predicted: np.ndarray
+) -> dict[str, float]:
+    right = _right(heads[name], targets[name], predicted)
     found = {}
     for other in (head for head in heads.values() if head.name != name):
         for word, member in _members(other, targets[other.name]).items():

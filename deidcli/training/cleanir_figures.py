@@ -140,7 +140,7 @@ def _rounded(figures: dict[str, Any]) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in figures.items()}
 
 
-# --- Probes: how much of a person the half of the latent vector that is not turned still tells, and to what reader.
+# --- Probes: how much of the identity can be read from the half of the latent vector that is not rotated
 
 FACES = 8000  # that a probe learns from
 HIDDEN = 512

@@ -255,7 +255,8 @@ class Expression(layers.Layer):
 
 @keras.saving.register_keras_serializable("deidcli")
 class AdversarialLoss(layers.Layer):
-    """Adds what a critic says of decoded pictures (batch, ...), turned ones (share, ...) and photographs (batch, ...).
+    """Adds the adversarial loss of a critic on decoded pictures (batch, ...), turned ones (share, ...) and photographs
+    (batch, ...).
 
     adversarial: weight of the hinge loss, of which the critic's side always weighs 1. features: weight of the mean
     absolute difference of the critic's features between a picture and its photograph (Wang et al. 2018, pix2pixHD).
@@ -285,7 +286,7 @@ class AdversarialLoss(layers.Layer):
 
 @keras.saving.register_keras_serializable("deidcli")
 class ConsistencyLoss(layers.Layer):
-    """Adds how far what the encoder reads in turned pictures is from what the decoder was told.
+    """Adds the distance between what the encoder reads in rotated pictures and the decoder's input.
 
     weight: of 1 - cosine between the identities, and of half the mean squared difference of the attributes. repulsion:
     weight of what two people's new identities are more alike than they should be, in cosine.

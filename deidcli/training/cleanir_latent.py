@@ -1,4 +1,4 @@
-"""Erasure: the linear map after which nothing linear can tell a descriptor from a latent vector's attribute half.
+"""Erasure: the linear map after which no linear reader predicts a descriptor from a latent vector's attribute half.
 
 Least-squares concept erasure (LEACE; Belrose et al. 2023, Theorem 4.3): of all linear maps after which attributes and
 descriptors are uncorrelated, the one that changes the attributes least. Without it the half that CLEANIR never rotates
@@ -55,17 +55,17 @@ def _roots(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 # --- Traits: where gender, age, tone and expression lie among identities, so that a method can leave them as they are.
 #
-# A recogniser's descriptor says a little of the expression, too. What it says was taken out of the attribute half by
+# A recogniser's descriptor holds a little of the expression, too. That was taken out of the attribute half by
 # the erasure; turned along with the identity, it makes the serious smile.
 
-# The label of a pack that tells each trait. UTKFace's races stand for tone: they are the only label of it there is.
+# The label of a pack that tells each trait. UTKFace's race is used for tone, for want of a label of tone.
 LABELS = {"gender": "gender", "age": "age", "tone": "race", "expression": "expression"}
 FEWEST = 30  # faces that a class has to have
 RIDGE = 10.0  # on unit identities; changes little between 1 and 100
 
 
 def directions(pack: Pack, targets: np.ndarray) -> dict[str, np.ndarray]:
-    """For each trait the pack has labels of, the directions (k, d) whose product with an identity tells it best.
+    """For each trait the pack has labels of, the directions (k, d) whose product with an identity predicts it best.
 
     targets: (n, d), the identities of the pack's faces. Linear regression: one direction for a number (an age, as the
     logarithm of the years and one), for classes one fewer than there are. Every class and every age weighs what it has.
@@ -99,7 +99,7 @@ def _mouth(landmarks: np.ndarray) -> np.ndarray:
 
 
 def _answers(values: np.ndarray) -> np.ndarray:
-    """(n, k) numbers to be told: one column for an age, else one for each class but the last."""
+    """(n, k) numbers to be predicted: one column for an age, else one for each class but the last."""
     classes = np.unique(values)
     if len(classes) > 10:
         years = np.log1p(values.astype(float))
@@ -118,7 +118,8 @@ def _regression(identities: np.ndarray, answers: np.ndarray) -> np.ndarray:
 
 
 def ridge(known: np.ndarray, answers: np.ndarray, penalty: float) -> np.ndarray:
-    """Weights (d, k) that tell answers (n, k) from known (n, d), both less their means; the constant is not returned.
+    """Weights (d, k) that predict answers (n, k) from known (n, d), both less their means; the constant is not
+    returned.
 
     penalty: weight of the squared length of the weights.
     """

@@ -1,4 +1,4 @@
-"""Composites: faces of nobody, each the shape-free average of at least 50 people.
+"""Composites: faces that show no real person, each the shape-free average of at least 50 people.
 
 Every picture is bent by a piecewise affine warp so that its 68 landmarks lie on the mean shape of the group, brought to
 the group's tone, and averaged. Eyes, nose and mouth fall on top of each other, so the average stays sharp where a face

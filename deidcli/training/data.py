@@ -100,7 +100,7 @@ def check_apart(train: Pack, val: Pack) -> None:
 
 
 def origin_of(path: Path) -> str | None:
-    """What a pack was made of, as it was said to `save`; None where there is no whole pack."""
+    """What a pack was made of, as given to `save`; None where there is no whole pack."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             return str(stored[_ORIGIN])

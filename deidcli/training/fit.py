@@ -18,7 +18,7 @@ import numpy as np
 from deidcli.errors import UsageError
 
 CLIP = 5000.0  # largest norm of all gradients; twice what losses summed over 64 x 64 pixels have in a common batch
-CALIBRATION = 40  # batches over which the normalisations are measured anew
+CALIBRATION = 40  # batches over which the statistics of normalisations are recomputed
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _average(trainer: keras.Model, options: FitOptions, batches: Iterator) -> It
 
 
 def _take_average(trainer: keras.Model, options: FitOptions, batches: Iterator) -> None:
-    """Put the averaged weights in place, and measure anew what the normalisations see of them.
+    """Put the averaged weights in place, and recompute the statistics of the normalisations with them.
 
     The running means and variances belong to the weights that were trained: with others the pictures turn grey.
     """
@@ -158,7 +158,7 @@ def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
         yield from _leaves(layer) if isinstance(layer, keras.Model) else (layer,)
 
 
-# --- Checkpoints: where a run is, so that one that was killed goes on as if it had not been.
+# --- Checkpoints: the state of a run, so that one that was killed can be resumed with the same result
 
 BEST = "best.weights.h5"
 
@@ -220,7 +220,7 @@ class Checkpoint:
         temporary.replace(self.folder / name)
 
     def _read(self, name: str) -> None:
-        # What is not built yet would not be loaded, without a word.
+        # Keras silently skips what is not built yet.
         self.trainer.optimizer.build(self.trainer.trainable_variables)
         try:
             self.trainer.load_weights(self.folder / name)

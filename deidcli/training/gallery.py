@@ -1,4 +1,5 @@
-"""The gallery: proxy faces of nobody, each the average of people of like age, gender, race and tone, in three mouths.
+"""The gallery: proxy faces that show no real person, each the average of people of like age, gender, race and tone, in
+three mouths.
 
 Who is averaged is drawn at random among those who are alike. A picture that lies nearer to the people in it than to
 others of their kind, as a recogniser sees it, is drawn again.
@@ -25,7 +26,9 @@ from deidcli.training.people import People, read
 SIDE = 320  # of a proxy, in pixels
 PEOPLE = 60  # people averaged in one picture of a proxy
 POOL = 1.5  # people are drawn among the POOL * PEOPLE that are most alike
-SURELY_ANOTHER = 0.36  # dlib's distance that two of them must keep: the data name nobody, and show some people often
+DIFFERENT_PEOPLE = (
+    0.36  # dlib's distance that two of them must keep: the data have no names, and show some people often
+)
 # Gap of the lips, as a share of the distance between the eyes, from and to which a mouth is of each kind.
 MOUTHS = {"closed": (-1.0, 0.05), "teeth": (0.06, 0.2), "open": (0.2, 0.4)}
 WIDE = (0.29, 1.0)  # of a fourth, so rare that all people together give one, of which only the inside is taken
@@ -33,7 +36,7 @@ FOREHEAD = 0.03  # width over which a forehead is smoothed, as a share of the si
 LIP = 0.006  # soft edge between lips and the inside of the mouth, as a share of the side
 OTHER_RACE, OTHER_TONE = 12.0, 0.4  # years that another race, or a unit of lightness, count as
 OTHER_MOOD = 10.0  # years that a smile counts as where the mouth is closed, and none where teeth are seen
-SIGN = 0.6  # largest membership AUC of a picture (see `Signs`)
+MAX_AUC = 0.6  # largest membership AUC of a picture (see `MembershipAuc`)
 DRAWS = 8  # draws of one picture, of which the one with the smallest AUC is taken where none is below SIGN
 
 
@@ -48,9 +51,9 @@ class Kind:
 
     @property
     def name(self) -> str:
-        said = "man" if self.gender == 0 else "woman"
+        report = "man" if self.gender == 0 else "woman"
         race = ("white", "black", "asian", "indian", "other")[self.race]
-        return f"{said}-{race}-{self.age}{({-1: '-dark', 0: '', 1: '-light'})[self.shade]}"
+        return f"{report}-{race}-{self.age}{({-1: '-dark', 0: '', 1: '-light'})[self.shade]}"
 
 
 def _kinds() -> Iterator[Kind]:
@@ -72,7 +75,7 @@ KINDS = tuple(_kinds())
 
 @dataclass(frozen=True)
 class Proxy:
-    """One face of nobody. faces: a composite for each of MOUTHS, and one with a wide open mouth.
+    """One averaged face. faces: a composite for each of MOUTHS, and one with a wide open mouth.
 
     members: of each of MOUTHS, names of the files in it."""
 
@@ -83,7 +86,7 @@ class Proxy:
 
 # (picture, its kind, its mouth, rows of the people in it) to the membership AUC: how often a member of the picture is
 # nearer to it than a similar person who is not in it; 0.5 means that membership cannot be told.
-Signs = Callable[[Composite, Kind, tuple[float, float], np.ndarray], float]
+MembershipAuc = Callable[[Composite, Kind, tuple[float, float], np.ndarray], float]
 
 
 def build(
@@ -91,10 +94,10 @@ def build(
     pictures: Path,
     kinds: Sequence[Kind] = KINDS,
     seed: int = 1,
-    said: Callable[[str], None] = lambda text: None,
-    signs: Signs = lambda face, kind, mouth, rows: 0.5,
+    report: Callable[[str], None] = lambda text: None,
+    membership_auc: MembershipAuc = lambda face, kind, mouth, rows: 0.5,
 ) -> list[Proxy]:
-    """The proxies of `kinds`, from people whose files lie in `pictures`. said: is told of each that is made.
+    """The proxies of `kinds`, from people whose files lie in `pictures`. report: called with a line about each.
 
     Raises UsageError where fewer than 50 people are of a kind.
     """  # fmt: skip
@@ -104,12 +107,12 @@ def build(
         draws: list[Draw] = []
         for i, mouth in enumerate(MOUTHS.values()):
             like = draws[0].face if draws else None
-            draws.append(drawn(known, pictures, kind, mouth, [seed, number, i], signs, like))
+            draws.append(drawn(known, pictures, kind, mouth, [seed, number, i], membership_auc, like))
         faces = [draw.face for draw in draws]
         faces.append(with_wide_open_mouth(faces[-1], inside))
         proxies.append(Proxy(kind, tuple(faces), tuple(known.names[draw.rows] for draw in draws)))
-        told = (f"{len(d.rows)} {mouth} ({d.sign:.2f})" for d, mouth in zip(draws, MOUTHS, strict=True))
-        said(f"{kind.name}: {', '.join(told)}")
+        told = (f"{len(d.rows)} {mouth} ({d.auc:.2f})" for d, mouth in zip(draws, MOUTHS, strict=True))
+        report(f"{kind.name}: {', '.join(told)}")
     return proxies
 
 
@@ -119,7 +122,7 @@ class Draw:
 
     face: Composite
     rows: np.ndarray
-    sign: float
+    auc: float
 
 
 def drawn(
@@ -128,17 +131,17 @@ def drawn(
     kind: Kind,
     mouth: tuple[float, float],
     seed: Sequence[int],
-    signs: Signs,
+    membership_auc: MembershipAuc,
     like: Composite | None = None,
 ) -> Draw:
     """A picture of a kind whose membership AUC is at most SIGN, or the best of DRAWS. like: whose tone it has."""
     made: list[Draw] = []
-    while not made or (len(made) < DRAWS and made[-1].sign > SIGN):
+    while not made or (len(made) < DRAWS and made[-1].auc > MAX_AUC):
         rows = chosen(known, kind, mouth, np.random.default_rng([*seed, len(made)] if made else seed))
         face = _average(known, rows, pictures)
         face = _toned(face, like) if like else face
-        made.append(Draw(face, rows, signs(face, kind, mouth, rows)))
-    return min(made, key=lambda draw: draw.sign)
+        made.append(Draw(face, rows, membership_auc(face, kind, mouth, rows)))
+    return min(made, key=lambda draw: draw.auc)
 
 
 def wide_open_mouth(known: People, pictures: Path, seed: int) -> Composite:
@@ -178,7 +181,7 @@ def distinct_people(known: People, order: np.ndarray, wanted: int) -> np.ndarray
     drawn: list[int] = []
     for row in order:
         apart = np.linalg.norm(known.descriptors[drawn] - known.descriptors[row], axis=1)
-        if len(drawn) < wanted and not (apart < SURELY_ANOTHER).any():
+        if len(drawn) < wanted and not (apart < DIFFERENT_PEOPLE).any():
             drawn.append(int(row))
     return np.array(drawn, int)
 

@@ -48,10 +48,10 @@ def make(sources: Sources, out: Path, seed: int = 1, said: Callable[[str], None]
     shapes = shape_model(load_pack(sources.people))
     known = people(pack, sources.faces, sources.pictures)
     said(f"{len(known)} faces, {int(known.good.sum())} of them fit to be averaged")
-    watch = MembershipCheck.of(known, pack)
-    proxies = build(known, sources.pictures, KINDS, seed, said, watch.worst)
+    membership = MembershipCheck.of(known, pack)
+    proxies = build(known, sources.pictures, KINDS, seed, said, membership.worst)
     described = np.stack([describe(proxy.faces) for proxy in proxies])
-    rows = checks(proxies, described, watch, pack, strangers)
+    rows = checks(proxies, described, membership, pack, strangers)
     probe = Probe.of(known.descriptors, known.gender, known.age, known.race)
     return write(out, proxies, described, traits(proxies, known, probe), probe, shapes, rows, seed)
 
@@ -165,7 +165,7 @@ People: in each of the four pictures. dlib, SFace, pixels: the strongest sign of
 """
 
 
-# --- Does the gallery show anybody? How many people a proxy is near to, and whether its own members are nearer.
+# --- Does the gallery give anybody away? How many people a proxy is near to, and whether its members are nearer
 
 TINY = 32  # side of the crops whose pixels are compared
 
@@ -191,7 +191,9 @@ class MembershipCheck:
         sface = [_sface(pack.crops[i], pack.landmarks[i]) for i in rows]
         return cls(known, {"dlib": known.descriptors, "sface": np.array(sface), "pixels": _tiny(pack.crops[rows])})
 
-    def signs(self, face: Composite, kind: Kind, mouth: tuple[float, float], rows: np.ndarray) -> dict[str, float]:
+    def membership_auc(
+        self, face: Composite, kind: Kind, mouth: tuple[float, float], rows: np.ndarray
+    ) -> dict[str, float]:
         """The membership AUC of `rows` by each of `seen`: how often one of them is nearer to the picture than others
         are.
         """
@@ -208,35 +210,35 @@ class MembershipCheck:
         return {name: nearer(found[inside], found[~inside]) for name, found in apart.items()}
 
     def worst(self, face: Composite, kind: Kind, mouth: tuple[float, float], rows: np.ndarray) -> float:
-        """The largest of `signs`."""
-        return max(self.signs(face, kind, mouth, rows).values())
+        """The largest of `membership_auc`."""
+        return max(self.membership_auc(face, kind, mouth, rows).values())
 
 
 @dataclass(frozen=True)
 class Check:
     """One proxy. people: in each picture. utk, val: share of all people within dlib's threshold of the nearest picture.
 
-    signs: the strongest of its pictures, by each of Watch.seen.
+    membership_auc: the largest of its pictures, by each of MembershipCheck.seen.
     """
 
     name: str
     people: tuple[int, ...]
     utk: float
     val: float
-    signs: Mapping[str, float]
+    membership_auc: Mapping[str, float]
 
     @property
     def line(self) -> str:
         counts = "/".join(map(str, self.people))
-        signs = " ".join(f"{sign:6.3f}" for sign in self.signs.values())
-        return f"{self.name:22} {counts:>12} {self.utk:8.2%} {self.val:8.2%} {signs}"
+        membership_auc = " ".join(f"{auc:6.3f}" for auc in self.membership_auc.values())
+        return f"{self.name:22} {counts:>12} {self.utk:8.2%} {self.val:8.2%} {membership_auc}"
 
 
 def checks(
-    proxies: Sequence[Proxy], described: np.ndarray, watch: MembershipCheck, pack: Pack, strangers: Pack
+    proxies: Sequence[Proxy], described: np.ndarray, membership: MembershipCheck, pack: Pack, strangers: Pack
 ) -> list[Check]:
     """A check of each proxy. described: (n, m, 128). pack: crops of the known, strangers: people of other data."""
-    return [_check(proxy, rows, watch, pack, strangers) for proxy, rows in zip(proxies, described, strict=True)]
+    return [_check(proxy, rows, membership, pack, strangers) for proxy, rows in zip(proxies, described, strict=True)]
 
 
 def summary(rows: Sequence[Check]) -> dict[str, float]:
@@ -245,9 +247,9 @@ def summary(rows: Sequence[Check]) -> dict[str, float]:
     said: dict[str, float] = {"fewest": min(min(row.people) for row in rows)}
     said |= {"utk_mean": float(np.mean(utk)), "utk_worst": max(utk)}
     said |= {"val_mean": float(np.mean(val)), "val_worst": max(val)}
-    for name in rows[0].signs:
-        signs = [row.signs[name] for row in rows]
-        said |= {f"{name}_mean": float(np.mean(signs)), f"{name}_worst": max(signs)}
+    for name in rows[0].membership_auc:
+        membership_auc = [row.membership_auc[name] for row in rows]
+        said |= {f"{name}_mean": float(np.mean(membership_auc)), f"{name}_worst": max(membership_auc)}
     return {key: round(value, 4) for key, value in said.items()}
 
 
@@ -256,11 +258,11 @@ def describe(faces: Sequence[Composite]) -> np.ndarray:
     return recogniser("dlib").embed(np.concatenate([extract_chips(f.pixels, [f.landmarks]) for f in faces]))
 
 
-def _check(proxy: Proxy, described: np.ndarray, watch: MembershipCheck, pack: Pack, strangers: Pack) -> Check:
-    row = {name: i for i, name in enumerate(watch.known.names.tolist())}
+def _check(proxy: Proxy, described: np.ndarray, membership: MembershipCheck, pack: Pack, strangers: Pack) -> Check:
+    row = {name: i for i, name in enumerate(membership.known.names.tolist())}
     # The wide open mouth is the open one but for its inside.
     found = [
-        watch.signs(face, proxy.kind, mouth, np.array([row[name] for name in members]))
+        membership.membership_auc(face, proxy.kind, mouth, np.array([row[name] for name in members]))
         for face, mouth, members in zip(proxy.faces, MOUTHS.values(), proxy.members, strict=False)
     ]
     utk, val = (_within(described, other.descriptors) for other in (pack, strangers))

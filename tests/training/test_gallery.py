@@ -104,11 +104,11 @@ def test_a_picture_with_a_sign_of_its_people_is_drawn_again(known, tmp_path, mon
         return 0.9 - 0.1 * len(seen)
 
     made = drawn(known, tmp_path, Kind(0, 0, 30), MOUTHS["closed"], [1], falling)
-    assert made.sign == pytest.approx(0.6) and len(seen) == len(set(seen)) == 3 and tuple(made.rows) == seen[-1]
+    assert made.auc == pytest.approx(0.6) and len(seen) == len(set(seen)) == 3 and tuple(made.rows) == seen[-1]
     seen.clear()
     always = iter([0.9, 0.7, 0.8] + [0.95] * DRAWS)
     made = drawn(known, tmp_path, Kind(0, 0, 30), MOUTHS["closed"], [1], lambda *said: next(always))
-    assert made.sign == 0.7, "the weakest where none is below"
+    assert made.auc == 0.7, "the weakest where none is below"
 
 
 def test_a_mirrored_face_is_mirrored_with_its_points():

@@ -140,7 +140,7 @@ def outcome(
     subject: Subject, distances: np.ndarray, probes: Sequence[str], gallery: Sequence[str], far: float,
     chance: float | None = None,
 ) -> Attack:  # fmt: skip
-    """What distances (n, m) of probes to a gallery tell of whose they are, and whether that breaks the method.
+    """What distances (n, m) of probes to a gallery say about identity, and whether that breaks the method.
 
     chance: rank-1 of guessing; None for one over the people of the gallery. The attack has no name and no note yet.
     """
@@ -155,7 +155,7 @@ def outcome(
 
 
 class Attacker(ABC):
-    """Tries to tell whose faces outputs are. needs_training: whether it learns from other people's pictures."""
+    """Tries to identify the people of outputs. needs_training: whether it learns from other people's pictures."""
 
     name: ClassVar[str]
     summary: ClassVar[str]

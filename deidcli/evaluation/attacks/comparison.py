@@ -51,7 +51,7 @@ class ParrotAttack(Attacker):
         return scene.outcome(name, apart, people, [w for _, w in pairs], note, condition=condition)
 
 
-# --- Linkage: which outputs show one person, whoever that may be? And averaging what was linked.
+# --- Linkage: which outputs show the same person; and averaging the embeddings of linked outputs
 
 
 class LinkageAttack(Attacker):
@@ -76,7 +76,7 @@ class LinkageAttack(Attacker):
 
 
 class AveragingAttack(Attacker):
-    """The mean of what the recogniser says of several outputs of one person: what each hides at random averages out."""
+    """The mean embedding of several outputs of one person: random changes of single outputs average out."""
 
     name = "averaging"
     summary = "several outputs of one person are averaged, then compared with untouched pictures"
@@ -99,7 +99,7 @@ class AveragingAttack(Attacker):
         yield scene.against_originals(self.name, means, list(groups), note)
 
 
-# --- The rest: what a method leaves as it was may tell who it is. Hair, ears, clothes, background.
+# --- Background: what a method leaves unchanged (hair, ears, clothes, scene) may identify a person
 
 
 class BackgroundAttack(Attacker):

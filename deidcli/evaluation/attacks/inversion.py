@@ -20,7 +20,7 @@ from deidcli.values import Crop, CropSpec
 
 
 class SecondPassAttack(Attacker):
-    """The outputs go through the method again; what is its own inverse (CLEANIR at 180 degrees) comes undone."""
+    """The outputs go through the method again; a method that is its own inverse (CLEANIR at 180 degrees) is undone."""
 
     name = "second-pass"
     summary = "the method is applied to its own outputs"

@@ -60,7 +60,7 @@ class Plot:
 
     name: str
     title: str
-    says: str
+    caption: str
     drawn: Drawn
 
 

@@ -38,7 +38,7 @@ def update(readme: Path, results: Results) -> bool:
 
 
 def markdown(results: Results) -> str:
-    """The results as Markdown: a row for each run with the attack that tells most, and what was measured on."""
+    """The results as Markdown: a row for each run with the strongest attack, and what was measured on."""
     if not results.runs:
         raise UsageError("the report holds no runs", "make one with `deid evaluate all`")
     table = TABLES.get(results.runs[0].protocol.removeprefix("table:"))

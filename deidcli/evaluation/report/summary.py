@@ -161,7 +161,7 @@ def closest(runs: Iterable[Run]) -> list[tuple[str, float]]:
 
 
 def _size(run: Run) -> str:
-    """How many cases speak: a rate of few cases says little, whatever it is."""
+    """The number of cases, and a warning where they are few."""
     rate = recognised(run)
     if rate is None or not rate.count:
         return ""
