@@ -8,7 +8,7 @@ import click
 
 from deidcli import __version__
 
-_COMMANDS = ("anonymize", "detect", "align", "train", "evaluate", "models", "doctor")
+_COMMANDS = ("anonymize", "verify", "detect", "align", "train", "evaluate", "models", "doctor")
 
 
 class _Commands(click.Group):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deidcli.evaluation.verify.measure import FRAMES, Check, Seen, _wanted, chosen, examined
+from deidcli.evaluation.verify.measure import FRAMES, Check, Judge, Seen, chosen, examined, wanted
 from deidcli.evaluation.verify.records import Known, Record, Records, load
 from deidcli.evaluation.verify.verdict import judged
 from deidcli.evaluation.verify.words import told
@@ -210,9 +210,10 @@ def test_time_ends_a_look():
 
 
 def test_frames_of_a_video_are_spread():
-    wanted = _wanted(_record("video", frames=100))
-    assert len(wanted) == FRAMES and min(wanted) == 0 and max(wanted) == 99
-    assert _wanted(_record("still")) == {0} and max(_wanted(_record("film", frames=10**6))) < 1000
+    frames = wanted(100)
+    assert len(frames) == FRAMES and min(frames) == 0 and max(frames) == 99
+    assert wanted(1) == {0} and max(wanted(10**6)) < 1000
+    assert max(wanted(10**6, reach=0)) == 10**6 - 1, "deid verify looks at all of it"
 
 
 class _Judge:
@@ -229,7 +230,7 @@ def test_a_sample_says_how_much_it_leaves_open():
         Check(record, 1, (Seen(0, Box(0, 0, 9, 9), 0, "replaced", "blur", 0.9, 0.9, "", (row, -row)),))
         for record, row in zip(records[:30], descriptors, strict=True)
     ]
-    verdict = judged(Records(tuple(records), (), (), True), checks, _Judge(), 0.6, "hog")
+    verdict = judged(Records(tuple(records), (), (), True), checks, [Judge(_Judge(), 0.6)], "hog")
     assert not verdict.complete and verdict.most == pytest.approx(0.095, abs=0.001), "the rule of three"
     assert (verdict.linked, verdict.linkable) == (0, 30)
     assert "at most 9.5% of all faces are" in told(verdict) and "70 written files" in told(verdict)
@@ -238,5 +239,5 @@ def test_a_sample_says_how_much_it_leaves_open():
 
 
 def test_names_do_not_command_the_terminal():
-    verdict = judged(Records((_record("a\x1b[2J\nb", 0.9),), (), (), False), [], _Judge(), 0.6, "hog")
+    verdict = judged(Records((_record("a\x1b[2J\nb", 0.9),), (), (), False), [], [Judge(_Judge(), 0.6)], "hog")
     assert "\x1b" not in told(verdict) and "a\\x1b[2J\\nb" in told(verdict)

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from deidcli.engine.manifest import FAILED
 from deidcli.evaluation.verify.measure import UNKNOWN, Check, Seen
-from deidcli.evaluation.verify.records import Record, Records
+from deidcli.evaluation.verify.records import UNTOLD, Record, Records
 from deidcli.values import Box
 
-# The worst first; those of WRONG end the command with status 1, the others only deserve a look.
-WRONG = ("recognised", "untouched", "stray", "unlisted", "altered", "unreadable", "failed", "suspect")
-KINDS = (*WRONG, "missing", "changed", "covered", "unmeasured", "close", "empty")
+# The worst first; those of WRONG end the command with status 1 unless they are allowed, the others only deserve a look.
+WRONG = (
+    "recognised", "untouched", "place", "thumbnail", "metadata", "track", "hidden", "stray", "unlisted", "altered",
+    "unreadable", "failed", "suspect", "unlooked", "missing",
+)  # fmt: skip
+KINDS = (*WRONG, "changed", "resized", "beside", "covered", "unmeasured", "close", "empty")
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,18 @@ class Look:
     findings: tuple[Finding, ...]
 
 
-def findings(records: Records, checks: Sequence[Check], threshold: float) -> list[Finding]:
-    """Everything that was found, the worst first. threshold: of the recogniser's distance."""
+def findings(records: Records, checks: Sequence[Check]) -> list[Finding]:
+    """Everything that was found, the worst first."""
     checked = {check.record.name: check for check in checks}
-    found = [Finding(name, "stray", "no manifest speaks of this picture; it may be an original") for name in
-             records.strays]  # fmt: skip
+    lone = "no manifest speaks of this picture" if records.listed else "it comes from no input"
+    found = [Finding(name, "stray", f"{lone}; it may be an original") for name in records.strays]
+    found += [Finding(name, "unlooked", "nobody can look into this file") for name in records.unlooked]
+    found += [Finding(name, "beside", "a text beside the pictures: read it") for name in records.beside]
     found += [Finding(name, "unlisted", "this input is not in the manifest: nothing was done to it") for name in
               records.unlisted]  # fmt: skip
     for record in records.records:
         found += _of_record(record)
-        found += _of_check(checked[record.name], threshold) if record.name in checked else _of_rows(record)
+        found += _of_check(checked[record.name]) if record.name in checked else _of_rows(record)
     return sorted(found, key=lambda finding: finding.rank)
 
 
@@ -70,7 +75,9 @@ def _of_record(record: Record) -> Iterator[Finding]:
     if record.status == FAILED:
         yield Finding(record.name, "failed", f"it was not written: {record.error}")
     elif record.written and record.after is None:
-        yield Finding(record.name, "missing", "the result is not where it was written")
+        yield Finding(record.name, "missing", "the result is not where it was written", before=record.before)
+    elif record.status == UNTOLD and record.after is None:
+        yield Finding(record.name, "missing", "this input has no result", before=record.before)
 
 
 def _of_rows(record: Record) -> Iterator[Finding]:
@@ -83,7 +90,7 @@ def _of_rows(record: Record) -> Iterator[Finding]:
             yield Finding(record.name, "close", f"distance {face.said:.2f} by the manifest", face.said, **place)
 
 
-def _of_check(check: Check, threshold: float) -> Iterator[Finding]:
+def _of_check(check: Check) -> Iterator[Finding]:
     record = check.record
     files = {"before": None if check.other else record.before, "after": record.after}
     if check.error:
@@ -92,22 +99,26 @@ def _of_check(check: Check, threshold: float) -> Iterator[Finding]:
         yield Finding(record.name, "altered", "the file is no longer the one that was written", **files)
     if check.other:
         yield Finding(record.name, "changed", "the original is no longer the one that was read", **files)
+    if check.resized:
+        yield Finding(record.name, "resized", "it has another size than its original", **files)
+    for trace in check.traces:
+        yield Finding(record.name, trace.kind, trace.text, **files)
     if not (check.faces or check.error):
         yield Finding(record.name, "empty", "no face was found: look whether there is one", **files)
     for face in check.faces:
-        kind, text = _judged(face, threshold)
+        kind, text = _judged(face)
         yield Finding(record.name, kind, text, face.distance, face.frame, face.box, **files)
 
 
-def _judged(face: Seen, threshold: float) -> tuple[str, str]:
+def _judged(face: Seen) -> tuple[str, str]:
     """The kind and the words of one face."""
-    matched = face.distance is not None and face.distance <= threshold
     if face.action == UNKNOWN:
-        if matched:
-            return "untouched", f"a face that the run did not know is as it was (distance {face.distance:.2f})"
-        return "suspect", "the detector sees a face that the run did not know: look whether it is one"
-    if matched:
-        return "recognised", f"a {face.action} face is still recognised (distance {face.distance:.2f})"
+        return _unknown(face)
+    if face.matched:
+        return (
+            "recognised",
+            f"a {face.action} face is still recognised by {face.matched} (distance {face.distance:.2f})",
+        )
     if face.action == "covered":
         return "covered", _covered(face.reason)
     if face.distance is None and face.said is None:
@@ -115,6 +126,17 @@ def _judged(face: Seen, threshold: float) -> tuple[str, str]:
     if face.distance is None:
         return "close", f"distance {face.said:.2f} by the manifest"
     return "close", f"distance {face.distance:.2f} to the original"
+
+
+def _unknown(face: Seen) -> tuple[str, str]:
+    """Of a face that no manifest speaks of."""
+    if face.matched and face.kept:
+        return "untouched", f"a face that the run did not know is as it was (distance {face.distance:.2f})"
+    if face.matched:
+        return "recognised", f"a face is still recognised by {face.matched} (distance {face.distance:.2f})"
+    if face.kept is False:
+        return "close", "a face is another one now" if face.distance is None else f"distance {face.distance:.2f}"
+    return "suspect", "the detector sees a face that the run did not know: look whether it is one"
 
 
 def _covered(reason: str) -> str:

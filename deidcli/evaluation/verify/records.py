@@ -1,4 +1,4 @@
-"""Records: what the manifest says of every file, and where the file and its result lie now."""
+"""Records: which result belongs to which input, by their names, and what the manifest says of it where there is one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deidcli.engine.jobs import MANIFEST, walk
-from deidcli.engine.manifest import DONE, Earlier
+from deidcli.engine.jobs import MANIFEST, SHEET, walk
+from deidcli.engine.manifest import DONE, SALVAGED, Earlier
 from deidcli.errors import UsageError
+from deidcli.media.open import is_media
 from deidcli.values import Box
+
+UNTOLD = "untold"  # the status of a file that no manifest speaks of
+HEAD = 1 << 16  # bytes by which a text is told from other files
 
 
 @dataclass(frozen=True)
@@ -30,57 +34,97 @@ class Known:
 
 @dataclass(frozen=True)
 class Record:
-    """A file of the manifest, or a folder of frames. before, after: where the original and the result lie, None where
-    they are not found.
+    """An input with its result, or a folder of frames. before, after: where they lie, None where they are not found.
 
-    status: "done", "skipped" or "failed". sha256, output_sha256: of both when the run ended, empty where not known.
+    status: "done", "skipped", "salvaged" or "failed" by the manifest, UNTOLD where none speaks of it. sha256,
+    output_sha256: of both when the run ended, empty where not known.
     """
 
     name: str
     status: str
     before: Path | None
     after: Path | None
-    sha256: str
-    output_sha256: str
-    frames: int
-    faces: tuple[Known, ...]
-    settings: str
-    error: str
+    sha256: str = ""
+    output_sha256: str = ""
+    frames: int = 0
+    faces: tuple[Known, ...] = ()
+    settings: str = ""
+    error: str = ""
 
     @property
     def written(self) -> bool:
-        return self.status == DONE
+        """Whether there should be a result."""
+        return self.status in (DONE, SALVAGED) or (self.status == UNTOLD and self.after is not None)
 
 
 @dataclass(frozen=True)
 class Records:
-    """records: by name. strays: pictures in the output that no manifest speaks of. unlisted: such inputs.
-
-    compared: whether the folder of the inputs is known.
+    """records: by name, those without a result included. strays: pictures and videos of the output that come from no
+    input. unlisted: inputs that a manifest, where there is one, does not speak of. beside: other files of the output
+    that are text; unlooked: other files that nobody looked into. compared: whether the inputs are at hand. listed:
+    whether there is a manifest.
     """
 
     records: tuple[Record, ...]
     strays: tuple[str, ...]
     unlisted: tuple[str, ...]
     compared: bool
+    listed: bool = True
+    beside: tuple[str, ...] = ()
+    unlooked: tuple[str, ...] = ()
 
 
 def load(out: Path, inputs: Path | None, manifest: Path | None = None) -> Records:
-    """The records of the folder `out`. inputs: the folder (or file) that was anonymized, where it is at hand.
+    """The records of the folder `out` by its manifest. inputs: the folder (or file) that was anonymized, if at hand.
 
     Raises UsageError where a folder or every manifest is missing, or a manifest holds no whole line.
     """
-    if not out.is_dir():
-        raise UsageError(f"{out}: there is no such folder", "name the OUTPUT of `deid anonymize`")
-    if inputs is not None and not inputs.exists():
-        raise UsageError(f"--input {inputs}: there is no such folder", "leave --input out, or name it where it is now")
-    places = [manifest] if manifest else sorted(out.glob(f"{Path(MANIFEST).stem}*.jsonl"))
-    rows = {name: row for place in places for name, row in Earlier.load(place).rows.items()}
+    _check(out, inputs)
+    rows = _rows(out, manifest)
     if not rows:
         said = manifest or out / MANIFEST
         raise UsageError(f"{said}: no manifest with a file in it", "give --manifest FILE if it lies elsewhere")
     records = tuple(_record(name, row, out, inputs) for name, row in sorted(rows.items()))
     return Records(records, _strays(out, inputs, records), _unlisted(out, inputs, rows), inputs is not None)
+
+
+def paired(out: Path, inputs: Path, manifest: Path | None = None, trusted: bool = True) -> Records:
+    """The records of every file below `inputs` and `out`, whether a manifest speaks of it or not.
+
+    A result belongs to the input of its own name, else to that of its name without the suffix, or with something
+    appended to it (a.heic and a.jpg, a.mp4 and a_anonymized.mp4). manifest, trusted: a list that lies elsewhere, and
+    whether any is read. Raises UsageError for a folder that is not there and a damaged manifest.
+    """
+    _check(out, inputs)
+    if out.is_file():
+        before = inputs if inputs.is_file() else inputs / out.name
+        return Records((Record(out.name, UNTOLD, before if before.exists() else None, out),), (), (), True, False)
+    rows = _rows(out, manifest) if trusted else {}
+    listed = [_record(name, row, out, inputs) for name, row in sorted(rows.items())]
+    strays, unlisted = list(_strays(out, inputs, listed)), list(_unlisted(out, inputs, rows))
+    if not rows:
+        unlisted = [path.relative_to(inputs).as_posix() for path in _walked(inputs, out)]
+    partners = _partners(unlisted, strays)
+    new = [Record(name, UNTOLD, _inside(inputs, name), partners.get(name) and out / partners[name])
+           for name in unlisted]  # fmt: skip
+    lone = [name for name in strays if name not in partners.values()]
+    new += [Record(name, UNTOLD, None, out / name) for name in lone]
+    records = tuple(sorted([*listed, *new], key=lambda record: record.name))
+    beside, unlooked = _others(out, inputs)
+    lost = tuple(name for name in unlisted if rows)
+    return Records(records, tuple(lone), lost, True, bool(rows), beside, unlooked)
+
+
+def _check(out: Path, inputs: Path | None) -> None:
+    if not out.is_dir() and not (out.is_file() and inputs is not None):
+        raise UsageError(f"{out}: there is no such folder", "name the OUTPUT of `deid anonymize`")
+    if inputs is not None and not inputs.exists():
+        raise UsageError(f"--input {inputs}: there is no such folder", "leave --input out, or name it where it is now")
+
+
+def _rows(out: Path, manifest: Path | None) -> dict[str, dict[str, Any]]:
+    places = [manifest] if manifest else sorted(out.glob(f"{Path(MANIFEST).stem}*.jsonl"))
+    return {name: row for place in places for name, row in Earlier.load(place).rows.items()}
 
 
 def _record(name: str, row: dict[str, Any], out: Path, inputs: Path | None) -> Record:
@@ -124,14 +168,25 @@ def _inputs(name: str, inputs: Path) -> Iterator[Path]:
         yield inputs.resolve().parent / name
 
 
+def _inside(inputs: Path, name: str) -> Path | None:
+    return _first(_inputs(name, inputs))
+
+
 def _first(places: Iterable[Path]) -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
+def _walked(folder: Path, skip: Path | None) -> Iterator[Path]:
+    return walk(folder, skip=skip) if folder.is_dir() else iter([folder])
+
+
 def _strays(out: Path, inputs: Path | None, records: Iterable[Record]) -> tuple[str, ...]:
-    listed = {record.after.resolve() for record in records if record.after and record.written}
+    listed = {record.after.resolve() for record in records if record.after}
+    sheets = {place.with_name(place.name + SHEET) for place in listed}
     files = ((path, path.resolve()) for path in walk(out, skip=inputs))
-    return tuple(path.relative_to(out).as_posix() for path, place in files if not listed & {place, place.parent})
+    return tuple(
+        path.relative_to(out).as_posix() for path, place in files if not (listed | sheets) & {place, place.parent}
+    )
 
 
 def _unlisted(out: Path, inputs: Path | None, rows: dict[str, dict]) -> tuple[str, ...]:
@@ -141,3 +196,52 @@ def _unlisted(out: Path, inputs: Path | None, rows: dict[str, dict]) -> tuple[st
     # A name of several inputs begins with its folder's; a folder of frames stands for all that is in it.
     known = {*rows, *(name.removeprefix(f"{inputs.resolve().name}/") for name in rows)}
     return tuple(path.as_posix() for path in files if not known & {path.as_posix(), path.parent.as_posix()})
+
+
+def _partners(inputs: Iterable[str], results: Iterable[str]) -> dict[str, str]:
+    """The result of each input by name; those that have none are left out, and so are those that could be several's."""
+    left = dict.fromkeys(results)
+    found = {name: name for name in inputs if name in left}
+    for name in found.values():
+        del left[name]
+    for rule in (_same_stem, _longer_stem):
+        waiting = [name for name in inputs if name not in found]
+        fits = {name: [other for other in left if rule(Path(name), Path(other))] for name in waiting}
+        for name, others in fits.items():
+            if len(others) == 1 and sum(others[0] in each for each in fits.values()) == 1:
+                found[name] = others[0]
+                del left[others[0]]
+    return found
+
+
+def _same_stem(one: Path, other: Path) -> bool:
+    return one.parent == other.parent and one.stem == other.stem
+
+
+def _longer_stem(one: Path, other: Path) -> bool:
+    return one.parent == other.parent and other.stem.startswith((f"{one.stem}_", f"{one.stem}-", f"{one.stem}."))
+
+
+def _others(out: Path, inputs: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Files of the output that are no pictures or videos: those of text, and those that nobody can look into."""
+    walked, skip = {path for path in walk(out, skip=inputs)}, inputs.resolve()
+    found: tuple[list[str], list[str]] = [], []
+    for path in sorted(out.rglob("*")):
+        if path.is_symlink() or not path.is_file() or path in walked or path.resolve().is_relative_to(skip):
+            continue
+        if path.name.startswith(Path(MANIFEST).stem) or path.name.endswith(".deid-part") or is_media(path):
+            continue
+        found[not _is_text(path)].append(path.relative_to(out).as_posix())
+    return tuple(found[0]), tuple(found[1])
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return False
+    try:
+        return b"\0" not in head and bool(head[:-3].decode("utf-8") or True)
+    except UnicodeDecodeError as error:
+        return error.start > len(head) - 7

@@ -10,8 +10,8 @@ import numpy as np
 
 from deidcli.engine.manifest import FAILED, SKIPPED
 from deidcli.evaluation.verify.findings import WRONG, Finding, Look, findings, to_look_at
-from deidcli.evaluation.verify.measure import UNKNOWN, Check, Seen
-from deidcli.evaluation.verify.records import Records
+from deidcli.evaluation.verify.measure import UNKNOWN, Check, Judge, Seen
+from deidcli.evaluation.verify.records import UNTOLD, Records
 from deidcli.faces.embed import Recogniser
 
 LINKED = 2000  # faces that are compared with each other, at most: the work grows with the square
@@ -26,8 +26,9 @@ class Verdict:
     settings: how many files were made with which. looked: written files that were looked at again. measured: faces of
     them that were compared with their originals. closest, median: of the distances of replaced faces, None without any.
     linked: of `linkable` new faces those that lie nearer to their own original than to any other's. counts: findings by
-    kind. look: which files to look at first. compared: whether the originals were at hand. unverified: replaced faces
-    that the run itself had not compared.
+    kind. look: which files to look at first. compared: whether the originals were at hand. listed: whether there was a
+    manifest. unverified: replaced faces that the run itself had not compared. allowed: kinds of findings that are not
+    wrong here.
     """
 
     files: int
@@ -43,6 +44,7 @@ class Verdict:
     threshold: float
     detector: str
     compared: bool
+    listed: bool
     looked: int
     measured: int
     closest: float | None
@@ -51,11 +53,12 @@ class Verdict:
     linkable: int
     counts: dict[str, int]
     look: tuple[Look, ...]
+    allowed: tuple[str, ...] = ()
 
     @property
     def wrong(self) -> bool:
         """Whether something has to be seen to before the folder is given away."""
-        return any(self.counts.get(kind) for kind in WRONG) or not self.looked
+        return any(self.counts.get(kind) for kind in WRONG if kind not in self.allowed) or not self.looked
 
     @property
     def complete(self) -> bool:
@@ -69,28 +72,37 @@ class Verdict:
 
 
 def judged(
-    records: Records, checks: Sequence[Check], judge: Recogniser, threshold: float, detector: str, count: int = 20
+    records: Records,
+    checks: Sequence[Check],
+    judges: Sequence[Judge],
+    detector: str,
+    count: int = 20,
+    allowed: Sequence[str] = (),
 ) -> Verdict:
-    """The verdict on `records` after `checks`. count: how many files to name."""
-    found = findings(records, checks, threshold)
-    faces = [face for check in checks for face in check.faces if face.action != UNKNOWN]
-    distances = [face.distance for face in faces if face.distance is not None]
-    replaced = [face.distance for face in faces if face.distance is not None and face.action == "replaced"]
+    """The verdict on `records` after `checks`. count: how many files to name, 0 for all. allowed: kinds of findings
+    that are not wrong here.
+    """
+    found, judge = findings(records, checks), judges[0].recogniser
+    faces = [(face, face.distance) for check in checks for face in check.faces]
+    measured = [(face, distance) for face, distance in faces if distance is not None]
+    replaced = [distance for face, distance in measured if _is_new(face)]
     linked, linkable = _linked(checks, judge)
     return Verdict(
         **_manifest(records),
-        recogniser=judge.name,
-        threshold=threshold,
+        recogniser=" and ".join(each.recogniser.name for each in judges),
+        threshold=judges[0].threshold,
         detector=detector,
         compared=records.compared,
+        listed=records.listed,
         looked=sum(check.frames > 0 for check in checks),
-        measured=len(distances),
+        measured=len(measured),
         closest=min(replaced, default=None),
         median=round(float(np.median(replaced)), 4) if replaced else None,
         linked=linked,
         linkable=linkable,
         counts=_counts(found),
-        look=tuple(to_look_at(found, count)),
+        look=tuple(to_look_at(found, count or len(found))),
+        allowed=tuple(allowed),
     )
 
 
@@ -104,12 +116,17 @@ def _manifest(records: Records) -> dict:
         "written": len(written),
         "failed": status[FAILED],
         "skipped": status[SKIPPED],
-        "missing": sum(record.after is None for record in written),
+        "missing": sum(record.after is None for record in records.records if record.written or record.status == UNTOLD),
         "replaced": actions["replaced"],
         "covered": actions["covered"],
         "unverified": sum(face.said is None and face.action == "replaced" for face in faces),
         "settings": dict(Counter(record.settings for record in written).most_common()),
     }
+
+
+def _is_new(face: Seen) -> bool:
+    """Whether a face was replaced: by the manifest, or because it is another one than in the original."""
+    return face.action == "replaced" or (face.action == UNKNOWN and face.kept is False)
 
 
 def _counts(found: Sequence[Finding]) -> dict[str, int]:
@@ -122,7 +139,7 @@ def _linked(checks: Sequence[Check], judge: Recogniser) -> tuple[int, int]:
     first: dict[tuple[str, int, int], Seen] = {}
     for check in checks:
         for face in check.faces:
-            if face.descriptors is not None and face.action == "replaced":
+            if face.descriptors is not None and _is_new(face):
                 still = check.record.frames <= 1
                 first.setdefault((check.record.name, face.track, face.frame if still else 0), face)
     pairs = [face.descriptors for face in first.values() if face.descriptors is not None][:LINKED]

@@ -12,7 +12,14 @@ _WRONG = {
                    "{n} faces are still taken for the people in the originals"),
     "untouched": ("one face is as it was: the run did not find it",
                   "{n} faces are as they were: the run did not find them"),
-    "stray": ("one picture in the folder is in no manifest", "{n} pictures in the folder are in no manifest"),
+    "place": ("one file says where it was taken", "{n} times a file says where it was taken"),
+    "thumbnail": ("one file holds another copy of its picture", "{n} further pictures lie in files"),
+    "metadata": ("one entry of metadata tells of people or devices",
+                 "{n} entries of metadata tell of people or devices"),
+    "track": ("one track of a video is neither picture nor sound",
+              "{n} tracks of videos are neither picture nor sound"),
+    "hidden": ("one file holds bytes that no viewer shows", "{n} files hold bytes that no viewer shows"),
+    "stray": ("one picture in the folder has no known input", "{n} pictures in the folder have no known input"),
     "unlisted": ("one input is in no manifest: nothing was done to it",
                  "{n} inputs are in no manifest: nothing was done to them"),
     "altered": ("one file is no longer what the run wrote", "{n} files are no longer what the run wrote"),
@@ -20,6 +27,8 @@ _WRONG = {
     "failed": ("one file failed and was not written", "{n} files failed and were not written"),
     "suspect": ("one place looks like a face that the run did not know",
                 "{n} places look like faces that the run did not know"),
+    "unlooked": ("one file in the folder is of a kind that nobody can look into",
+                 "{n} files in the folder are of a kind that nobody can look into"),
 }  # fmt: skip
 
 
@@ -37,10 +46,14 @@ def _head(v: Verdict) -> Iterator[str]:
         if count := v.counts.get(kind):
             yield f"- {one if count == 1 else many.format(n=count)}"
     if v.missing:
-        yield f"- {v.missing} of {v.written} results are not where they were written; of these nothing is known"
+        yield f"- {v.missing} of {v.files if not v.listed else v.written} results are not " + (
+            "where they were written; of these nothing is known" if v.listed else "there"
+        )
 
 
 def _summary(v: Verdict) -> str:
+    if not v.listed:
+        return f"{v.written} files are there of {v.files}; there is no manifest."
     files = f"{v.written} of {v.files} files were written"
     files += f", {v.skipped} skipped" if v.skipped else ""
     return f"{files}; {v.replaced} faces replaced, {v.covered} covered."
