@@ -21,6 +21,7 @@ from deidcli.engine.jobs import Job
 from deidcli.errors import MediaError, one_line
 from deidcli.faces.detect import Detector
 from deidcli.faces.landmarks import locate
+from deidcli.faces.looks import detect_in_looks
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.media.open import is_stream, open_reader
 from deidcli.media.stream import ReadOptions
@@ -97,7 +98,7 @@ class Finder:
             return self.given.of(name, frame.index)
         if self.detector is None:
             raise RuntimeError("a search needs a detector or a list of faces")
-        return _untracked(self.detector.detect([frame.pixels], self._is_followed(frame))[0])
+        return _untracked(detect_in_looks(self.detector, [frame], self._is_followed(frame))[0])
 
     def _search(self, items: list[FrameOrFailure]) -> list[FrameOrFailure]:
         """The faces of several frames in one call; if it fails, of each frame alone, so that one fails for itself."""
@@ -116,7 +117,7 @@ class Finder:
     def _detected(self, part: list[FileFrame]) -> list[tuple[FileFrame, list[Face]]]:
         """Frames that are all followed, or all not, with their faces."""
         assert self.detector is not None
-        found = self.detector.detect([item.frame.pixels for item in part], self._is_followed(part[0].frame))
+        found = detect_in_looks(self.detector, [item.frame for item in part], self._is_followed(part[0].frame))
         return list(zip(part, found, strict=True))
 
     def _is_followed(self, frame: Frame) -> bool:

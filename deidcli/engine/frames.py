@@ -57,5 +57,7 @@ FrameOrFailure = FileFrame | FileFailure
 
 
 def pixel_count(item: FrameOrFailure) -> int:
-    """How many pixels an item holds; 0 for a failure."""
-    return item.frame.width * item.frame.height if isinstance(item, FileFrame) else 0
+    """How many pixels an item holds, in all its looks; 0 for a failure."""
+    if not isinstance(item, FileFrame):
+        return 0
+    return item.frame.width * item.frame.height * (1 + len(item.frame.looks))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import BinaryIO
 
 from deidcli.engine.face_list import face_entry
 from deidcli.engine.find import UNDER_WAY, Finder, check_unchanged
@@ -17,6 +20,7 @@ from deidcli.engine.output import OutputFolder, Target
 from deidcli.engine.replace import Outcome, Replaced, Replacer, Request
 from deidcli.engine.settings import Settings, fingerprint
 from deidcli.engine.tracks import PreviewSheet, Tracks
+from deidcli.engine.written import Seen, WrittenCheck
 from deidcli.errors import MediaError, one_line
 from deidcli.media.stream import Writer
 from deidcli.methods.base import Method
@@ -28,7 +32,9 @@ class _File:
 
     source: Source
     target: Target
+    check: WrittenCheck
     writer: Writer | None = None
+    place: BinaryIO | Path | None = None
     frames: int = 0
     faces: list[dict] = field(default_factory=list)
     tracks: Tracks = field(default_factory=Tracks)
@@ -41,6 +47,8 @@ class _File:
             if held is not None:
                 held.close()
 
+
+STILL_SEEN = "use --method solid for it, or convert the picture to RGB first"
 
 # Told of every frame of a video that was written: its file, how many there are so far, and about how many in all.
 Watch = Callable[[str, int, int | None], None]
@@ -66,6 +74,7 @@ class Pipeline:
         self.finder, self.replacer = finder, replacer
         self.fingerprint = fingerprint(method, settings)
         self._under_way: set[_File] = set()
+        self._judging = threading.Lock()
 
     def __call__(self, jobs: Iterable[Job], pool: Executor, depth: int) -> Iterator[Row]:
         """A row for each job, in order, as soon as its file is in its place."""
@@ -108,7 +117,8 @@ class Pipeline:
         file: _File | None = None
         for item, replaced in done:
             if file is None or file.source is not item.source:
-                file = _File(item.source, self.output.target(item.source.job.target, item.source.job.source))
+                target = self.output.target(item.source.job.target, item.source.job.source)
+                file = _File(item.source, target, self._written_check())
                 self._under_way.add(file)
             elif file.error:
                 continue  # the rest of a file that has failed already
@@ -127,6 +137,8 @@ class Pipeline:
             if file.writer is None:
                 file.writer = self._writer(file)
             file.writer.write(replaced.frame, replaced.changed)
+            if not item.source.opened.streams:
+                file.check.add(item.frame, replaced)
         except Exception as error:
             file.error = one_line(error)
         file.frames += 1
@@ -147,8 +159,12 @@ class Pipeline:
 
     def _writer(self, file: _File) -> Writer:
         reader, options = file.source.opened, self.settings.write
-        place = file.target.open_folder() if reader.makes_folder(options) else file.target.open()
-        return reader.writer(place, options, file.target.suffix)
+        file.place = file.target.open_folder() if reader.makes_folder(options) else file.target.open()
+        return reader.writer(file.place, options, file.target.suffix)
+
+    def _written_check(self) -> WrittenCheck:
+        judge = self.replacer.recogniser if self.settings.verify else None
+        return WrittenCheck(judge, self.replacer.threshold, self._judging)
 
     def _finish(self, file: _File) -> Row:
         """Put a file in its place, or drop it, and say so."""
@@ -159,9 +175,8 @@ class Pipeline:
                 file.error = f"{file.source.job.name}: no face was found (--on-no-face fail)"
         try:
             if status == DONE and not file.error:
-                if file.writer is None:
-                    raise MediaError(f"{file.source.job.name}: nothing of it was written", "report this")
-                file.writer.finish()
+                self._check_written(file)
+                self._writer_of(file).finish()
                 check_unchanged(file.source)
                 digest = self._commit(file)
         except Exception as error:
@@ -176,6 +191,36 @@ class Pipeline:
         if digest and file.source.opened.damage:
             status = SALVAGED
         return self._row(file, FAILED if file.error else status, digest)
+
+    @staticmethod
+    def _writer_of(file: _File) -> Writer:
+        if file.writer is None:
+            raise MediaError(f"{file.source.job.name}: nothing of it was written", "report this")
+        return file.writer
+
+    def _check_written(self, file: _File) -> None:
+        """Look at what is to be written; cover what can still be seen in it. Raises MediaError where it stays."""
+        if not file.check:
+            return
+        seen = self._look(file)
+        if not seen:
+            return
+        if file.tracks:
+            raise MediaError(f"{file.source.job.name}: a face can still be seen in what was to be written", STILL_SEEN)
+        if file.place is None:
+            raise MediaError(f"{file.source.job.name}: nothing of it was written", "report this")
+        file.writer = file.source.opened.writer(file.place, self.settings.write, file.target.suffix)
+        for frame, changed in file.check.covered(file.source.opened.frames(), seen):
+            file.writer.write(frame, changed)
+        entries = {index: file.check.outcomes(index, seen) for index in seen.regions}
+        rest = [entry for entry in file.faces if entry["frame"] not in entries]
+        file.faces = rest + [_outcome_entry(o, index) for index, outcomes in entries.items() for o in outcomes]
+        if self._look(file):
+            raise MediaError(f"{file.source.job.name}: a face can still be seen in what was to be written", STILL_SEEN)
+
+    def _look(self, file: _File) -> Seen:
+        written = self._writer_of(file).preview()
+        return file.check.look(written) if written is not None else Seen()
 
     def _commit(self, file: _File) -> str:
         """Both files or none: the sheet is whole on the disk before the video gets its name."""

@@ -23,6 +23,7 @@ from deidcli.errors import MethodError, one_line
 from deidcli.faces.align import align
 from deidcli.faces.blend import blend
 from deidcli.faces.embed import Recogniser
+from deidcli.faces.looks import all_looks
 from deidcli.methods.base import Method
 from deidcli.values import Crop, Face, Frame
 
@@ -46,11 +47,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Replaced:
-    """frame: with its new faces. changed: (height, width) bool of the pixels that may differ, None where none do."""
+    """frame: with its new faces. changed: (height, width) bool of the pixels that may differ, None where none do.
+
+    originals: of each outcome the descriptors (looks, length) of the face before it was replaced, None where it has
+    none.
+    """
 
     frame: Frame
     changed: np.ndarray | None
     outcomes: tuple[Outcome, ...]
+    originals: tuple[np.ndarray | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,13 +84,16 @@ class _Canvas:
 
 @dataclass(eq=False)
 class _FaceTask:
-    """A face on its way through the levels. start: the first one that it takes. level: the last one."""
+    """A face on its way through the levels. start: the first one that it takes. level: the last one.
+
+    originals: its descriptors (looks, length) in every look of its frame.
+    """
 
     canvas: _Canvas
     face: Face
     name: str
     key: str = ""
-    original: np.ndarray | None = None
+    originals: np.ndarray | None = None
     outcome: Outcome | None = None
     tries: int = 0
     reason: str = ""
@@ -157,18 +166,16 @@ class Replacer:
     def _describe(self, tasks: Sequence[_FaceTask]) -> None:
         known = [task for task in tasks if task.face.landmarks is not None]
         if self.recogniser is not None and known:
-            for task, row in zip(known, self._embed(self.recogniser, known, source=True), strict=True):
-                task.original = row
+            looks = [(task, look) for task in known for look in all_looks(task.canvas.source)]
+            rows = iter(_embed(self.recogniser, [(look, task.face) for task, look in looks]))
+            for task in known:
+                task.originals = np.stack([next(rows) for _ in all_looks(task.canvas.source)])
         for task in tasks:
-            task.key = self.personas.key(task.name, task.face, task.original, self._is_followed(task))
+            original = None if task.originals is None else task.originals[0]
+            task.key = self.personas.key(task.name, task.face, original, self._is_followed(task))
 
     def _is_followed(self, task: _FaceTask) -> bool:
         return self.settings.track.track and task.canvas.source.time is not None
-
-    def _embed(self, recogniser: Recogniser, tasks: Sequence[_FaceTask], source: bool) -> np.ndarray:
-        frames = [task.canvas.source if source else task.canvas.frame for task in tasks]
-        chips = [recogniser.chips(f.pixels, [t.face])[0] for f, t in zip(frames, tasks, strict=True)]
-        return recogniser.embed(np.stack(chips))
 
     def _try(self, tasks: Sequence[_FaceTask], method: Method, action: str) -> None:
         """Try one level for all faces that it can serve, and close those that it settles."""
@@ -224,14 +231,14 @@ class Replacer:
         """Close every face that is no longer recognised, or of which nothing can be told."""
         # Without --verify a recogniser may still be there, to tell people apart.
         judge = self.recogniser if self.settings.verify and not method.removes_face else None
-        judged = [task for task in tasks if judge is not None and task.original is not None]
+        judged = [task for task in tasks if judge is not None and task.originals is not None]
         for task in tasks:
             if task not in judged:
                 self._close(task, method, action, None)
         if judge is not None and judged:
-            originals = np.array([task.original for task in judged])
-            distances = judge.distance(originals, self._embed(judge, judged, source=False))
-            for task, distance in zip(judged, distances, strict=True):
+            rows = _embed(judge, [(task.canvas.frame.pixels, task.face) for task in judged])
+            for task, row in zip(judged, rows, strict=True):
+                distance = nearest_original(judge, task.originals, row)
                 if distance > self.threshold:
                     self._close(task, method, action, round(float(distance), 4))
                 else:
@@ -247,7 +254,18 @@ class Replacer:
         for task in own:
             if task.outcome is None:
                 raise MethodError(f"a face could neither be replaced nor covered: {task.reason}")
-        return Replaced(canvas.frame, canvas.changed, tuple(task.outcome for task in own if task.outcome))
+        outcomes = tuple(task.outcome for task in own if task.outcome)
+        return Replaced(canvas.frame, canvas.changed, outcomes, tuple(task.originals for task in own))
+
+
+def _embed(recogniser: Recogniser, faces: Sequence[tuple[np.ndarray, Face]]) -> np.ndarray:
+    """Descriptors (n, length) of faces, each in its picture (height, width, 3) uint8."""
+    return recogniser.embed(np.stack([recogniser.chips(pixels, [face])[0] for pixels, face in faces]))
+
+
+def nearest_original(judge: Recogniser, originals: np.ndarray, row: np.ndarray) -> float:
+    """The least distance of a descriptor (length,) to those of a face's original (looks, length)."""
+    return float(judge.distance(originals, np.repeat(row[None], len(originals), axis=0)).min())
 
 
 def _made(pairs: list[tuple[_FaceTask, Crop]], method: Method) -> list[tuple[_FaceTask, Crop]]:

@@ -121,6 +121,13 @@ class Writer(ABC):
     def write(self, frame: Frame, changed: np.ndarray | None) -> None:
         """Take one frame. changed: (height, width) bool, the pixels that differ from the source; None where none do."""
 
+    def preview(self) -> Reader | None:
+        """What `finish` is going to write, opened anew; None for a format that is not looked at again.
+
+        To be asked for when every frame was taken.
+        """
+        return None
+
     @abstractmethod
     def finish(self) -> None:
         """Write what is left. Nothing in `target` may be used before this returned."""

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from deidcli.errors import MediaError
-from deidcli.media.image.modes import Native, luma, nearest
+from deidcli.media.image.modes import Native, luma, nearest, to_rgba
 from deidcli.media.image.window import from_eight_bits, further_windows, to_eight_bits, window
 from deidcli.media.looks import grey, is_flat, looks, stretched
 
@@ -59,7 +59,8 @@ def with_rgb(native: Native, rgb: np.ndarray, changed: np.ndarray) -> Native:
     """The picture with the pixels of `changed` taken from `rgb`, opaque.
 
     rgb: (height, width, 3) uint8, in the first look of `views`. changed: (height, width) bool. Where a changed region
-    is wholly transparent it stays so, with its hidden colours replaced.
+    is wholly transparent it stays so, with its hidden colours replaced. A palette of which every entry is in use and
+    none is opaque gives way to RGBA.
     """
     if native.mode == "1":
         return _with_bits(native, rgb, changed)
@@ -201,15 +202,19 @@ def _with_entries(native: Native, rgb: np.ndarray, changed: np.ndarray) -> Nativ
         data[hidden] = np.bincount(data[hidden]).argmax()
     if not shown.any():
         return replace(native, data=data)
-    palette, alphas, usable = _entries(native, palette, rgb[shown], data, shown)
+    entries = _entries(native, palette, rgb[shown], data, shown)
+    if entries is None:
+        whole = Native("RGBA", to_rgba(replace(native, data=data)))
+        return with_rgb(whole, rgb, changed)
+    palette, alphas, usable = entries
     data[shown] = nearest(rgb[shown], palette, usable)
     return replace(native, data=data, palette=palette, alphas=alphas)
 
 
 def _entries(
     native: Native, palette: np.ndarray, new: np.ndarray, data: np.ndarray, changed: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The palette, its alphas and the opaque entries for the colours `new` (n, 3)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The palette, its alphas and the opaque entries for the colours `new` (n, 3); None where it can have none."""
     alphas = native.alphas if native.alphas is not None else np.full(len(palette), 255, np.uint8)
     opaque = np.flatnonzero(alphas[: len(palette)] == 255)
     if len(opaque):
@@ -218,10 +223,9 @@ def _entries(
             return palette, alphas, opaque
     used = np.zeros(256, bool)
     used[data[~changed]] = True
-    room = 1 << max(1, int(len(palette) - 1).bit_length())
-    free = np.flatnonzero(~used[:room])
+    free = np.flatnonzero(~used[: max(native.room, len(palette))])
     if not len(free) and not len(opaque):
-        raise MediaError("no colour of the palette is opaque, and none is free", "convert it to RGBA first")
+        return None
     grown = np.zeros((max(len(palette), int(free.max(initial=-1)) + 1), 3), np.uint8)
     grown[: len(palette)] = palette
     opacities = np.full(len(grown), 255, np.uint8)

@@ -19,7 +19,8 @@ class Native:
     data: (height, width) or (height, width, channels); mode "1" holds 0 and 255.
     palette: (entries, 3) uint8 for P and PA. alphas: (entries,) uint8, how opaque each is; None where all are wholly.
     inverted: greater values are darker. key: (channels,) the one value that is transparent, as PNG may name it.
-    associated: the colours are multiplied by alpha. step: what one level is worth where few bits were spread to eight.
+    associated: the colours are multiplied by alpha. room: how many entries a palette can grow to. step: what one level
+    is worth where few bits were spread to eight.
     """
 
     mode: str
@@ -28,6 +29,7 @@ class Native:
     alphas: np.ndarray | None = None
     inverted: bool = False
     key: np.ndarray | None = None
+    room: int = 0
     associated: bool = False
     step: int = 1
 

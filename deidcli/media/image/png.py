@@ -71,7 +71,10 @@ class Png(Container):
         for index in range(len(self.times)):
             image.seek(index)
             native = decoded(image)
-            yield upright(native if self.animated else replace(native, key=self._key()), self.orientation)
+            if not self.animated:
+                step = {1: 255, 2: 85, 4: 17}.get(self.depth, 1) if self.colour == GREY else 1
+                native = replace(native, key=self._key(), room=1 << min(self.depth, 8), step=step)
+            yield upright(native, self.orientation)
 
     def scrubbed(self, metadata: str) -> bytes:
         if self.head.size[0] * self.head.bits % 8:
@@ -217,6 +220,8 @@ class _Still(Rewriter):
         side = self.source.side(self.metadata)
         if native.mode == "P" and native.alphas is not None:
             side = _recoloured(side, native)
+        elif native.mode == "RGBA" and self.source.colour == PALETTE:
+            side = [part for part in side if part.kind not in (b"PLTE", b"tRNS", b"bKGD", b"sBIT", b"hIST")]
         parts = [head, *side, *pixels, rest[-1]]
         self.coded = written(cleaned(parts, native.data) if native.mode == "P" else parts)
 

@@ -20,6 +20,7 @@ from deidcli.media.image.container import Container, Rewriter, explained
 from deidcli.media.image.conversion import views, with_rgb
 from deidcli.media.image.modes import Native
 from deidcli.media.metadata import checked
+from deidcli.media.sniff import HEAD, image_kind
 from deidcli.media.stream import Reader, StreamInfo, WriteOptions, Writer
 from deidcli.values import Frame
 
@@ -90,6 +91,7 @@ class ImageWriter(Writer):
         self.reader, self.target, self.metadata = reader, target, metadata
         self.container = reader.container
         self._rewriter: Rewriter | None = None
+        self._whole: bytes | None = None
         self._late: Iterator[Native] | None = None
         self._decoded = self._taken = 0
 
@@ -107,16 +109,32 @@ class ImageWriter(Writer):
                 self._rewriter.add(new, changed)
             self._taken += 1
 
+    def preview(self) -> Reader | None:
+        """The finished picture, read from its bytes. Raises MediaError where they cannot be read."""
+        whole = self._finished()
+        kind = image_kind(whole[:HEAD])
+        if kind is None:
+            raise MediaError(f"{self.container.name}: what was to be written is no picture", "report this file")
+        return open_image(whole, self.container.name, kind)
+
     def finish(self) -> None:
-        name, wanted = self.container.name, len(self.container.times)
-        if self._taken != wanted:
-            raise MediaError(f"{name}: {self._taken} of {wanted} frames were written", "write every frame")
-        with explained(name, "the picture cannot be written"):
-            whole = self._rewriter.finish() if self._rewriter else self.container.scrubbed(self.metadata)
+        whole = self._finished()
         try:
             self.target.write(whole)
         except OSError as error:
+            name = self.container.name
             raise MediaError(f"{name}: cannot be written: {error.strerror or error}", "check the disk") from error
+
+    def _finished(self) -> bytes:
+        """The whole file; made once."""
+        name, wanted = self.container.name, len(self.container.times)
+        if self._taken != wanted:
+            raise MediaError(f"{name}: {self._taken} of {wanted} frames were written", "write every frame")
+        if self._whole is None:
+            with explained(name, "the picture cannot be written"):
+                self._whole = self._rewriter.finish() if self._rewriter else self.container.scrubbed(self.metadata)
+            self._rewriter = None
+        return self._whole
 
     def _begin(self) -> None:
         """The first change came late: the frames before it, which are the source's own, are decoded once more."""

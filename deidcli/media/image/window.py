@@ -43,9 +43,8 @@ def further_windows(values: np.ndarray) -> list[tuple[np.ndarray, Limits]]:
         ranges += [(0.0, white) for white in _FLOAT_WHITES[:2]]
     elif values.dtype != np.uint8:
         ranges.append((0.0, float(np.iinfo(values.dtype).max)))
-    finite = values[np.isfinite(values)] if kind == "f" else values
-    if finite.size:
-        ranges.append((float(finite.min()), float(finite.max())))
+    if values.dtype != np.uint8:
+        ranges += [_spread(values, (0.0, 100.0)), *_crowded(values, own)]
     found = [(values, limits) for limits in dict.fromkeys(ranges) if limits != own and limits[1] > limits[0]]
     if kind == "i":
         unsigned = values.view(values.dtype.str.replace("i", "u"))
@@ -83,8 +82,14 @@ def _whites(dtype: np.dtype) -> list[int]:
     return [white for white in _DEPTHS if white <= np.iinfo(dtype).max] or [int(np.iinfo(dtype).max)]
 
 
-def _spread(values: np.ndarray) -> Limits:
-    """Between which numbers all but a thousandth at each end lie."""
+def _crowded(values: np.ndarray, own: Limits) -> list[Limits]:
+    """The range that most numbers lie in, where that is a small part of the whole: a bright spot darkens the rest."""
+    low, high = _spread(values, (1.0, 90.0))
+    return [(low, high)] if high - low < _LEAST * (own[1] - own[0]) else []
+
+
+def _spread(values: np.ndarray, shares: tuple[float, float] = (0.1, 99.9)) -> Limits:
+    """The numbers below which these shares (in percent) of all lie; by default all but a thousandth at each end."""
     step = max(
         1, int(np.sqrt(values[..., 0].size / _SAMPLE)) if values.ndim == 3 else int((values.size / _SAMPLE) ** 0.5)
     )
@@ -92,5 +97,5 @@ def _spread(values: np.ndarray) -> Limits:
     sample = sample[np.isfinite(sample)] if values.dtype.kind == "f" else sample
     if not sample.size:
         return 0.0, 0.0
-    low, high = np.percentile(sample, (0.1, 99.9))
+    low, high = np.percentile(sample, shares)
     return float(low), float(high)

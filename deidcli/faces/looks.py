@@ -1,0 +1,40 @@
+"""Detection in every look of a frame: a face that shows in one of them alone is found, with the landmarks it has there.
+
+The looks of a frame (`Frame.pixels` and `Frame.looks`) are made where files are read, see `media.looks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from deidcli.faces.detect import Detector
+from deidcli.faces.landmarks import locate
+from deidcli.faces.suppress import suppressed
+from deidcli.values import Face, Frame
+
+
+def all_looks(frame: Frame) -> tuple[np.ndarray, ...]:
+    """Every look of a frame, (height, width, 3) uint8 each; the first is the one in which faces are replaced."""
+    return (frame.pixels, *frame.looks)
+
+
+def detect_in_looks(detector: Detector, frames: Sequence[Frame], followed: bool) -> list[list[Face]]:
+    """The faces of each frame, each once. followed: see `Detector.detect`.
+
+    Faces of the first look come as the detector gives them; those that only another look shows bring the landmarks
+    that they have in it, or none where they cannot be right.
+    """
+    found = iter(detector.detect([look for frame in frames for look in all_looks(frame)], followed))
+    return [_merged(detector, frame, [next(found) for _ in all_looks(frame)]) for frame in frames]
+
+
+def _merged(detector: Detector, frame: Frame, found: list[list[Face]]) -> list[Face]:
+    first, *others = found
+    if not any(others):
+        return first
+    shown_in = {id(face): look for look, faces in zip(frame.looks, others, strict=True) for face in faces}
+    rest = sorted((face for faces in others for face in faces), key=lambda face: -face.score)
+    kept = suppressed([*first, *rest], detector.options.suppress)
+    return [locate(shown_in[id(face)], [face])[0] if id(face) in shown_in else face for face in kept]
