@@ -8,16 +8,12 @@ import numpy as np
 
 from deidcli.media.image import tiff_pixels
 from deidcli.media.image.container import Container, Rewriter, check_size, turned
-from deidcli.media.image.ifd import number, read_header
+from deidcli.media.image.ifd import read_header
 from deidcli.media.image.modes import Native, upright
 from deidcli.media.image.tiff_data import cleaned
 from deidcli.media.image.tiff_pages import Page, file_of, pages
 from deidcli.media.image.tiff_tags import (
-    COMPRESSION,
-    EXTRA,
     PAGE,
-    PHOTOMETRIC,
-    PREDICTOR,
     STRUCTURE,
     SUBFILE,
     kept,
@@ -61,7 +57,7 @@ class Tiff(Container):
     @staticmethod
     def _native(page: Page) -> Native:
         bare = page.with_tags(structure(page.tags, page.order))
-        return tiff_pixels.decode(file_of([bare], page.order), page.bits, page.number(PHOTOMETRIC, 1))
+        return tiff_pixels.decode(bare)
 
 
 def _scrubbed(page: Page, metadata: str) -> Page | None:
@@ -86,17 +82,11 @@ class _TiffRewriter(Rewriter):
         return file_of(self.done, "<")
 
     def _coded(self, page: Page, native: Native) -> Page:
-        fresh = pages(tiff_pixels.encode(native, page.number(COMPRESSION, 1), page.number(PREDICTOR, 1)))[0].in_order(
-            "<"
-        )
+        fresh = tiff_pixels.encode(native, page)
         # Colours that the new pixels do not use.
         fresh = cleaned(fresh) or fresh
         old = page.with_tags(kept(page.tags, page.order, self.metadata, native.size)).in_order("<").tags
         tags = {tag: value for tag, value in old.items() if tag not in STRUCTURE}
         tags |= {tag: value for tag, value in fresh.tags.items() if tag in STRUCTURE}
         tags |= {tag: old[tag] for tag in (SUBFILE, PAGE) if tag in old}
-        if native.data.ndim == 3 and EXTRA in old and EXTRA in tags and native.mode.endswith(";16"):
-            tags[EXTRA] = old[EXTRA]
-        if native.mode in ("I;16", "I", "F"):
-            tags[PHOTOMETRIC] = number(page.number(PHOTOMETRIC, 1), "<")
         return fresh.with_tags(tags)

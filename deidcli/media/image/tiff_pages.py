@@ -37,6 +37,11 @@ class Page:
     def number(self, tag: int, default: int) -> int:
         return first_number(self.tags, tag, self.order, default)
 
+    def numbers(self, tag: int) -> tuple[int, ...]:
+        """All values of a tag; none where it is absent."""
+        entry = self.tags.get(tag)
+        return entry.numbers(self.order) if isinstance(entry, Entry) else ()
+
     @property
     def depths(self) -> tuple[int, ...]:
         """Bits of each sample, as far as they are stated."""
