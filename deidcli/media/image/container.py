@@ -33,6 +33,7 @@ class Container(ABC):
     size: (width, height) upright. times: where each frame begins, in seconds, or None for pictures without a clock.
     salvage: whether a damaged file gives what can be decoded of it instead of an error. damage: what is missing of a
     file that was salvaged, "" for a whole one; known once the frames were read. notes: what the user should know.
+    passes: how often a decoder goes over all the pixels, more than once only in odd files.
     """
 
     format: str
@@ -41,6 +42,7 @@ class Container(ABC):
 
     damage: str = ""
     notes: tuple[str, ...] = ()
+    passes: int = 1
 
     def __init__(self, data: bytes, name: str, salvage: bool = False):
         self.data = data

@@ -33,6 +33,7 @@ _ALONE = {0x01, *range(0xD0, 0xD9)}  # TEM, RSTn and SOI have no length
 _EXIF, _XMP, _ICC, _IPTC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"Photoshop 3.0\0"
 _PILLOW_SAMPLING = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
 _OPENCV_SAMPLING = {(4, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411, (1, 2): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440}
+_USUAL_SCANS = 16  # of a progressive picture
 _LARGEST_PAYLOAD = 65533
 _PADDING = b"\x55" * 64
 
@@ -133,6 +134,7 @@ class Jpeg(Container):
         self.exif = exif.read_exif(self._block(0xE1, _EXIF))
         self.size = turned(check_size((width, height)), self.exif.orientation)
         self.times = (None,)
+        self.passes = max(1, sum(part.marker == _SOS for part in self.segments) // _USUAL_SCANS)
 
     def natives(self) -> Iterator[Native]:
         native = decoded(self.opened())

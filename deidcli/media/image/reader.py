@@ -19,6 +19,7 @@ from deidcli.errors import MediaError
 from deidcli.media.image.container import Container, Rewriter, explained
 from deidcli.media.image.conversion import views, with_rgb
 from deidcli.media.image.modes import Native
+from deidcli.media.image.rehearsal import is_suspicious, rehearse
 from deidcli.media.metadata import checked
 from deidcli.media.sniff import HEAD, image_kind
 from deidcli.media.stream import Reader, StreamInfo, WriteOptions, Writer
@@ -43,9 +44,17 @@ def open_image(data: bytes, name: str, kind: str, salvage: bool = False) -> Imag
 
     Raises MediaError for a damaged file, unless it is salvaged.
     """
-    module, container = _CONTAINERS[kind]
     with explained(name):
-        return ImageReader(getattr(import_module(module), container)(data, name, salvage))
+        container = container_of(data, name, kind, salvage)
+        if is_suspicious(container):
+            rehearse(container, kind)
+        return ImageReader(container)
+
+
+def container_of(data: bytes, name: str, kind: str, salvage: bool = False) -> Container:
+    """The parsed file. Raises MediaError, or what `explained` turns into one."""
+    module, container = _CONTAINERS[kind]
+    return getattr(import_module(module), container)(data, name, salvage)
 
 
 class ImageReader(Reader):
