@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from deidcli.errors import MediaError
 from deidcli.media.image import tiff_pixels
 from deidcli.media.image.container import Container, Rewriter, check_size, turned
 from deidcli.media.image.ifd import read_header
@@ -14,6 +15,7 @@ from deidcli.media.image.tiff_data import cleaned
 from deidcli.media.image.tiff_pages import Page, file_of, pages
 from deidcli.media.image.tiff_tags import (
     PAGE,
+    PREDICTOR,
     STRUCTURE,
     SUBFILE,
     kept,
@@ -56,6 +58,9 @@ class Tiff(Container):
 
     @staticmethod
     def _native(page: Page) -> Native:
+        predictor = page.number(PREDICTOR, 1)
+        if predictor not in (1, 2, 3):
+            raise MediaError(f"a TIFF with predictor {predictor} is not supported", "convert it first")
         bare = page.with_tags(structure(page.tags, page.order))
         return tiff_pixels.decode(bare)
 

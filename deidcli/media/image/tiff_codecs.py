@@ -36,7 +36,11 @@ def unpacked(page: Page) -> Page:
     samples = 1 if _planar(page) else page.number(277, 1)
     bits, count = page.bits, width * samples
     pieces = []
-    for place, piece in enumerate(page.pieces):
+    wanted = _count(page, width, rows)
+    if len(page.pieces) < wanted:
+        raise MediaError("the TIFF is truncated: pixels are missing", "get a whole copy of the file")
+    # What stands behind the last piece that is shown belongs to no picture.
+    for place, piece in enumerate(page.pieces[:wanted]):
         height = _rows_of(page, place, rows)
         row = (count * bits + 7) // 8
         raw = _plain(piece, page, row, height)
@@ -84,6 +88,15 @@ def _piece_size(page: Page) -> tuple[int, int]:
     if page.tiled:
         return page.number(322, 0), page.number(323, 0)
     return width, min(page.number(278, height) or height, height)
+
+
+def _count(page: Page, across: int, down: int) -> int:
+    """How many pieces the page is made of."""
+    if across <= 0 or down <= 0:
+        raise MediaError("the TIFF is damaged: its pieces have no size", "get a whole copy of the file")
+    width, height = page.size
+    plane = -(-height // down) * (-(-width // across) if page.tiled else 1)
+    return plane * (page.number(277, 1) if _planar(page) else 1)
 
 
 def _rows_of(page: Page, place: int, rows: int) -> int:
