@@ -4,7 +4,6 @@ Each plant is a file that decoders open. It must be refused as damaged, or come 
 under the policies "safe" and "none", scrubbed and written anew, and still show the same pixels.
 """
 
-import re
 import struct
 import zlib
 from dataclasses import replace
@@ -13,63 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deidcli.errors import MediaError
 from deidcli.media.image import gif_blocks, jpeg, webp
 from deidcli.media.image import png_chunks as png
 from deidcli.media.image.ifd import Entry, number
 from deidcli.media.image.tiff_pages import Page, file_of, pages
 
 from . import marked
-from .drawn import drawn, frames, noise, saved, smooth, through
-
-SECRET = b"GEOSECRET52N13E"
-
-
-def everything(data):
-    """The bytes, and what is inflated from any place where a zlib stream may begin."""
-    found = [data]
-    for match in re.finditer(rb"x[\x01\x5e\x9c\xda]", data):
-        try:
-            found.append(zlib.decompressobj().decompress(data[match.start() :], 1 << 20))
-        except zlib.error:
-            continue
-    return b"".join(found)
-
-
-def shown(data):
-    return [frame.pixels for frame in frames(data)]
-
-
-def check(planted, lossless=True):
-    """Whether the file was taken. Asserts that nothing of the marker is written, and the same picture."""
-    assert SECRET in everything(planted)
-    try:
-        before = shown(planted)
-    except MediaError:
-        return False
-    for policy in ("safe", "none"):
-        copied = through(planted, False, policy)
-        assert SECRET not in everything(copied), f"copied under {policy}"
-        after = shown(copied)
-        assert len(before) == len(after)
-        if lossless:
-            assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
-        assert SECRET not in everything(through(planted, True, policy)), f"written anew under {policy}"
-    return True
-
-
-def refusals(plants, lossless=True):
-    """Check each plant of a format; at most a third of them may be refused."""
-    assert len(plants) == len(set(plants.values())), "two plants are the same file"
-    failed, refused = [], []
-    for name, data in plants.items():
-        try:
-            if not check(data, lossless):
-                refused.append(name)
-        except (AssertionError, MediaError) as error:
-            failed.append(f"{name}: {str(error).splitlines()[0]}")
-    assert not failed
-    assert len(refused) <= len(plants) / 3, refused
+from .carriers import SECRET, refusals, shown
+from .drawn import drawn, noise, saved, smooth, through
 
 
 def png_parts(mode="RGB", **settings):

@@ -40,9 +40,10 @@ def test_heic_structures_survive_scrubbing(extra, mode):
     thumbnails = [key for item in before.references if item.kind == b"thmb" for key in [item.source]]
     assert bool(thumbnails) == ("thumbnails" in extra)
     assert not any(item.kind == b"thmb" for item in after.references)
+    # A thumbnail may have an alpha of its own, which goes with it.
+    assert len(before.items) - 2 * len(thumbnails) <= len(after.items) <= len(before.items) - len(thumbnails)
     for key in thumbnails:
-        assert after.items[key].kind == b"free"
-        assert not any(any(out[start:end]) for start, end in after.items[key].spans)
+        assert not any(data[start:end] in out for start, end in before.items[key].spans)
     assert opened(through(data)).mode == opened(data).mode
 
 

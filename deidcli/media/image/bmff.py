@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from deidcli.errors import MediaError
 
+_NEEDED = (b"ftyp", b"meta", b"mdat", b"moov")
 Span = tuple[int, int]
 """First byte and the byte behind the last, as offsets in the file."""
 
@@ -23,34 +24,44 @@ class Box:
 
 @dataclass(frozen=True)
 class Item:
-    """kind_at: where the four letters of the kind stand. spans: where its bytes lie."""
+    """spans: where its bytes lie. hidden: not to be shown on its own. content: the type of a "mime" item."""
 
     kind: bytes
-    kind_at: int
     spans: tuple[Span, ...] = ()
+    hidden: bool = False
+    content: bytes = b""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Item `source` points to `targets`; box: the reference itself."""
+    """Item `source` points to `targets`."""
 
     kind: bytes
     source: int
     targets: tuple[int, ...]
-    box: Box
 
 
 @dataclass(frozen=True)
 class Structure:
-    """properties: the boxes of `ipco`, numbered from 1 in `used`, which lists those of each item."""
+    """top: the boxes of the file. used: the properties of each item, and whether a reader has to know them."""
 
     top: list[Box]
-    meta: list[Box]
     primary: int
     items: dict[int, Item]
     references: list[Reference]
-    properties: list[Box]
-    used: dict[int, list[int]] = field(default_factory=dict)
+    used: dict[int, list[tuple[Box, bool]]] = field(default_factory=dict)
+
+    @property
+    def end(self) -> int:
+        """The first byte behind the last box."""
+        return self.top[-1].end
+
+    def targets(self, kind: bytes, source: int) -> tuple[int, ...]:
+        """What an item points to by one kind of reference."""
+        return next((r.targets for r in self.references if (r.kind, r.source) == (kind, source)), ())
+
+    def properties(self, item: int, kind: bytes) -> list[Box]:
+        return [box for box, _ in self.used.get(item, ()) if box.kind == kind]
 
 
 class _Cursor:
@@ -81,7 +92,7 @@ def boxes(data: bytes, start: int, end: int) -> Iterator[Box]:
 
 def structure(data: bytes) -> Structure:
     """The tables of the `meta` box. Raises MediaError where there is none, or it is damaged."""
-    top = list(boxes(data, 0, len(data)))
+    top = _top(data)
     meta = next((box for box in top if box.kind == b"meta"), None)
     if meta is None:
         raise MediaError("the file holds no picture: it has no meta box", "get a whole copy of the file")
@@ -92,10 +103,23 @@ def structure(data: bytes) -> Structure:
     cursor = _Cursor(data, found[b"pitm"])
     primary = cursor.take(4) and cursor.take(4) if data[cursor.at] else _skip(cursor).take(2)
     spans = _spans(data, found[b"iloc"], found.get(b"idat"))
-    items = {i: Item(kind, at, spans.get(i, ())) for i, kind, at in _items(data, found[b"iinf"])}
+    items = {key: replace(item, spans=spans.get(key, ())) for key, item in _items(data, found[b"iinf"])}
     references = list(_references(data, found[b"iref"])) if b"iref" in found else []
-    properties, used = _properties(data, found[b"iprp"]) if b"iprp" in found else ([], {})
-    return Structure(top, inner, primary, items, references, properties, used)
+    used = _properties(data, found[b"iprp"]) if b"iprp" in found else {}
+    return Structure(top, primary, items, references, used)
+
+
+def _top(data: bytes) -> list[Box]:
+    """The boxes of the file; text that somebody put behind the last one is no box."""
+    found: list[Box] = []
+    try:
+        for box in boxes(data, 0, len(data)):
+            found.append(box)
+    except MediaError:
+        end = found[-1].end if found else 0
+        if data[end + 4 : end + 8] in _NEEDED or not {b"meta", b"mdat"} <= {box.kind for box in found}:
+            raise
+    return found
 
 
 def _skip(cursor: _Cursor) -> _Cursor:
@@ -103,17 +127,20 @@ def _skip(cursor: _Cursor) -> _Cursor:
     return cursor
 
 
-def _items(data: bytes, box: Box) -> Iterator[tuple[int, bytes, int]]:
+def _items(data: bytes, box: Box) -> Iterator[tuple[int, Item]]:
     cursor = _Cursor(data, box)
     version = cursor.take(4) >> 24
     cursor.take(4 if version else 2)
     for entry in boxes(data, cursor.at, box.end):
         inner = _Cursor(data, entry)
-        version = inner.take(4) >> 24
-        if entry.kind == b"infe" and version >= 2:
-            identity = inner.take(4 if version >= 3 else 2)
-            inner.take(2)
-            yield identity, data[inner.at : inner.at + 4], inner.at
+        head = inner.take(4)
+        if entry.kind == b"infe" and head >> 24 >= 2:
+            identity = inner.take(4 if head >> 24 >= 3 else 2)
+            protected = inner.take(2)
+            # The kind, the item's name, and for "mime" what it holds.
+            kind = data[inner.at : inner.at + 4] if not protected else b"prot"
+            texts = data[inner.at + 4 : entry.end].split(b"\0")
+            yield identity, Item(kind, hidden=bool(head & 1), content=texts[1] if len(texts) > 1 else b"")
 
 
 def _spans(data: bytes, box: Box, held: Box | None) -> dict[int, tuple[Span, ...]]:
@@ -143,19 +170,22 @@ def _references(data: bytes, box: Box) -> Iterator[Reference]:
     for entry in boxes(data, box.body + 4, box.end):
         cursor = _Cursor(data, entry)
         source = cursor.take(wide)
-        yield Reference(entry.kind, source, tuple(cursor.take(wide) for _ in range(cursor.take(2))), entry)
+        yield Reference(entry.kind, source, tuple(cursor.take(wide) for _ in range(cursor.take(2))))
 
 
-def _properties(data: bytes, box: Box) -> tuple[list[Box], dict[int, list[int]]]:
+def _properties(data: bytes, box: Box) -> dict[int, list[tuple[Box, bool]]]:
     inner = list(boxes(data, box.body, box.end))
     held = [entry for part in inner if part.kind == b"ipco" for entry in boxes(data, part.body, part.end)]
-    used: dict[int, list[int]] = {}
+    used: dict[int, list[tuple[Box, bool]]] = {}
     for part in (part for part in inner if part.kind == b"ipma"):
         cursor = _Cursor(data, part)
         head = cursor.take(4)
         for _ in range(cursor.take(4)):
             identity = cursor.take(4 if head >> 24 else 2)
             size = 2 if head & 1 else 1
-            mask = 0x7FFF if size == 2 else 0x7F
-            used.setdefault(identity, []).extend(cursor.take(size) & mask for _ in range(cursor.take(1)))
-    return held, used
+            for _ in range(cursor.take(1)):
+                value = cursor.take(size)
+                essential, index = divmod(value, 1 << (8 * size - 1))
+                if 0 < index <= len(held):
+                    used.setdefault(identity, []).append((held[index - 1], bool(essential)))
+    return used

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from io import BytesIO
@@ -155,3 +155,16 @@ def differing(data: np.ndarray, shown: np.ndarray) -> tuple[int, int, int, int]:
     if not len(rows):
         return 0, 0, 1, 1
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def least(length: int, same: Callable[[int], bool]) -> int:
+    """The least length for which `same` holds; it holds for `length` and for all between."""
+    # A clean piece is settled by a step or two, a long tail by the logarithm of its length.
+    step = 1
+    while length and same(max(length - step, 0)):
+        length, step = max(length - step, 0), 2 * step
+    low = max(length - step, 0)
+    while length - low > 1:
+        middle = (low + length) // 2
+        low, length = (low, middle) if same(middle) else (middle, length)
+    return length

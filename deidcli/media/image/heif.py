@@ -1,45 +1,107 @@
-"""AVIF and HEIC: pixels by Pillow and pillow-heif, files without a changed frame scrubbed in place.
+"""AVIF and HEIC: pixels by Pillow and pillow-heif, a file without a changed frame laid out anew from its own items.
 
-A changed picture is encoded again with 8 bits a channel. So is a sequence without a changed frame, whose tables cannot
-be scrubbed in place.
+A changed picture is encoded again with 8 bits a channel. So is one without a changed frame that cannot be laid out
+anew: a sequence, a cropped picture, one of rare parts.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
+from itertools import zip_longest
 from types import ModuleType
 
 import numpy as np
 from PIL import AvifImagePlugin, Image
 
 from deidcli.errors import MediaError, MissingDependency
-from deidcli.media.image import exif, xmp
-from deidcli.media.image.bmff import Item, structure
-from deidcli.media.image.bmff_scrub import exif_block, scrub
-from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded, turned
+from deidcli.media.image import exif, icc, xmp
+from deidcli.media.image.bmff import structure
+from deidcli.media.image.bmff_write import brands, written
+from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded, explained, least, turned
+from deidcli.media.image.heif_items import (
+    CODED,
+    Part,
+    exif_block,
+    parts,
+    shortened,
+    stored,
+    top_level,
+    window,
+)
 from deidcli.media.image.modes import Native, from_pillow, to_pillow, upright
 
 QUALITY = 90
 """Quality of a picture that is written anew, of 100; these formats do not say with which they were made."""
 
 
+_SLACK = 8
+"""A decoder may look this many bytes beyond what it needs; fewer hidden bytes behind a picture are not looked for."""
+
+
 class _Boxed(Container):
     """What HEIC and AVIF share: the boxes, and a rewriter that hands all frames to one encoder."""
 
     def __init__(self, data: bytes, name: str, salvage: bool = False):
-        super().__init__(data, name, salvage)
         self.structure = structure(data)
+        super().__init__(data[: self.structure.end], name, salvage)
         self.sequence = any(box.kind == b"moov" for box in self.structure.top)
 
     def scrubbed(self, metadata: str) -> bytes:
-        if not self.sequence:
-            return scrub(self.data, self.structure, metadata)
+        fresh = b"" if self.sequence else self._laid_out(metadata)
+        if fresh and self._shows_the_same(fresh):
+            return fresh
         writer = self.rewriter(metadata)
         for native in self.natives():
             writer.add(native, None)
         return writer.finish()
+
+    def _laid_out(self, metadata: str) -> bytes:
+        """The file from its own compressed pictures; empty where something of it has to be encoded anew."""
+        at = self.structure
+        shown = self.shown()
+        kind = next(box for box in at.top if box.kind == b"ftyp")
+        known = brands(self.data[kind.body : kind.end])
+        try:
+            found = parts(self.data, at, shown, metadata) if at.primary in shown and known else None
+        except (MediaError, struct.error, IndexError):
+            # Decoders may forgive more damage than can be followed here.
+            found = None
+        return b"" if found is None else written([self._cut(part, known) for part in found], at.primary, known)
+
+    def _cut(self, part: Part, known: tuple[bytes, ...]) -> Part:
+        """A coded picture without bytes that its decoder does not read: some can stand behind the last block."""
+        whole = self._alone(part, known) if part.kind in CODED else None
+        start = len(part.data) - _SLACK
+        if whole is None:
+            return part
+
+        def same(length: int) -> bool:
+            return np.array_equal(whole, self._alone(shortened(part, length), known))
+
+        return shortened(part, min(least(start, same) + 2, start)) if start > 0 and same(start) else part
+
+    def _alone(self, part: Part, known: tuple[bytes, ...]) -> np.ndarray | None:
+        """The pixels of one item as if it were the file's only picture; None where it cannot be decoded."""
+        file = written([replace(part, links=(), hidden=False)], part.key, known)
+        try:
+            with explained(self.name):
+                return next(type(self)(file, self.name).natives()).data
+        except MediaError:
+            return None
+
+    def _shows_the_same(self, fresh: bytes) -> bool:
+        """Whether decoders make the same frames of another file."""
+        other = type(self)(fresh, self.name)
+        pairs = zip_longest(self.natives(), other.natives())
+        return all(a and b and np.array_equal(a.data, b.data) for a, b in pairs)
+
+    def shown(self) -> list[int]:
+        """The items that the frames are."""
+        return top_level(self.structure)
 
     def rewriter(self, metadata: str) -> Rewriter:
         return _BoxedRewriter(self, metadata)
@@ -54,15 +116,15 @@ class _Boxed(Container):
 
     def told(self, metadata: str) -> dict[str, bytes]:
         """What an encoder is given beside the pixels."""
-        told = {"icc_profile": self.profile() if metadata != "none" else b""}
+        told = {"icc_profile": icc.scrubbed(self.profile(), metadata)}
         if metadata == "all":
             told["exif"] = exif.scrubbed_exif(exif_block(self._item(b"Exif")), self.size, oriented=False) or b""
             told["xmp"] = xmp.scrubbed(self._item(b"mime")) or b""
         return {key: value for key, value in told.items() if value}
 
     def _item(self, kind: bytes) -> bytes:
-        item = next((item for item in self.structure.items.values() if item.kind == kind), Item(kind, 0))
-        return b"".join(self.data[start:end] for start, end in item.spans)
+        keys = [key for key, item in self.structure.items.items() if item.kind == kind]
+        return stored(self.data, self.structure, keys[0]) if keys else b""
 
 
 class Avif(_Boxed):
@@ -73,15 +135,26 @@ class Avif(_Boxed):
     def __init__(self, data: bytes, name: str, salvage: bool = False):
         super().__init__(data, name, salvage)
         image = self._opened()
-        self.size = turned(check_size(image.size), self._orientation(image))
+        check_size(image.size)
+        # Pillow shows what is coded, and not what the file crops it to.
+        self.window = None if self.sequence else window(self.data, self.structure, self.structure.primary)
+        left, top, right, bottom = self.window or (0, 0, *image.size)
+        self.size = turned((right - left, bottom - top), self._orientation(image))
         self.times = (None,) * image.n_frames
         self._durations = [0] * image.n_frames
+
+    def shown(self) -> list[int]:
+        # The decoder shows one picture, whatever else the file holds.
+        return [self.structure.primary]
 
     def natives(self) -> Iterator[Native]:
         image = self._opened()
         for index in range(image.n_frames):
             image.seek(index)
             native = decoded(image)
+            if self.window is not None:
+                left, top, right, bottom = self.window
+                native = replace(native, data=native.data[top:bottom, left:right])
             if image.n_frames > 1:
                 # Only the decoder knows the clock, and only of frames that it has decoded.
                 known = self.times[:index] + (Fraction(image.info["timestamp"], 1000),)
@@ -115,7 +188,7 @@ class Heif(_Boxed):
     def __init__(self, data: bytes, name: str, salvage: bool = False):
         super().__init__(data, name, salvage)
         self.library = _pillow_heif()
-        images = list(self.library.open_heif(BytesIO(data)))
+        images = list(self.library.open_heif(BytesIO(self.data)))
         for image in images:
             check_size(image.size)
         self.size = images[0].size

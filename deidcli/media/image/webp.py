@@ -14,7 +14,17 @@ from PIL import WebPImagePlugin
 
 from deidcli.errors import MediaError
 from deidcli.media.image import exif, icc, xmp
-from deidcli.media.image.container import Container, Rewriter, check_size, decoded, differing, encoded, starts, turned
+from deidcli.media.image.container import (
+    Container,
+    Rewriter,
+    check_size,
+    decoded,
+    differing,
+    encoded,
+    least,
+    starts,
+    turned,
+)
 from deidcli.media.image.modes import Native, to_pillow, upright
 
 _ANIMATED, _HAS_XMP, _HAS_EXIF, _HAS_ALPHA, _HAS_ICC = 0x02, 0x04, 0x08, 0x10, 0x20
@@ -183,7 +193,7 @@ def _cut_chunk(part: Chunk, before: list[Chunk], behind: list[Chunk], wanted: np
         return _shows([*before, joined(tried), *behind], wanted)
 
     for place in range(1, len(pieces)):
-        pieces[place] = pieces[place][: _least(len(pieces[place]), partial(same, place))]
+        pieces[place] = pieces[place][: least(len(pieces[place]), partial(same, place))]
     return joined(pieces)
 
 
@@ -192,19 +202,6 @@ def _shows(parts: list[Chunk], wanted: np.ndarray) -> bool:
         return np.array_equal(_shown(parts), wanted)
     except (OSError, ValueError, MediaError):
         return False
-
-
-def _least(length: int, same: Callable[[int], bool]) -> int:
-    """The least length for which `same` holds; it holds for `length` and for all between."""
-    # A clean piece is settled by a step or two, a long tail by the logarithm of its length.
-    step = 1
-    while length and same(max(length - step, 0)):
-        length, step = max(length - step, 0), 2 * step
-    low = max(length - step, 0)
-    while length - low > 1:
-        middle = (low + length) // 2
-        low, length = (low, middle) if same(middle) else (middle, length)
-    return length
 
 
 def _shown(parts: list[Chunk]) -> np.ndarray:
