@@ -58,17 +58,20 @@ class DetectOptions:
 class Detector(ABC):
     """Finds faces in whole pictures; larger ones, turned ones and what all detectors have in common are done here.
 
-    threshold, upsample, lift: the defaults of the options. smallest: side in pixels of the smallest face that is found
-    for sure without upsampling. largest: pixels, after upsampling, of a picture that is searched in one piece; larger
-    ones are searched in tiles. batches: whether several pictures in one call are faster than one after the other; then
-    the engine calls it from one thread only. takes_file: whether a file belongs behind its name. needs_file: whether it
-    has to stand there; without it such a detector has one of its own.
+    threshold, upsample, lift: the defaults of the options. enlarges: whether stills are enlarged for a second look at
+    small faces. mirrors: whether borders are mirrored outwards for another look at faces that they cut. smallest: side
+    in pixels of the smallest face that is found for sure without upsampling. largest: pixels, after upsampling, of a
+    picture that is searched in one piece; larger ones are searched in tiles. batches: whether several pictures in one
+    call are faster than one after the other; then the engine calls it from one thread only. takes_file: whether a file
+    belongs behind its name. needs_file: whether it has to stand there; without it such a detector has one of its own.
     """
 
     name: ClassVar[str]
     threshold: ClassVar[float]
     upsample: ClassVar[int] = 0
     lift: ClassVar[bool] = True
+    enlarges: ClassVar[bool] = False
+    mirrors: ClassVar[bool] = False
     smallest: ClassVar[int]
     largest: ClassVar[int]
     batches: ClassVar[bool] = False

@@ -3,6 +3,10 @@
 A picture that is larger than a detector takes in one piece is searched at full size, half, a quarter, … until it fits,
 each size in tiles. Neighbouring tiles share a strip wide enough for every face that the next smaller size would miss,
 so that each face lies whole in some tile. Memory is that of one tile and one copy of the picture.
+
+Detectors that ask for it look again where they are weak. Stills are enlarged for the smallest faces. At the borders a
+picture is mirrored outwards: half a face and its mirror image are a face, and a detector that misses the one finds the
+other. A picture of few colours (1 bit, a small palette) is smoothed, because its dots hide the faces.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import numpy as np
 
 from deidcli.faces.landmarks import locate
 from deidcli.faces.lift import is_dim, lifted
-from deidcli.faces.suppress import lies_in, suppressed
+from deidcli.faces.suppress import lies_in, shared, suppressed
 from deidcli.values import Box, Face
 
 if TYPE_CHECKING:
@@ -25,6 +29,15 @@ if TYPE_CHECKING:
 
 ROOM = 1.5  # of a face's side: how wide a strip two tiles share, because a detector looks at the surroundings too
 RIM = 4  # pixels: a box that comes closer to a tile's inner border may be cut off
+ENLARGED = 1.5  # how much a still is enlarged for the second look at small faces
+SMALL = 32  # pixels, longer side of the largest face that is taken from that look
+MOST_ENLARGED = 4_000_000  # pixels of the largest picture that is looked at so: it costs 2.25 times the first look
+# The looks at mirrored borders: longer side of the largest, in pixels, the scales after it, and the width of the strip
+# that is mirrored. Of strips of 32 to half of the picture this one found most.
+MIRRORED_SIDE, MIRRORED_SCALES, MIRRORED = 1024, (1.0, 0.5, 0.25), 32
+INSIDE = 0.3  # of a box from such a look that lies in the picture, at least: the mirror image of a whole face does not
+FEW_COLOURS = 16  # in the pixels that are counted
+DOTS = 1.0  # standard deviation in pixels of the blur that joins dots
 
 
 @dataclass(frozen=True)
@@ -32,8 +45,9 @@ class _View:
     """A part of a turned, shrunk picture.
 
     index: which picture. turn: degrees. size: width and height of the upright picture. scale: of the view to the
-    picture. left, top, right, bottom: the part, in pixels of the view, halves included. width, height: of the whole
-    view.
+    picture. left, top, right, bottom: the part, in pixels of the view, halves included; of a mirrored view it is larger
+    than the whole. width, height: of the whole view. largest: longer side in pixels of the picture of the largest face
+    that is taken. mirrored: whether its borders are mirrored outwards.
     """
 
     index: int
@@ -46,6 +60,16 @@ class _View:
     bottom: float
     width: float
     height: float
+    largest: float = math.inf
+    mirrored: bool = False
+
+    def takes(self, face: Face) -> bool:
+        """Whether a face of the upright picture is one that this look is for."""
+        box, (width, height) = face.box, self.size
+        if not self.mirrored:
+            return max(box.width, box.height) <= self.largest
+        inside = shared(box, Box(0, 0, width, height))
+        return INSIDE * box.area < inside < box.area
 
     def back(self, face: Face) -> Face:
         """The face of this part as a face of the upright picture."""
@@ -60,15 +84,14 @@ class _View:
             five = (unturned(five, self.turn, self.size) - 0.5).astype(np.float32)
         return replace(face, box=Box(*map(float, (left, top, right, bottom))), points5=five)
 
-    @property
-    def halved(self) -> _View:
-        """The same part of the picture at half of the scale."""
-        sides = {name: getattr(self, name) / 2 for name in ("left", "top", "right", "bottom", "width", "height")}
-        return replace(self, scale=self.scale / 2, **sides)
+    def scaled(self, factor: float) -> _View:
+        """The same part of the picture at another scale."""
+        names = ("left", "top", "right", "bottom", "width", "height")
+        return replace(self, scale=self.scale * factor, **{name: getattr(self, name) * factor for name in names})
 
     def cuts(self, box: Box) -> bool:
-        """Whether a box of this part may be cut off by a border that is not the picture's."""
-        return bool(
+        """Whether a box of this part may be cut off by a tile's border, or is half a mirror image."""
+        return self.mirrored or bool(
             (self.left > 0 and box.left < RIM)
             or (self.top > 0 and box.top < RIM)
             or (self.right < self.width and box.right > self.right - self.left - RIM)
@@ -92,7 +115,8 @@ def search(detector: Detector, pictures: Sequence[np.ndarray], followed: bool = 
     for batch in _batches(_all_views(pictures, detector, followed), detector):
         for (view, _), faces in zip(batch, detector.find([pixels for _, pixels in batch]), strict=True):
             pieces[view.index] += 1
-            found[view.index] += [_Found(view.back(f), view.turn, view.cuts(f.box)) for f in faces]
+            there = [_Found(view.back(f), view.turn, view.cuts(f.box)) for f in faces]
+            found[view.index] += [item for item in there if view.takes(item.face)]
     # In one upright piece the detector itself has found every face once.
     return [
         _merged(picture, faces, detector.options.suppress) if count > 1 or faces and faces[0].turn else
@@ -117,8 +141,14 @@ def _merged(picture: np.ndarray, found: list[_Found], overlap: float) -> list[Fa
     turns = {id(item.face): item.turn for item in ordered}
     whole = suppressed((item.face for item in ordered if not item.cut), overlap)
     # However little of it a tile showed: another tile shows it whole.
-    cut = [item.face for item in ordered if item.cut and not any(lies_in(item.face.box, other.box) for other in whole)]
+    seen = [(item.face, _clipped(item.face.box, picture)) for item in ordered if item.cut]
+    cut = [face for face, box in seen if not any(lies_in(box, other.box) for other in whole)]
     return [_located(picture, face, turns[id(face)]) for face in suppressed([*whole, *cut], overlap)]
+
+
+def _clipped(box: Box, picture: np.ndarray) -> Box:
+    height, width = picture.shape[:2]
+    return Box(max(box.left, 0.0), max(box.top, 0.0), min(box.right, width), min(box.bottom, height))
 
 
 def _located(picture: np.ndarray, face: Face, turn: int) -> Face:
@@ -143,12 +173,47 @@ def _all_views(
     for index, picture in enumerate(pictures):
         for turn in detector.options.rotations:
             turned = np.rot90(picture, turn // 90)
+            if _has_few_colours(turned):
+                turned = cv2.GaussianBlur(np.ascontiguousarray(turned), (0, 0), DOTS)
+            size = picture.shape[1], picture.shape[0]
+            whole = _View(index, turn, size, 1.0, 0, 0, *turned.shape[1::-1], *turned.shape[1::-1])
+            if detector.enlarges and not followed and turned.shape[0] * turned.shape[1] <= MOST_ENLARGED:
+                yield from _enlarged(whole, turned, limit)
+            if detector.mirrors:
+                yield from _mirrored(whole, turned, MIRRORED_SCALES[followed:])
             for scale, level in _levels(turned, limit):
                 for window in _windows(*level.shape[:2], limit, strip):
                     left, top, right, bottom = window
-                    size = picture.shape[1], picture.shape[0]
                     view = _View(index, turn, size, scale, *window, level.shape[1], level.shape[0])
                     yield from _looks(view, level[top:bottom, left:right], detector, followed)
+
+
+def _enlarged(whole: _View, picture: np.ndarray, limit: float) -> Iterator[tuple[_View, np.ndarray]]:
+    """Tiles of the picture, enlarged, for the smallest faces."""
+    for left, top, right, bottom in _windows(*picture.shape[:2], limit / ENLARGED**2, math.ceil(ROOM * SMALL)):
+        part = np.ascontiguousarray(picture[top:bottom, left:right])
+        part = cv2.resize(part, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
+        view = replace(whole, left=left, top=top, right=right, bottom=bottom, largest=SMALL)
+        yield view.scaled(ENLARGED), part
+
+
+def _mirrored(whole: _View, picture: np.ndarray, scales: Sequence[float]) -> Iterator[tuple[_View, np.ndarray]]:
+    """The picture, shrunk, with a strip mirrored outwards at each border."""
+    first = min(1.0, MIRRORED_SIDE / max(picture.shape[:2]))
+    for scale in (first * scale for scale in scales):
+        width, height = (max(1, round(side * scale)) for side in picture.shape[1::-1])
+        strip = min(MIRRORED, width - 1, height - 1)
+        if strip < 2 * RIM:
+            return
+        picture = cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=cv2.INTER_AREA)
+        view = replace(whole.scaled(scale), left=-strip, top=-strip, right=width + strip, bottom=height + strip)
+        yield replace(view, mirrored=True), cv2.copyMakeBorder(picture, *(strip,) * 4, cv2.BORDER_REFLECT)
+
+
+def _has_few_colours(picture: np.ndarray) -> bool:
+    """Whether every seventh pixel of every seventh row has one of few colours."""
+    some = picture[::7, ::7].reshape(-1, 3).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    return len(some) > 4 * FEW_COLOURS and len(np.unique(some)) <= FEW_COLOURS
 
 
 def _looks(view: _View, pixels: np.ndarray, detector: Detector, followed: bool) -> Iterator[tuple[_View, np.ndarray]]:
@@ -159,7 +224,7 @@ def _looks(view: _View, pixels: np.ndarray, detector: Detector, followed: bool) 
     """
     dim = detector.brightens and is_dim(pixels)
     halves = dim and followed and detector.doublings > 0 and min(pixels.shape[:2]) > 1
-    yield (view.halved, _half(pixels)) if halves else (view, pixels)
+    yield (view.scaled(0.5), _half(pixels)) if halves else (view, pixels)
     if dim:
         yield view, lifted(pixels)
 

@@ -44,6 +44,7 @@ class CenterfaceDetector(Detector):
     threshold = 0.3
     smallest = 12
     largest = 2_000_000
+    enlarges = mirrors = True
     lift = False  # three faces more in a hundred of a dim audience; a lower threshold finds more at no cost
     takes_file = True
     needs_file = False

@@ -29,6 +29,7 @@ class UnionDetector(Detector):
     smallest = 80
     largest = 4_000_000
     batches = True
+    enlarges = mirrors = True
 
     def __init__(self, options: DetectOptions, file: str = ""):
         super().__init__(options, file)
