@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from deidcli.evaluation import results
-from deidcli.evaluation.metrics import all_distances, average, needed, share
-from deidcli.evaluation.results import Figure, Matrix, Measure
+from deidcli.evaluation.metrics import all_distances, as_measure, average, needed, share
+from deidcli.evaluation.results import SHARE, Figure, Matrix, Measure
 from deidcli.faces.embed import Recogniser
 from deidcli.faces.shape import LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
 
@@ -133,21 +133,24 @@ def confusion(
 
 
 def accuracy(
-    measure: Measure, truth: Sequence | np.ndarray, predicted: Sequence | np.ndarray, people: Sequence | None = None
+    measure: str | Measure,
+    truth: Sequence | np.ndarray,
+    predicted: Sequence | np.ndarray,
+    people: Sequence | None = None,
 ) -> Figure:
     """The share of labels that are predicted right (k-Same-Net, Section 4.6), or that two readings agree on."""
     same = np.array([a == b for a, b in zip(truth, predicted, strict=True)], float)
-    return share(measure, same, people)
+    return share(measure, same, people, "higher")
 
 
-def f_measure(measure: Measure, truth: Sequence | np.ndarray, predicted: Sequence | np.ndarray) -> Figure:
+def f_measure(measure: str | Measure, truth: Sequence | np.ndarray, predicted: Sequence | np.ndarray) -> Figure:
     """The mean over labels of the harmonic mean of precision and recall (CLEANIR, Section 4.3.2), by scikit-learn."""
     with needed("the F-measure"):
         from sklearn.metrics import f1_score
     if not len(truth):
-        return measure.figure(float("nan"))
+        return as_measure(measure, SHARE, "higher").figure(float("nan"))
     value = f1_score(list(truth), list(predicted), average="macro", zero_division=0)
-    return measure.figure(float(value), count=len(truth))
+    return as_measure(measure, SHARE, "higher").figure(float(value), count=len(truth))
 
 
 def emotion_error(before: np.ndarray, after: np.ndarray, people: Sequence | None = None) -> Figure:
@@ -156,9 +159,9 @@ def emotion_error(before: np.ndarray, after: np.ndarray, people: Sequence | None
     return average(results.EMOTION_ERROR, squared, people)
 
 
-def difference(measure: Measure, before: np.ndarray, after: np.ndarray, people: Sequence | None = None) -> Figure:
+def difference(measure: str | Measure, before: np.ndarray, after: np.ndarray, people: Sequence | None = None) -> Figure:
     """The mean absolute difference of numbers (n,), like ages in years."""
-    return average(measure, np.abs(np.asarray(after, float) - np.asarray(before, float)), people)
+    return average(measure, np.abs(np.asarray(after, float) - np.asarray(before, float)), people, "lower")
 
 
 # --- Pose: which way a face looks, from its 68 landmarks, and how far that is from the way another one looks.

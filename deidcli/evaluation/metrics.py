@@ -63,7 +63,7 @@ def share(
     if hits.size and (hits == 1).all():
         low = tail ** (1 / trials)
     value = float(hits.mean()) if hits.size else NAN
-    return _measure(measure, SHARE, better).figure(value, low, high, len(hits))
+    return as_measure(measure, SHARE, better).figure(value, low, high, len(hits))
 
 
 def average(
@@ -75,10 +75,11 @@ def average(
     whose = None if people is None else np.asarray(people)[known]
     low, high = bootstrap(values[known], whose, seed=seed)
     value = float(values[known].mean()) if known.any() else NAN
-    return _measure(measure, "", better).figure(value, low, high, int(known.sum()))
+    return as_measure(measure, "", better).figure(value, low, high, int(known.sum()))
 
 
-def _measure(measure: str | Measure, unit: str, better: str) -> Measure:
+def as_measure(measure: str | Measure, unit: str, better: str) -> Measure:
+    """The measure itself, or one of kind OTHER under this name."""
     return Measure(measure, OTHER, unit, "", better) if isinstance(measure, str) else measure
 
 

@@ -13,7 +13,7 @@ from deidcli.presets import presets
 from deidcli.values import Frame
 from tests.conftest import found
 
-COUNT = 33  # pictures that the methods are shown
+COUNT = 12  # pictures that the methods are shown: two groups of five and more of each of two labels
 NAMES = sorted(available())
 SHIPPED = {f"{preset.method}:{preset.name}": preset for preset in presets() if preset.method in NAMES}
 
@@ -117,8 +117,8 @@ def test_company_and_order_change_nothing(make, crops):
     given = [crop.with_pixels(np.roll(crop.pixels, i, axis=1)) for i, crop in enumerate(crops(method, COUNT))]
     whole = method.apply(given)
     backwards = method.apply(given[::-1])[::-1]
-    parts = [new for crop in given[:16] for new in method.apply([crop])]
-    parts += [*method.apply(given[16:21]), *method.apply(given[21:])]
+    parts = [new for crop in given[:5] for new in method.apply([crop])]
+    parts += [*method.apply(given[5:8]), *method.apply(given[8:])]
     for a, b, c in zip(whole, backwards, parts, strict=True):
         assert np.array_equal(a.pixels, b.pixels)
         assert np.array_equal(a.pixels, c.pixels)
