@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from deidcli.networks.store import alone, run_alone, save_half
+from deidcli.networks.store import alone, run, run_alone, save_half
 from deidcli.networks.vae import VaeConfig, build_decoder, build_encoder, join_latent
 from deidcli.presets import Preset
 
@@ -24,6 +24,8 @@ class Pair:
     """encoder, decoder: the networks. spread: (k, identity) float32; k normal numbers times it are an identity.
 
     traits: for each trait ("gender", "age", ...) the directions of the identity space that tell it, (n, identity).
+    exact: whether each face is computed alone, so that its bits depend on no other face of the batch; training measures
+    thousands of faces and does not need that.
     """
 
     config: VaeConfig
@@ -31,6 +33,7 @@ class Pair:
     decoder: keras.Model
     spread: np.ndarray
     traits: Mapping[str, np.ndarray] = field(default_factory=dict)
+    exact: bool = True
 
     @cached_property
     def _encode(self) -> keras.Model:
@@ -42,14 +45,15 @@ class Pair:
 
     def encode(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, size, size, 3) uint8 to the means of identity (n, 512), of length 1, and attributes (n, 512)."""
-        mean = run_alone(self._encode, pictures.astype(np.float32) / 255)[0]
+        rows = pictures.astype(np.float32) / 255
+        mean = run_alone(self._encode, rows)[0] if self.exact else run(self.encoder, rows)[0]
         identity, attributes = mean[:, : self.config.identity], mean[:, self.config.identity :]
         return identity / np.maximum(np.linalg.norm(identity, axis=1, keepdims=True), 1e-6), attributes
 
     def decode(self, identity: np.ndarray, attributes: np.ndarray) -> np.ndarray:
         """The pictures (n, size, size, 3) uint8 of unit identities and attributes."""
         latent = np.asarray(join_latent(identity.astype(np.float32), attributes))
-        made = run_alone(self._decode, latent)[0]
+        made = run_alone(self._decode, latent)[0] if self.exact else run(self.decoder, latent)[0]
         return np.clip(made * 255 + 0.5, 0, 255).astype(np.uint8)
 
 

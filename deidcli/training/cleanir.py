@@ -100,7 +100,7 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     # An encoder that is trained after the erasure encodes the identity in a nonlinear way; only the decoder learns on.
     trainer.get_layer("encoder").trainable = not (recipe.decoder_only or config.erase)
     compile_trainer(trainer, loss_functions(recipe.losses), recipe.fit)
-    pair = Pair(config, trainer.get_layer("encoder"), trainer.get_layer("decoder"), space.spread, traits)
+    pair = Pair(config, trainer.get_layer("encoder"), trainer.get_layer("decoder"), space.spread, traits, exact=False)
 
     def feed(epoch: int) -> Iterator:
         options = recipe.fit

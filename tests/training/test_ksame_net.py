@@ -1,5 +1,7 @@
 """The proxy set, and `deid train ksame-net` in miniature: from the gallery to a preset that the method loads."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from deidcli.training.ksame_net import EXPRESSIONS, MOUTHS, Frontal, ProxySet, e
 from tests.training.test_train import own_policy  # noqa: F401 - a fixture
 
 SIDE = 100.0  # of the drawn faces' squares, in pixels
+PROXIES = 6  # of the gallery, where a network is trained
 
 
 def marked(each=50):
@@ -67,7 +70,20 @@ def test_mixes(known):
     assert max(apart) < np.abs(first - second)[24:48, 24:40].mean(), "a mix lies between its parts"
 
 
-def test_a_preset_comes_out(deid, tmp_path):
+@pytest.fixture
+def few_proxies(monkeypatch):
+    """The gallery has its first proxies alone, so that the set of pictures to train on is small."""
+    load = Gallery.load
+
+    def first(name):
+        whole = load(name)
+        rows = {key: getattr(whole, key)[:PROXIES] for key in ("names", "traits", "descriptors", "landmarks")}
+        return replace(whole, **rows)
+
+    monkeypatch.setattr(Gallery, "load", first)
+
+
+def test_a_preset_comes_out(deid, tmp_path, few_proxies):
     marked().save(tmp_path / "marked.npz")
     small = ("--size", 32, "--channels", "8,8,8", "--last", 4, "--mixes", 8)
     short = ("--steps", 2, "--batch", 4, "--epochs", 1)
