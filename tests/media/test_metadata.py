@@ -1,17 +1,19 @@
 """Nothing that tells who, and no second copy of the picture, comes out: a marker is planted in every place."""
 
 import re
+import struct
 import zlib
 
 import pytest
 from PIL import Image
 
 from deidcli.errors import UsageError
-from deidcli.media.image import exif, xmp
+from deidcli.media.image import exif, jpeg, xmp
+from deidcli.media.image.ifd import Entry, laid_out, number
 from deidcli.media.metadata import POLICIES
 
 from . import marked
-from .drawn import drawn, opened, saved, through
+from .drawn import drawn, opened, saved, smooth, through
 from .marked import COPY, TELL
 
 FILES = {
@@ -111,6 +113,33 @@ def test_pictures_in_text_are_noticed():
     info.add_text("preview", "data:image/jpeg;base64,/9j/4AAQSkZJRg")
     data = saved(drawn("RGB"), "PNG", pnginfo=info)
     assert b"JRg" not in through(data, False, "all")
+
+
+@pytest.mark.parametrize(
+    "picture", [b"/9j/4AAQSkZJRgABAQAAAQABAAD", b"iVBORw0KGgoAAAANSUhEUg", b"R0lGODlhAQABAIAAAAUEBA", b"QUJD" * 300]
+)
+def test_pictures_in_xmp_and_comments_go(picture):
+    names = b'<x:x xmlns:x="adobe:ns:meta/" xmlns:my="http://example.org/"><my:a my:b="%s" my:c="kept">%s</my:a></x:x>'
+    packets = [names % (b"short", picture), names % (picture, b"short"), b"<x>%s<y>kept</y>%s</x>" % (picture, picture)]
+    for packet in packets:
+        cut = xmp.scrubbed(packet)
+        assert picture not in cut
+    assert b"kept" in xmp.scrubbed(packets[1]) and b"kept" in xmp.scrubbed(packets[2])
+    parts = [*jpeg.segments(saved(Image.fromarray(smooth()), "JPEG")), jpeg.Segment(0xFE, b"look: " + picture)]
+    out = through(jpeg.written(parts), False, "all")
+    assert picture not in out and b"look" not in out
+
+
+def test_colour_space_and_interoperability_stay():
+    parts = jpeg.segments(saved(Image.fromarray(smooth()), "JPEG"))
+    inner = {0xA001: number(0xFFFF, "<"), 0xA005: {1: Entry(2, b"R03\0")}, 0xA431: Entry(2, TELL)}
+    block = b"II*\0" + struct.pack("<I", 8) + laid_out({271: Entry(2, TELL), 0x8769: inner}, 8, "<")
+    data = jpeg.written([jpeg.Segment(0xE1, b"Exif\0\0" + block), *parts])
+    for change in (True, False):
+        found = opened(through(data, change)).getexif()
+        assert dict(found.get_ifd(0x8769)) == {0xA001: 0xFFFF, 0xA005: {1: "R03"}}
+        assert set(found) == {0x8769}
+        assert not opened(through(data, change, "none")).getexif()
 
 
 def test_orientation_alone_stays_where_pixels_are_copied():

@@ -26,6 +26,9 @@ MAX_PIXELS = 1 << 28
 SALVAGE = "get a whole copy of the file, or use --salvage to write what can be decoded"
 """The hint of an error that `ReadOptions.salvage` would turn into a note."""
 
+ENCODED_AGAIN = "encoded again: it has no new face, but what stands beside its pixels could not be taken out otherwise"
+"""What a picture that was to be copied says where that was not possible without a small loss."""
+
 
 class Container(ABC):
     """A picture file in memory, its structure already read and checked.
@@ -34,6 +37,7 @@ class Container(ABC):
     salvage: whether a damaged file gives what can be decoded of it instead of an error. damage: what is missing of a
     file that was salvaged, "" for a whole one; known once the frames were read. notes: what the user should know.
     passes: how often a decoder goes over all the pixels, more than once only in odd files.
+    changes: what writing changed beside faces and metadata, known once the file was written.
     """
 
     format: str
@@ -43,6 +47,7 @@ class Container(ABC):
     damage: str = ""
     notes: tuple[str, ...] = ()
     passes: int = 1
+    changes: tuple[str, ...] = ()
 
     def __init__(self, data: bytes, name: str, salvage: bool = False):
         self.data = data

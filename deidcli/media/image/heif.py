@@ -21,7 +21,17 @@ from deidcli.errors import MediaError, MissingDependency
 from deidcli.media.image import exif, icc, xmp
 from deidcli.media.image.bmff import structure
 from deidcli.media.image.bmff_write import brands, written
-from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded, explained, least, turned
+from deidcli.media.image.container import (
+    ENCODED_AGAIN,
+    Container,
+    Rewriter,
+    check_size,
+    decoded,
+    encoded,
+    explained,
+    least,
+    turned,
+)
 from deidcli.media.image.heif_items import (
     CODED,
     Part,
@@ -54,6 +64,7 @@ class _Boxed(Container):
         fresh = b"" if self.sequence else self._laid_out(metadata)
         if fresh and self._shows_the_same(fresh):
             return fresh
+        self.changes = (ENCODED_AGAIN,)
         writer = self.rewriter(metadata)
         for native in self.natives():
             writer.add(native, None)
@@ -80,7 +91,8 @@ class _Boxed(Container):
             return part
 
         def same(length: int) -> bool:
-            return np.array_equal(whole, self._alone(shortened(part, length), known))
+            cut = self._alone(shortened(part, length), known)
+            return cut is not None and np.array_equal(whole, cut)
 
         return shortened(part, min(least(start, same) + 2, start)) if start > 0 and same(start) else part
 

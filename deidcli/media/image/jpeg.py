@@ -15,7 +15,16 @@ from PIL import JpegImagePlugin
 
 from deidcli.errors import MediaError
 from deidcli.media.image import exif, icc, xmp
-from deidcli.media.image.container import SALVAGE, Container, Rewriter, check_size, decoded, encoded, turned
+from deidcli.media.image.container import (
+    ENCODED_AGAIN,
+    SALVAGE,
+    Container,
+    Rewriter,
+    check_size,
+    decoded,
+    encoded,
+    turned,
+)
 from deidcli.media.image.modes import Native, to_pillow, upright
 from deidcli.media.metadata import holds_picture
 
@@ -175,6 +184,7 @@ class Jpeg(Container):
             coded = decoded(JpegImagePlugin.JpegImageFile(BytesIO(fresh)))
             if np.array_equal(coded.data, decoded(self.opened()).data):
                 return self._file(fresh, metadata, None)
+        self.changes = (ENCODED_AGAIN,)
         rewriter = self.rewriter(metadata)
         for native in self.natives():
             rewriter.add(native, None)

@@ -78,6 +78,8 @@ class ImageReader(Reader):
                 yield Frame(pixels, index, self.container.times[index], looks=others)
 
     def writer(self, target: BinaryIO | Path, options: WriteOptions, suffix: str = "") -> Writer:
+        if isinstance(target, Path):
+            raise MediaError(f"{self.container.name}: a picture cannot be written to a folder", "name a file")
         return ImageWriter(self, target, checked(options.metadata))
 
     def close(self) -> None:
@@ -128,6 +130,7 @@ class ImageWriter(Writer):
 
     def finish(self) -> None:
         whole = self._finished()
+        self.notes = self.container.changes
         try:
             self.target.write(whole)
         except OSError as error:

@@ -8,7 +8,7 @@ import numpy as np
 
 from deidcli.errors import MediaError
 from deidcli.media.image import tiff_pixels
-from deidcli.media.image.container import Container, Rewriter, check_size, turned
+from deidcli.media.image.container import ENCODED_AGAIN, Container, Rewriter, check_size, turned
 from deidcli.media.image.ifd import read_header
 from deidcli.media.image.modes import Native, upright
 from deidcli.media.image.tiff_data import cleaned
@@ -21,6 +21,9 @@ from deidcli.media.image.tiff_tags import (
     kept,
     structure,
 )
+
+_LOSSY = (6, 7)
+"""Compressions by JPEG: such a page is not packed anew without loss."""
 
 
 class Tiff(Container):
@@ -51,6 +54,8 @@ class Tiff(Container):
         return _TiffRewriter(self, metadata)
 
     def _anew(self, metadata: str) -> bytes:
+        if any(page.number(COMPRESSION, 1) in _LOSSY for page in self.pages):
+            self.changes = (ENCODED_AGAIN,)
         writer = _TiffRewriter(self, metadata)
         for native in self.natives():
             writer.add(native, None)

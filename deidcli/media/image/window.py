@@ -58,8 +58,8 @@ def to_eight_bits(values: np.ndarray, limits: Limits) -> np.ndarray:
         return values
     low, high = limits
     scaled = values.astype(np.float64 if values.dtype.itemsize > 2 else np.float32)
-    scaled -= low
-    scaled *= 255 / (high - low)
+    np.subtract(scaled, low, out=scaled)
+    np.multiply(scaled, 255 / (high - low), out=scaled)
     if values.dtype.kind == "f":
         scaled = np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
     return np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled).astype(np.uint8)

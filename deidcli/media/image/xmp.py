@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+from deidcli.media.metadata import holds_picture
+
 _PICTURES = ("Thumbnails", "PageInfo", "GImage", "Data", "Container", "Directory", "HasExtendedXMP")
 _NAMESPACES = (
     "http://ns.adobe.com/xap/1.0/g/img/",
@@ -39,13 +41,17 @@ def _cut(element: ElementTree.Element) -> None:
         del element.attrib[name]
     for child in [child for child in element if _unwanted(child.tag, child.text or "")]:
         element.remove(child)
+    if len(element):
+        # Text beside elements has no meaning here.
+        element.text = None
     for child in element:
+        child.tail = None
         # A list entry that is itself a picture in base64 has a harmless name.
         _cut(child)
 
 
 def _unwanted(name: object, value: str) -> bool:
-    if not isinstance(name, str) or len(value) > _LONGEST:
+    if not isinstance(name, str) or len(value) > _LONGEST or holds_picture(value.encode("utf-8", "replace")):
         return True
     space, _, local = name.rpartition("}")
     return local in _PICTURES or name == _ORIENTATION or space[1:].startswith(_NAMESPACES)
