@@ -137,7 +137,9 @@ def test_colour_space_and_interoperability_stay():
     data = jpeg.written([jpeg.Segment(0xE1, b"Exif\0\0" + block), *parts])
     for change in (True, False):
         found = opened(through(data, change)).getexif()
-        assert dict(found.get_ifd(0x8769)) == {0xA001: 0xFFFF, 0xA005: {1: "R03"}}
+        assert set(found.get_ifd(0x8769)) == {0xA001, 0xA005}
+        assert found.get_ifd(0x8769)[0xA001] == 0xFFFF
+        assert dict(found.get_ifd(0xA005)) == {1: "R03"}
         assert set(found) == {0x8769}
         assert not opened(through(data, change, "none")).getexif()
 

@@ -118,21 +118,21 @@ class _Boxed(Container):
     def rewriter(self, metadata: str) -> Rewriter:
         return _BoxedRewriter(self, metadata)
 
-    def encode(self, frames: list[Image.Image], told: dict[str, bytes]) -> bytes:
-        """The file of these frames. told: `icc_profile`, `exif` and `xmp`, those that the policy keeps."""
+    def encode(self, frames: list[Image.Image], side_data: dict[str, bytes]) -> bytes:
+        """The file of these frames. side_data: `icc_profile`, `exif` and `xmp`, those that the policy keeps."""
         raise NotImplementedError
 
     def profile(self) -> bytes:
         """The ICC profile of the primary picture, or nothing."""
         raise NotImplementedError
 
-    def told(self, metadata: str) -> dict[str, bytes]:
+    def side_data(self, metadata: str) -> dict[str, bytes]:
         """What an encoder is given beside the pixels."""
-        told = {"icc_profile": icc.scrubbed(self.profile(), metadata)}
+        side_data = {"icc_profile": icc.scrubbed(self.profile(), metadata)}
         if metadata == "all":
-            told["exif"] = exif.scrubbed_exif(exif_block(self._item(b"Exif")), self.size, oriented=False) or b""
-            told["xmp"] = xmp.scrubbed(self._item(b"mime")) or b""
-        return {key: value for key, value in told.items() if value}
+            side_data["exif"] = exif.scrubbed_exif(exif_block(self._item(b"Exif")), self.size, oriented=False) or b""
+            side_data["xmp"] = xmp.scrubbed(self._item(b"mime")) or b""
+        return {key: value for key, value in side_data.items() if value}
 
     def _item(self, kind: bytes) -> bytes:
         keys = [key for key, item in self.structure.items.items() if item.kind == kind]
@@ -174,11 +174,11 @@ class Avif(_Boxed):
                 self._durations[index] = image.info["duration"]
             yield upright(native, self._orientation(image))
 
-    def encode(self, frames: list[Image.Image], told: dict[str, bytes]) -> bytes:
+    def encode(self, frames: list[Image.Image], side_data: dict[str, bytes]) -> bytes:
         if len(frames) == 1:
-            return encoded(frames[0], "AVIF", quality=QUALITY, **told)
+            return encoded(frames[0], "AVIF", quality=QUALITY, **side_data)
         rest = {"save_all": True, "append_images": frames[1:], "duration": self._durations}
-        return encoded(frames[0], "AVIF", quality=QUALITY, **rest, **told)
+        return encoded(frames[0], "AVIF", quality=QUALITY, **rest, **side_data)
 
     def profile(self) -> bytes:
         return self._opened().info.get("icc_profile") or b""
@@ -211,14 +211,14 @@ class Heif(_Boxed):
             # The library has applied the turns and mirrors of the boxes; EXIF has no say in this format.
             yield from_pillow(image.to_pillow())
 
-    def encode(self, frames: list[Image.Image], told: dict[str, bytes]) -> bytes:
+    def encode(self, frames: list[Image.Image], side_data: dict[str, bytes]) -> bytes:
         for frame in frames:
-            frame.info = {"icc_profile": told["icc_profile"]} if "icc_profile" in told else {}
+            frame.info = {"icc_profile": side_data["icc_profile"]} if "icc_profile" in side_data else {}
         file = self.library.from_pillow(frames[0])
         for frame in frames[1:]:
             file.add_from_pillow(frame)
         buffer = BytesIO()
-        extra = {key: told[key] for key in ("exif", "xmp") if key in told}
+        extra = {key: side_data[key] for key in ("exif", "xmp") if key in side_data}
         file.save(buffer, quality=QUALITY, save_all=True, **extra)
         return buffer.getvalue()
 
@@ -235,7 +235,7 @@ class _BoxedRewriter(Rewriter):
         self.frames.append(to_pillow(native))
 
     def finish(self) -> bytes:
-        return self.source.encode(self.frames, self.source.told(self.metadata))
+        return self.source.encode(self.frames, self.source.side_data(self.metadata))
 
 
 def _pillow_heif() -> ModuleType:

@@ -60,7 +60,7 @@ def parts(data: bytes, at: Structure, shown: list[int], metadata: str) -> list[P
             return None
         found[key] = part
     ordered = [found[key] for key in at.items if key in found]
-    return ordered + (_told(data, at, shown[0]) if metadata == "all" else [])
+    return ordered + (_metadata_items(data, at, shown[0]) if metadata == "all" else [])
 
 
 def window(data: bytes, at: Structure, key: int) -> tuple[int, int, int, int] | None:
@@ -279,19 +279,19 @@ def _grid(held: bytes, size: tuple[int, int], tiles: list[Part | None]) -> bytes
     return held
 
 
-def _told(data: bytes, at: Structure, primary: int) -> list[Part]:
+def _metadata_items(data: bytes, at: Structure, primary: int) -> list[Part]:
     """EXIF and XMP, which the policy "all" keeps, without pictures in them."""
     found = []
     for key, item in at.items.items():
         held = stored(data, at, key)
         if item.kind == b"Exif":
             block = exif.scrubbed_exif(exif_block(held), None)
-            told = b"" if block is None else bytes(4) + block
+            kept = b"" if block is None else bytes(4) + block
         elif item.kind == b"mime" and item.content == _XMP:
-            told = xmp.scrubbed(held) or b""
+            kept = xmp.scrubbed(held) or b""
         else:
             continue
-        if told:
+        if kept:
             content = _XMP if item.kind == b"mime" else b""
-            found.append(Part(key, item.kind, told, links=((b"cdsc", (primary,)),), content=content))
+            found.append(Part(key, item.kind, kept, links=((b"cdsc", (primary,)),), content=content))
     return found

@@ -226,7 +226,7 @@ class Jpeg(Container):
             head.append(Segment(0xE1, _EXIF + block))
         head += _profile(icc.scrubbed(self._profile(), metadata))
         if metadata == "all":
-            head += filter(None, map(_told, self.segments))
+            head += filter(None, map(_descriptive, self.segments))
         return [part for part in head if len(part.payload) <= _LARGEST_PAYLOAD]
 
     def _density(self, metadata: str) -> list[Segment]:
@@ -259,7 +259,7 @@ def _profile(profile: bytes) -> list[Segment]:
     return [Segment(0xE2, _ICC + bytes([i, len(pieces)]) + piece) for i, piece in enumerate(pieces, 1)]
 
 
-def _told(part: Segment) -> Segment | None:
+def _descriptive(part: Segment) -> Segment | None:
     """What the policy "all" keeps beside EXIF and the profile."""
     if part.marker == 0xE1 and part.payload.startswith(_XMP):
         packet = xmp.scrubbed(part.payload[len(_XMP) :])

@@ -14,6 +14,7 @@ from deidcli.media.image.modes import Native, upright
 from deidcli.media.image.tiff_data import cleaned
 from deidcli.media.image.tiff_pages import Page, file_of, pages
 from deidcli.media.image.tiff_tags import (
+    COMPRESSION,
     PAGE,
     PREDICTOR,
     STRUCTURE,
