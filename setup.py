@@ -9,5 +9,9 @@ PRESETS = [path.parent.name for path in Path("models").glob("*/config.json")]
 setup(
     packages=[*find_packages(include=["deidcli", "deidcli.*"]), "deidcli.models"],
     package_dir={"deidcli.models": "models"},
-    package_data={"deidcli.evaluation.report": ["templates/*"], "deidcli.models": [f"{name}/*" for name in PRESETS]},
+    package_data={
+        "deidcli.faces": ["mean_mesh.npy"],
+        "deidcli.evaluation.report": ["templates/*"],
+        "deidcli.models": [f"{name}/*" for name in PRESETS],
+    },
 )

@@ -102,7 +102,7 @@ class Face:
     score: float = 1.0
     landmarks: np.ndarray | None = None
     track: int = 0
-    points5: np.ndarray | None = None
+    points5: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ class CropSpec:
 
     size: side in pixels of the square crop, or None for the photograph's own resolution.
     margin: how much of the surroundings to show, as a share of the face's size on each side.
-    align: "landmarks" turns the face upright by a similarity transform to the mean shape; "box" cuts the box as it is.
+    align: "landmarks" turns the face upright by a similarity transform to the mean shape; "box" cuts the box as it is;
+    "window" cuts the part of the frame about the landmarks, its pixels as they are, and not square at a border.
     mask: the part that is put back: "inner" (brows to chin, as FATM), "full" (forehead to jaw), "high" (and
     where the hair begins) or "ellipse" of the box.
     transfer_lighting: whether the new face takes the tone and light of the old one while it is blended.
@@ -125,17 +126,31 @@ class CropSpec:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """How a new face lies over its frame, where the method says so itself. Its arrays are as high and wide as its crop.
+
+    alpha: (h, w) float32 in [0, 1], the share of the new pixels. bend: (h, w, 2) float32, by how many pixels to the
+    right and down the frame moves under it, so that the head fits the new face.
+    """
+
+    alpha: np.ndarray
+    bend: np.ndarray
+
+
+@dataclass(frozen=True)
 class Crop:
     """A face cut out for a method, with the way back.
 
-    pixels: (side, side, 3) uint8. transform: (2, 3) float64, frame coordinates to crop coordinates. face: the face, in
-    frame coordinates. key: names the person's track ("path#track"), so that a method gives one track one new face.
+    pixels: (h, w, 3) uint8, square but for a window. transform: (2, 3) float64, frame coordinates to crop coordinates.
+    face: the face, in frame coordinates. key: names the person's track ("path#track"), so that a method gives one track
+    one new face. layer: how new pixels lie over the frame; None where the mask of the CropSpec says it.
     """
 
     pixels: np.ndarray
     transform: np.ndarray
     face: Face
     key: str = ""
+    layer: Layer | None = None
 
-    def with_pixels(self, pixels: np.ndarray) -> Crop:
-        return replace(self, pixels=pixels)
+    def with_pixels(self, pixels: np.ndarray, layer: Layer | None = None) -> Crop:
+        return replace(self, pixels=pixels, layer=layer)

@@ -20,6 +20,7 @@ from deidcli.engine.output import OutputFolder
 from deidcli.engine.settings import RECOGNISER
 from deidcli.errors import DeidError, one_line
 from deidcli.faces.align import align
+from deidcli.faces.landmarks import serves
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.presets import sha256
 from deidcli.values import Crop, CropSpec, Face
@@ -104,7 +105,7 @@ def _crops(jobs: list, options: dict[str, Any], failed: list[str]) -> Iterator[t
         if isinstance(item, FileFailure):
             _note(item.error, failed)
             continue
-        faces = [face for face in item.faces if face.landmarks is not None]
+        faces = [face for face in item.faces if serves(spec, face, item.frame)]
         for face in _central(faces, item.frame.width, item.frame.height) if options["largest"] else faces:
             key = f"{item.source.job.name}#{item.frame.index}.{face.track}"
             yield align(item.frame, face, spec, key), judge.chips(item.frame.pixels, [face])[0]

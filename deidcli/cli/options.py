@@ -14,6 +14,7 @@ import click
 from deidcli.engine.settings import FALLBACKS, Settings
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DEFAULTS, DetectOptions
+from deidcli.faces.landmarks import KINDS
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.methods import available, find
 from deidcli.methods.base import Method, Secret
@@ -102,6 +103,9 @@ searching = stacked(
                  help="Search the picture turned, too: some of 0,90,180,270."),
     click.option("--lift/--no-lift", default=None,
                  help="Search dark pictures a second time, brightened; default: the detector's own."),
+    click.option("--landmarks", type=click.Choice(KINDS),
+                 help="How faces are located: by the mesh, profiles too, or by dlib's trees; default: mesh where its "
+                      "weights are installed."),
 )  # fmt: skip
 
 detection = stacked(
@@ -140,7 +144,7 @@ def detect_options(options: dict[str, Any]) -> DetectOptions:
     """What the options of `detection` ask for. Raises UsageError."""
     said = f"--rotations {options['rotations']}"
     rotations = tuple(whole(turn, said) for turn in str(options["rotations"]).split(","))
-    names = ("detector", "threshold", "min_face", "upsample", "lift")
+    names = ("detector", "threshold", "min_face", "upsample", "lift", "landmarks")
     given = {name: options[name] for name in names if options[name] is not None}
     wanted = DetectOptions(**given, rotations=rotations)
     silent = "detector" in given or options.get("faces") or options.get("quiet")

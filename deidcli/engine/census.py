@@ -14,6 +14,7 @@ from deidcli.engine.persona import track_key
 from deidcli.engine.settings import RECOGNISER
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.embed import Recogniser, recogniser
+from deidcli.faces.landmarks import serves
 from deidcli.faces.people import people
 from deidcli.methods.base import Census, Method
 from deidcli.values import Crop, CropSpec
@@ -71,7 +72,7 @@ class CensusTaker:
     def _faces(self, item: FileFrame) -> Iterator[_DescribedFace]:
         """The faces of a frame that can be described and that the method takes, each track now and then."""
         for face in item.faces:
-            if face.landmarks is None:
+            if not serves(self.spec, face, item.frame):
                 continue
             crop = align(item.frame, face, self.spec, track_key(item.source.job.name, face))
             if self.method.accepts(crop) and self._wanted(crop.key):

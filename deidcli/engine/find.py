@@ -47,10 +47,13 @@ class Finder:
         depth: int,
         read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
         track: TrackOptions = TrackOptions(),  # noqa: B008 - frozen
+        landmarks: str = "",
     ):
+        """landmarks: how faces are located, "" for the default."""
         self.detector, self.given, self.pool, self.depth, self.read = detector, given, pool, depth, read
         # A list knows the faces of every frame.
         self.track = replace(track, detect_every=1) if given else track
+        self.landmarks = landmarks
         self._one_at_a_time = threading.Lock()
 
     def __call__(self, jobs: Iterable[Job]) -> Iterator[FrameOrFailure]:
@@ -128,7 +131,7 @@ class Finder:
 
     def _located(self, frame: Frame, faces: Sequence[Face]) -> Sequence[Face]:
         """With landmarks. A face that was given with a number is as it was given, without any too."""
-        return [locate(frame.pixels, [face])[0] if face.track == UNTRACKED else face for face in faces]
+        return [locate(frame.pixels, [face], self.landmarks)[0] if face.track == UNTRACKED else face for face in faces]
 
 
 def _untracked(faces: Sequence[Face]) -> list[Face]:

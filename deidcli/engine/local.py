@@ -51,7 +51,7 @@ def anonymize(
     if method.closed:
         assert isinstance(method, ClosedSet)
         with _pool(settings.workers) as (pool, depth):
-            finder = Finder(search, given, pool, depth, settings.read, settings.track)
+            finder = Finder(search, given, pool, depth, settings.read, settings.track, settings.detect.landmarks)
             census = take_census(method, seen(finder(jobs if whole is None else whole)))
 
     def rows() -> Iterator[Row]:
@@ -60,7 +60,7 @@ def anonymize(
             if census is not None:
                 last.callback(census.close)
                 known = census.cache
-            finder = Finder(search, known, pool, depth, settings.read, settings.track)
+            finder = Finder(search, known, pool, depth, settings.read, settings.track, settings.detect.landmarks)
             chain = Pipeline(method, settings, finder, replacer, output or OutputFolder(None), watch)
             last.callback(chain.drop)
             yield from chain(jobs, pool, depth)
@@ -81,7 +81,7 @@ def find(
 
     def frames() -> Iterator[FrameOrFailure]:
         with _pool(workers) as (pool, depth):
-            yield from Finder(search, given, pool, depth, read, track)(jobs)
+            yield from Finder(search, given, pool, depth, read, track, options.landmarks)(jobs)
 
     return frames()
 

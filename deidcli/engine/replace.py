@@ -23,6 +23,7 @@ from deidcli.errors import MethodError, one_line
 from deidcli.faces.align import align
 from deidcli.faces.blend import blend
 from deidcli.faces.embed import Recogniser
+from deidcli.faces.landmarks import serves
 from deidcli.faces.looks import all_looks
 from deidcli.methods.base import Method
 from deidcli.values import Crop, Face, Frame
@@ -161,6 +162,8 @@ class Replacer:
         return len(canvases)
 
     def _raised(self, task: _FaceTask) -> bool:
+        if not serves(self.levels[0][1].crop, task.face, task.canvas.source):
+            return False  # it is covered because of how it is turned, and only for as long as it is
         return self._track_levels.note(task.name, task.canvas.source, task.face, task.level, task.reason)
 
     def _describe(self, tasks: Sequence[_FaceTask]) -> None:
@@ -179,7 +182,7 @@ class Replacer:
 
     def _try(self, tasks: Sequence[_FaceTask], method: Method, action: str) -> None:
         """Try one level for all faces that it can serve, and close those that it settles."""
-        able = [task for task in tasks if method.crop.align == "box" or task.face.landmarks is not None]
+        able = [task for task in tasks if serves(method.crop, task.face, task.canvas.source)]
         for task in tasks:
             if task not in able:
                 task.reason = task.reason or "its landmarks cannot be right"
@@ -273,4 +276,9 @@ def _made(pairs: list[tuple[_FaceTask, Crop]], method: Method) -> list[tuple[_Fa
     for (_, crop), new in zip(pairs, crops, strict=True):
         if new.pixels.shape != crop.pixels.shape or new.pixels.dtype != np.uint8:
             raise ValueError(f"made {new.pixels.dtype} {new.pixels.shape} of {crop.pixels.shape}")
-    return [(task, replace(crop, pixels=new.pixels)) for (task, crop), new in zip(pairs, crops, strict=True)]
+        if (new.layer is None) is (method.crop.align == "window"):
+            raise ValueError("a window, and no other crop, says by a layer how it lies over the frame")
+    return [
+        (task, replace(crop, pixels=new.pixels, layer=new.layer))
+        for (task, crop), new in zip(pairs, crops, strict=True)
+    ]

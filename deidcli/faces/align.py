@@ -12,14 +12,30 @@ LARGEST = 4096  # side in pixels of a crop at the photograph's own resolution; a
 
 
 def align(frame: Frame, face: Face, spec: CropSpec, key: str = "") -> Crop:
-    """Cut `face` out of `frame` as `spec` says.
+    """Cut `face` out of `frame` as `spec` says. Raises ValueError for a window that lies outside the frame.
 
     A face without landmarks, or a spec that asks for the box, is cut as an upright square about its box. What lies
     outside the frame repeats the border. Returns a crop of (side, side, 3) uint8 where side is `spec.size`, or the
     face's own size in pixels (up to LARGEST) where that is None.
     """
+    if spec.align == "window" and face.landmarks is not None:
+        return _window(frame, face, spec.margin, key)
     transform, side = crop_transform(face, spec)
     return Crop(warp(frame.pixels, transform, side), transform, face, key)
+
+
+def _window(frame: Frame, face: Face, margin: float, key: str) -> Crop:
+    """The pixels of the frame about the face square, whatever its tilt, with `margin` of its side around it."""
+    square = similarity(MEAN_SHAPE[INNER], np.asarray(face.landmarks, np.float64)[INNER])
+    corners = apply_affine(square, np.array([[0, 0], [1, 0], [1, 1], [0, 1]]))
+    points = np.concatenate([corners, np.asarray(face.landmarks, np.float64)])
+    room = margin * float(np.hypot(square[0, 0], square[1, 0]))
+    left, top = np.maximum(np.floor(points.min(axis=0) - room), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(points.max(axis=0) + room) + 1, (frame.width, frame.height)).astype(int)
+    if right <= left or bottom <= top:
+        raise ValueError("the face lies outside the picture")
+    pixels = np.ascontiguousarray(frame.pixels[top:bottom, left:right])
+    return Crop(pixels, np.array([[1.0, 0, -left], [0, 1.0, -top]]), face, key)
 
 
 def crop_transform(face: Face, spec: CropSpec) -> tuple[np.ndarray, int]:
@@ -76,6 +92,21 @@ def warp(pixels: np.ndarray, transform: np.ndarray, side: int) -> np.ndarray:
     if scale < 0.75:
         region, transform = _shrink(region, transform, scale)
     return cv2.warpAffine(region, transform, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def resampled(pixels: np.ndarray, at: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+    """`pixels` (h, w) or (h, w, c) at the places `at` (rows, columns, 2) float32, x and y: (rows, columns) or with c.
+
+    Outside of them their border is repeated.
+    """
+    # OpenCV's types do not know that the second map may be missing.
+    return cv2.remap(pixels, at, None, interpolation, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+
+
+def places(width: int, height: int) -> np.ndarray:
+    """Where the pixels of a picture lie, (height, width, 2) float32, x and y."""
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    return np.stack(np.meshgrid(x, y), axis=2)
 
 
 def _surroundings(pixels: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:

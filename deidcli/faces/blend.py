@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from deidcli.faces.align import compose, invert
+from deidcli.faces.align import compose, invert, places, resampled
 from deidcli.faces.mask import FEATHER, Mask, mask
 from deidcli.faces.tone import transfer_lighting
-from deidcli.values import Crop, CropSpec, Frame
+from deidcli.values import Crop, CropSpec, Frame, Layer
+
+LEAST = 0.02  # pixels by which a frame is bent at the least where it counts as changed
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Blended:
 
 def blend(frame: Frame, crop: Crop, spec: CropSpec, options: BlendOptions, shape_scale: float = 1.0) -> Blended:
     """`frame` with the pixels of `crop` in the place of its face. The frame that is given stays as it is."""
+    if crop.layer is not None:
+        return _layered(frame, crop, crop.layer)
     soft = mask(crop.face, spec.mask, (frame.width, frame.height), options.scale * shape_scale, options.feather)
     changed = np.zeros((frame.height, frame.width), bool)
     if not soft.alpha.any():
@@ -50,6 +54,22 @@ def blend(frame: Frame, crop: Crop, spec: CropSpec, options: BlendOptions, shape
         _poisson(old, new, alpha) if options.poisson and spec.transfer_lighting else _mix(old, new, alpha)
     )
     changed[rows, columns] = alpha > 0
+    return Blended(frame.with_pixels(pixels), changed)
+
+
+def _layered(frame: Frame, crop: Crop, layer: Layer) -> Blended:
+    """`frame` bent and covered as the layer of a window says."""
+    left, top = (round(-shift) for shift in crop.transform[:, 2])
+    height, width = layer.alpha.shape
+    window = np.s_[top : top + height, left : left + width]
+    old = frame.pixels[window]
+    moved = np.abs(layer.bend).max(axis=2) > LEAST
+    if moved.any():
+        bent = resampled(old, places(width, height) - layer.bend, cv2.INTER_CUBIC)
+        old = np.where(moved[..., None], bent, old)
+    pixels, changed = frame.pixels.copy(), np.zeros((frame.height, frame.width), bool)
+    pixels[window] = _mix(old, crop.pixels, layer.alpha)
+    changed[window] = moved | (layer.alpha > 0)
     return Blended(frame.with_pixels(pixels), changed)
 
 

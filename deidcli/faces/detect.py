@@ -14,6 +14,8 @@ import numpy as np
 
 from deidcli.errors import UsageError
 from deidcli.faces.kinds import named
+from deidcli.faces.landmarks import KINDS
+from deidcli.faces.landmarks import default as default_landmarks
 from deidcli.faces.search import search
 from deidcli.presets import Packaged
 from deidcli.values import Face
@@ -40,7 +42,7 @@ class DetectOptions:
     the cost; None for the detector's default. rotations: the turns of the picture, in degrees against the clock, that
     are searched. lift: whether a picture with much darkness in it is searched a second time, brightened; None for the
     detector's default. suppress: intersection over union above which two boxes are one face, where several searches
-    meet.
+    meet. landmarks: how faces are located, one of the kinds of faces/landmarks.py.
     """
 
     detector: str = field(default_factory=default)
@@ -50,10 +52,13 @@ class DetectOptions:
     rotations: tuple[int, ...] = (0,)
     lift: bool | None = None
     suppress: float = 0.4
+    landmarks: str = field(default_factory=default_landmarks)
 
     def __post_init__(self):
         if not self.rotations or set(self.rotations) - set(TURNS):
             raise UsageError(f"rotations {self.rotations}: not understood", "give some of 0, 90, 180 and 270")
+        if self.landmarks not in KINDS:
+            raise UsageError(f"landmarks {self.landmarks!r}: not known", f"give one of {', '.join(KINDS)}")
 
 
 class Detector(ABC):

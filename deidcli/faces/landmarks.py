@@ -1,11 +1,16 @@
-"""Landmarks: 68 points for each face, by dlib's regression trees, and whether they can be believed.
+"""Landmarks: 68 points for each face, and whether they can be believed. Two kinds: from the mesh, and dlib's.
 
-The trees were trained on the boxes of dlib's HOG detector, which every other detector's differ from, and they place 68
-points whatever they are shown. So they look several times: at the detector's box, then again at the box that the HOG
-detector would have drawn about the points of the look before. With that, points from any detector's box agree (median
-distance to those from HOG's boxes on 150 photographs of LFW, as a share of the face square: from boxes of `cnn` 0.0065
-after one look and 0.0061 after two, of `mtcnn` 0.0094 and 0.0061; HOG's own boxes, drawn anew, come to 0.0061). And
-points that are right settle, while those on a profile, in the dark, or where no face is wander from look to look.
+`mesh`, the default where its weights are installed: 68 of the points of faces/mesh.py, which its presence tells right
+from wrong, profiles included. A face that is small, or of which the network is unsure though the detector is sure, gets
+those of the mean mesh, posed by the detector's five points.
+
+`dlib`: regression trees, which were trained on the boxes of dlib's HOG detector, which every other detector's differ
+from, and place 68 points whatever they are shown. So they look several times: at the detector's box, then again at the
+box that the HOG detector would have drawn about the points of the look before. With that, points from any detector's
+box agree (median distance to those from HOG's boxes on 150 photographs of LFW, as a share of the face square: from
+boxes of `cnn` 0.0065 after one look and 0.0061 after two, of `mtcnn` 0.0094 and 0.0061; HOG's own boxes, drawn anew,
+come to 0.0061). And points that are right settle, while those on a profile, in the dark, or where no face is wander
+from look to look.
 """
 
 from __future__ import annotations
@@ -16,9 +21,11 @@ from functools import cache
 
 import numpy as np
 
+from deidcli.faces import mesh
 from deidcli.faces.align import apply_affine, invert, similarity
+from deidcli.faces.canonical import mean_mesh, posed_mean_mesh
 from deidcli.faces.shape import INNER, JAW, LEFT_EYE, MEAN_SHAPE, MOUTH_OUTLINE, RIGHT_EYE
-from deidcli.values import Box, Face
+from deidcli.values import Box, CropSpec, Face, Frame
 
 # Where the HOG detector draws its box: the centre and the side in the face square. Medians of 149 faces of LFW.
 CENTRE, SIDE = np.array([[0.52, 0.536]]), 0.854
@@ -29,18 +36,49 @@ CENTRE, SIDE = np.array([[0.52, 0.536]]), 0.854
 # them profiles, 84 % are not believed, and 1 in 8 of the others is misplaced; of a singer behind his microphone 26 %.
 WORST_RESIDUAL, WORST_SHIFT, SETTLED = 0.075, 0.12, 0.01
 LOOKS = 5
+KINDS = ("mesh", "dlib")
+# Score of a detector from which its five points pose a face that the mesh cannot: a small one, of which nobody sees
+# more, and a larger one.
+SURE_SMALL, SURE = 0.3, 0.6
+STIFFNESS = 0.3  # of the mean mesh on five points
 
 
-def locate(pixels: np.ndarray, faces: Sequence[Face]) -> list[Face]:
+def default() -> str:
+    """The kind of landmarks that is taken where none is named."""
+    return KINDS[0] if mesh.WEIGHTS.find() else KINDS[1]
+
+
+def locate(pixels: np.ndarray, faces: Sequence[Face], kind: str = "") -> list[Face]:
     """The same faces with their 68 points, (68, 2) float32 in pixels; None where the points cannot be right.
 
-    pixels: (height, width, 3) uint8 RGB. Faces that bring landmarks keep them.
+    pixels: (height, width, 3) uint8 RGB. kind: one of KINDS, "" for the default. Faces that bring landmarks keep them.
     """
     pixels = np.ascontiguousarray(pixels)
-    return [face if face.landmarks is not None else _locate(pixels, face) for face in faces]
+    one = _by_mesh if (kind or default()) == "mesh" else _by_dlib
+    return [face if face.landmarks is not None else one(pixels, face) for face in faces]
 
 
-def _locate(pixels: np.ndarray, face: Face) -> Face:
+def _by_mesh(pixels: np.ndarray, face: Face) -> Face:
+    if face.box.height >= mesh.SMALL:
+        found, presence = mesh.locate_mesh(pixels, face)
+        points = mesh.ibug(found)
+        if presence >= mesh.PRESENT and plausible(points, face):
+            return replace(face, landmarks=points)
+    if face.points5 is None or face.score < (SURE if face.box.height >= mesh.SMALL else SURE_SMALL):
+        return face
+    posed = mesh.ibug(posed_mean_mesh(_five_points(), face.points5, STIFFNESS))
+    return replace(face, landmarks=posed) if plausible(posed, face) else face
+
+
+@cache
+def _five_points() -> np.ndarray:
+    """Centres of the eyes, tip of the nose and corners of the mouth of the mean mesh (5, 3)."""
+    mean = mean_mesh()
+    eyes = [mean[lids].mean(axis=0) for lids in (mesh.LEFT_LIDS, mesh.RIGHT_LIDS)]
+    return np.stack([*eyes, *mean[list(mesh.NOSE_AND_CORNERS)]])
+
+
+def _by_dlib(pixels: np.ndarray, face: Face) -> Face:
     points = first = _look(pixels, face.box)
     for look in range(2, LOOKS + 1):
         # What has wandered that far does not come back.
@@ -83,14 +121,31 @@ def _within(points: np.ndarray, shape: tuple[int, ...]) -> bool:
     return bool(np.all(inner >= 0) and np.all(inner <= limit))
 
 
-def believable(points: np.ndarray, face: Face) -> bool:
-    """Whether 68 points can be a face: inside the box's surroundings, in the right order, near the mean shape."""
+def serves(spec: CropSpec, face: Face, frame: Frame) -> bool:
+    """Whether a face of `frame` can be cut out as `spec` says.
+
+    A window needs landmarks; an upright crop those of a whole face that looks ahead.
+    """
+    if spec.align == "box":
+        return True
+    if face.landmarks is None:
+        return False
+    points = np.asarray(face.landmarks, np.float64)
+    return spec.align == "window" or (believable(points, face) and _within(points, frame.pixels.shape))
+
+
+def plausible(points: np.ndarray, face: Face) -> bool:
+    """Whether 68 points can be those of a face: inside the surroundings of its box, and not all on one place."""
     around = face.box.scaled(2.0)
     low, high = points.min(axis=0), points.max(axis=0)
     inside = low[0] >= around.left and low[1] >= around.top and high[0] <= around.right and high[1] <= around.bottom
     # In a box of a few pixels all points may fall on one; no transform leads there and back.
-    spread = np.ptp(points[INNER], axis=0).min() >= 1
-    return bool(inside and spread and _ordered(points) and residual(points) <= WORST_RESIDUAL)
+    return bool(inside and np.ptp(points[INNER], axis=0).min() >= 1)
+
+
+def believable(points: np.ndarray, face: Face) -> bool:
+    """Whether 68 points are those of a face that looks ahead: plausible, in the right order, near the mean shape."""
+    return plausible(points, face) and _ordered(points) and residual(points) <= WORST_RESIDUAL
 
 
 def residual(points: np.ndarray) -> float:

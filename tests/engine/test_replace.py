@@ -155,7 +155,7 @@ def test_landmarks_that_cannot_be_cut_out_are_covered(request_of):
     request = replace(request_of, faces=(request_of.faces[0], point))
     done = run(Painter(), request)
     assert [o.action for o in by_track(done)] == ["replaced", "covered"]
-    assert "could not be cut out" in by_track(done)[1].reason and hidden(done, request)[1]
+    assert "cannot be right" in by_track(done)[1].reason and hidden(done, request)[1]
 
 
 def test_what_is_still_recognised_is_covered(request_of):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from deidcli.faces.landmarks import believable
+from deidcli.faces.landmarks import plausible
 from deidcli.faces.suppress import lies_in, shared
 from deidcli.faces.tracking.motion import correlation, grey, patch
 from deidcli.faces.tracking.options import FrameFaces, TrackOptions
@@ -159,7 +159,7 @@ def smoothed_face(track: Track, index: int, options: TrackOptions) -> Face:
     shows = _shows(track, position, [s for _, s in positions if s.found], options.around)
     points = _points(position, [s for _, s in positions], options) if shows else None
     face = Face(box, position.score, None, track.number)
-    if points is None or not believable(points, face):
+    if points is None or not plausible(points, face):
         return face
     return Face(box, position.score, points.astype(np.float32), track.number)
 

@@ -1,0 +1,162 @@
+"""Canonical frame: the texture of a face, unwrapped so that every eye corner of every face is the same pixel.
+
+The frame is the mean frontal mesh, 256 pixels square, with a ring of 36 points more around its rim for the edge of
+forehead, temples and chin. A face is unwrapped by the affine maps of the triangles between its own mesh and that one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import cv2
+import numpy as np
+from scipy.spatial import Delaunay
+
+from deidcli.faces.align import resampled, similarity
+from deidcli.faces.mesh import POINTS, RIM
+
+SIZE = 256  # pixels of the frame's side
+BORDER = 6  # pixels between the ring and the side of the frame
+OUTWARD = 0.12  # how far the ring lies outside the rim, as a share of the distance to the rim's middle
+EDGE_ON = 0.35  # foreshortening, as a share of the median triangle's, from which on a triangle counts as fully seen
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """points: (504, 2) of mesh and ring in the frame. triangles: (n, 3) of them. label: (256, 256) int32, the triangle
+    of each pixel, -1 outside. to_barycentric: (n, 3, 3), from (x, y, 1) of the frame to weights of the corners.
+    """
+
+    points: np.ndarray
+    triangles: np.ndarray
+    label: np.ndarray
+    to_barycentric: np.ndarray
+
+    @property
+    def inside(self) -> np.ndarray:
+        """(256, 256) bool, the pixels that belong to the face and its ring."""
+        return self.label >= 0
+
+    def areas(self) -> np.ndarray:
+        """(n,) twice the signed areas of the triangles in the frame, in pixels."""
+        return signed_areas(self.points[self.triangles])
+
+
+@cache
+def canonical() -> Canonical:
+    """The frame that all faces share."""
+    mean = mean_mesh()
+    ring = with_ring(mean)[:, :2]
+    scale = (SIZE - 2 * BORDER) / np.ptp(ring, axis=0).max()
+    points = (ring - (ring.min(axis=0) + ring.max(axis=0)) / 2) * scale + (SIZE - 1) / 2
+    triangles = Delaunay(points).simplices.astype(np.int32)
+    # Every triangle has the same turning sense, so that one that is seen from behind shows it by its sign.
+    turned = signed_areas(points[triangles]) < 0
+    triangles[turned] = triangles[turned][:, ::-1]
+    triangles = triangles[np.abs(signed_areas(points[triangles])) > 1e-6]
+    label = np.full((SIZE, SIZE), -1, np.int32)
+    for number, corners in enumerate(points[triangles]):
+        cv2.fillConvexPoly(label, np.round(corners * 16).astype(np.int32), number, shift=4)
+    corners = np.concatenate([points[triangles], np.ones((len(triangles), 3, 1))], axis=2)
+    return Canonical(points, triangles, label, np.linalg.inv(corners.transpose(0, 2, 1)))
+
+
+@cache
+def mean_mesh() -> np.ndarray:
+    """The mean frontal mesh (468, 3) float64: Procrustes mean of synthetic faces, x from -1 to 1, z away from the
+    camera.
+    """
+    with files("deidcli.faces").joinpath("mean_mesh.npy").open("rb") as file:
+        return np.load(file, allow_pickle=False).astype(np.float64)
+
+
+def with_ring(mesh: np.ndarray) -> np.ndarray:
+    """A mesh (468, d) with 36 points more (504, d) that lie outside its rim."""
+    rim = mesh[RIM]
+    return np.concatenate([mesh[:POINTS], rim + OUTWARD * (rim - rim.mean(axis=0))])
+
+
+def signed_areas(corners: np.ndarray) -> np.ndarray:
+    """Twice the areas of triangles (n, 3, 2): positive where their corners go clockwise as seen in the picture."""
+    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+
+
+def unwrap(pixels: np.ndarray, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The texture (256, 256, 3) uint8 of a face, and how far each of its pixels was seen (256, 256) float32 in [0, 1].
+
+    pixels: (height, width, 3) uint8. mesh: (468, 3) in its coordinates. Not seen is what is turned away from the
+    camera, and what lies outside the picture, whose border is repeated there. What is larger than the frame is
+    averaged.
+    """
+    frame, points = canonical(), with_ring(mesh)[:, :2].astype(np.float64)
+    height, width = pixels.shape[:2]
+    low = np.clip(np.floor(points.min(axis=0)) - 2, 0, (width - 1, height - 1)).astype(int)
+    high = np.clip(np.ceil(points.max(axis=0)) + 3, low + 1, (width, height)).astype(int)
+    part = pixels[low[1] : high[1], low[0] : high[0]]
+    points = points - low
+    area = signed_areas(points[frame.triangles])
+    shrink = np.sqrt(max(float(np.abs(area).sum()), 1.0) / np.abs(frame.areas()).sum())
+    if shrink > 1.4:
+        size = tuple(max(1, round(side / shrink)) for side in part.shape[1::-1])
+        step = np.array(part.shape[1::-1]) / size
+        part, points = cv2.resize(part, size, interpolation=cv2.INTER_AREA), (points + 0.5) / step - 0.5
+        shift = (low + 0.5) / step - 0.5
+        limit = np.array([width, height]) / step
+    else:
+        shift, limit = low, np.array([width, height])
+    at = frame_map(frame, points)
+    texture = resampled(np.ascontiguousarray(part), at)
+    seen = _facing(frame, area)[frame.label].astype(np.float32)
+    place = at + shift.astype(np.float32)
+    seen *= ((place >= -0.5) & (place <= limit - 0.5)).all(axis=2)
+    seen[~frame.inside] = 0
+    return texture, cv2.GaussianBlur(seen, (0, 0), 1.5) * frame.inside
+
+
+def frame_map(frame: Canonical, points: np.ndarray) -> np.ndarray:
+    """Where in a picture the pixels of the frame lie, (256, 256, 2) float32, by points (504, 2) in the picture."""
+    affine = np.einsum("nkj,nkd->ndj", frame.to_barycentric, points[frame.triangles]).astype(np.float32)
+    affine = affine[frame.label]  # (256, 256, 2, 3)
+    grid = np.arange(SIZE, dtype=np.float32)
+    return affine[..., 0] * grid[None, :, None] + affine[..., 1] * grid[:, None, None] + affine[..., 2]
+
+
+def _facing(frame: Canonical, area: np.ndarray) -> np.ndarray:
+    """(n,) in [0, 1]: how far the triangles, of areas (n,) in the picture, face the camera."""
+    ratio = area / frame.areas()
+    return np.clip(ratio / max(float(np.median(ratio)), 1e-9) / EDGE_ON, 0, 1)
+
+
+def pose(mesh: np.ndarray, onto: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The rotation with scale (3, 3) and shift (3,) that bring `onto` (468, 3), the mean mesh by default, nearest to
+    `mesh` (468, 3): onto @ R + t.
+    """
+    source = mean_mesh() if onto is None else onto
+    a, b = source - source.mean(axis=0), mesh - mesh.mean(axis=0)
+    u, s, vt = np.linalg.svd(a.T @ b)
+    sign = np.ones(3)
+    sign[-1] = np.sign(np.linalg.det(u @ vt))
+    rotation = (s * sign).sum() / max(float((a**2).sum()), 1e-12) * (u * sign) @ vt
+    return rotation, mesh.mean(axis=0) - source.mean(axis=0) @ rotation
+
+
+def posed_mean_mesh(points: np.ndarray, places: np.ndarray, stiffness: float = 0.0) -> np.ndarray:
+    """The mean mesh (468, 3) float64 turned, scaled and shifted so that `points` (n, 3) of it come near `places` (n,
+    2).
+
+    The camera is a scaled orthographic one, found by least squares. stiffness: weight of the face that looks straight
+    ahead, as a share of the points' own; few points tell a turn badly.
+    """
+    source, target = points.mean(axis=0), places.mean(axis=0)
+    a, b = points - source, np.asarray(places, np.float64) - target
+    ahead = np.column_stack([similarity(a[:, :2], b)[:, :2], (0, 0)])
+    prior = stiffness * float((a**2).sum()) / 3 * np.eye(3)
+    rows = np.linalg.solve(a.T @ a + prior + 1e-9 * np.eye(3), a.T @ b + prior @ ahead.T).T
+    scale = max(float(np.linalg.norm(rows, axis=1).mean()), 1e-6)
+    u, _, vt = np.linalg.svd(rows / scale, full_matrices=False)
+    flat = u @ vt
+    turn = np.vstack([flat, np.cross(flat[0], flat[1])]) * scale
+    return (mean_mesh() - source) @ turn.T + [*target, 0]
