@@ -1,0 +1,263 @@
+"""Face model: what faces look like in the canonical frame, and how that goes with who they are.
+
+A linear model of texture and shape, learnt from synthetic faces (training/face_model.py). Texture and shape of a face
+are split in two parts. What is kept (gender, age, tone, light, expression; `Kept`) predicts one part of both. The rest
+is who it is: `Identity`, of which the model knows those of its bank of faces, beside the descriptors by which
+recognisers know them. A new face is what is kept of the old one with an identity from the bank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from deidcli.errors import PresetError
+from deidcli.faces.canonical import SIZE, canonical, mean_mesh, pose
+from deidcli.faces.mesh import INNER_LIPS, LEFT_BROW, LEFT_LIDS, OUTER_LIPS, POINTS, RIGHT_BROW, RIGHT_LIDS, RIM
+
+COARSE, LOW = 64, 16  # sides in pixels at which a face is fitted, and at which its light is read
+FITTED = 40  # components that are fitted to a face, to tell what hides it
+NOISE = 0.02  # variance of the pixels of a face about the fit, against which the components' variances count
+UNLIKE = 0.16  # difference to the fit, of [0, 1], at which a pixel has lost most of its weight
+HIDDEN = 0.17  # difference above which a pixel may belong to what hides the face
+DARKER = 0.2  # than the fit, of [0, 1], is a face behind sunglasses
+TRAITS = ("gender", "age")  # the first of what is kept; then come tone (3), light (3) and expression
+TONE, LIGHT, EXPRESSION = slice(2, 5), slice(5, 8), slice(8, None)
+LIMIT = 2.0  # standard deviations to which what is kept is clipped: beyond them the model has seen nothing
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the model reads from a face.
+
+    texture: (256, 256, 3) float32 in [0, 1] as unwrapped, completed by the fit where it was not seen. visible: (256,
+    256) float32 in [0, 1], how far a pixel was seen and is face. hidden: (256, 256), how far something lies over it.
+    shape: (468, 3), the mesh in the pose of the mean mesh. kept: (k,) standardised: gender, age, tone, light,
+    expression.
+    """
+
+    texture: np.ndarray
+    visible: np.ndarray
+    hidden: np.ndarray
+    shape: np.ndarray
+    kept: np.ndarray
+
+
+@dataclass(frozen=True)
+class Identity:
+    """texture: (256, 256, 3) float32, what it adds to what is kept. shape: (468, 3), likewise. traits: (2,)
+    standardised gender and age, which go with it through a video.
+    """
+
+    texture: np.ndarray
+    shape: np.ndarray
+    traits: np.ndarray
+
+
+class FaceModel:
+    """The arrays of a preset's file; each is explained where it is used. Raises PresetError for another file."""
+
+    def __init__(self, path: Path):
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                self._load({name: arrays[name] for name in arrays.files})
+        except (KeyError, ValueError, OSError) as error:
+            raise PresetError(f"{path} is no face model: {error}", "fetch the preset again") from error
+
+    def _load(self, z: dict[str, np.ndarray]) -> None:
+        self.mean = z["mean"].astype(np.float32)  # (pixels * 3,)
+        self.components = z["components"].astype(np.float32) * z["scale"][:, None]  # (n, pixels * 3), orthonormal
+        self.deviation = z["deviation"].astype(np.float32)  # (n,) of the coefficients
+        self.kept_mean, self.kept_deviation = z["kept_mean"], z["kept_deviation"]
+        self.texture_of_kept = z["texture_of_kept"].astype(np.float32)  # (k, n)
+        self.shape_mean = z["shape_mean"].astype(np.float64)  # (468 * 3,)
+        self.shape_of_kept = z["shape_of_kept"].astype(np.float64)  # (traits and expression, 468 * 3)
+        self.expression = z["expression"].astype(np.float64)  # (e, 468 * 3) orthonormal
+        self.shape_components = z["shape_components"].astype(np.float64)  # (m, 468 * 3)
+        self.bank_texture = z["bank_texture"].astype(np.float32)  # (faces, n)
+        self.bank_shape = z["bank_shape"].astype(np.float64)  # (faces, m)
+        self.bank_kept = z["bank_kept"].astype(np.float32)  # (faces, 5): gender, age and tone
+        self.bank_dlib, self.bank_sface = unit(z["bank_dlib"]), unit(z["bank_sface"])  # (faces, 128)
+        self.dlib_mean = z["dlib_mean"].astype(np.float32)  # (128,), taken off descriptors before they are compared
+        self.trait_weights = z["trait_weights"].astype(np.float32)  # (128, 2), of a unit descriptor
+        if self.mean.size != 3 * int(canonical().inside.sum()):
+            raise ValueError("it is of another canonical frame")
+
+    @property
+    def faces(self) -> int:
+        """How many faces the bank has."""
+        return len(self.bank_texture)
+
+    def picture(self, coefficients: np.ndarray, mean: bool = True) -> np.ndarray:
+        """The texture (256, 256, 3) float32 of coefficients (n,); without the mean where it is a difference."""
+        drawn = np.zeros((SIZE, SIZE, 3), np.float32)
+        flat = np.asarray(coefficients, np.float32) @ self.components[: len(coefficients)]
+        drawn[canonical().inside] = (flat + self.mean if mean else flat).reshape(-1, 3)
+        return drawn
+
+    def read(self, texture: np.ndarray, seen: np.ndarray, mesh: np.ndarray, dlib: np.ndarray) -> Reading:
+        """What a face is, from its unwrapped texture (256, 256, 3) uint8, what was seen of it (256, 256), its mesh
+        (468, 3) and dlib's descriptor (128,).
+        """
+        rotation, shift = pose(mesh.astype(np.float64))
+        shape = (mesh - shift) @ np.linalg.inv(rotation)
+        given = texture.astype(np.float32) / 255
+        drawn, unlike = self._fit(given, seen)
+        over = np.maximum(hidden(unlike), sunglasses(drawn - _shrunk(given)))
+        visible = seen * (1 - over)
+        drawn = cv2.resize(drawn, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+        whole = given * visible[..., None] + drawn * (1 - visible[..., None])
+        return Reading(whole, visible, over, shape, self._kept(whole, shape, dlib))
+
+    def _fit(self, texture: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The fit (64, 64, 3) by what was seen, and its absolute difference to the face (64, 64).
+
+        Weighted least squares with the coefficients' own variances as the prior; what does not look like a face loses
+        its weight and is fitted without.
+        """
+        mean, components, inside = self._coarse
+        small, weight = (cv2.resize(x, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for x in (texture, seen))
+        known = weight[inside]
+        off = (small - mean)[inside].reshape(-1)
+        flat = components[:, inside].reshape(FITTED, -1)
+        share, prior = known, np.diag(NOISE / self.deviation[:FITTED] ** 2)
+        for _ in range(3):
+            weighted = flat * np.repeat(share, 3)
+            fit = np.linalg.solve(weighted @ flat.T + prior, weighted @ off)
+            apart = np.abs((off - fit @ flat).reshape(-1, 3)).mean(axis=1)
+            share = known * np.exp(-((apart / UNLIKE) ** 2))
+        unlike = np.zeros((COARSE, COARSE), np.float32)
+        unlike[inside] = apart * (known > 0.5)
+        return mean + np.tensordot(fit.astype(np.float32), components, 1), unlike
+
+    @cached_property
+    def _coarse(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean (64, 64, 3) and first components (40, 64, 64, 3) at the side of a fit, and the pixels that count."""
+        inside = canonical().inside.astype(np.float32)
+        shrunk = [_shrunk(self.picture(row, mean=False)) for row in np.eye(FITTED, dtype=np.float32)]
+        return _shrunk(self.picture(np.zeros(1))), np.stack(shrunk), _shrunk(inside) > 0.99
+
+    def _kept(self, texture: np.ndarray, shape: np.ndarray, dlib: np.ndarray) -> np.ndarray:
+        traits = unit(dlib - self.dlib_mean) @ self.trait_weights
+        expression = self.expression @ (shape.reshape(-1) - self.shape_mean)
+        kept = np.concatenate([traits, tone_and_light(texture), expression])
+        return np.clip((kept - self.kept_mean) / self.kept_deviation, -LIMIT, LIMIT).astype(np.float32)
+
+    def identity(self, faces: np.ndarray, weights: np.ndarray, traits: np.ndarray) -> Identity:
+        """The mixture of bank faces (m,) by weights (m,) whose squares sum to 1, so that it is as distinct as they
+        are.
+        """
+        texture = self.picture(weights @ self.bank_texture[faces], mean=False)
+        shape = (weights @ self.bank_shape[faces]) @ self.shape_components
+        return Identity(texture, shape.reshape(POINTS, 3), traits)
+
+    def base(self, kept: np.ndarray) -> np.ndarray:
+        """The texture (256, 256, 3) that what is kept (k,) predicts."""
+        return self.picture(kept @ self.texture_of_kept)
+
+    def own_shape(self, reading: Reading) -> np.ndarray:
+        """The shape (468, 3) that is the person's own: without what is kept, and without expression."""
+        kept = np.concatenate([reading.kept[: len(TRAITS)], reading.kept[EXPRESSION]])
+        own = reading.shape.reshape(-1) - self.shape_mean - kept @ self.shape_of_kept
+        return (own - (own @ self.expression.T) @ self.expression).reshape(POINTS, 3)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (..., d) float32 at length 1."""
+    vectors = np.asarray(vectors, np.float32)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+
+
+def tone_and_light(texture: np.ndarray) -> np.ndarray:
+    """The mean colour of the skin (3,) and how its lightness changes to the right, downwards and to both sides (3,)."""
+    tone = texture[skin()].mean(axis=0)
+    smooth = cv2.GaussianBlur(_shrunk(texture), (0, 0), 5)
+    low = cv2.resize(smooth, (LOW, LOW), interpolation=cv2.INTER_AREA).mean(axis=2)
+    places = cv2.resize(skin().astype(np.float32), (LOW, LOW), interpolation=cv2.INTER_AREA) > 0.5
+    y, x = (np.array(np.nonzero(places)) - (LOW - 1) / 2) / (LOW / 2)
+    ways = np.stack([x, y, x * x], axis=1)
+    ways = ways - ways.mean(axis=0)
+    values = low[places]
+    return np.concatenate([tone, np.linalg.lstsq(ways, values - values.mean(), rcond=None)[0]])
+
+
+def hidden(unlike: np.ndarray) -> np.ndarray:
+    """What lies over the face, (256, 256) float32 in [0, 1], from the difference to the fit (64, 64).
+
+    A hand, a microphone, hair and a hat come in over the rim; what is unlike within the face is a shadow, a spot or the
+    features themselves, and is not kept. Eyes and mouth never hide the face.
+    """
+    apart = cv2.GaussianBlur(unlike, (0, 0), 0.7) > HIDDEN
+    apart &= _shrunk(features(4)) < 0.5
+    count, labels = cv2.connectedComponents(cv2.morphologyEx(apart.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2))))
+    edge = (_shrunk(rim_distance()) < 5) & (_shrunk(canonical().inside.astype(np.float32)) > 0.5)
+    reaching = [n for n in range(1, count) if (labels == n).sum() > 12 and (edge & (labels == n)).sum() > 2]
+    covers = cv2.dilate(np.isin(labels, reaching).astype(np.float32), np.ones((3, 3)))
+    return np.clip(cv2.GaussianBlur(cv2.resize(covers, (SIZE, SIZE)), (0, 0), 2), 0, 1)
+
+
+def filled(parts: tuple[np.ndarray, ...], grow: int = 0) -> np.ndarray:
+    """The hulls of mesh points in the frame, (256, 256) float32 in [0, 1], grown by so many pixels."""
+    area: np.ndarray = np.zeros((SIZE, SIZE), np.float32)
+    for part in parts:
+        hull = cv2.convexHull(canonical().points[part].astype(np.float32))[:, 0]
+        cv2.fillPoly(area, [np.round(hull * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+    if grow:
+        area = cv2.dilate(area, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1)))
+    return area
+
+
+def sunglasses(darker: np.ndarray) -> np.ndarray:
+    """Dark glasses, (256, 256) float32 in [0, 1], from how much darker a face is than its fit (64, 64, 3).
+
+    They are one or two dark patches that cover both eyes and what is about them.
+    """
+    dark = (darker.mean(axis=2) > DARKER).astype(np.uint8)
+    count, labels = cv2.connectedComponents(dark)
+    eyes = [_shrunk(filled((lids,), 3)) > 0.5 for lids in (LEFT_LIDS, RIGHT_LIDS)]
+    if min(dark[eye].mean() for eye in eyes) < 0.6:
+        return np.zeros((SIZE, SIZE), np.float32)
+    on_eyes = {int(n) for eye in eyes for n in np.unique(labels[eye]) if n}
+    covers = cv2.dilate(np.isin(labels, list(on_eyes)).astype(np.float32), np.ones((3, 3)))
+    return np.clip(cv2.GaussianBlur(cv2.resize(covers, (SIZE, SIZE)), (0, 0), 2), 0, 1)
+
+
+@cache
+def rim_distance() -> np.ndarray:
+    """How far the pixels of the frame lie within the rim, (256, 256) float32; 0 outside it."""
+    return cv2.distanceTransform((filled((RIM,)) > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+
+
+@cache
+def features(grow: int) -> np.ndarray:
+    """Eyes, lips and brows, grown by pixels, (256, 256) float32 in [0, 1]."""
+    return filled((OUTER_LIPS, LEFT_LIDS, RIGHT_LIDS, LEFT_BROW, RIGHT_BROW), grow)
+
+
+@cache
+def skin() -> np.ndarray:
+    """The pixels of the frame that are skin in every face, (256, 256) bool."""
+    return (rim_distance() > 14) & (features(5) < 0.5)
+
+
+@cache
+def openings() -> np.ndarray:
+    """What lies between the lids and between the lips, (256, 256) float32 in [0, 1] with a soft edge."""
+    inner = np.zeros((SIZE, SIZE), np.float32)
+    for part in (INNER_LIPS, LEFT_LIDS, RIGHT_LIDS):
+        cv2.fillPoly(inner, [np.round(canonical().points[part] * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+    return cv2.GaussianBlur(inner, (0, 0), 1.0)
+
+
+def frontal(mesh: np.ndarray) -> np.ndarray:
+    """A mesh (468, 3) in the pose and scale of the mean mesh."""
+    rotation, shift = pose(mesh, mean_mesh())
+    return (mesh - shift) @ np.linalg.inv(rotation)
+
+
+def _shrunk(texture: np.ndarray) -> np.ndarray:
+    return cv2.resize(texture, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
