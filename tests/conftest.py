@@ -139,7 +139,7 @@ def tiny_preset(tmp_path_factory) -> Iterator[Preset]:
     for name, factor in (("dec0_dense", 30), ("decl_conv", 4)):
         layer = decoder.get_layer(name)
         layer.set_weights([weight * factor for weight in layer.get_weights()])
-    folder = tmp_path_factory.mktemp("models") / "cleanir-128"
+    folder = tmp_path_factory.mktemp("models") / "cleanir-256"
     spread = np.random.default_rng(8).standard_normal((128, config.identity)).astype(np.float32)
     traits = {f"trait_{name}": rows for name, rows in zip(TRAITS, np.split(spread[:8], len(TRAITS)), strict=True)}
     names = cleanir.save(folder, encoder, decoder, spread=spread, **traits)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import cv2
 import numpy as np
@@ -54,14 +54,14 @@ class Cleanir(Method):
     name = "cleanir"
     summary = "new identity from a variational autoencoder; keeps pose, expression, skin and light"
     reversible = True
-    Models = CleanirModels
+    Models: ClassVar[type[Models]] = CleanirModels
 
     @dataclass(frozen=True)
     class Options:
         angle: float = option(120.0, "degrees by which the identity is turned: 0 keeps it, 180 is its opposite", 0, 180)
         vary: float = option(0.0, "draw the angle in secret, up to so many degrees below --angle", 0, 90)
         keep: str = option(",".join(TRAITS), f"what is not turned: some of {','.join(TRAITS)}, or none")
-        preset: str = option("cleanir-128", "name or folder of the weights")
+        preset: str = option("cleanir-256", "name or folder of the weights")
         sharpen: float = option(
             0.4, "how far, at most, the softness of the autoencoder is countered; 0 leaves it", 0, 2
         )
@@ -82,6 +82,15 @@ class Cleanir(Method):
         if unknown := [name for name in self._kept if name not in known]:
             reason = f"preset {self.models.preset.name} does not know where {' and '.join(unknown)} lies"
             raise PresetError(reason, f"give --keep {','.join(known) or 'none'}, or train it on labels")
+
+    @classmethod
+    def create(cls, options: Any = None, secret: Secret | None = None) -> Method:
+        """The method in the canonical frame where the preset names a face model."""
+        from deidcli.methods.cleanir_canonical import CanonicalCleanir
+
+        options = options or cls.Options()
+        in_frame = "model" in load_preset(options.preset, cls.name).config
+        return (CanonicalCleanir if in_frame else cls)(options, secret)
 
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
         return self._rotated(crops, 1)

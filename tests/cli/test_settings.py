@@ -31,7 +31,7 @@ def used(deid, folder, out, *options):
 def test_defaults(deid, folder, pretend, tmp_path):
     method, options = used(deid, folder, tmp_path / "out")
     assert method == "cleanir" and options == asdict(Cleanir.Options())
-    assert (options["angle"], options["preset"]) == (120, "cleanir-128")
+    assert (options["angle"], options["preset"]) == (120, "cleanir-256")
 
 
 def test_environment(deid, folder, tmp_path, monkeypatch):
@@ -87,11 +87,11 @@ def test_help_and_version(deid):
 
 def test_models(deid, pretend):
     done = deid("models", "list")
-    assert done.status == 0 and any(line.startswith(b"cleanir-128") for line in done.out.splitlines())
-    assert deid("models", "show", "cleanir-128").out == b"Tiny.\n"
+    assert done.status == 0 and any(line.startswith(b"cleanir-256") for line in done.out.splitlines())
+    assert deid("models", "show", "cleanir-256").out == b"Tiny.\n"
     assert json.loads(deid("models", "show", "--json", pretend.folder).out)["method"] == "cleanir"
-    whole = deid("models", "verify", "cleanir-128")
-    assert whole.status == 0 and whole.out.startswith(b"cleanir-128: whole, ")
+    whole = deid("models", "verify", "cleanir-256")
+    assert whole.status == 0 and whole.out.startswith(b"cleanir-256: whole, ")
     assert deid("models", "show", "nothing").status == 3
 
 
@@ -118,7 +118,7 @@ def test_doctor(deid, pretend):
     done = deid("doctor")
     said = done.out.decode()
     assert done.status == 0, said
-    for word in (__version__, "tensorflow", "dlib", "cleanir-128", "picture codecs", "CPU"):
+    for word in (__version__, "tensorflow", "dlib", "cleanir-256", "picture codecs", "CPU"):
         assert word in said
     assert "all that is needed is there" in said
     for word in ("scipy", "faiss-cpu", "scikit-learn", "pillow-heif"):

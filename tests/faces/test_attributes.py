@@ -49,7 +49,7 @@ def test_only_what_was_asked(frame, face):
     read = AttributeReader("expression").of(frame, [face])[0]
     assert read.expression and read.gender is None and read.age is None
     with pytest.raises(PresetError):
-        AttributeReader("cleanir-128").of(frame, [face])
+        AttributeReader("cleanir-256").of(frame, [face])
 
 
 def test_tone_rises_with_light_skin():

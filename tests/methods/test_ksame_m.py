@@ -139,7 +139,7 @@ def test_settings_that_hide_nobody_are_refused(wrong):
 
 def test_a_gallery_that_is_none_is_refused():
     with pytest.raises(PresetError):
-        KSameM(KSameM.Options(gallery="cleanir-128"))
+        KSameM(KSameM.Options(gallery="cleanir-256"))
 
 
 def test_an_average_of_copies_is_the_face_itself(crop):

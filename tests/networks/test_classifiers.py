@@ -61,7 +61,7 @@ def test_wrong_shape(preset):
 
 def test_presets_that_are_none(preset, tmp_path):
     with pytest.raises(PresetError):
-        load("cleanir-128")
+        load("cleanir-256")
     broken = save_preset(tmp_path, {"method": classifiers.METHOD, "network": {"size": 32}}, [], "")
     with pytest.raises(PresetError, match="network"):
         load(broken)

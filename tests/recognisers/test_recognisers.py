@@ -29,7 +29,7 @@ def onnx(tmp_path_factory):
 
 
 def test_every_recogniser_is_found():
-    assert set(available()) == {"dlib", "facenet", "onnx", "sface"}
+    assert set(available()) == {"both", "dlib", "facenet", "onnx", "sface"}
     assert all(kind.__doc__ for kind in available().values())
 
 
@@ -212,3 +212,16 @@ def test_facenets_weights_of_another_network(tmp_path, monkeypatch):
     path.write_bytes(b"no weights")
     with pytest.raises(PresetError, match="does not hold"):
         build(path)
+
+
+def test_both_asks_dlib_and_sface(portrait, face):
+    """Its distance is that of the recogniser which takes two faces more readily for one person, 1 at its threshold."""
+    judge, parts = recogniser("both"), (recogniser("dlib"), recogniser("sface"))
+    other = np.ascontiguousarray(np.clip(portrait[::-1] * 0.6 + 40, 0, 255).astype(np.uint8))
+    chips = [np.concatenate([r.chips(p, [face]) for p in (portrait, other)]) for r in (judge, *parts)]
+    rows = [r.embed(c) for r, c in zip((judge, *parts), chips, strict=True)]
+    assert rows[0].shape == (2, judge.length) and np.array_equal(rows[0], np.concatenate(rows[1:], axis=1))
+    alone = [r.distance(d[:1], d[1:])[0] / r.threshold for r, d in zip(parts, rows[1:], strict=True)]
+    assert judge.distance(rows[0][:1], rows[0][1:])[0] == pytest.approx(min(alone))
+    assert judge.distance(rows[0], rows[0]) == pytest.approx([0, 0], abs=1e-6)
+    assert judge.embed(judge.chips(portrait, [])).shape == (0, judge.length)

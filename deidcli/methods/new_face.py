@@ -1,0 +1,260 @@
+"""New face: put an identity of the face model into a photograph. What every method in the canonical frame shares.
+
+The face is unwrapped and read (`read`), a method chooses another identity, and `draw` makes the new face: the texture
+that what is kept predicts with that of the new identity, in the photograph's tone, light and contrast, on a shape that
+has the new person's proportions, the old one's pose, expression, gaze and mouth, at the photograph's resolution. Jaw
+and temples move with the shape, and what is about them bends with them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import cv2
+import numpy as np
+
+from deidcli.errors import MethodError
+from deidcli.faces.align import apply_affine, compose, places, resampled, similarity
+from deidcli.faces.blend import BlendOptions, blend
+from deidcli.faces.canonical import canonical, frame_map, mean_mesh, pose, posed_mean_mesh, unwrap, with_ring
+from deidcli.faces.face_model import FaceModel, Identity, Reading, openings, rim_distance
+from deidcli.faces.mesh import (
+    IBUG,
+    INNER_LIPS,
+    LEFT_LIDS,
+    OUTER_LIPS,
+    PRESENT,
+    RIGHT_LIDS,
+    RIM,
+    SMALL,
+    look,
+)
+from deidcli.faces.render import picture_map, render, triangles_of
+from deidcli.values import Box, Crop, CropSpec, Frame, Layer
+
+NO_MASK = CropSpec(size=None, margin=0, align="window", transfer_lighting=False)  # a layer says how it lies
+LEVELS = 3  # octaves whose contrast is set: 1, 2 and 4 pixels of the frame
+CONTRAST = (0.12, 1.15)  # least and most of the contrast of the new texture in an octave that is left to it
+WIDE = 2.0  # standard deviation of the surroundings over which tone and light are compared, in pixels of 8 of the frame
+EDGE = (3.0, 10.0)  # pixels within the rim at which the new face begins, and from which on there is nothing of the old
+FADE = 30.0  # pixels within the rim from which on a point moves as its part of the face does, and not as the rim
+ALONG, NEAR = (
+    2.5,
+    14.0,
+)  # standard deviations over which the rim's movement is smoothed: points, and pixels of the frame
+FARTHEST = 0.10  # how far a point of the rim moves at most, in half widths of the face
+SIZES = (0.85, 1.18)  # least and most by which eyes and mouth change their size
+SPREAD, BEND = 0.10, 0.28  # of the rim's movement in the picture: smoothed over, and gone at, these shares of the face
+LEAST_REPLACED = 0.6  # share of the face that the new one has to cover
+SEAM = 0.7  # share of the difference at the rim that is spread over the new face
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A crop with its mesh (468, 3) in its pixels, and what the model reads of it."""
+
+    crop: Crop
+    mesh: np.ndarray
+    reading: Reading
+
+
+def read(model: FaceModel, crop: Crop, dlib: np.ndarray) -> Seen:
+    """What is in a crop. dlib: the descriptor (128,) of its face."""
+    mesh = mesh_of(crop)
+    return Seen(crop, mesh, model.read(*unwrap(crop.pixels, mesh), mesh, dlib))
+
+
+def shrunk(seen: Seen, side: int) -> Seen:
+    """What was seen, in a crop whose face is at most about `side` pixels large."""
+    span = float(np.ptp(seen.mesh[:, :2], axis=0).max())
+    if span <= side:
+        return seen
+    height, width = seen.crop.pixels.shape[:2]
+    size = max(1, round(width * side / span)), max(1, round(height * side / span))
+    pixels = cv2.resize(seen.crop.pixels, size, interpolation=cv2.INTER_AREA)
+    x, y = size[0] / width, size[1] / height
+    scale = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]])
+    crop = replace(seen.crop, pixels=pixels, transform=compose(scale, seen.crop.transform))
+    return Seen(crop, np.column_stack([apply_affine(scale, seen.mesh[:, :2]), seen.mesh[:, 2] * x]), seen.reading)
+
+
+def mesh_of(crop: Crop) -> np.ndarray:
+    """The mesh (468, 3) of a crop's face, where its 68 landmarks are: the network's, or the mean mesh where it is
+    lost.
+    """
+    marks = apply_affine(crop.transform, crop.face.landmarks)
+    low, high = marks.min(axis=0), marks.max(axis=0)
+    across = marks[42:48].mean(axis=0) - marks[36:42].mean(axis=0)
+    mesh, presence = look(crop.pixels, Box(*low, *high), float(np.arctan2(across[1], across[0])))
+    if presence < PRESENT or high[1] - low[1] < SMALL:
+        mesh = posed_mean_mesh(mean_mesh()[IBUG], marks)
+    # Landmarks are smoothed along a track; the mesh follows them.
+    moved = similarity(mesh[IBUG, :2].astype(np.float64), marks)
+    scale = float(np.hypot(moved[0, 0], moved[1, 0]))
+    return np.column_stack([apply_affine(moved, mesh[:, :2]), mesh[:, 2] * scale])
+
+
+def draw(model: FaceModel, seen: Seen, identity: Identity, shape: float) -> Crop:
+    """The crop with the new face, and the layer that says how it lies over the photograph.
+
+    shape: how far the shape goes towards that of the identity. Raises MethodError where so much lies over the face, as
+    it seems, that hardly any of it would be replaced.
+    """
+    replaced = (face_alpha() * (1 - seen.reading.hidden)).sum() / face_alpha().sum()
+    if replaced < LEAST_REPLACED:
+        raise MethodError(f"{1 - replaced:.0%} of the face seem to be hidden", "another method replaces it")
+    kept = seen.reading.kept.copy()
+    kept[: len(identity.traits)] = identity.traits
+    texture = lit(model.base(kept) + identity.texture, seen.reading)
+    moved = seen.mesh + _movement(model, seen, identity, shape)
+    return _laid_over(seen, moved, texture)
+
+
+def composited(crop: Crop, made: Crop) -> np.ndarray:
+    """The pixels of a window with its new face, as the frame will show them."""
+    here = np.array([[1.0, 0, 0], [0, 1.0, 0]])
+    return blend(Frame(crop.pixels), replace(made, transform=here), NO_MASK, BlendOptions()).frame.pixels
+
+
+def lit(texture: np.ndarray, reading: Reading) -> np.ndarray:
+    """A texture (256, 256, 3) in the contrast of each octave, the tone and the light of a face."""
+    face = (reading.visible > 0.9) & (rim_distance() > 12) & (openings() < 0.1)
+    if face.sum() < 800:
+        face = rim_distance() > 12
+    new, old, bands = texture, reading.texture, []
+    where: np.ndarray = face.astype(np.float32)
+    for _ in range(LEVELS):
+        (new, fine), (old, grain) = _octave(new), _octave(old)
+        # Means and not deviations: a few strong edges, such as a lock of hair, say little of the contrast of a face.
+        gain = np.abs(grain[where > 0.5]).mean() / max(float(np.abs(fine[where > 0.5]).mean()), 1e-4)
+        bands.append(fine * np.clip(gain, *CONTRAST))
+        where = cv2.resize(where, new.shape[1::-1], interpolation=cv2.INTER_AREA)
+    inside = cv2.resize((rim_distance() > 0).astype(np.float32), new.shape[1::-1], interpolation=cv2.INTER_AREA)
+    weight = where + 0.02 * inside
+    wide = cv2.GaussianBlur(weight, (0, 0), WIDE)[..., None]
+    smooth = [cv2.GaussianBlur(base * weight[..., None], (0, 0), WIDE) / np.maximum(wide, 1e-6) for base in (new, old)]
+    detail = [(base - wide_one)[where > 0.5] for base, wide_one in zip((new, old), smooth, strict=True)]
+    gain = np.abs(detail[1]).mean() / max(float(np.abs(detail[0]).mean()), 1e-4)
+    base = smooth[1] + (new - smooth[0]) * np.clip(gain, *CONTRAST)
+    for fine in reversed(bands):
+        base = cv2.resize(base, fine.shape[1::-1], interpolation=cv2.INTER_LINEAR) + fine
+    return base
+
+
+def _octave(texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A texture at half its side, and what it loses by that."""
+    height, width = texture.shape[:2]
+    half = cv2.resize(texture, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return half, texture - cv2.resize(half, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _movement(model: FaceModel, seen: Seen, identity: Identity, shape: float) -> np.ndarray:
+    """How far the points of the mesh (468, 3) move, in pixels of the crop."""
+    change = shape * (identity.shape - model.own_shape(seen.reading))
+    for part in (np.concatenate([INNER_LIPS, OUTER_LIPS]), LEFT_LIDS, RIGHT_LIDS):
+        change[part] = _rigid(seen.reading.shape[part], change[part])
+    inner, near = _rim_shares()
+    rim = change[RIM] * (1, 1, 0)
+    smooth = _around_the_rim() @ rim
+    length = np.linalg.norm(smooth, axis=1, keepdims=True)
+    smooth *= np.minimum(1, FARTHEST / np.maximum(length, 1e-9))
+    rotation, _ = pose(seen.mesh)
+    return (change * inner[:, None] + near @ smooth * (1 - inner[:, None])) @ rotation
+
+
+def _rigid(points: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """The change (n, 3) of a part that moves and changes its size, and else stays as it is: its opening, its look."""
+    goal = points + change
+    before, after = points - points.mean(axis=0), goal - goal.mean(axis=0)
+    size = np.sqrt((after[:, :2] ** 2).sum() / max(float((before[:, :2] ** 2).sum()), 1e-9))
+    return change.mean(axis=0) + before * (np.clip(size, *SIZES) - 1) * (1, 1, 0)
+
+
+@cache
+def _rim_shares() -> tuple[np.ndarray, np.ndarray]:
+    """How far a point moves for itself, (468,) in [0, 1], and by which points of the rim else, (468, 36)."""
+    points = canonical().points[: len(mean_mesh())]
+    apart = np.linalg.norm(points[:, None] - points[RIM][None], axis=2)
+    near = np.exp(-0.5 * (apart / NEAR) ** 2) + 1e-9
+    return np.clip(apart.min(axis=1) / FADE, 0, 1), near / near.sum(axis=1, keepdims=True)
+
+
+@cache
+def _around_the_rim() -> np.ndarray:
+    """(36, 36) weights that smooth along the rim."""
+    count = len(RIM)
+    apart = np.abs(np.arange(count)[:, None] - np.arange(count)[None])
+    weights = np.exp(-0.5 * (np.minimum(apart, count - apart) / ALONG) ** 2)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _laid_over(seen: Seen, moved: np.ndarray, texture: np.ndarray) -> Crop:
+    """The crop with the texture on the mesh `moved`; mouth and eyes come along from the old face."""
+    old = seen.crop.pixels.astype(np.float32) / 255
+    height, width = old.shape[:2]
+    pack = np.dstack([texture, face_alpha() * (1 - seen.reading.hidden), openings()]).astype(np.float32)
+    drawn, shown = render(pack, moved, (width, height))
+    cover = np.clip(drawn[..., 3], 0, 1) * shown
+    own = (np.clip(drawn[..., 4], 0, 1) * shown)[..., None]
+    face = drawn[..., :3] * (1 - own) + _followed(old, seen.mesh, moved) * own
+    bend = _bend(seen.mesh, moved, (width, height))
+    face += _seam(_bent(old, bend) - face, cover) * (1 - own)
+    pixels = np.clip(face * 255 + 0.5, 0, 255).astype(np.uint8)
+    return seen.crop.with_pixels(pixels, Layer(cover, bend))
+
+
+@cache
+def face_alpha() -> np.ndarray:
+    """Where the new face lies, (256, 256) float32 in [0, 1]: all within the rim, softly at its edge."""
+    first, whole = EDGE
+    return np.clip((rim_distance() - first) / (whole - first), 0, 1)
+
+
+def _followed(old: np.ndarray, mesh: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """The old picture (h, w, 3) with its face moved from `mesh` to `moved`; only the face can be used."""
+    frame, height, width = canonical(), *old.shape[:2]
+    points = with_ring(moved)
+    label, _ = triangles_of(points[:, :2], points[:, 2], (width, height))
+    at = picture_map(points[:, :2], label)
+    return resampled(old, resampled(frame_map(frame, with_ring(mesh)[:, :2]), at), cv2.INTER_CUBIC)
+
+
+def _bend(mesh: np.ndarray, moved: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """By how many pixels a picture of `size` (width, height) moves about the head as its rim does, (h, w, 2)
+    float32.
+    """
+    width, height = size
+    rim, shift = moved[RIM, :2], (moved - mesh)[RIM, :2]
+    span = float(np.ptp(rim, axis=0).max())
+    step = max(1.0, span / 48)
+    columns, rows = int(np.ceil(width / step)) + 1, int(np.ceil(height / step)) + 1
+    y, x = np.mgrid[0:rows, 0:columns] * step
+    apart = (x[..., None] - rim[:, 0]) ** 2 + (y[..., None] - rim[:, 1]) ** 2
+    weights = np.exp(-(apart - apart.min(axis=2, keepdims=True)) / (2 * (SPREAD * span) ** 2))
+    field = weights @ shift / weights.sum(axis=2, keepdims=True)
+    inside = np.zeros((rows, columns), np.uint8)
+    cv2.fillPoly(inside, [np.round(rim / step * 16).astype(np.int32)], 1, shift=4)
+    fall = np.where(inside > 0, 1, np.clip(1 - np.sqrt(apart.min(axis=2)) / (BEND * span), 0, 1) ** 1.5)
+    # What is bent ends within the crop, and the border of a picture stays where it is.
+    margin = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y))
+    fall *= np.clip(margin / (0.06 * span), 0, 1)
+    field = (field * fall[..., None]).astype(np.float32)
+    return resampled(field, places(width, height) / np.float32(step))
+
+
+def _bent(old: np.ndarray, bend: np.ndarray) -> np.ndarray:
+    height, width = old.shape[:2]
+    return resampled(old, places(width, height) - bend)
+
+
+def _seam(gap: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """What is added to the new face so that its rim is like the photograph's: the gap there, spread over the face."""
+    height, width = cover.shape
+    rim = (4 * cover * (1 - cover))[..., None]
+    size = max(4, width // 8), max(4, height // 8)
+    blur = max(size) / 6
+    shared, weight = (
+        cv2.GaussianBlur(cv2.resize(v, size, interpolation=cv2.INTER_AREA), (0, 0), blur) for v in (gap * rim, rim)
+    )
+    return SEAM * cv2.resize(shared / np.maximum(weight, 1e-4)[..., None], (width, height))

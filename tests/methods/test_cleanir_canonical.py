@@ -1,0 +1,211 @@
+"""CLEANIR in the canonical frame: with the shipped face model, on drawn faces."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from deidcli.errors import MethodError, PresetError, UsageError
+from deidcli.faces.align import align, apply_affine
+from deidcli.faces.blend import BlendOptions, blend
+from deidcli.faces.canonical import unwrap
+from deidcli.faces.embed import recogniser
+from deidcli.faces.face_model import FaceModel, hidden, sunglasses, tone_and_light
+from deidcli.faces.landmarks import locate
+from deidcli.methods.base import Secret
+from deidcli.methods.cleanir import Cleanir
+from deidcli.methods.cleanir_canonical import CanonicalCleanir
+from deidcli.methods.new_face import draw, lit, mesh_of, read
+from deidcli.presets import load_preset
+from deidcli.values import Frame
+
+
+@pytest.fixture(scope="module")
+def method():
+    made = Cleanir.create(Cleanir.Options(preset="cleanir-256"), Secret.seeded(1))
+    assert isinstance(made, CanonicalCleanir) and made.name == "cleanir"
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(method) -> FaceModel:
+    return method.models.model
+
+
+@pytest.fixture(scope="module")
+def crop(method, frame, face):
+    return align(frame, face, method.crop, "one#0")
+
+
+@pytest.fixture(scope="module")
+def made(method, crop):
+    return method.apply([crop])[0]
+
+
+def placed(made, frame, method):
+    return blend(frame, made, method.crop, BlendOptions())
+
+
+def test_a_window_is_the_frames_own_pixels(crop, frame):
+    left, top = (-int(shift) for shift in crop.transform[:, 2])
+    height, width = crop.pixels.shape[:2]
+    assert np.array_equal(crop.pixels, frame.pixels[top : top + height, left : left + width])
+
+
+def test_another_person_stands_there_for_both_recognisers(method, made, frame, face):
+    new = placed(made, frame, method).frame.pixels
+    for judge in map(recogniser, ("dlib", "sface")):
+        old, other = (judge.embed(judge.chips(pixels, [face])) for pixels in (frame.pixels, new))
+        assert judge.distance(old, other)[0] > judge.threshold
+
+
+def test_only_the_head_changes(method, made, frame, face):
+    done = placed(made, frame, method)
+    assert np.array_equal(done.frame.pixels[~done.changed], frame.pixels[~done.changed])
+    where = np.argwhere(done.changed)
+    (top, left), (bottom, right) = where.min(axis=0), where.max(axis=0)
+    around = face.box.scaled(2.0)
+    assert left >= around.left and top >= around.top and right <= around.right and bottom <= around.bottom
+    assert done.changed[int(face.box.center[1]), int(face.box.center[0])]
+
+
+def test_pose_and_place_stay(method, made, frame, face):
+    new = placed(made, frame, method).frame.pixels
+    again = locate(new, [replace(face, landmarks=None)])[0].landmarks
+    apart = np.linalg.norm(again - face.landmarks, axis=1)
+    assert apart.mean() < 0.06 * face.box.height
+
+
+def test_tone_stays(made, model, crop):
+    mesh = mesh_of(crop)
+    old, new = (tone_and_light(unwrap(c.pixels, mesh)[0].astype(np.float32) / 255)[:3] for c in (crop, made))
+    assert np.abs(old - new).max() < 0.06
+
+
+def test_one_seed_one_face_in_any_company(method, crop, made, portraits):
+    others = [
+        align(Frame(p), f, method.crop, f"{n}#0")
+        for n, p in enumerate(portraits[1:])
+        for f in locate(p, [replace(crop.face, landmarks=None)])
+        if f.landmarks is not None
+    ]
+    alone = Cleanir.create(method.options, Secret.seeded(1)).apply([crop])[0]
+    company = Cleanir.create(method.options, Secret.seeded(1)).apply([*others, crop])[-1]
+    assert np.array_equal(alone.pixels, made.pixels) and np.array_equal(company.pixels, made.pixels)
+    other = Cleanir.create(method.options, Secret.seeded(2)).apply([crop])[0]
+    assert not np.array_equal(other.pixels, made.pixels)
+
+
+def test_one_key_keeps_its_identity(method, crop):
+    """A later frame of a track, darker, gets the same person: texture and shape are those that were chosen first."""
+    ours = Cleanir.create(method.options, Secret.seeded(1))
+    ours.apply([crop])
+    darker = crop.with_pixels((crop.pixels * 0.7).astype(np.uint8))
+    before = ours._identities[crop.key]
+    made = ours.apply([darker])[0]
+    assert ours._identities[crop.key] is before
+    assert made.pixels[made.layer.alpha > 0.9].mean() < 0.8 * crop.pixels[made.layer.alpha > 0.9].mean()
+
+
+def test_zero_degrees_is_the_nearest_of_the_bank_and_no_search(method, crop):
+    kept = Cleanir.create(replace(method.options, angle=0.0), Secret.seeded(1)).apply([crop])[0]
+    again = Cleanir.create(replace(method.options, angle=0.0), Secret.seeded(9)).apply([crop])[0]
+    assert np.array_equal(kept.pixels, again.pixels)  # no secret is left at 0 degrees
+
+
+def test_it_escalates_to_larger_angles_and_other_faces(method, crop):
+    level, said = method, []
+    for attempt in range(1, 9):
+        level = level.escalate(attempt)
+        if level is None:
+            break
+        said.append((level.options.angle, level.options.keep))
+        assert level.secret is method.secret and level.models is method.models
+    assert said[:2] == [(150.0, method.options.keep), (180.0, method.options.keep)] and said[2] == (180.0, "none")
+    assert level is None
+
+
+def test_a_face_that_seems_hidden_is_not_done(model, method, crop):
+    dlib = method._described(crop.pixels, crop)[0]
+    seen = read(model, crop, dlib)
+    identity = model.identity(np.array([0, 1]), np.array([0.8, 0.6]), seen.reading.kept[:2])
+    over = replace(seen, reading=replace(seen.reading, hidden=np.ones((256, 256), np.float32)))
+    with pytest.raises(MethodError, match="hidden"):
+        draw(model, over, identity, 1.0)
+
+
+def test_a_hand_over_the_chin_stays(method, frame, face):
+    """What comes in over the rim and is no face lies over the new face, too."""
+    covered = frame.pixels.copy()
+    chin = face.landmarks[8]
+    size = face.box.height
+    low = int(chin[1] - 0.16 * size), int(chin[0] - 0.2 * size)
+    high = int(chin[1] + 0.2 * size), int(chin[0] + 0.2 * size)
+    covered[low[0] : high[0], low[1] : high[1]] = (20, 60, 200)
+    crop = align(Frame(covered), face, method.crop, "hand#0")
+    done = placed(
+        Cleanir.create(method.options, Secret.seeded(1)).apply([crop])[0], Frame(covered), method
+    ).frame.pixels
+    middle = int(chin[1] - 0.05 * size), int(chin[0])
+    assert np.abs(done[middle].astype(int) - (20, 60, 200)).max() < 25
+
+
+def test_hidden_is_what_reaches_the_rim():
+    unlike = np.zeros((64, 64), np.float32)
+    unlike[50:64, 26:40] = 0.5
+    assert hidden(unlike)[235, 128] > 0.9 and hidden(unlike)[100, 128] == 0
+    spot = np.zeros((64, 64), np.float32)
+    spot[36:41, 18:23] = 0.5
+    assert hidden(spot).max() == 0
+
+
+def test_sunglasses_cover_both_eyes():
+    dark = np.zeros((64, 64, 3), np.float32)
+    assert sunglasses(dark).max() == 0
+    dark[18:32, 8:56] = 0.5
+    assert sunglasses(dark)[100, 80] > 0.9 and sunglasses(dark)[200, 128] == 0
+
+
+def test_contrast_tone_and_light_are_the_photographs(model, method, crop):
+    seen = read(model, crop, method._described(crop.pixels, crop)[0])
+    soft = replace(seen.reading, texture=cv2.GaussianBlur(seen.reading.texture, (0, 0), 4))
+    texture = model.base(seen.reading.kept)
+    sharp, blurred = lit(texture, seen.reading), lit(texture, soft)
+
+    def grain(picture):
+        return np.abs(picture - cv2.GaussianBlur(picture, (0, 0), 1)).mean()
+
+    assert grain(blurred) < 0.6 * grain(sharp)
+    shifted = replace(seen.reading, texture=seen.reading.texture * 0.5)
+    assert tone_and_light(lit(texture, shifted))[:3] == pytest.approx(tone_and_light(shifted.texture)[:3], abs=0.03)
+
+
+def test_expression_and_gaze_come_from_the_photograph(made, crop):
+    """Between the lids and the lips lie the photograph's own pixels, moved."""
+    marks = apply_affine(crop.transform, crop.face.landmarks)
+    for part in (slice(36, 42), slice(42, 48)):
+        x, y = marks[part].mean(axis=0)
+        size = max(3, int(0.1 * np.ptp(marks[:, 0])))
+        here = np.s_[int(y) - size : int(y) + size, int(x) - 2 * size : int(x) + 2 * size]
+        old, new = (cv2.cvtColor(c.pixels, cv2.COLOR_RGB2GRAY)[here].astype(np.float32) for c in (crop, made))
+        core = old[size // 2 : -size // 2, size:-size]
+        assert cv2.matchTemplate(new, core, cv2.TM_CCOEFF_NORMED).max() > 0.6
+
+
+@pytest.mark.parametrize("keep", ["nose", "gender,", "gender,age,hair"])
+def test_keep_names_traits(method, keep):
+    with pytest.raises(UsageError):
+        Cleanir.create(replace(method.options, keep=keep))
+
+
+def test_a_damaged_model_is_refused(tmp_path):
+    (tmp_path / "face_model.npz").write_bytes(b"PK no archive")
+    with pytest.raises(PresetError):
+        FaceModel(tmp_path / "face_model.npz")
+
+
+def test_the_shipped_model_is_of_free_faces():
+    preset = load_preset("face-256", "face-model")
+    preset.verify()
+    assert preset.config["licences"] == ["CC0", "MIT"] and "Companies may use it" in preset.card
