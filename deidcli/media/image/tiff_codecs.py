@@ -43,7 +43,7 @@ def unpacked(page: Page) -> Page:
     for place, piece in enumerate(page.pieces[:wanted]):
         height = _rows_of(page, place, rows)
         row = (count * bits + 7) // 8
-        raw = _plain(piece, page, row, height)
+        raw = plain(piece, page, row, height)
         raw = _unpredicted(raw, page, height, count)
         pieces.append(_whole_samples(raw, height, count, bits))
     depth = next(whole for whole in (8, 16, 32, 64) if bits <= whole) if bits <= 64 else bits
@@ -107,8 +107,11 @@ def _rows_of(page: Page, place: int, rows: int) -> int:
     return min(rows, height - place % strips * rows)
 
 
-def _plain(piece: bytes, page: Page, row: int, height: int) -> bytes:
-    """The bytes of one piece; padded with zeros where a tile or strip of none was left out altogether."""
+def plain(piece: bytes, page: Page, row: int, height: int) -> bytes:
+    """The first `height` rows of `row` bytes of one piece, predictor and bit packing as they are.
+
+    Zeros where the file leaves a tile or strip out altogether. Raises MediaError (or zlib.error) for missing rows.
+    """
     size, compression = row * height, page.number(259, 1)
     if not piece:
         return bytes(size)

@@ -7,22 +7,20 @@ of its own compressed data is lost on the way.
 
 from __future__ import annotations
 
+import lzma
 import zlib
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
 
-from deidcli.media.image.container import encoded
-from deidcli.media.image.ifd import SHORT, Directory, Entry, longs, number
-from deidcli.media.image.tiff_pages import Page, file_of, pages
+from deidcli.errors import MediaError
+from deidcli.media.image.ifd import SHORT, Directory, Entry
+from deidcli.media.image.tiff_codecs import PLAIN, packed, plain
+from deidcli.media.image.tiff_pages import Page
 from deidcli.media.image.tiff_tags import (
-    BITS,
     COLOURS,
     COMPRESSION,
     FILL_ORDER,
-    HEIGHT,
     PHOTOMETRIC,
     PLANAR,
     PREDICTOR,
@@ -30,11 +28,8 @@ from deidcli.media.image.tiff_tags import (
     STRIP_ROWS,
     TILE_HEIGHT,
     TILE_WIDTH,
-    WIDTH,
 )
 
-_PLAIN, _LZW, _DEFLATE, _PACKBITS, _OLD_DEFLATE, _LZMA, _ZSTD = 1, 5, 8, 32773, 32946, 34925, 50000
-_PILLOW = {_LZW: "tiff_lzw", _PACKBITS: "packbits", _LZMA: "lzma", _ZSTD: "zstd"}
 _PALETTE, _YCBCR, _FLOATING = 3, 6, 3
 
 
@@ -53,8 +48,8 @@ class Piece:
 
 def cleaned(page: Page) -> Page | None:
     """The page with nothing but its own pixels and the colours they use; None where that takes decoding it."""
-    packing, predictor, depth = page.number(COMPRESSION, _PLAIN), page.number(PREDICTOR, 1), page.depths[0]
-    known = packing in (_PLAIN, _DEFLATE, _OLD_DEFLATE, *_PILLOW) and page.number(FILL_ORDER, 1) == 1
+    packing, predictor, depth = page.number(COMPRESSION, 1), page.number(PREDICTOR, 1), page.depths[0]
+    known = packing in PLAIN and page.number(FILL_ORDER, 1) == 1
     if not known or len(set(page.depths)) > 1 or page.number(PHOTOMETRIC, 1) == _YCBCR:
         return None
     layout = _layout(page, depth)
@@ -63,7 +58,7 @@ def cleaned(page: Page) -> Page | None:
     done: list[bytes] = []
     used = np.zeros(1 << 16, bool)
     for data, place in zip(page.pieces, layout, strict=False):
-        rows = _unpacked(data, place, packing)
+        rows = _rows(data, page, place)
         (height, width), whole = place.shown, place.shown[1] == place.width
         if rows is None or (predictor == _FLOATING and not whole):
             return None
@@ -73,7 +68,7 @@ def cleaned(page: Page) -> Page | None:
             rows[:, width - 1] &= 0xFF << place.spare & 0xFF
         if page.number(PHOTOMETRIC, 1) == _PALETTE:
             used[_indices(rows[:height, :width], depth, predictor, page.order)] = True
-        done.append(_packed(rows, packing))
+        done.append(packed(rows.tobytes(), place.width, packing))
     return Page(page.tags | _colours(page, used), tuple(done), page.tiled, page.order)
 
 
@@ -96,41 +91,13 @@ def _layout(page: Page, bits: int) -> list[Piece]:
     return plane * planes
 
 
-def _unpacked(data: bytes, place: Piece, packing: int) -> np.ndarray | None:
+def _rows(data: bytes, page: Page, place: Piece) -> np.ndarray | None:
     """(rows, bytes a row) uint8 of one piece; None where some are missing."""
-    size = place.rows * place.width
-    if packing in (_DEFLATE, _OLD_DEFLATE):
-        try:
-            data = zlib.decompressobj().decompress(data, size)
-        except zlib.error:
-            return None
-    elif packing != _PLAIN:
-        return _read(data, place, packing)
-    if len(data) < size:
-        return None
-    return np.frombuffer(data, np.uint8, size).reshape(place.rows, place.width).copy()
-
-
-def _read(data: bytes, place: Piece, packing: int) -> np.ndarray | None:
-    """As a grey page of eight bits whose only strip is `data`: libtiff unpacks it without asking what it means."""
-    tags: Directory = {
-        WIDTH: number(place.width, "<"), HEIGHT: number(place.rows, "<"), BITS: number(8, "<"),
-        COMPRESSION: number(packing, "<"), PHOTOMETRIC: number(1, "<"), SAMPLES: number(1, "<"),
-        STRIP_ROWS: longs([place.rows], "<"),
-    }  # fmt: skip
     try:
-        return np.array(TiffImagePlugin.TiffImageFile(BytesIO(file_of([Page(tags, (data,), False, "<")], "<"))))
-    except (OSError, SyntaxError, ValueError):
+        raw = plain(data, page, place.width, place.rows)
+    except (MediaError, OSError, SyntaxError, ValueError, zlib.error, lzma.LZMAError):
         return None
-
-
-def _packed(rows: np.ndarray, packing: int) -> bytes:
-    if packing in (_DEFLATE, _OLD_DEFLATE):
-        return zlib.compress(rows.tobytes())
-    if packing == _PLAIN:
-        return rows.tobytes()
-    whole = encoded(Image.fromarray(rows), "TIFF", compression=_PILLOW[packing], strip_size=max(rows.size, 1))
-    return pages(whole)[0].pieces[0]
+    return np.frombuffer(raw, np.uint8).reshape(place.rows, place.width).copy()
 
 
 def _indices(rows: np.ndarray, bits: int, predictor: int, order: str) -> np.ndarray:
