@@ -282,8 +282,13 @@ class _JpegRewriter(Rewriter):
 
 
 def _tables(source: Jpeg) -> list[list[int]]:
-    """The quantisation table of each component, as Pillow's encoder wants them: luma, then chroma."""
+    """The quantisation table of each component, as Pillow's encoder wants them: luma, then chroma.
+
+    The finest steps for a lossless JPEG, which has none.
+    """
     tables = source.opened().quantization
+    if not tables:
+        return [[1] * 64]
     each = [tables[component[2]] for component in source.components]
     if len(each) != 3:
         return each[:1]
