@@ -24,7 +24,10 @@ FITTED = 40  # components that are fitted to a face, to tell what hides it
 NOISE = 0.02  # variance of the pixels of a face about the fit, against which the components' variances count
 UNLIKE = 0.16  # difference to the fit, of [0, 1], at which a pixel has lost most of its weight
 HIDDEN = 0.17  # difference above which a pixel may belong to what hides the face
-DARKER = 0.2  # than the fit, of [0, 1], is a face behind sunglasses
+# Sunglasses: how dark they are as a share of the cheek below, the share of the eyes' surroundings that is, how many pixels
+# of the frame these reach beyond the lids, and where the cheeks lie at the side of a fit.
+DARK, ALL_DARK, EYE_ROOM = 0.55, 0.85, 7
+CHEEK_ROWS, CHEEKS = slice(37, 43), (slice(14, 23), slice(41, 50))
 TRAITS = ("gender", "age")  # the first of what is kept; then come tone (3), light (3) and expression
 TONE, LIGHT, EXPRESSION = slice(2, 5), slice(5, 8), slice(8, None)
 LIMIT = 2.0  # standard deviations to which what is kept is clipped: beyond them the model has seen nothing
@@ -107,7 +110,7 @@ class FaceModel:
         shape = (mesh - shift) @ np.linalg.inv(rotation)
         given = texture.astype(np.float32) / 255
         drawn, unlike = self._fit(given, seen)
-        over = np.maximum(hidden(unlike), sunglasses(drawn - _shrunk(given)))
+        over = np.maximum(hidden(unlike), sunglasses(given))
         visible = seen * (1 - over)
         drawn = cv2.resize(drawn, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
         whole = given * visible[..., None] + drawn * (1 - visible[..., None])
@@ -211,18 +214,24 @@ def filled(parts: tuple[np.ndarray, ...], grow: int = 0) -> np.ndarray:
     return area
 
 
-def sunglasses(darker: np.ndarray) -> np.ndarray:
-    """Dark glasses, (256, 256) float32 in [0, 1], from how much darker a face is than its fit (64, 64, 3).
+def sunglasses(texture: np.ndarray) -> np.ndarray:
+    """Dark glasses, (256, 256) float32 in [0, 1], of a texture (256, 256, 3) float32 in [0, 1].
 
-    They are one or two dark patches that cover both eyes and what is about them.
+    They are what is much darker than the cheek below it, all about both eyes: sockets in shadow, brows and made-up lids
+    leave something light there.
     """
-    dark = (darker.mean(axis=2) > DARKER).astype(np.uint8)
-    count, labels = cv2.connectedComponents(dark)
-    eyes = [_shrunk(filled((lids,), 3)) > 0.5 for lids in (LEFT_LIDS, RIGHT_LIDS)]
-    if min(dark[eye].mean() for eye in eyes) < 0.6:
+    light = _shrunk(texture).mean(axis=2)
+    cheeks = np.array([light[CHEEK_ROWS, columns].mean() for columns in CHEEKS])
+    eyes = [_shrunk(filled((lids,), EYE_ROOM)) > 0.5 for lids in (LEFT_LIDS, RIGHT_LIDS)]
+    dark = np.concatenate(
+        [light[:, : COARSE // 2] < DARK * cheeks[0], light[:, COARSE // 2 :] < DARK * cheeks[1]], axis=1
+    )
+    if min(dark[eye].mean() for eye in eyes) < ALL_DARK:
         return np.zeros((SIZE, SIZE), np.float32)
+    _, labels = cv2.connectedComponents(dark.astype(np.uint8))
     on_eyes = {int(n) for eye in eyes for n in np.unique(labels[eye]) if n}
     covers = cv2.dilate(np.isin(labels, list(on_eyes)).astype(np.float32), np.ones((3, 3)))
+    covers[CHEEK_ROWS.start :] = 0
     return np.clip(cv2.GaussianBlur(cv2.resize(covers, (SIZE, SIZE)), (0, 0), 2), 0, 1)
 
 

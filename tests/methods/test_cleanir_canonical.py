@@ -160,11 +160,15 @@ def test_hidden_is_what_reaches_the_rim():
     assert hidden(spot).max() == 0
 
 
-def test_sunglasses_cover_both_eyes():
-    dark = np.zeros((64, 64, 3), np.float32)
-    assert sunglasses(dark).max() == 0
-    dark[18:32, 8:56] = 0.5
-    assert sunglasses(dark)[100, 80] > 0.9 and sunglasses(dark)[200, 128] == 0
+def test_sunglasses_cover_both_eyes(model):
+    face = model.base(np.zeros_like(model.kept_mean))
+    assert sunglasses(face).max() == 0 and sunglasses(face * 0.3).max() == 0
+    glasses = face.copy()
+    glasses[72:125, 40:216] = 0.05
+    assert sunglasses(glasses)[100, 80] > 0.9 and sunglasses(glasses)[200, 128] == 0
+    one_eye = face.copy()
+    one_eye[72:125, 40:110] = 0.05
+    assert sunglasses(one_eye).max() == 0
 
 
 def test_contrast_tone_and_light_are_the_photographs(model, method, crop):
