@@ -24,7 +24,7 @@ from deidcli.faces.align import align
 from deidcli.faces.blend import blend
 from deidcli.faces.embed import Recogniser
 from deidcli.faces.landmarks import serves
-from deidcli.faces.looks import all_looks
+from deidcli.faces.looks import all_looks, shows
 from deidcli.methods.base import Method
 from deidcli.values import Crop, Face, Frame
 
@@ -169,10 +169,11 @@ class Replacer:
     def _describe(self, tasks: Sequence[_FaceTask]) -> None:
         known = [task for task in tasks if task.face.landmarks is not None]
         if self.recogniser is not None and known:
-            looks = [(task, look) for task in known for look in all_looks(task.canvas.source)]
-            rows = iter(_embed(self.recogniser, [(look, task.face) for task, look in looks]))
-            for task in known:
-                task.originals = np.stack([next(rows) for _ in all_looks(task.canvas.source)])
+            shown = [_shown(task) for task in known]
+            pairs = [(look, task.face) for task, looks in zip(known, shown, strict=True) for look in looks]
+            rows = iter(_embed(self.recogniser, pairs))
+            for task, looks in zip(known, shown, strict=True):
+                task.originals = np.stack([next(rows) for _ in looks])
         for task in tasks:
             original = None if task.originals is None else task.originals[0]
             task.key = self.personas.key(task.name, task.face, original, self._is_followed(task))
@@ -264,6 +265,12 @@ class Replacer:
 def _embed(recogniser: Recogniser, faces: Sequence[tuple[np.ndarray, Face]]) -> np.ndarray:
     """Descriptors (n, length) of faces, each in its picture (height, width, 3) uint8."""
     return recogniser.embed(np.stack([recogniser.chips(pixels, [face])[0] for pixels, face in faces]))
+
+
+def _shown(task: _FaceTask) -> list[np.ndarray]:
+    """The looks in which something of the face is to be seen; the first of them all in any case."""
+    first, *others = all_looks(task.canvas.source)
+    return [first, *(look for look in others if shows(look, task.face))]
 
 
 def nearest_original(judge: Recogniser, originals: np.ndarray, row: np.ndarray) -> float:

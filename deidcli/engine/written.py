@@ -23,6 +23,8 @@ from deidcli.values import Box, Face, Frame
 
 MORE_ALIKE = 0.25
 """How much more a written region may correlate with the original than the new pixels in memory do."""
+RESEMBLES = 0.2
+"""Correlation with the original above which a look that is not the first is judged by the recogniser."""
 REASON = "it could still be seen in what was to be written"
 
 
@@ -158,11 +160,23 @@ class WrittenCheck:
         if self.judge is None or not treated.known or _is_exact(treated, frame):
             return
         with self.lock:
-            for look in all_looks(frame):
-                chips = np.stack([self.judge.chips(look, [known.face])[0] for known in treated.known])
-                for known, row in zip(treated.known, self.judge.embed(chips), strict=True):
+            for number, look in enumerate(all_looks(frame)):
+                # Recognisers take pictures of nothing for anybody: other looks must resemble what stood there at all.
+                shown = [known for known in treated.known if number == 0 or _resembles(treated, look, known.face)]
+                if not shown:
+                    continue
+                chips = np.stack([self.judge.chips(look, [known.face])[0] for known in shown])
+                for known, row in zip(shown, self.judge.embed(chips), strict=True):
                     if nearest_original(self.judge, known.originals, row) <= self.threshold:
                         yield known
+
+
+def _resembles(treated: _Treated, look: np.ndarray, face: Face) -> bool:
+    """Whether a look has anything of the shape that stood where a face was replaced."""
+    touched = (region for region in treated.regions if region.touches(face.box))
+    return any(
+        _likeness(region.cut(look), before, region.mask) > RESEMBLES for region in touched for before in region.before
+    )
 
 
 def _is_exact(treated: _Treated, frame: Frame) -> bool:

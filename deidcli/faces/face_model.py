@@ -24,8 +24,8 @@ FITTED = 40  # components that are fitted to a face, to tell what hides it
 NOISE = 0.02  # variance of the pixels of a face about the fit, against which the components' variances count
 UNLIKE = 0.16  # difference to the fit, of [0, 1], at which a pixel has lost most of its weight
 HIDDEN = 0.17  # difference above which a pixel may belong to what hides the face
-# Sunglasses: how dark they are as a share of the cheek below, the share of the eyes' surroundings that is, how many pixels
-# of the frame these reach beyond the lids, and where the cheeks lie at the side of a fit.
+# Sunglasses: how dark they are as a share of the cheek below, the share of the eyes' surroundings that is, how many
+# pixels of the frame these reach beyond the lids, and where the cheeks lie at the side of a fit.
 DARK, ALL_DARK, EYE_ROOM = 0.55, 0.85, 7
 CHEEK_ROWS, CHEEKS = slice(37, 43), (slice(14, 23), slice(41, 50))
 TRAITS = ("gender", "age")  # the first of what is kept; then come tone (3), light (3) and expression

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from deidcli.faces.detect import Detector
@@ -14,10 +15,28 @@ from deidcli.faces.landmarks import locate
 from deidcli.faces.suppress import suppressed
 from deidcli.values import Face, Frame
 
+PLAIN, SMOOTH = 0.5, 0.08  # mean levels by which a plain look differs from itself smoothed by this share of the face
+
 
 def all_looks(frame: Frame) -> tuple[np.ndarray, ...]:
     """Every look of a frame, (height, width, 3) uint8 each; the first is the one in which faces are replaced."""
     return (frame.pixels, *frame.looks)
+
+
+def shows(look: np.ndarray, face: Face) -> bool:
+    """Whether anything like a face can be seen in a face's box in a look: something finer than a gradient.
+
+    Where alpha is opaque, or fades out evenly, its look is smooth, and any two smooth pictures are one person for a
+    recogniser.
+    """
+    height, width = look.shape[:2]
+    left, right = (int(np.clip(v, 0, width)) for v in (face.box.left, face.box.right))
+    top, bottom = (int(np.clip(v, 0, height)) for v in (face.box.top, face.box.bottom))
+    part = look[top:bottom, left:right].astype(np.float32)
+    if not part.size:
+        return False
+    smooth = cv2.GaussianBlur(part, (0, 0), max(1.0, SMOOTH * min(part.shape[:2])))
+    return float(np.abs(part - smooth).mean()) > PLAIN
 
 
 def detect_in_looks(detector: Detector, frames: Sequence[Frame], followed: bool) -> list[list[Face]]:
