@@ -167,6 +167,22 @@ def test_bmp_of_sixteen_and_thirty_two_bits(big):
     assert np.array_equal(frames(data)[0].pixels, np.array(opened(data).convert("RGB")))
 
 
+def test_bmp_with_alpha():
+    """A header of version 4 that names alpha: it stays, and what is replaced is opaque."""
+    import struct
+
+    pixels = noise((20, 30, 4), 4)
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    head = struct.pack("<IiiHHIIiiII", 108, 30, 20, 1, 32, 3, pixels.size, 0, 0, 0, 0) + masks + bytes(52)
+    data = b"BM" + struct.pack("<IHHI", 122 + pixels.size, 0, 0, 122) + head + pixels.tobytes()
+    mask = region(20, 30)
+    for change in (False, True):
+        out = np.frombuffer(through(data, change)[122:], np.uint8).reshape(pixels.shape)[::-1]
+        kept = ~mask if change else np.ones_like(mask)
+        assert np.array_equal(out[kept], pixels[::-1][kept])
+        assert change == (out[mask][:, 3] == 255).all()
+
+
 def test_cmyk_keeps_its_black():
     pixels = np.zeros((48, 64, 4), np.uint8)
     pixels[..., :3], pixels[..., 3] = smooth() // 2, 90

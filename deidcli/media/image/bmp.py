@@ -46,6 +46,11 @@ class Layout:
     alpha: int = 0
 
     @property
+    def channels(self) -> tuple[int, ...]:
+        """The masks of red, green, blue and, where there is one, alpha."""
+        return (*self.masks, self.alpha) if self.alpha else self.masks
+
+    @property
     def stride(self) -> int:
         return (self.width * self.bits + 31) // 32 * 4
 
@@ -112,7 +117,8 @@ class Bmp(Container):
             yield Native("P", self.stored().astype(np.uint8), self.layout.palette)
         else:
             stored = self.stored()
-            yield Native("RGB", np.stack([_spread(stored, mask) for mask in self.layout.masks], 2))
+            channels = np.stack([_spread(stored, mask) for mask in self.layout.channels], 2)
+            yield Native("RGB" if channels.shape[2] == 3 else "RGBA", channels)
 
     def scrubbed(self, metadata: str) -> bytes:
         if self.packed:
@@ -149,8 +155,8 @@ class Bmp(Container):
         if used % 8:
             rows[:, used // 8] &= 0xFF << 8 - used % 8 & 0xFF
         if at.bits in (16, 32):
-            allowed = at.alpha
-            for mask in at.masks:
+            allowed = 0
+            for mask in at.channels:
                 allowed |= mask
             rows.view(f"<u{at.bits // 8}")[:] &= np.array(allowed, f"<u{at.bits // 8}")
 
@@ -229,10 +235,10 @@ class _BmpRewriter(Rewriter):
         self.coded = self.source.around(self.source.rows(stored), self.metadata)
 
     def _values(self, colours: np.ndarray, old: np.ndarray) -> np.ndarray:
-        """Indices as they are; colours into the bits of their masks, all other bits (alpha) as they were."""
+        """Indices as they are; colours into the bits of their masks, all other bits as they were."""
         if self.source.layout.bits <= 8:
             return colours
-        for channel, mask in enumerate(self.source.layout.masks):
+        for channel, mask in enumerate(self.source.layout.channels):
             old = old & np.uint32(~mask & 0xFFFFFFFF) | _gathered(colours[:, channel], mask)
         return old
 

@@ -176,11 +176,8 @@ class Jpeg(Container):
         Bytes can stand behind the last block of a scan, in rows below the stated height, in tables and scans that
         nothing uses and in codes that never occur; none of that survives. What cannot be coded anew is encoded.
         """
-        try:
-            fresh = optimize(self._bare())
-        except ValueError:
-            fresh = b""
-        if fresh and not self.damage:
+        fresh = b"" if self.damage else _optimized(self._bare())
+        if fresh:
             coded = decoded(JpegImagePlugin.JpegImageFile(BytesIO(fresh)))
             if np.array_equal(coded.data, decoded(self.opened()).data):
                 return self._file(fresh, metadata, None)
@@ -244,6 +241,14 @@ class Jpeg(Container):
         start = len(_ICC) + 2
         pieces = [part.payload for part in self.segments if part.marker == 0xE2 and part.payload.startswith(_ICC)]
         return b"".join(piece[start:] for piece in sorted(pieces, key=lambda piece: piece[len(_ICC) : start]))
+
+
+def _optimized(bare: bytes) -> bytes:
+    """The picture with its coefficients coded anew; empty for what cannot be (arithmetic coding, lossless JPEG)."""
+    try:
+        return optimize(bare)
+    except ValueError:
+        return b""
 
 
 def _known(parts: list[Segment]) -> list[Segment]:
