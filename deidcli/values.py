@@ -40,6 +40,12 @@ class Frame:
     def with_pixels(self, pixels: np.ndarray) -> Frame:
         return replace(self, pixels=pixels)
 
+    def cropped(self, box: Box) -> Frame:
+        """The part of the frame, and of its looks, in a box of whole pixels that lies within it."""
+        rows, columns = slice(int(box.top), int(box.bottom)), slice(int(box.left), int(box.right))
+        looks = tuple(look[rows, columns] for look in self.looks)
+        return replace(self, pixels=self.pixels[rows, columns], looks=looks)
+
 
 @dataclass(frozen=True)
 class Box:
@@ -70,6 +76,10 @@ class Box:
         """The box grown (or shrunk) about its centre by `factor` on both axes."""
         (x, y), w, h = self.center, self.width * factor / 2, self.height * factor / 2
         return Box(x - w, y - h, x + w, y + h)
+
+    def shifted(self, x: float, y: float) -> Box:
+        """The box moved by so many pixels."""
+        return Box(self.left + x, self.top + y, self.right + x, self.bottom + y)
 
     def iou(self, other: Box) -> float:
         """Intersection over union with `other`, in [0, 1]."""

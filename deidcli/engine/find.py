@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+
+import numpy as np
 
 from deidcli.engine.face_list import KnownFaces
 from deidcli.engine.files import digest
@@ -61,6 +63,10 @@ class Finder:
         items = (item for source, frames in opened for item in planned(_until_error(source, frames), self.track))
         return followed(self._searched(items), self.track, self.given)
 
+    def search(self, items: Iterable[FrameOrFailure]) -> Iterator[FrameOrFailure]:
+        """The frames of one file that are already decoded, each with its numbered faces."""
+        return followed(self._searched(planned(items, self.track)), self.track, self.given)
+
     def _searched(self, items: Iterator[FrameOrFailure]) -> Iterator[FrameOrFailure]:
         if self.given is None and self.detector is not None and self.detector.batches:
             groups = batched(items, pixel_count, GROUP_PIXELS, longest=GROUP)
@@ -101,7 +107,8 @@ class Finder:
             return self.given.of(name, frame.index)
         if self.detector is None:
             raise RuntimeError("a search needs a detector or a list of faces")
-        return _untracked(detect_in_looks(self.detector, [frame], self._is_followed(frame))[0])
+        found = detect_in_looks(self.detector, _pictures(item), self._is_followed(frame))
+        return _untracked(_in_frame(item, found))
 
     def _search(self, items: list[FrameOrFailure]) -> list[FrameOrFailure]:
         """The faces of several frames in one call; if it fails, of each frame alone, so that one fails for itself."""
@@ -120,8 +127,12 @@ class Finder:
     def _detected(self, part: list[FileFrame]) -> list[tuple[FileFrame, list[Face]]]:
         """Frames that are all followed, or all not, with their faces."""
         assert self.detector is not None
-        found = detect_in_looks(self.detector, [item.frame for item in part], self._is_followed(part[0].frame))
-        return list(zip(part, found, strict=True))
+        pictures = [_pictures(item) for item in part]
+        everything = [each for some in pictures for each in some]
+        found = iter(detect_in_looks(self.detector, everything, self._is_followed(part[0].frame)))
+        return [
+            (item, _in_frame(item, list(islice(found, len(some))))) for item, some in zip(part, pictures, strict=True)
+        ]
 
     def _is_followed(self, frame: Frame) -> bool:
         return self.track.track and frame.time is not None
@@ -132,6 +143,23 @@ class Finder:
     def _located(self, frame: Frame, faces: Sequence[Face]) -> Sequence[Face]:
         """With landmarks. A face that was given with a number is as it was given, without any too."""
         return [locate(frame.pixels, [face], self.landmarks)[0] if face.track == UNTRACKED else face for face in faces]
+
+
+def _pictures(item: FileFrame) -> list[Frame]:
+    """What is searched of a frame: all of it, or its parts."""
+    return [item.frame.cropped(part) for part in item.parts] or [item.frame]
+
+
+def _in_frame(item: FileFrame, found: Sequence[Sequence[Face]]) -> list[Face]:
+    """The faces that were found in the pictures of a frame, in its own coordinates."""
+    if not item.parts:
+        return list(found[0])
+    faces = []
+    for part, some in zip(item.parts, found, strict=True):
+        for face in some:
+            moved = None if face.landmarks is None else face.landmarks + np.array([part.left, part.top], np.float32)
+            faces.append(replace(face, box=face.box.shifted(part.left, part.top), landmarks=moved))
+    return faces
 
 
 def _untracked(faces: Sequence[Face]) -> list[Face]:

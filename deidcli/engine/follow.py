@@ -13,32 +13,86 @@ from fractions import Fraction
 from itertools import chain, groupby
 
 from deidcli.engine.face_list import KnownFaces
-from deidcli.engine.frames import FileFrame, FrameOrFailure
+from deidcli.engine.frames import FileFrame, FrameOrFailure, pixel_count
+from deidcli.faces.tracking.changes import SmallFrame, changed, parts, shrunk
 from deidcli.faces.tracking.cuts import CutDetector
 from deidcli.faces.tracking.options import FrameFaces, TrackOptions
 from deidcli.faces.tracking.tracker import tracked_frames
 from deidcli.values import UNTRACKED, Face
 
 MOST_SKIPPED = 8  # frames from one that is searched to the next, whatever the time stamps say
+MOST_PIXELS = 32_000_000  # of frames that wait until the next one that is searched
 ROUNDED = 0.002  # seconds by which two time stamps may be apart only because their clock is coarse
 
 
 def planned(items: Iterable[FrameOrFailure], options: TrackOptions) -> Iterator[FrameOrFailure]:
-    """The frames of one file, each with whether it begins a shot and whether it has to be searched.
+    """The frames of one file, each with whether it begins a shot, and whether and where it has to be searched.
 
-    Each is held back until the next is known: the last frame of a shot is searched like its first, so that what is
-    carried through the frames between comes from both sides, and no frame is left out past the longest wait.
+    First and last frame of a shot are searched, and so many between that no frame is left out past the longest wait.
+    What a frame between two that are searched shows and neither of them does is searched in it, too, unless the user
+    says which frames are (`detect_every`).
     """
     cuts, last, waited = CutDetector(), Fraction(0), 0
+    between = _Between(options)
     for item, after in _with_next(_cut(items, options, cuts)):
+        if not (isinstance(item, FileFrame) and item.frame.time is not None and options.track):
+            yield from between.end()
+            yield item
+            continue
         waited += 1
-        if isinstance(item, FileFrame) and item.frame.time is not None and options.track:
-            due = item.begins or _ends_shot(after) or _is_due(options, waited, last, after)
-            item = replace(item, searched=due)
-            last = _time(item) if due else last
-        if isinstance(item, FileFrame) and item.searched:
-            waited = 0
-        yield item
+        due = item.begins or _ends_shot(after) or _is_due(options, waited, last, after) or between.is_full()
+        # What shows in another look alone is not compared with other frames.
+        due = due or (bool(item.frame.looks) and options.detect_every is None)
+        if due:
+            last, waited = _time(item), 0
+        yield from between.add(replace(item, searched=due))
+    yield from between.end()
+
+
+class _Between:
+    """The frames that wait since one was searched, until the next one is."""
+
+    def __init__(self, options: TrackOptions):
+        self.adapts = options.detect_every is None
+        self._before: SmallFrame | None = None
+        self._waiting: list[FileFrame] = []
+
+    def is_full(self) -> bool:
+        """Whether the frames that wait are as many pixels as may be held."""
+        return sum(map(pixel_count, self._waiting)) >= MOST_PIXELS
+
+    def add(self, item: FileFrame) -> Iterator[FileFrame]:
+        """Take a frame; what is decided comes out, in order."""
+        if not self.adapts:
+            yield item
+        elif not item.searched:
+            self._waiting.append(item)
+        else:
+            after = shrunk(item.frame.pixels)
+            if self._before is None or item.begins:
+                yield from self.end()
+            for each in self._waiting:
+                yield self._decided(each, after)
+            yield item
+            self._waiting, self._before = [], after
+
+    def end(self) -> Iterator[FileFrame]:
+        """What waits, searched: nothing comes after it."""
+        for item in self._waiting:
+            yield replace(item, searched=True)
+        self._waiting = []
+
+    def _decided(self, item: FileFrame, after: SmallFrame) -> FileFrame:
+        """Whether a frame is searched, and where: in what is not seen in its neighbours that are searched."""
+        assert self._before is not None
+        now = shrunk(item.frame.pixels)
+        mask = changed(now, self._before)
+        if mask.any():
+            mask &= changed(now, after)
+        if not mask.any():
+            return item
+        self._before = now
+        return replace(item, searched=True, parts=parts(mask, now.size))
 
 
 def _cut(items: Iterable[FrameOrFailure], options: TrackOptions, cuts: CutDetector) -> Iterator[FrameOrFailure]:

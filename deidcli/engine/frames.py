@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deidcli.engine.jobs import Job
 from deidcli.media.stream import Reader
-from deidcli.values import Face, Frame
+from deidcli.values import Box, Face, Frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class FileFrame:
     """A frame of a file. last: whether it ends its file. faces: those that were found in it, or given.
 
     begins: whether a shot of a video (the frames between two cuts) begins with it. searched: whether faces are looked
-    for in this very frame.
+    for in this very frame. parts: where, in whole pixels; empty for all of it.
     """
 
     source: Source
@@ -43,6 +43,7 @@ class FileFrame:
     faces: tuple[Face, ...] = ()
     begins: bool = False
     searched: bool = True
+    parts: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True)

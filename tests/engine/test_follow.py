@@ -2,14 +2,16 @@
 
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 
 from deidcli.engine.follow import planned
-from deidcli.engine.frames import FileFrame
+from deidcli.engine.frames import FileFailure, FileFrame
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.values import Frame
 
+DEFAULT = TrackOptions()
 NOISE = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
 
 
@@ -63,3 +65,46 @@ def test_around_a_cut():
 def test_every_frame_where_none_is_followed():
     assert searched(steady(9, 60), TrackOptions(track=False)) == list(range(9))
     assert searched([None] * 3, TrackOptions(detect_every=4)) == [0, 1, 2]
+
+
+def shows(count, where, options=DEFAULT):
+    """The numbers of the frames that are searched, and where, of a still video; `where` draws on its frames."""
+    frames = []
+    for index in range(count):
+        pixels = np.full((240, 320, 3), 90, np.uint8)
+        for left, top in where.get(index, ()):
+            pixels[top : top + 40, left : left + 30] = cv2.resize(NOISE[0][:8, :6], (30, 40))
+        frames.append(Frame(pixels, index, Fraction(index, 25)))
+    items = [FileFrame(None, frame, frame.index == count - 1) for frame in frames]
+    done = list(planned(iter(items), options))
+    assert [item.frame.index for item in done] == list(range(count))
+    return {item.frame.index: item.parts for item in done if item.searched}
+
+
+def test_what_shows_between_two_searches_is_searched():
+    found = shows(13, {4: [(200, 100)], 8: [(20, 30), (250, 180)]})
+    assert set(found) == {0, 3, 4, 6, 8, 9, 12}
+    assert len(found[4]) == 1 and len(found[8]) == 2 and found[3] == ()
+    assert found[4][0].left < 200 and found[4][0].right > 230
+
+
+def test_what_stays_is_searched_where_it_is_due_alone():
+    assert set(shows(13, {index: [(200, 100)] for index in range(4, 13)})) == {0, 3, 6, 9, 12}
+
+
+@pytest.mark.parametrize("every", [3, 5])
+def test_a_number_of_frames_is_kept_to(every):
+    found = shows(13, {4: [(200, 100)]}, TrackOptions(detect_every=every))
+    assert set(found) == {*range(0, 13, every), 12}
+
+
+def test_frames_that_wait_are_bounded(monkeypatch):
+    monkeypatch.setattr("deidcli.engine.follow.MOST_PIXELS", 2 * 60 * 80)
+    assert searched(steady(13, 100), TrackOptions()) == [0, 3, 6, 9, 12]
+
+
+def test_frames_that_wait_for_a_failure_are_searched():
+    items = [FileFrame(None, Frame(NOISE[0], i, Fraction(i, 25)), False) for i in range(5)]
+    done = list(planned(iter([*items, FileFailure(None, "torn")]), TrackOptions()))
+    assert [item.searched for item in done[:5]] == [True, False, False, True, True]
+    assert isinstance(done[5], FileFailure)
