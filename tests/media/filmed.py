@@ -133,6 +133,20 @@ def film_of(data):
     return Film(container, packets, [frame.pts * frame.time_base for frame in frames], frames)
 
 
+def copied(before, after):
+    """Whether the pictures of one film are those of another, not encoded again; they may lack what is no picture."""
+    old, new = before.packets[before.picture.index], after.packets[after.picture.index]
+    alike = [(when, data[-32:]) for when, data in old] == [(when, data[-32:]) for when, data in new]
+    smaller = all(len(b) <= len(a) for (_, a), (_, b) in zip(old, new, strict=True))
+    shown = all(
+        np.array_equal(one, other)
+        for a, b in zip(before.frames, after.frames, strict=True)
+        if a.format.name.startswith(("yuv", "gray"))
+        for one, other in zip(planes(a), planes(b), strict=True)
+    )
+    return alike and smaller and shown
+
+
 def planes(frame):
     """Every plane of a frame as it is stored, (height, width) each; formats with a plane for each component."""
     shown = []

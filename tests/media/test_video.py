@@ -9,7 +9,7 @@ from deidcli.media.open import open_reader
 from deidcli.media.stream import ReadOptions, VideoOptions, WriteOptions
 
 from .drawn import region
-from .filmed import COUNT, SIZE, film, film_of, planes, psnr, scene, through
+from .filmed import COUNT, SIZE, copied, film, film_of, planes, psnr, scene, through
 
 JUMPY = [0, 40, 55, 140, 141, 300, 420, 421, 500, 900]
 QUARTER = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)  # a telephone held upright
@@ -123,7 +123,7 @@ def test_a_video_without_change_is_not_encoded(filmed, tmp_path, name):
     through(filmed(name), out, lambda index: False)
     before, after = film_of(filmed(name)), film_of(out)
     old, new = before.picture, after.picture
-    assert before.packets[old.index] == after.packets[new.index] and before.times == after.times
+    assert copied(before, after) and before.times == after.times
     assert [frame.rotation for frame in before.frames] == [frame.rotation for frame in after.frames]
     assert new.sample_aspect_ratio == old.sample_aspect_ratio
 

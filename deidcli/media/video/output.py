@@ -20,6 +20,7 @@ from deidcli.media.stream import WriteOptions
 from deidcli.media.video import tags
 from deidcli.media.video.clock import Clock
 from deidcli.media.video.encoding import Encoding
+from deidcli.media.video.scrub import Scrub, header_scrubbed, packet_scrubber
 from deidcli.media.video.source import Facts, Source, reason
 
 _MUXERS = {
@@ -54,6 +55,7 @@ class Output:
         self._ahead: Iterator[Packet] | None = None
         self._next: Packet | None = None
         self._pictures, self._wanted = -1, range(0)
+        self._scrub: Scrub | None = None
         self._out.metadata.update(tags.file_tags(self._from.metadata, options.metadata))
 
     def _opened(self, target: BinaryIO) -> OutputContainer:
@@ -108,6 +110,7 @@ class Output:
         """A track for the source's own compressed pictures. wanted: the numbers of the packets that were searched."""
         original = self.source.pictures(self._from)
         stream = self._template(original)
+        self._scrub = self.scrubber
         tag = _tag(original)
         if tag == "hvc1" or (tag and self.muxer == muxer("", self.source.kind)):
             # One codec may have several tags, and in some the tag says which of its forms this is.
@@ -171,8 +174,23 @@ class Output:
                 number += 1
                 if number not in self._wanted:
                     continue
+                packet = _with_data(packet, self._scrubbed(packet))
             if packet.stream_index in self._copies:
                 yield packet
+
+    @property
+    def scrubber(self) -> Scrub | None:
+        """What makes packets of the source's pictures fit to be copied; None where they may not be copied."""
+        context = self.source.pictures(self._from).codec_context
+        return packet_scrubber(context.codec.canonical_name, context.extradata or b"")
+
+    def _scrubbed(self, packet: Packet) -> bytes:
+        data = bytes(packet)
+        try:
+            return self._scrub(data) if self._scrub else data
+        except (ValueError, IndexError) as error:
+            said = f"{self.source.name}: a packet of its pictures cannot be read: {error}"
+            raise MediaError(said, "name a --codec: it is then encoded anew") from error
 
     def finish(self) -> None:
         """Copy what is left and end the file."""
@@ -193,6 +211,13 @@ class Output:
         except ValueError as error:
             raise self._unfit(f"no {original.codec_context.name} ({original.type})") from error
         self._dress(stream, original)
+        context = original.codec_context
+        if original.type in ("video", "audio") and context.extradata:
+            try:
+                stream.codec_context.extradata = header_scrubbed(context.codec.canonical_name, context.extradata)
+            except (ValueError, IndexError) as error:
+                said = f"{self.source.name}: the header of its {original.type} cannot be read: {error}"
+                raise MediaError(said, "convert it with ffmpeg first") from error
         return stream
 
     def _try_template(self, original: Stream) -> None:
@@ -269,6 +294,16 @@ def packets(container: InputContainer, streams: Collection[int], clock: Clock) -
                 waiting.clear()
     for waiting in early.values():
         yield from _ordered(waiting)
+
+
+def _with_data(packet: Packet, data: bytes) -> Packet:
+    """The packet with other data; itself where they are the same."""
+    if data == bytes(packet):
+        return packet
+    new = Packet(data)
+    new.pts, new.dts, new.duration, new.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+    new.is_keyframe, new.stream = packet.is_keyframe, packet.stream
+    return new
 
 
 def begins(packet: Packet) -> Fraction:

@@ -97,6 +97,7 @@ class VideoWriter(Writer):
         source = self.decoder
         seen = not (source.hidden or source.damage or source.silent or source.clock)
         wanted = asked.codec and encoding(asked.codec, "yuv420p", (64, 64), facts.rate, asked).codec
+        seen = seen and self._out.scrubber is not None
         return seen and wanted in ("", facts.codec) and self._out.copies and self._out.holds(facts.codec)
 
     def _begin(self) -> None:
