@@ -13,7 +13,7 @@ from deidcli.media.stream import Reader, ReadOptions, SoundOnly
 
 def _image(head: bytes, source: Path | bytes, name: str, options: ReadOptions) -> Reader | None:
     kind = sniff.image_kind(head)
-    if kind is None:
+    if kind is None or _video_kind(head, source) is not None:
         return None
     # Pillow and OpenCV are loaded here and not with the command line.
     from deidcli.media.image.reader import open_image
@@ -22,7 +22,7 @@ def _image(head: bytes, source: Path | bytes, name: str, options: ReadOptions) -
 
 
 def _video(head: bytes, source: Path | bytes, name: str, options: ReadOptions) -> Reader | None:
-    kind = sniff.video_kind(head)
+    kind = _video_kind(head, source)
     if kind is None:
         return None
     # PyAV is loaded here and not with the command line.
@@ -35,6 +35,7 @@ def _video(head: bytes, source: Path | bytes, name: str, options: ReadOptions) -
     return open_video(source, name, kind, options)
 
 
+FIRST = 1 << 25  # bytes of a file of JPEGs that are looked at for those behind the first
 _OPENERS: tuple[Callable[[bytes, Path | bytes, str, ReadOptions], Reader | None], ...] = (_image, _video)
 
 
@@ -77,7 +78,15 @@ def is_media(path: Path) -> bool:
 
 def is_stream(path: Path) -> bool:
     """Whether a file is to be read from its path, bit by bit, since it may be of any length. Raises MediaError."""
-    return path.is_dir() or sniff.video_kind(_read(path, str(path), sniff.HEAD)) is not None
+    return path.is_dir() or _video_kind(_read(path, str(path), sniff.HEAD), path) is not None
+
+
+def _video_kind(head: bytes, source: Path | bytes) -> str | None:
+    """As `sniff.video_kind`, and "mjpeg" where JPEGs follow each other, which shows only behind the first of them."""
+    if sniff.image_kind(head) != "jpeg":
+        return sniff.video_kind(head)
+    data = source[:FIRST] if isinstance(source, bytes) else _read(source, str(source), FIRST)
+    return "mjpeg" if sniff.is_motion_jpeg(data) else None
 
 
 def _is_video(head: bytes, path: Path) -> bool:

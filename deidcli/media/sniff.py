@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 HEAD = 1024
 """How many bytes of a file are enough to tell; a transport stream shows itself only by where its packets begin."""
 _AVIF = (b"avif", b"avis")
@@ -72,7 +74,76 @@ def video_kind(head: bytes) -> str | None:
         return "avi"
     if any(_beats(head, start, step) for start, step in ((0, 188), (4, 192))):
         return "mpegts"
-    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
+    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None) or _elementary(head)
+
+
+_UNIT = re.compile(rb"\x00\x00\x01([^\x00])(.)", re.DOTALL)
+_PARTS = re.compile(rb"--[^\r\n]{1,70}\r?\nContent-Type: *image/jpeg", re.IGNORECASE)
+
+
+def _elementary(head: bytes) -> str | None:
+    """ "h264", "hevc", "mpegvideo", "mpeg4es", "vc1", "av1obu", "dv" or "mpjpeg" for a stream without a container."""
+    if re.match(rb"\x00{2,3}\x01[^\x00]", head):
+        return _started(_UNIT.findall(head))
+    if head[:3] == b"\x1f\x07\x00" and head[80:83] == b"\x3f\x07\x00":
+        return "dv"
+    if head[:3] == b"\x12\x00\x0a":
+        return "av1obu"
+    return "mpjpeg" if _PARTS.match(head.lstrip(b"\r\n")) else None
+
+
+def _started(units: list[tuple[bytes, bytes]]) -> str | None:
+    """What a stream with start codes is, by the first bytes of its units."""
+    first, second = units[0][0][0], units[0][1][0]
+    if first in (0xB3, 0xB0, 0x0F):
+        return {0xB3: "mpegvideo", 0xB0: "mpeg4es", 0x0F: "vc1"}[first]
+    if second == 1 and first in (0x40, 0x42, 0x46, 0x4E) and any(unit[0] in b"\x40\x42" for unit, _ in units):
+        return "hevc"
+    kinds = [unit[0] & 31 for unit, _ in units if not unit[0] & 0x80]
+    # A delimiter or a message may come before the parameters.
+    return "h264" if kinds and kinds[0] in (6, 7, 9) and 7 in kinds else None
+
+
+_NEXT_JPEG = re.compile(rb"\xff\xd9[\x00\r\n]{0,1024}\xff\xd8\xff")
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+FRAMES = 3
+"""So many pictures of one size, one behind the other, make a file of JPEGs a video."""
+
+
+def is_motion_jpeg(data: bytes) -> bool:
+    """Whether JPEGs of one size follow each other, as network cameras write them.
+
+    Photographs with a second picture behind the first (MPO, gain maps) are none: they say so in an MPF segment.
+    """
+    if not data.startswith(b"\xff\xd8\xff") or _NEXT_JPEG.search(data) is None:
+        return False
+    at = 0
+    sizes: list[bytes] = []
+    while len(sizes) < FRAMES and data[at : at + 2] == b"\xff\xd8":
+        size, at = _jpeg(data, at)
+        if size is None:
+            return False
+        sizes.append(size)
+        while data[at : at + 1] in (b"\0", b"\r", b"\n"):
+            at += 1
+    return len(sizes) == FRAMES and len(set(sizes)) == 1
+
+
+def _jpeg(data: bytes, at: int) -> tuple[bytes | None, int]:
+    """The size (its four bytes) of the JPEG that begins there, and where it ends; None for one that cannot be told."""
+    size: bytes | None = None
+    at += 2
+    while (found := _MARKER.search(data, at)) is not None:
+        at, code = found.start(), data[found.start() + 1]
+        if code == 0xD9:
+            return size, at + 2
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if code == 0xE2 and data[at + 4 : at + 8] == b"MPF\0":
+            return None, at
+        if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
+            size = data[at + 5 : at + 9]
+        at += 2 + length
+    return None, len(data)
 
 
 def _beats(head: bytes, start: int, step: int) -> bool:

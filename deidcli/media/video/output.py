@@ -27,7 +27,10 @@ _MUXERS = {
     "mp4": "mp4", "m4v": "mp4", "mov": "mov", "qt": "mov", "3gp": "3gp", "3g2": "3g2", "mkv": "matroska",
     "webm": "webm", "avi": "avi", "ts": "mpegts", "m2ts": "mpegts", "mts": "mpegts", "m2t": "mpegts",
     "mpegts": "mpegts", "flv": "flv", "y4m": "yuv4mpegpipe", "ogg": "ogg", "ogv": "ogg", "wmv": "asf", "asf": "asf",
-    "mpg": "mpeg", "mpeg": "mpeg", "vob": "vob", "mxf": "mxf", "nut": "nut", "ivf": "ivf",
+    "mpg": "mpeg", "mpeg": "mpeg", "vob": "vob", "mxf": "mxf", "nut": "nut", "ivf": "ivf", "dv": "dv",
+    "h264": "h264", "264": "h264", "avc": "h264", "hevc": "hevc", "h265": "hevc", "265": "hevc", "mjpeg": "mjpeg",
+    "mjpg": "mjpeg", "mpjpeg": "mpjpeg", "m2v": "mpeg2video", "mpv": "mpeg2video", "m1v": "mpeg1video", "vc1": "vc1",
+    "obu": "obu",
 }  # fmt: skip
 _TURNING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that hold a display matrix
 REORDERING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that take frames out of order without a delay
@@ -36,9 +39,17 @@ _EARLY = 16  # frames that may come before the first that says when to decode it
 _EXACT = 0x0400  # AVFMT_FLAG_BITEXACT: no program's name, no random identity
 
 
+# Of streams without a container, by their kind. Some of their suffixes are those of containers, too.
+_RAW = {"mpeg4es": "m4v", "av1obu": "obu", "mpegvideo": "mpeg2video", "mjpeg": "mjpeg", "h264": "h264", "hevc": "hevc"}
+_SHARED_SUFFIXES = (".m4v", ".mpg", ".mpeg", ".jpg", ".jpeg", ".avc")
+
+
 def muxer(suffix: str, kind: str) -> str:
     """FFmpeg's name of the container: by the suffix of the file that is written, else as the source."""
-    return _MUXERS.get(suffix.lower().lstrip("."), _MUXERS.get(kind, "matroska"))
+    own = _RAW.get(kind) or _MUXERS.get(kind, "matroska")
+    if kind in _RAW and suffix.lower() in _SHARED_SUFFIXES:
+        return own
+    return _MUXERS.get(suffix.lower().lstrip("."), own)
 
 
 class Output:
@@ -172,6 +183,8 @@ class Output:
         for packet in packets(self._from, {*self._copies, *clocked}, self.source.clock(self._from)):
             if packet.stream_index == self._pictures:
                 number += 1
+                if packet.dts is None and packet.pts is None:
+                    packet.dts = packet.pts = round(number / self.facts.rate / self.facts.clock)
                 if number not in self._wanted:
                     continue
                 packet = _with_data(packet, self._scrubbed(packet))
@@ -323,6 +336,10 @@ def _ordered(waiting: list[Packet]) -> Iterator[Packet]:
         step = max(waiting[-1].duration or 0, 1)
         for back, packet in enumerate(reversed(waiting)):
             packet.dts = last - back * step if packet.dts is None else packet.dts
+        yield from waiting
+        return
+    if all(packet.pts is None for packet in waiting):
+        # A stream without a container has no time stamps at all.
         yield from waiting
         return
     shown = [(packet.pts, packet) for packet in waiting if packet.pts is not None]

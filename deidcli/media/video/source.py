@@ -25,6 +25,11 @@ from deidcli.media.video.clock import Clock
 # A picture on the sleeve of a recording, or a strip of previews: neither is the video.
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
+RAW = {
+    **{kind: kind for kind in ("h264", "hevc", "mjpeg", "mpegvideo", "vc1", "dv", "mpjpeg")},
+    **{"mpeg4es": "m4v", "av1obu": "obu"},
+}
+"""FFmpeg's names of streams without a container, and so without time stamps, by what `sniff.video_kind` says."""
 # Frames a second that a file may have, and up to which they come of no broken clock.
 _SLOWEST, _FASTEST, _USUAL = Fraction(1, 1000), Fraction(1000), 300
 
@@ -46,7 +51,9 @@ class Source:
         """The container at its beginning. Raises MediaError where FFmpeg cannot open it."""
         with self.file() as file:
             try:
-                container = av.open(file, "r", metadata_errors="replace", buffer_size=1 << 17)
+                # A stream without a container is not told from others by its first bytes.
+                form = RAW.get(self.kind)
+                container = av.open(file, "r", format=form, metadata_errors="replace", buffer_size=1 << 17)
             except (av.FFmpegError, ValueError) as error:
                 hint = "it was cut off or never finished, and no part of it can be decoded; get a whole copy"
                 raise MediaError(f"{self.name}: the video cannot be opened: {reason(error)}", hint) from error
