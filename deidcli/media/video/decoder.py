@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from deidcli.errors import MediaError
+from deidcli.media.video.pixels import Filter
 from deidcli.media.video.source import Source, facts, missing, reason, usual_step
 
 _SPLIT = "cut it where that happens, with ffmpeg"
@@ -49,8 +50,10 @@ class Decoder:
         step = max(1, round(usual_step(self.facts.rate) / clock))
         last: int | None = None
         stuck = 0
+        shown = self.facts.window
+        crop = Filter.crop(*shown) if shown else None
         for native in self._decoded():
-            if (native.width, native.height) != self.facts.size:
+            if (native.width, native.height) != (self.facts.stored):
                 said = f"its picture becomes {native.width}x{native.height} after {float(last or 0) * clock:.2f} s"
                 raise MediaError(f"{self.source.name}: {said}", _SPLIT)
             stamp = native.pts
@@ -65,7 +68,7 @@ class Decoder:
             else:
                 stuck = 0
             last = stamp
-            yield native, stamp * clock
+            yield (crop(native) if crop else native), stamp * clock
 
     def _misses_the_clock(self, when: Fraction) -> None:
         said = f"its time stamps jump or stand still after {float(when):.2f} s: frames follow at the average rate there"

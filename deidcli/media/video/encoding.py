@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import av
@@ -36,6 +36,11 @@ _QUALITY: dict[str, tuple[str, dict[str, str]]] = {
 _SCALED = ("mpeg4", "msmpeg4", "msmpeg4v2", "mpeg1video", "mpeg2video", "mjpeg", "flv", "wmv1", "wmv2", "h263", "h263p")
 _SCALE, _LAMBDA = 2.0, 118  # quality of the encoders that have one scale, 1 (best) to 31; FFmpeg's unit of it
 _PRESETS = {"libvpx": "cpu-used", "libvpx-vp9": "cpu-used"}
+_SPEEDS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
+# What each encoder takes for a preset; those of graphics cards take their own words, all others none.
+_WORDS = {"libx264": _SPEEDS, "libx265": _SPEEDS}
+_NUMBERS = {"libvpx": range(-16, 17), "libvpx-vp9": range(-8, 9), "libsvtav1": range(-2, 14)}
+_CARDS = ("nvenc", "qsv", "amf", "vaapi", "videotoolbox")
 _EVEN = ("264", "265", "hevc", "svtav1")
 _FEW_SIZES = "scale it first, or choose another --codec"
 
@@ -70,6 +75,9 @@ def encoding(
         chosen = _encoder(fallback)
         notes.append(f"there is no encoder for {codec}: written as {fallback}")
     assert chosen is not None
+    if options.encoder_preset and not _knows(chosen.name, options.encoder_preset):
+        notes.append(f"{chosen.name} has no preset {options.encoder_preset!r}: its default is taken")
+        options = replace(options, encoder_preset="")
     names = [kind.name for kind in chosen.video_formats or [] if _software(kind.name)] or [native]
     fitting = [name for name in names if encodable(name, *size, any(word in chosen.name for word in _EVEN))]
     if not fitting:
@@ -90,6 +98,13 @@ def _encoder(name: str) -> Codec | None:
             continue
         return codec if codec.type == "video" else None
     return None
+
+
+def _knows(encoder: str, preset: str) -> bool:
+    """Whether an encoder has a preset of this name."""
+    if encoder in _NUMBERS:
+        return preset.lstrip("-").isdigit() and int(preset) in _NUMBERS[encoder]
+    return preset in _WORDS.get(encoder, ()) or any(card in encoder for card in _CARDS)
 
 
 def _software(name: str) -> bool:

@@ -92,12 +92,14 @@ class Output:
             raise self._unfit(f"no {encoding.codec}") from error
         original = self.source.pictures(self._from)
         context = stream.codec_context
-        context.width, context.height = self.facts.size
+        context.width, context.height = self.size
         context.pix_fmt = encoding.pixels
         context.time_base = 1 / encoding.rate
         context.thread_count = 0
         context.thread_type = "AUTO"
-        _like(context, original.codec_context, encoding, shape)
+        # A picture that is written upright may have lain on its side.
+        lies = not self.turns and self.facts.orientation >= 5
+        _like(context, original.codec_context, encoding, 1 / shape if shape and lies else shape)
         if self.muxer not in REORDERING:
             context.max_b_frames = 0
         if self.facts.interlaced:
@@ -105,7 +107,7 @@ class Output:
         try:
             context.open()
         except (av.FFmpegError, ValueError) as error:
-            width, height = self.facts.size
+            width, height = self.size
             said = f"{encoding.encoder} cannot encode {width}x{height} {encoding.pixels}: {reason(error)}"
             raise MediaError(f"{self.source.name}: {said}", "choose another --codec") from error
         # Set last: opening the encoder takes these over from it.
@@ -113,8 +115,8 @@ class Output:
         self._dress(stream, original)
         if encoding.codec == "hevc" and self.muxer in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # players of one large maker take no other
-        if self.facts.matrix:
-            self._keep_turn(stream)
+        if self.facts.matrix and self.turns:
+            stream.set_display_matrix(self.facts.matrix)
         return stream
 
     def copied_video(self, wanted: range) -> None:
@@ -126,8 +128,6 @@ class Output:
         if tag == "hvc1" or (tag and self.muxer == muxer("", self.source.kind)):
             # One codec may have several tags, and in some the tag says which of its forms this is.
             stream.codec_context.codec_tag = tag
-        if self.facts.matrix and self.muxer not in _TURNING:
-            raise self._unturned()
         self._copies[original.index] = stream
         self._pictures, self._wanted = original.index, wanted
 
@@ -155,6 +155,16 @@ class Output:
         """Whether compressed pictures can go from the source's container into this one as they are."""
         # Elsewhere the pictures of one container would have to be put in another form first.
         return self.muxer in (muxer("", self.source.kind), "mp4", "mov", "matroska", "mpegts")
+
+    @property
+    def turns(self) -> bool:
+        """Whether the container can say that a picture is shown turned."""
+        return self.muxer in _TURNING
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the frames that are encoded."""
+        return self.facts.size if self.turns else self.facts.upright
 
     @property
     def own_codec(self) -> str:
@@ -187,7 +197,7 @@ class Output:
                     packet.dts = packet.pts = round(number / self.facts.rate / self.facts.clock)
                 if number not in self._wanted:
                     continue
-                packet = _with_data(packet, self._scrubbed(packet))
+                packet = _with_data(packet, self._scrubbed(packet), anew=self.facts.alpha)
             if packet.stream_index in self._copies:
                 yield packet
 
@@ -250,15 +260,6 @@ class Output:
         stream.metadata.update(tags.track_tags(original.metadata, self.options.metadata))
         stream.disposition = original.disposition
 
-    def _keep_turn(self, stream: VideoStream) -> None:
-        if self.muxer not in _TURNING:
-            raise self._unturned()
-        stream.set_display_matrix(self.facts.matrix)
-
-    def _unturned(self) -> MediaError:
-        said = f"{self.source.name}: {self.muxer} cannot say that the picture is turned"
-        return MediaError(said, "name the output .mp4, .mov or .mkv")
-
     def _unfit(self, what: str) -> MediaError:
         hint = "name the output .mkv, or .mp4; --streams none leaves the sound out"
         return MediaError(f"{self.source.name}: {self.muxer} takes {what}", hint)
@@ -309,9 +310,9 @@ def packets(container: InputContainer, streams: Collection[int], clock: Clock) -
         yield from _ordered(waiting)
 
 
-def _with_data(packet: Packet, data: bytes) -> Packet:
-    """The packet with other data; itself where they are the same."""
-    if data == bytes(packet):
+def _with_data(packet: Packet, data: bytes, anew: bool) -> Packet:
+    """The packet with other data; itself where they are the same. anew: in any case without what is beside its data."""
+    if data == bytes(packet) and not anew:
         return packet
     new = Packet(data)
     new.pts, new.dts, new.duration, new.time_base = packet.pts, packet.dts, packet.duration, packet.time_base

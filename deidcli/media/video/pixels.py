@@ -7,7 +7,11 @@ of them is.
 
 from __future__ import annotations
 
+from fractions import Fraction
+from itertools import pairwise
+
 import av
+import av.filter
 import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
 from av.video.format import VideoFormat
@@ -40,6 +44,7 @@ class Pixels:
     def __init__(self, orientation: int):
         self.orientation = orientation
         self._to, self._back, self._other = VideoReformatter(), VideoReformatter(), VideoReformatter()
+        self._alpha = VideoReformatter()
 
     def rgb(self, native: VideoFrame) -> np.ndarray:
         """(height, width, 3) uint8, upright and read-only."""
@@ -60,8 +65,18 @@ class Pixels:
         pixels.flags.writeable = False
         return pixels
 
+    def alpha(self, native: VideoFrame) -> np.ndarray | None:
+        """(height, width) uint8, upright: how opaque each pixel is; None for a frame without alpha."""
+        if not _has_alpha(native.format):
+            return None
+        # The scaler drops alpha on the way to RGB alone.
+        shown = self._alpha.reformat(native, format="rgba", threads=1)
+        rows = np.frombuffer(memoryview(shown.planes[0]), np.uint8).reshape(shown.height, -1)
+        plane = rows[:, : shown.width * 4].reshape(shown.height, shown.width, 4)[..., 3]
+        return np.ascontiguousarray(turn(plane, self.orientation))
+
     def paste(self, native: VideoFrame, rgb: np.ndarray, changed: np.ndarray) -> VideoFrame:
-        """The frame with the pixels of `changed` taken from `rgb`; both upright. `native` itself is used up.
+        """The frame with the pixels of `changed` taken from `rgb`, and opaque; both upright. `native` is used up.
 
         rgb: (height, width, 3) uint8. changed: (height, width) bool, true somewhere.
         """
@@ -71,7 +86,9 @@ class Pixels:
         rows, columns = _window(changed)
         new = self._stored(np.ascontiguousarray(rgb[rows, columns]), frame)
         for component, source in zip(frame.format.components, new.format.components, strict=True):
-            if not component.is_alpha:
+            if component.is_alpha:
+                _plane(frame, component)[rows, columns][changed[rows, columns]] = (1 << component.bits) - 1
+            else:
                 high, wide = _steps(frame.format.name) if component.is_chroma else (1, 1)
                 mask = _blocks(changed[rows, columns], high, wide)
                 part = _plane(frame, component)[rows.start // high :, columns.start // wide :]
@@ -114,6 +131,63 @@ class Pixels:
             interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP,
             threads=1,
         )
+
+
+# What brings a stored picture upright, by its EXIF orientation: FFmpeg's filters and their settings.
+_UPRIGHT: dict[int, list[tuple[str, str]]] = {
+    1: [],
+    2: [("hflip", "")],
+    3: [("hflip", ""), ("vflip", "")],
+    4: [("vflip", "")],
+    5: [("transpose", "0")],
+    6: [("transpose", "1")],
+    7: [("transpose", "3")],
+    8: [("transpose", "2")],
+}
+
+
+class Filter:
+    """FFmpeg's filters for the frames of one video, one frame in and one out."""
+
+    def __init__(self, steps: list[tuple[str, str]]):
+        self.steps = steps
+        self._graph: av.filter.Graph | None = None
+
+    @classmethod
+    def upright(cls, orientation: int) -> Filter:
+        """Turns and mirrors stored frames, by the EXIF orientation."""
+        return cls(_UPRIGHT[orientation])
+
+    @classmethod
+    def crop(cls, left: int, top: int, right: int, bottom: int) -> Filter:
+        """Cuts frames to this part."""
+        return cls([("crop", f"{right - left}:{bottom - top}:{left}:{top}:exact=1")])
+
+    def __call__(self, frame: VideoFrame) -> VideoFrame:
+        if not self.steps:
+            return frame
+        base, stamp, length = frame.time_base, frame.pts, frame.duration
+        # Stamps may be missing; the filters of one frame need none of the file's.
+        frame.pts, frame.time_base = 0, Fraction(1, 1000)
+        if self._graph is None:
+            self._graph = self._made(frame)
+        self._graph.push(frame)
+        new = self._graph.pull()
+        assert isinstance(new, VideoFrame)
+        new.pts, new.time_base, new.duration = stamp, base, length
+        return new
+
+    def _made(self, frame: VideoFrame) -> av.filter.Graph:
+        graph = av.filter.Graph()
+        nodes = [
+            graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base),
+            *(graph.add(name, settings) for name, settings in self.steps),
+            graph.add("buffersink"),
+        ]
+        for one, other in pairwise(nodes):
+            one.link_to(other)
+        graph.configure()
+        return graph
 
 
 def encodable(name: str, width: int, height: int, even: bool) -> bool:

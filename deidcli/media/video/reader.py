@@ -9,6 +9,7 @@ from typing import BinaryIO
 from deidcli.errors import MediaError
 from deidcli.media import metadata as policies
 from deidcli.media.image.container import check_size
+from deidcli.media.looks import looks
 from deidcli.media.stream import Reader, ReadOptions, StreamInfo, WriteOptions, Writer
 from deidcli.media.video.decoder import Decoder
 from deidcli.media.video.pixels import Pixels
@@ -42,7 +43,8 @@ class VideoReader(Reader):
         others = self.decoder.facts.others
         # They were not searched, and may show the same people.
         left = (f"it has {others} more tracks of moving pictures: left out",) if others else ()
-        return (*left, self.decoder.clock) if self.decoder.clock else left
+        alpha = ("its alpha channel is left out",) if self.decoder.facts.alpha else ()
+        return tuple(note for note in (*left, *alpha, self.decoder.clock) if note)
 
     @property
     def damage(self) -> str:  # type: ignore[override]
@@ -54,7 +56,8 @@ class VideoReader(Reader):
         pixels = Pixels(self.decoder.facts.orientation)
         for index, (native, time) in enumerate(self.decoder.frames()):
             self.decoder.count = index + 1
-            yield Frame(pixels.rgb(native), index, time, native)
+            first, others = looks(pixels.rgb(native), pixels.alpha(native))
+            yield Frame(first, index, time, native, others)
         if not self.decoder.count:
             raise MediaError(
                 f"{self.decoder.source.name}: no frame of the video can be decoded", "get a whole copy of the file"

@@ -21,10 +21,22 @@ from av.video.stream import VideoStream
 from deidcli.errors import MediaError
 from deidcli.media.stream import SoundOnly
 from deidcli.media.video.clock import Clock
+from deidcli.media.video.crop import Window, window
 
 # A picture on the sleeve of a recording, or a strip of previews: neither is the video.
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
+# Side data that PyAV cannot hand to an encoder.
+_SIDE = {
+    "SPHERICAL": "its spherical mapping is lost",
+    "STEREO3D": "its stereo mapping is lost",
+    "MASTERING_DISPLAY_METADATA": "the colours of its master display are lost",
+    "CONTENT_LIGHT_LEVEL": "its light levels are lost",
+    "DYNAMIC_HDR_PLUS": "its HDR10+ data are lost",
+    "DOVI_METADATA": "its Dolby Vision data are lost",
+    "A53_CC": "captions in its frames are lost",
+    "ICC_PROFILE": "its colour profile is lost",
+}
 RAW = {
     **{kind: kind for kind in ("h264", "hevc", "mjpeg", "mpegvideo", "vc1", "dv", "mpjpeg")},
     **{"mpeg4es": "m4v", "av1obu": "obu"},
@@ -85,14 +97,17 @@ class Source:
 class Facts:
     """What is known of a video after one frame.
 
-    size: (width, height) as stored. orientation: 1 to 8, as the EXIF tag numbers them. matrix: the nine numbers of its
-    display matrix, None without one. codec: FFmpeg's name. rate: frames a second on average. frames: about how many,
-    None where nothing says so. others: how many more streams of moving pictures there are. clock: seconds that one step
-    of its time stamps lasts. shape: of a pixel, width by height, None where it is not stated. pixels: FFmpeg's name
-    of the pixel format.
+    size: (width, height) as stored, without what is cropped away. stored: with it. orientation: 1 to 8, as the EXIF tag
+    numbers them. matrix: the nine numbers of its display matrix, None without one. codec: FFmpeg's name. rate: frames a
+    second on average. frames: about how many, None where nothing says so. others: how many more streams of moving
+    pictures there are. clock: seconds that one step of its time stamps lasts. shape: of a pixel, width by height, None
+    where it is not stated. pixels: FFmpeg's name of the pixel format. window: what of a stored frame is shown, None for
+    all of it. alpha: whether there is an alpha channel that is not decoded. side: what else frames say that is lost
+    when they are encoded anew, a note each.
     """
 
     size: tuple[int, int]
+    stored: tuple[int, int]
     orientation: int
     matrix: tuple[int, ...] | None
     codec: str
@@ -103,6 +118,9 @@ class Facts:
     clock: Fraction
     shape: Fraction | None
     pixels: str
+    window: Window | None = None
+    alpha: bool = False
+    side: tuple[str, ...] = ()
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -118,8 +136,11 @@ def facts(source: Source) -> Facts:
         if frame is None:
             raise MediaError(f"{source.name}: no frame of the video can be decoded", "get a whole copy of the file")
         matrix = display_matrix(frame)
+        with source.file() as file:
+            shown = window(file, source.kind, (frame.width, frame.height))
         return Facts(
-            size=(frame.width, frame.height),
+            size=(shown[2] - shown[0], shown[3] - shown[1]) if shown else (frame.width, frame.height),
+            stored=(frame.width, frame.height),
             orientation=orientation(matrix),
             matrix=matrix,
             codec=stream.codec_context.codec.canonical_name,
@@ -130,6 +151,9 @@ def facts(source: Source) -> Facts:
             clock=stream.time_base,
             shape=stream.sample_aspect_ratio or None,
             pixels=frame.format.name,
+            window=shown,
+            alpha=stream.metadata.get("alpha_mode") == "1",
+            side=tuple(said for kind, said in _SIDE.items() if Type[kind] in frame.side_data),
         )
 
 

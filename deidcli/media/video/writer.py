@@ -24,7 +24,7 @@ from deidcli.media.stream import WriteOptions, Writer
 from deidcli.media.video.decoder import Decoder
 from deidcli.media.video.encoding import encoding
 from deidcli.media.video.output import Output
-from deidcli.media.video.pixels import Pixels
+from deidcli.media.video.pixels import Filter, Pixels
 from deidcli.media.video.source import reason
 from deidcli.values import Frame
 
@@ -95,9 +95,9 @@ class VideoWriter(Writer):
         """
         facts, asked = self.decoder.facts, self.options.video
         source = self.decoder
-        seen = not (source.hidden or source.damage or source.silent or source.clock)
+        seen = not (source.hidden or source.damage or source.silent or source.clock or source.facts.window)
         wanted = asked.codec and encoding(asked.codec, "yuv420p", (64, 64), facts.rate, asked).codec
-        seen = seen and self._out.scrubber is not None
+        seen = seen and self._out.scrubber is not None and (self._out.turns or source.facts.matrix is None)
         return seen and wanted in ("", facts.codec) and self._out.copies and self._out.holds(facts.codec)
 
     def _begin(self) -> None:
@@ -136,8 +136,10 @@ class _Track:
         self.pixels, self.out = Pixels(facts.orientation), out
         fallback = out.own_codec
         codec = facts.codec if options.video.codec or out.holds(facts.codec) else fallback
-        how = encoding(codec, facts.pixels, facts.size, facts.rate, options.video, fallback)
-        self.notes = how.notes
+        how = encoding(codec, facts.pixels, out.size, facts.rate, options.video, fallback)
+        self.notes = (*how.notes, *facts.side)
+        # A container that cannot say how a picture is turned gets it upright.
+        self.upright = Filter.upright(1 if out.turns else facts.orientation)
         if codec != facts.codec:
             self.notes += (f"{out.muxer} takes no {facts.codec}: written as {codec}",)
         self.encoding, self.clock = how, facts.clock
@@ -153,7 +155,7 @@ class _Track:
         length = frame.duration
         if change.changed is not None:
             frame = self.pixels.paste(frame, change.pixels, change.changed)
-        frame = self.pixels.converted(frame, self.encoding.pixels)
+        frame = self.pixels.converted(self.upright(frame), self.encoding.pixels)
         self._stamps[self._count] = round(change.time / self.clock)
         self._lengths[self._count] = length or self._step
         frame.pts, frame.time_base = self._count, 1 / self.encoding.rate

@@ -1,0 +1,124 @@
+"""What of a video is shown: crops, turns that a container cannot say, alpha, and what is lost and told."""
+
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from deidcli.media.open import open_reader
+from deidcli.media.stream import VideoOptions, WriteOptions
+from deidcli.media.video.pixels import Pixels
+
+from .filmed import COUNT, SIZE, film, film_of, psnr, scene, through
+
+TURNS = {
+    6: (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30),
+    8: (0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30),
+    3: (-65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30),
+    2: (-65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30),
+}
+
+
+@pytest.mark.parametrize("change", [True, False])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_where_a_turn_cannot_be_said_it_is_done(tmp_path, orientation, change):
+    path = film(tmp_path / "in.mp4", "mpeg4", clock=Fraction(1, 25), matrix=TURNS[orientation])
+    with open_reader(path) as reader:
+        before = [frame.pixels for frame in reader.frames()]
+    out = tmp_path / "out.avi"
+    through(path, out, lambda index: change and index > 5)
+    with open_reader(out) as reader:
+        after = [frame.pixels for frame in reader.frames()]
+    assert len(after) == COUNT and after[0].shape == before[0].shape
+    assert (after[0].shape == (96, 64, 3)) == (orientation in (6, 8))
+    assert all(psnr(a, b) > 25 for a, b in zip(before[:5], after[:5], strict=True))
+
+
+CROPS = [(8, 4, 16, 10), (0, 0, 20, 0), (6, 0, 0, 0)]
+
+
+@pytest.mark.parametrize("crop", CROPS)
+def test_the_clean_aperture_of_mp4(tmp_path, crop):
+    left, top, right, bottom = crop
+    path = film(tmp_path / "in.mp4", "mpeg4", clock=Fraction(1, 25))
+    wide, high = SIZE[0] - left - right, SIZE[1] - top - bottom
+    fractions = (wide, 1, high, 1, left - right, 2, top - bottom, 2)
+    clap = struct.pack(">I4s8i", 40, b"clap", *fractions)
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"mp4v") - 4
+    end = entry + int.from_bytes(data[entry : entry + 4], "big")
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"mp4v"):
+        at = data.index(kind) - 4
+        data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") + len(clap)).to_bytes(4, "big")
+    data[end:end] = clap
+    path.write_bytes(bytes(data))
+    expected = [scene(n)[top : SIZE[1] - bottom, left : SIZE[0] - right] for n in range(COUNT)]
+    with open_reader(path) as reader:
+        shown = [frame.pixels for frame in reader.frames()]
+        assert reader.info.size == (wide, high)
+    assert all(psnr(a, b) > 25 for a, b in zip(shown, expected, strict=True))
+    for change in (False, True):
+        out = tmp_path / f"out{change}.mp4"
+        through(path, out, lambda index, change=change: change)
+        after = film_of(out)
+        # What was cut away is neither shown nor in the file.
+        assert (after.picture.width, after.picture.height) == (wide, high) and len(after.frames) == COUNT
+        assert b"clap" not in out.read_bytes()
+
+
+def alpha_film(path, alphas):
+    """FFV1 with alpha: colours of `scene` and an alpha of its own for each frame."""
+    with av.open(str(path), "w") as out:
+        track = out.add_stream("ffv1", rate=25, width=SIZE[0], height=SIZE[1], pix_fmt="yuva444p")
+        for index, alpha in enumerate(alphas):
+            pixels = np.dstack([scene(index), alpha])
+            frame = av.VideoFrame.from_ndarray(pixels, "rgba").reformat(format="yuva444p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(track.encode(frame))
+        out.mux(track.encode(None))
+    return path
+
+
+def test_alpha_is_looked_at_and_made_opaque(tmp_path):
+    """A shape that only alpha shows is a look of its own; what is changed is opaque in the file."""
+    alpha = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+    alpha[20:40, 30:60] = 200
+    path = alpha_film(tmp_path / "in.mkv", [alpha] * 4)
+    with open_reader(path) as reader:
+        frames = list(reader.frames())
+    assert all(len(frame.looks) >= 2 for frame in frames)
+    assert any(np.abs(look[..., 0].astype(int) - alpha).max() < 3 for look in frames[0].looks)
+    # Over white, as viewers show it.
+    assert frames[0].pixels[0, 0].tolist() == [255, 255, 255]
+    out = tmp_path / "out.mkv"
+    through(path, out, lambda index: True)
+    old, new = (Pixels(1).alpha(film_of(each).frames[2]) for each in (path, out))
+    changed = new != old
+    assert changed.any() and (new[changed] == 255).all() and (new[:20][changed[:20]] == 255).all()
+
+
+def test_opaque_alpha_has_one_look(tmp_path):
+    path = alpha_film(tmp_path / "in.mkv", [np.full((SIZE[1], SIZE[0]), 255, np.uint8)] * 2)
+    with open_reader(path) as reader:
+        assert all(frame.looks == () for frame in reader.frames())
+
+
+@pytest.mark.parametrize(
+    ("codec", "preset", "known"),
+    [
+        ("mpeg4", "veryfast", False),
+        ("libx264", "nonsense", False),
+        ("libx264", "veryfast", True),
+        ("libvpx-vp9", "veryfast", False),
+        ("libvpx-vp9", "5", True),
+        ("ffv1", "slow", False),
+    ],
+)
+def test_a_preset_that_an_encoder_does_not_know(tmp_path, codec, preset, known):
+    path = film(tmp_path / "in.mkv")
+    options = WriteOptions(video=VideoOptions(codec=codec, encoder_preset=preset))
+    notes = through(path, tmp_path / "out.mkv", options=options)
+    assert any("has no preset" in note for note in notes) != known
+    assert len(film_of(tmp_path / "out.mkv").frames) == COUNT
