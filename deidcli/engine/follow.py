@@ -98,8 +98,10 @@ class _Between:
 def _cut(items: Iterable[FrameOrFailure], options: TrackOptions, cuts: CutDetector) -> Iterator[FrameOrFailure]:
     """The items, each frame with whether a shot of the video begins with it."""
     for item in items:
-        followed = options.track and isinstance(item, FileFrame) and item.frame.time is not None
-        yield replace(item, begins=cuts.begins(item.frame.pixels)) if followed else item
+        if options.track and isinstance(item, FileFrame) and item.frame.time is not None:
+            yield replace(item, begins=cuts.begins(item.frame.pixels))
+        else:
+            yield item
 
 
 def _with_next(items: Iterator[FrameOrFailure]) -> Iterator[tuple[FrameOrFailure, FrameOrFailure | None]]:

@@ -37,7 +37,7 @@ def motion(before: np.ndarray, after: np.ndarray, box: Box) -> np.ndarray | None
         return None
     # Within the box's inner part: its corners show the background, which moves differently.
     places = (_grid(box.scaled(0.7)) - (columns.start, rows.start) + 0.5) * scale - 0.5
-    found, kept = _followed(*views, places.astype(np.float32))
+    found, kept = _followed(views[0], views[1], places.astype(np.float32))
     if kept.sum() < FEWEST:
         return None
     old, new = ((points[kept] + 0.5) / scale - 0.5 + (columns.start, rows.start) for points in (places, found))

@@ -71,7 +71,8 @@ class Output:
 
     def _opened(self, target: BinaryIO) -> OutputContainer:
         # The tracks keep their places on the clock: nothing is moved so that the first begins at zero.
-        options, name = {"avoid_negative_ts": "disabled"}, getattr(target, "name", None)
+        options = {"avoid_negative_ts": "disabled"}
+        name: Any = getattr(target, "name", None)
         if self.muxer in _INDEXED and isinstance(name, (str, Path)):
             options["movflags"] = "+faststart"
 

@@ -148,7 +148,7 @@ def facts(source: Source) -> Facts:
             frames=stream.frames or _estimate(container, stream, rate(stream)),
             others=sum(not other.disposition & _PICTURES for other in container.streams.video) - 1,
             interlaced=frame.interlaced_frame,
-            clock=stream.time_base,
+            clock=stream.time_base or Fraction(1, 1000),
             shape=stream.sample_aspect_ratio or None,
             pixels=frame.format.name,
             window=shown,
@@ -198,7 +198,7 @@ Type._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignment]
 
 def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
     """The nine 32-bit numbers that say how a frame is shown; None where it is shown as it is stored."""
-    side = frame.side_data.get("DISPLAYMATRIX")
+    side: Any = frame.side_data.get("DISPLAYMATRIX")
     return None if side is None else tuple(np.frombuffer(memoryview(side), np.int32).tolist())
 
 

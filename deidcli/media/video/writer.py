@@ -7,11 +7,14 @@ much memory as the video is long.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from queue import Empty, Queue
+from typing import BinaryIO, Generic, TypeVar
 
 import av
 import numpy as np
@@ -19,7 +22,6 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from deidcli.errors import MediaError
-from deidcli.media.behind import Behind
 from deidcli.media.stream import WriteOptions, Writer
 from deidcli.media.video.decoder import Decoder
 from deidcli.media.video.encoding import encoding
@@ -28,6 +30,8 @@ from deidcli.media.video.pixels import Filter, Pixels
 from deidcli.media.video.source import reason
 from deidcli.values import Frame
 
+T = TypeVar("T")
+_END = object()
 _WAITING = 16_000_000  # pixels of frames that wait for the encoder
 
 
@@ -56,11 +60,12 @@ class VideoWriter(Writer):
         """As `Writer.write`. Raises MediaError for a frame out of turn, or what the encoder said of an earlier one."""
         self._check(frame, changed)
         with _explained(self.decoder.source.name):
+            native, when = frame.native, frame.time or Fraction(0)
+            assert isinstance(native, VideoFrame)
             if changed is not None and changed.any():
-                self._begin()
-                self._behind.put(_Change(frame.native, frame.time, frame.pixels, changed))
+                self._begin().put(_Change(native, when, frame.pixels, changed))
             elif self._behind is not None:
-                self._behind.put(_Change(frame.native, frame.time))
+                self._behind.put(_Change(native, when))
         self._taken += 1
 
     def finish(self) -> None:
@@ -72,9 +77,9 @@ class VideoWriter(Writer):
                 self._out.copied_video(range(self.decoder.leading, self.decoder.packets))
                 self._out.copied_rest()
             else:
-                self._begin()
-                self._behind.finish()
-                self._track.finish()
+                self._begin().finish()
+                if self._track is not None:
+                    self._track.finish()
             self._out.finish()
 
     def close(self) -> None:
@@ -100,9 +105,10 @@ class VideoWriter(Writer):
         seen = seen and self._out.scrubber is not None and (self._out.turns or source.facts.matrix is None)
         return seen and wanted in ("", facts.codec) and self._out.copies and self._out.holds(facts.codec)
 
-    def _begin(self) -> None:
+    def _begin(self) -> Behind[_Change]:
+        """The encoder in its thread; when it starts it gets the frames that were taken before."""
         if self._behind is not None:
-            return
+            return self._behind
         self._track = _Track(self.decoder, self._out, self.options)
         self._out.copied_rest()
         width, height = self.decoder.facts.size
@@ -114,6 +120,7 @@ class VideoWriter(Writer):
             again += 1
         if again != self._taken:
             raise MediaError(f"its first {self._taken} frames were {again} when they were read again", "copy it anew")
+        return self._behind
 
     def _check(self, frame: Frame, changed: np.ndarray | None) -> None:
         if frame.index != self._taken:
@@ -153,7 +160,7 @@ class _Track:
         """Encode a frame and write what comes out."""
         frame = change.native
         length = frame.duration
-        if change.changed is not None:
+        if change.changed is not None and change.pixels is not None:
             frame = self.pixels.paste(frame, change.pixels, change.changed)
         frame = self.pixels.converted(self.upright(frame), self.encoding.pixels)
         self._stamps[self._count] = round(change.time / self.clock)
@@ -227,3 +234,50 @@ class FolderWriter(Writer):
         if self._taken != self.decoder.count:
             name = self.decoder.source.name
             raise MediaError(f"{name}: {self._taken} of {self.decoder.count} frames were written", "write every frame")
+
+
+class Behind(Generic[T]):
+    """Calls `work` with each item in turn, in a thread of its own; no error is lost.
+
+    room: how many items may wait; `put` waits for a place.
+    """
+
+    def __init__(self, work: Callable[[T], None], room: int, name: str):
+        self._work = work
+        self._queue: Queue = Queue(room)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, item: T) -> None:
+        """Hand over an item. Raises what an earlier item raised."""
+        self._raise()
+        self._queue.put(item)
+
+    def finish(self) -> None:
+        """Wait until all is done. Raises what an item raised."""
+        self._queue.put(_END)
+        self._thread.join()
+        self._raise()
+
+    def stop(self) -> None:
+        """Drop what waits, and wait for what has begun."""
+        while self._thread.is_alive():
+            try:
+                self._queue.get_nowait()
+            except Empty:
+                self._queue.put(_END)
+                self._thread.join()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not _END:
+            # After an error the queue is emptied all the same: whoever waits for a place has to come to know of it.
+            if self._error is None:
+                try:
+                    self._work(item)
+                except BaseException as error:
+                    self._error = error
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
