@@ -5,7 +5,7 @@ Every function takes and returns a Keras tensor of shape (batch, height, width, 
 
 from __future__ import annotations
 
-from keras import layers
+from deidcli.networks.backend import layers
 
 SLOPE = 0.2  # of every leaky ReLU; the paper gives none
 MOMENTUM = 0.9  # of the batch statistics: Keras' 0.99 lags behind in runs of a few thousand steps

@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import keras
 import numpy as np
-from keras import layers, ops
 
 from deidcli.errors import PresetError, UsageError
+from deidcli.networks.backend import keras, layers, ops
 from deidcli.networks.blocks import MOMENTUM, activate, conv_norm_relu, encoder_block
 from deidcli.networks.store import alone, run_alone, save_half
 from deidcli.presets import Preset, load_preset

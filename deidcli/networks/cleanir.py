@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
-import keras
 import numpy as np
 
+from deidcli.networks.backend import keras
 from deidcli.networks.store import alone, run, run_alone, save_half
 from deidcli.networks.vae import VaeConfig, build_decoder, build_encoder, join_latent
 from deidcli.presets import Preset

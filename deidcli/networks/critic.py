@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import keras
-from keras import layers, ops
-
+from deidcli.networks.backend import keras, layers, ops
 from deidcli.networks.blocks import SLOPE
 
 CHANNELS = (24, 48, 96)  # each at half the height and width of the one before

@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 
 from deidcli.networks import dlib_files as files
 from deidcli.networks import dlib_pyramid as pyramid
+from deidcli.networks.backend import keras
 from deidcli.networks.dlib_nets import build_detector
 from deidcli.presets import dlib_weights
 

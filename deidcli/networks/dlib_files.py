@@ -12,6 +12,7 @@ all that is needed, and the wiring (tags, skips) is left to who builds the netwo
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from deidcli.errors import PresetError
 RECOGNISER = "dlib_face_recognition_resnet_model_v1.dat"
 DETECTOR = "mmod_human_face_detector.dat"
 
+Weights = tuple[np.ndarray, np.ndarray]  # kernel and bias, or scale and shift
+# Of the recogniser: how many residual blocks each stage has, and whether its first one halves the map.
+STAGES = ((3, False), (4, True), (3, True), (3, True), (1, True))
 COLOUR_RANGE = 256.0  # both inputs take the mean colour off and divide by it, which is not stored
 
 CONV, AFFINE, NORM, DENSE = "con_4", "affine_", "bn_con2", "fc_2"
@@ -105,6 +109,42 @@ def _record(reader: _Reader, kind: str) -> Record:
     if kind not in FIELDS:
         raise ValueError(f"layer {kind!r} is not known")
     return Record(kind, tuple(getattr(reader, field)() for field in FIELDS[kind]))
+
+
+def folded(network: Network) -> Iterator[Weights]:
+    """Kernel (rows, columns, in, out) and bias (out,) of each convolution, float32, with the scale after it."""
+    for record, after in zip(network.layers, (*network.layers[1:], None), strict=True):
+        if record.kind == CONV:
+            kernel, bias = _kernel(record)
+            scale, shift = _scale(after)
+            yield (kernel * scale).astype("float32"), (bias * scale + shift).astype("float32")
+
+
+def _kernel(record: Record) -> Weights:
+    flat, filters = record.values[0].astype("float64").ravel(), record.values[8]
+    split = int(np.prod(filters))
+    return flat[:split].reshape(filters).transpose(2, 3, 1, 0), flat[split:]
+
+
+def _scale(record: Record | None) -> Weights:
+    if record is None or record.kind not in (AFFINE, NORM):
+        return np.ones(1), np.zeros(1)
+    scale, shift = np.split(record.values[0].astype("float64").ravel(), 2)
+    if record.kind == NORM:
+        mean, variance, epsilon = (np.ravel(record.values[i]).astype("float64") for i in (5, 6, -1))
+        scale = scale / np.sqrt(variance + epsilon)
+        shift = shift - scale * mean
+    return scale, shift
+
+
+def with_normalisation(weights: Weights, entrance: Record) -> Weights:
+    """The first convolution with the input's normalisation multiplied into it."""
+    # Exact because the first convolution does not pad, so that no zero stands for a mean colour.
+    kernel, bias = (part.astype("float64") for part in weights)
+    kernel = kernel / COLOUR_RANGE
+    mean = np.array(entrance.values[:3])
+    bias = bias - np.einsum("hwio,i->o", kernel, mean)
+    return kernel.astype("float32"), bias.astype("float32")
 
 
 class _Reader:

@@ -13,17 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import keras
 import numpy as np
-from keras import layers, ops
 
 from deidcli.networks import dlib_files as files
+from deidcli.networks.backend import keras, layers, ops
 from deidcli.networks.dlib_chips import CHIP
 from deidcli.presets import dlib_weights
 
 DTYPE = "float32"  # whatever precision the networks around are trained in: thresholds are dlib's
-
-Weights = tuple[np.ndarray, np.ndarray]  # kernel and bias, or scale and shift
 
 
 def build_recogniser() -> keras.Model:
@@ -32,11 +29,11 @@ def build_recogniser() -> keras.Model:
     Raises MissingDependency or PresetError where the weights are missing or damaged.
     """
     network = files.read_network(dlib_weights(files.RECOGNISER))
-    weights = folded(network)
+    weights = files.folded(network)
     image = keras.Input((CHIP, CHIP, 3), dtype=DTYPE, name="chips")
-    x = _conv(image, _with_normalisation(next(weights), network.input), stride=2)
+    x = _conv(image, files.with_normalisation(next(weights), network.input), stride=2)
     x = layers.MaxPooling2D(3, 2, dtype=DTYPE)(x)
-    for blocks, shrinks in ((3, False), (4, True), (3, True), (3, True), (1, True)):
+    for blocks, shrinks in files.STAGES:
         for index in range(blocks):
             x = _residual(x, weights, stride=2 if shrinks and index == 0 else 1)
     x = layers.GlobalAveragePooling2D(dtype=DTYPE)(x)
@@ -51,7 +48,7 @@ def build_detector() -> keras.Model:
     that a picture scores the same in a wider frame. Output: the scores, (N, rows, columns) float32.
     Raises MissingDependency or PresetError where the weights are missing or damaged.
     """
-    weights = folded(files.read_network(dlib_weights(files.DETECTOR)))
+    weights = files.folded(files.read_network(dlib_weights(files.DETECTOR)))
     x = tiles = keras.Input((None, None, 3), dtype=DTYPE, name="tiles")
     valid = keras.Input((2,), dtype="int32", name="cells")
     for _ in range(3):
@@ -64,42 +61,7 @@ def build_detector() -> keras.Model:
     return keras.Model([tiles, valid], x[..., 0], name="dlib_detector")
 
 
-def folded(network: files.Network) -> Iterator[Weights]:
-    """Kernel (rows, columns, in, out) and bias (out,) of each convolution, float32, with the scale after it."""
-    for record, after in zip(network.layers, (*network.layers[1:], None), strict=True):
-        if record.kind == files.CONV:
-            kernel, bias = _kernel(record)
-            scale, shift = _scale(after)
-            yield (kernel * scale).astype("float32"), (bias * scale + shift).astype("float32")
-
-
-def _kernel(record: files.Record) -> Weights:
-    flat, filters = record.values[0].astype("float64").ravel(), record.values[8]
-    split = int(np.prod(filters))
-    return flat[:split].reshape(filters).transpose(2, 3, 1, 0), flat[split:]
-
-
-def _scale(record: files.Record | None) -> Weights:
-    if record is None or record.kind not in (files.AFFINE, files.NORM):
-        return np.ones(1), np.zeros(1)
-    scale, shift = np.split(record.values[0].astype("float64").ravel(), 2)
-    if record.kind == files.NORM:
-        mean, variance, epsilon = (np.ravel(record.values[i]).astype("float64") for i in (5, 6, -1))
-        scale = scale / np.sqrt(variance + epsilon)
-        shift = shift - scale * mean
-    return scale, shift
-
-
-def _with_normalisation(weights: Weights, entrance: files.Record) -> Weights:
-    # Exact because the first convolution does not pad, so that no zero stands for a mean colour.
-    kernel, bias = (part.astype("float64") for part in weights)
-    kernel = kernel / files.COLOUR_RANGE
-    mean = np.array(entrance.values[:3])
-    bias = bias - np.einsum("hwio,i->o", kernel, mean)
-    return kernel.astype("float32"), bias.astype("float32")
-
-
-def _conv(x, weights: Weights, stride: int = 1, activation: str | None = "relu"):
+def _conv(x, weights: files.Weights, stride: int = 1, activation: str | None = "relu"):
     kernel, bias = weights
     padding = "same" if stride == 1 else "valid"
     layer = layers.Conv2D(len(bias), kernel.shape[:2], stride, padding, activation=activation, dtype=DTYPE)
@@ -108,7 +70,7 @@ def _conv(x, weights: Weights, stride: int = 1, activation: str | None = "relu")
     return y
 
 
-def _residual(x, weights: Iterator[Weights], stride: int):
+def _residual(x, weights: Iterator[files.Weights], stride: int):
     y = _conv(x, next(weights), stride)
     y = _conv(y, next(weights), activation=None)
     if stride > 1:

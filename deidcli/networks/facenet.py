@@ -8,9 +8,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import keras
-
 from deidcli.errors import MissingDependency, PresetError
+from deidcli.networks.backend import keras
 from deidcli.presets import sha256
 
 KEY = "20180402-114759"  # VGGFace2, 99.65 % on LFW by its author

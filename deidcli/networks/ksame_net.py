@@ -15,11 +15,10 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import keras
 import numpy as np
-from keras import layers, ops
 
 from deidcli.errors import PresetError
+from deidcli.networks.backend import keras, layers, ops
 from deidcli.networks.blocks import activate, conv_norm_relu
 from deidcli.networks.store import alone, run_alone, save_half
 from deidcli.presets import Preset

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
-import keras
 import numpy as np
 
+from deidcli.networks.backend import keras
 from deidcli.networks.mtcnn_nets import build_judge, build_proposer, build_refiner, load_weights
 from deidcli.networks.store import run
 

@@ -10,11 +10,10 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-import keras
 import numpy as np
-from keras import layers
 
 from deidcli.errors import MissingDependency, PresetError
+from deidcli.networks.backend import keras, layers
 from deidcli.presets import sha256
 
 DTYPE = "float32"

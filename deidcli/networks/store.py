@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import h5py
-import keras
 import numpy as np
+
+from deidcli.networks.backend import keras
 
 # A batch is padded to the next of these, so that a graph is traced a few times and not for every size.
 BATCHES = (1, 4, 16, 64)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import keras
-from keras import layers, ops
-
+from deidcli.networks.backend import keras, layers, ops
 from deidcli.networks.blocks import activate, conv_norm_relu, decoder_block, encoder_block
 
 

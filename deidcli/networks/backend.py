@@ -1,0 +1,62 @@
+"""Keras and its backend, imported without their noise: `from deidcli.networks.backend import keras, layers, ops`.
+
+They greet every user with a page of log lines about processors and GPU libraries that are not there. Those are taken
+out of standard error; every other line comes through.
+
+Keras would import scikit-learn and matplotlib, for wrappers and plots that nothing here uses: a third of what it takes
+to start. It goes on without them where they are not installed, and so it is told that they are not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["keras", "layers", "ops"]
+
+_NOISE = re.compile(
+    r"WARNING: All log messages before absl::|To enable the following instructions|I0000 "
+    r"|E0000 .*(cuda_platform|cuda_executor|failed call to)"
+)
+
+
+@contextmanager
+def _without_noise() -> Iterator[None]:
+    """Hold standard error back while the body runs, then say what of it was no noise."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            held.seek(0)
+            kept = [line for line in held.read().decode(errors="replace").splitlines() if not _NOISE.match(line)]
+            if kept:
+                os.write(2, ("\n".join(kept) + "\n").encode())
+
+
+@contextmanager
+def _without(*packages: str) -> Iterator[None]:
+    """Let packages that are not imported yet look as if they were not installed while the body runs."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+with _without_noise(), _without("sklearn", "matplotlib"):
+    import keras
+    from keras import layers, ops
+
+    # The first operation wakes the backend up, which has more to say.
+    keras.ops.zeros(1)
