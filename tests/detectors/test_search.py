@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DetectOptions, Detector, detector
-from deidcli.faces.lift import is_dim, lifted
+from deidcli.faces.low_light import brightened, is_low_light
+from deidcli.faces.nms import nms, same
 from deidcli.faces.search import RIM, unturned
-from deidcli.faces.suppress import same, suppressed
 from deidcli.values import Box, Face
 
 GREY = 100  # of a picture: not dim
@@ -143,17 +143,21 @@ def test_in_a_video_a_dim_picture_is_brightened_and_halved(doublings, first):
 
 def test_lifting_shows_what_is_dark():
     dark = (np.random.default_rng(0).integers(0, 30, (64, 64, 3))).astype(np.uint8)
-    assert is_dim(dark) and not is_dim(np.full((64, 64, 3), 99, np.uint8)) and not is_dim(np.zeros((0, 5, 3), np.uint8))
-    assert lifted(dark).shape == dark.shape and lifted(dark).std() > 2 * dark.std()
+    assert (
+        is_low_light(dark)
+        and not is_low_light(np.full((64, 64, 3), 99, np.uint8))
+        and not is_low_light(np.zeros((0, 5, 3), np.uint8))
+    )
+    assert brightened(dark).shape == dark.shape and brightened(dark).std() > 2 * dark.std()
 
 
 def test_a_face_that_a_border_cuts_gives_way():
     whole, part = Face(Box(10, 10, 50, 50), 0.2), Face(Box(10, 10, 50, 32), 0.9)
     assert same(whole.box, part.box, 0.4) and RIM > 0
-    assert suppressed([whole, part], 0.4) == [whole]
+    assert nms([whole, part], 0.4) == [whole]
 
 
 def test_a_dwarf_within_a_face_is_another():
     face, dwarf = Face(Box(0, 0, 100, 100), 0.9), Face(Box(40, 40, 60, 60), 0.5)
-    assert suppressed([face, dwarf], 0.4) == [face, dwarf]
-    assert suppressed([face, replace(dwarf, box=Box(20, 20, 90, 90))], 0.4) == [face]
+    assert nms([face, dwarf], 0.4) == [face, dwarf]
+    assert nms([face, replace(dwarf, box=Box(20, 20, 90, 90))], 0.4) == [face]

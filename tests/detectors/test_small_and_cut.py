@@ -12,7 +12,7 @@ from PIL import Image
 
 from deidcli.faces.detect import DetectOptions, detector
 from deidcli.faces.detectors.centerface import WEIGHTS
-from deidcli.faces.suppress import shared
+from deidcli.faces.nms import shared
 from deidcli.media.open import open_reader
 from deidcli.values import Box
 

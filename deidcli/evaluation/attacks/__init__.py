@@ -6,13 +6,13 @@ from functools import cache
 
 from deidcli.errors import UsageError
 from deidcli.evaluation.attacks.base import Attacker
-from deidcli.faces.kinds import kinds
+from deidcli.faces.registry import registered
 
 
 @cache
 def available() -> dict[str, type[Attacker]]:
     """Every attack by name."""
-    return kinds(__name__, __path__, Attacker)
+    return registered(__name__, __path__, Attacker)
 
 
 def find(name: str) -> Attacker:

@@ -17,7 +17,7 @@ from deidcli.evaluation.verify.traces import Trace, traces
 from deidcli.faces.detect import Detector
 from deidcli.faces.embed import Recogniser
 from deidcli.faces.landmarks import locate
-from deidcli.faces.suppress import same, suppressed
+from deidcli.faces.nms import nms, same
 from deidcli.media.open import open_reader
 from deidcli.values import Box, Face, Frame
 
@@ -156,7 +156,7 @@ class Examiner:
 
     def _found(self, frame: Frame) -> list[Face]:
         found = [face for each in self.detectors for face in each.detect([frame.pixels])[0]]
-        return suppressed(found, OVERLAP) if len(self.detectors) > 1 else found
+        return nms(found, OVERLAP) if len(self.detectors) > 1 else found
 
     def _compared(self, old: Frame, new: Frame, seen: Sequence[Seen]) -> Iterator[Seen]:
         """Each face with its distance to the original at the same place, where there are landmarks to find it by."""

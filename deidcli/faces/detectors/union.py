@@ -8,12 +8,12 @@ from importlib.util import find_spec
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.faces.detect import DetectOptions, Detector
+from deidcli.faces.detectors.base import DetectOptions, Detector
 from deidcli.faces.detectors.centerface import WEIGHTS, CenterfaceDetector
 from deidcli.faces.detectors.cnn import CnnDetector
 from deidcli.faces.detectors.hog import HogDetector
 from deidcli.faces.detectors.mtcnn import MtcnnDetector
-from deidcli.faces.suppress import suppressed
+from deidcli.faces.nms import nms
 from deidcli.values import Face
 
 
@@ -51,4 +51,4 @@ class UnionDetector(Detector):
             for part, faces in zip(self.parts, found, strict=True)
             for face in faces
         ]
-        return suppressed(sorted(above, key=lambda f: -f.score), self.options.suppress)
+        return nms(sorted(above, key=lambda f: -f.score), self.options.suppress)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from deidcli.faces.embed import Recogniser
-from deidcli.faces.kinds import kinds
+from deidcli.faces.recognisers.base import Recogniser
+from deidcli.faces.registry import registered
 
 
 @cache
 def available() -> dict[str, type[Recogniser]]:
     """Every recogniser of this folder by name. Importing them loads no library and no weights."""
-    return kinds(__name__, __path__, Recogniser)
+    return registered(__name__, __path__, Recogniser)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deidcli.faces.embed import Recogniser, recogniser
+from deidcli.faces.recognisers.base import Recogniser
+from deidcli.faces.recognisers.dlib import DlibRecogniser
+from deidcli.faces.recognisers.sface import SfaceRecogniser
 from deidcli.values import Face
 
 
@@ -21,7 +23,7 @@ class BothRecogniser(Recogniser):
 
     def __init__(self, file: str = ""):
         super().__init__(file)
-        self.parts = recogniser("dlib"), recogniser("sface")
+        self.parts = DlibRecogniser(), SfaceRecogniser()
         self.length = sum(part.length for part in self.parts)
 
     def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:

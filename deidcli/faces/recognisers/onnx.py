@@ -11,7 +11,7 @@ import numpy as np
 
 from deidcli.errors import UsageError
 from deidcli.faces.align import similarity, warp
-from deidcli.faces.embed import Recogniser, cosine_distance
+from deidcli.faces.recognisers.base import Recogniser, cosine_distance
 from deidcli.faces.shape import LEFT_EYE, RIGHT_EYE
 from deidcli.values import Face
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from deidcli.faces.landmarks import plausible
-from deidcli.faces.suppress import lies_in, shared
+from deidcli.faces.nms import lies_in, shared
 from deidcli.faces.tracking.motion import correlation, grey, patch
 from deidcli.faces.tracking.options import FrameFaces, TrackOptions
 from deidcli.faces.tracking.smooth import REACH, hull, smoothed

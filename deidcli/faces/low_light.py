@@ -1,4 +1,4 @@
-"""Lift: bring out what lies in the dark, so that a detector sees an audience as it sees the stage."""
+"""Low light: brighten dark pictures by local histogram equalisation (CLAHE) before faces are searched."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SHARE = 0.66
 STRENGTH, SQUARES = 5.0, 8
 
 
-def is_dim(pixels: np.ndarray) -> bool:
+def is_low_light(pixels: np.ndarray) -> bool:
     """Whether enough of a picture (height, width, 3) uint8 RGB is dark for faces to hide there."""
     # Every fourth pixel says as much.
     return bool(np.mean(pixels[::4, ::4].max(axis=2) < DARK) > SHARE) if pixels.size else False
 
 
-def lifted(pixels: np.ndarray) -> np.ndarray:
+def brightened(pixels: np.ndarray) -> np.ndarray:
     """The picture with its lightness equalised square by square, colours kept; same shape and type."""
     lab = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2LAB)
     lab[..., 0] = cv2.createCLAHE(STRENGTH, (SQUARES, SQUARES)).apply(lab[..., 0])

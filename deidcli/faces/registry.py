@@ -1,4 +1,4 @@
-"""Kinds: what a folder of files offers, when each file is its own registration."""
+"""Registry: what a folder of files offers, when each file is its own registration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Takes(Protocol):
 Kind = TypeVar("Kind", bound=Takes)
 
 
-def kinds(package: str, path: Iterable[str], base: type) -> dict[str, type]:
+def registered(package: str, path: Iterable[str], base: type) -> dict[str, type]:
     """Every concrete subclass of `base` that a module of `package` (in the folders `path`) defines, by its `name`.
 
     Packages within it are searched, too. A class that says `listed = False` is left out.
@@ -30,7 +30,7 @@ def kinds(package: str, path: Iterable[str], base: type) -> dict[str, type]:
     for info in iter_modules(path):
         module = import_module(f"{package}.{info.name}")
         if info.ispkg:
-            found.update(kinds(module.__name__, module.__path__, base))
+            found.update(registered(module.__name__, module.__path__, base))
         for kind in vars(module).values():
             own = isclass(kind) and issubclass(kind, base) and kind.__module__ == module.__name__
             if own and not isabstract(kind) and getattr(kind, "listed", True):

@@ -1,4 +1,4 @@
-"""Suppress: one face for each person where several searches found the same one."""
+"""Non-maximum suppression: each face once, where several searches found the same one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ INSIDE = 0.8  # of the smaller box's area: a box that lies in a better one is th
 DWARF = 0.25  # of the larger box's area: a box smaller than that is another face, in front of the first or on a shirt
 
 
-def suppressed(faces: Iterable[Face], overlap: float) -> list[Face]:
+def nms(faces: Iterable[Face], overlap: float) -> list[Face]:
     """Of faces in order of preference those that no earlier one covers.
 
     overlap: the intersection over union above which two boxes are one face, in [0, 1].
