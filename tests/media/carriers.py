@@ -46,7 +46,8 @@ def check(planted, lossless=True):
         assert len(before) == len(after)
         most = 0 if lossless else 3
         assert all(difference(old, new) <= most for old, new in zip(before, after, strict=True)), "other pixels"
-        assert SECRET not in everything(through(planted, True, policy)), f"written anew under {policy}"
+    # What is written anew is the encoder's own among the same kept blocks; "none" keeps fewer of them.
+    assert SECRET not in everything(through(planted, True)), "written anew"
     return True
 
 
