@@ -25,6 +25,7 @@ from deidcli.faces.nms import lies_in, nms, shared
 from deidcli.values import Box, Face
 
 ROOM = 1.5  # of a face's side: how wide a strip two tiles share, because a detector looks at the surroundings too
+BLANK = 3  # levels of 256 that a part spans in no colour, for which no detector is called
 RIM = 4  # pixels: a box that comes closer to a tile's inner border may be cut off
 ENLARGED = 1.5  # how much a still is enlarged for the second look at small faces
 SMALL = 32  # pixels, longer side of the largest face that is taken from that look
@@ -237,13 +238,21 @@ def _looks(view: _View, pixels: np.ndarray, detector: Detector, followed: bool) 
     """A view, and where it is dark the same brightened.
 
     Brightening loses hardly any but large faces, and those show at half of the size, in a quarter of the time. The few
-    small ones are found in a frame before or after.
+    small ones are found in a frame before or after. Nothing is searched where all pixels are alike.
     """
+    if _is_blank(pixels):
+        return
     dim = detector.brightens and is_low_light(pixels)
     halves = dim and followed and detector.doublings > 0 and min(pixels.shape[:2]) > 1
     yield (view.scaled(0.5), _half(pixels)) if halves else (view, pixels)
     if dim:
         yield view, brightened(pixels)
+
+
+def _is_blank(pixels: np.ndarray) -> bool:
+    """Whether a part is of one colour: no face is seen in it, and large flat pictures would take minutes."""
+    # A few pixels tell of nearly every part that it is not.
+    return all(np.ptp(part, axis=(0, 1)).max(initial=0) < BLANK for part in (pixels[::16, ::16], pixels))
 
 
 def _levels(picture: np.ndarray, limit: float) -> Iterator[tuple[float, np.ndarray]]:

@@ -42,7 +42,8 @@ _ALONE = {0x01, *range(0xD0, 0xD9)}  # TEM, RSTn and SOI have no length
 _EXIF, _XMP, _ICC, _IPTC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"Photoshop 3.0\0"
 _PILLOW_SAMPLING = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
 _OPENCV_SAMPLING = {(4, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411, (1, 2): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440}
-_USUAL_SCANS = 16  # of a progressive picture
+# Each scan of a progressive picture goes over all of it: usual ones have some ten, libjpeg's own tests stop at 500.
+_USUAL_SCANS, _MOST_SCANS = 16, 500
 _LARGEST_PAYLOAD = 65533
 _PADDING = b"\x55" * 64
 
@@ -143,7 +144,11 @@ class Jpeg(Container):
         self.exif = exif.read_exif(self._block(0xE1, _EXIF))
         self.size = turned(check_size((width, height)), self.exif.orientation)
         self.times = (None,)
-        self.passes = max(1, sum(part.marker == _SOS for part in self.segments) // _USUAL_SCANS)
+        scans = sum(part.marker == _SOS for part in self.segments)
+        if scans > _MOST_SCANS:
+            said = f"the JPEG has {scans} scans, where {_MOST_SCANS} are the limit: a decompression bomb"
+            raise MediaError(said, "save it anew with another program")
+        self.passes = max(1, scans // _USUAL_SCANS)
 
     def natives(self) -> Iterator[Native]:
         native = decoded(self.opened())
