@@ -19,7 +19,7 @@ SHEET = ".tracks.png"
 _OWN = (".deid-part", ".deid-lock")
 _SUFFIXES = frozenset([
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif",
-    ".heic", ".heif", ".avif",
+    ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpf", ".jpx", ".jph",
     # Not .ts and .mts: they are known by their content, and more often hold the source code of programs.
     ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".m2ts", ".flv", ".f4v", ".y4m", ".ogv",
     ".wmv", ".asf", ".mpg", ".mpeg", ".vob", ".mxf", ".nut", ".ivf",

@@ -121,6 +121,6 @@ def _unknown(head: bytes, name: str) -> MediaError:
     if not head:
         return MediaError(f"{name}: not a picture or a video: the file is empty", "get a whole copy of the file")
     shown = head[:12].decode("ascii", "replace") if head[:12].isascii() else head[:8].hex(" ")
-    known = "JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF, or a video"
+    known = "JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000, HEIC, AVIF, or a video"
     said = f"{name}: not a picture or a video: it begins with {shown!r}"
     return MediaError(said, f"give {known}; the suffix does not matter")

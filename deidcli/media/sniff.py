@@ -11,7 +11,10 @@ _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1",
 
 
 def image_kind(head: bytes) -> str | None:
-    """ "jpeg", "png", "webp", "gif", "bmp", "tiff", "avif" or "heif"; None for another. head: `HEAD` bytes."""
+    """ "jpeg", "png", "webp", "gif", "bmp", "tiff", "jpeg2000", "avif" or "heif"; None for another.
+
+    head: `HEAD` bytes.
+    """
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -22,6 +25,8 @@ def image_kind(head: bytes) -> str | None:
         return "gif"
     if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return "tiff"
+    if head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
+        return "jpeg2000"
     return _boxed(head) or _bitmap(head)
 
 

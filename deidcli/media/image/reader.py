@@ -34,6 +34,7 @@ _CONTAINERS = {
     "gif": ("deidcli.media.image.gif", "Gif"),
     "bmp": ("deidcli.media.image.bmp", "Bmp"),
     "tiff": ("deidcli.media.image.tiff", "Tiff"),
+    "jpeg2000": ("deidcli.media.image.jpeg2000", "Jpeg2000"),
     "avif": ("deidcli.media.image.heif", "Avif"),
     "heif": ("deidcli.media.image.heif", "Heif"),
 }
