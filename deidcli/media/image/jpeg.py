@@ -26,6 +26,7 @@ from deidcli.media.image.container import (
     turned,
 )
 from deidcli.media.image.modes import Native, to_pillow, upright
+from deidcli.media.image.orientation import completed
 from deidcli.media.metadata import holds_picture
 
 _SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
@@ -141,7 +142,8 @@ class Jpeg(Container):
         self.progressive = frame.marker in (0xC2, 0xC6, 0xCA, 0xCE)
         height, width, count = struct.unpack_from(">HHB", frame.payload, 1)
         self.components = [tuple(frame.payload[6 + 3 * i : 9 + 3 * i]) for i in range(count)]
-        self.exif = exif.read_exif(self._block(0xE1, _EXIF))
+        self.block = completed(self._block(0xE1, _EXIF), self._block(0xE1, _XMP))
+        self.exif = exif.read_exif(self.block)
         self.size = turned(check_size((width, height)), self.exif.orientation)
         self.times = (None,)
         scans = sum(part.marker == _SOS for part in self.segments)
@@ -224,7 +226,7 @@ class Jpeg(Container):
     def _head(self, metadata: str, rewritten: tuple[int, int] | None) -> list[Segment]:
         """The application segments to write, each in its known form: JFIF, EXIF, profile, and under "all" the rest."""
         head = self._density(metadata)
-        if (block := exif.kept_exif(self._block(0xE1, _EXIF), metadata, rewritten)) is not None:
+        if (block := exif.kept_exif(self.block, metadata, rewritten)) is not None:
             head.append(Segment(0xE1, _EXIF + block))
         head += _profile(icc.scrubbed(self._profile(), metadata))
         if metadata == "all":

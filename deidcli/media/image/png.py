@@ -17,6 +17,7 @@ from deidcli.errors import MediaError
 from deidcli.media.image import exif, icc, xmp
 from deidcli.media.image.container import Container, Rewriter, check_size, decoded, differing, starts, turned
 from deidcli.media.image.modes import Native, to_pillow, to_rgba, upright
+from deidcli.media.image.orientation import completed, raw_profile
 from deidcli.media.image.png_chunks import (
     GREY,
     GREY_ALPHA,
@@ -37,7 +38,7 @@ from deidcli.media.metadata import holds_picture
 
 _COLOURS = {b"cHRM", b"gAMA", b"sRGB", b"cICP", b"sBIT", b"bKGD", b"mDCV", b"mDCv", b"cLLI", b"cLLi"}
 _DRAWN = {b"IDAT", b"acTL", b"fcTL", b"fdAT"}
-_XMP = b"XML:com.adobe.xmp"
+_XMP, _RAW_PROFILE = b"XML:com.adobe.xmp", b"Raw profile type"
 _LONGEST_TEXT, _LONGEST_PROFILE = 1 << 20, 1 << 24
 
 
@@ -52,7 +53,7 @@ class Png(Container):
         self.head = header(found)
         self.depth, self.colour = self.head.depth, self.head.colour
         check_size(self.head.size)
-        self.chunks = accepted(found, self.head)
+        self.chunks = accepted(_oriented(found), self.head)
         self.orientation = exif.read_exif(self._first(b"eXIf")).orientation
         self.size = turned(self.head.size, self.orientation)
         self.controls = [part.payload for part in self.chunks if part.kind == b"fcTL"]
@@ -174,14 +175,12 @@ def _profile(payload: bytes) -> bytes:
 
 def _text(part: Chunk) -> Chunk | None:
     keyword, _, rest = part.payload.partition(b"\0")
-    if keyword.startswith(b"Raw profile type"):
+    if keyword.startswith(_RAW_PROFILE):
         # EXIF and Photoshop blocks in hexadecimal, thumbnails included; the eXIf chunk is their modern place.
         return None
     if part.kind == b"tEXt":
         return None if holds_picture(rest) else part
-    packed = part.kind == b"zTXt" or rest[:1] == b"\1"
-    pieces = [b"", b"", rest[1:]] if part.kind == b"zTXt" else rest[2:].split(b"\0", 2)
-    text = _inflated(pieces[-1]) if packed else pieces[-1]
+    text = _said(part)
     if text is None or holds_picture(text):
         return None
     if keyword == _XMP:
@@ -189,8 +188,34 @@ def _text(part: Chunk) -> Chunk | None:
         return None if packet is None else Chunk(b"iTXt", _XMP + b"\0\0\0\0\0" + packet)
     if part.kind == b"zTXt":
         return Chunk(part.kind, keyword + b"\0\0" + zlib.compress(text))
-    language, translated, _ = pieces
+    language, translated, _ = (rest[2:].split(b"\0", 2) + [b"", b""])[:3]
     return Chunk(part.kind, b"\0".join([keyword, b"\0", language, translated, text]))
+
+
+def _said(part: Chunk) -> bytes | None:
+    """The text of a tEXt, zTXt or iTXt chunk; None for one that is damaged or too long."""
+    rest = part.payload.partition(b"\0")[2]
+    if part.kind == b"tEXt":
+        return rest
+    packed = part.kind == b"zTXt" or rest[:1] == b"\1"
+    text = rest[1:] if part.kind == b"zTXt" else (rest[2:].split(b"\0", 2) + [b"", b""])[2]
+    return _inflated(text) if packed else text
+
+
+def _oriented(parts: list[Chunk]) -> list[Chunk]:
+    """The chunks with an eXIf that states the orientation, where only XMP or a raw profile of ImageMagick does."""
+    block = next((part.payload for part in parts if part.kind == b"eXIf"), b"")
+    packet = b""
+    for part in (part for part in parts if part.kind in TEXTS):
+        keyword = part.payload.partition(b"\0")[0]
+        if keyword == _XMP:
+            packet = packet or _said(part) or b""
+        elif keyword.startswith(_RAW_PROFILE):
+            stored, told = raw_profile(_said(part) or b"")
+            block, packet = block or stored, packet or told
+    block = completed(block, packet)
+    rest = [part for part in parts if part.kind != b"eXIf"]
+    return [rest[0], Chunk(b"eXIf", block), *rest[1:]] if block else rest
 
 
 def _inflated(packed: bytes, longest: int = _LONGEST_TEXT) -> bytes | None:

@@ -26,6 +26,7 @@ from deidcli.media.image.container import (
     turned,
 )
 from deidcli.media.image.modes import Native, to_pillow, upright
+from deidcli.media.image.orientation import completed
 
 _ANIMATED, _HAS_XMP, _HAS_EXIF, _HAS_ALPHA, _HAS_ICC = 0x02, 0x04, 0x08, 0x10, 0x20
 _UNKNOWN_QUALITY = 90
@@ -79,7 +80,8 @@ class Webp(Container):
         self.drawn = [Chunk(b"ANMF", payload) for payload in self.moving] or still
         if not self.drawn:
             raise MediaError("the WebP holds no picture", "get a whole copy of the file")
-        self.orientation = exif.read_exif(_exif(self._first(b"EXIF"))).orientation
+        self.block = completed(_exif(self._first(b"EXIF")), self._first(b"XMP "))
+        self.orientation = exif.read_exif(self.block).orientation
         self.stored = check_size(WebPImagePlugin._get_size(data[:30]) or (0, 0))
         self.size = turned(self.stored, self.orientation)
         self.times: tuple[Fraction | None, ...] = (None,)
@@ -119,8 +121,7 @@ class Webp(Container):
 
     def _kept(self, metadata: str, rewritten: tuple[int, int] | None) -> dict[bytes, bytes]:
         kept = {b"ICCP": icc.scrubbed(self._first(b"ICCP"), metadata)}
-        block = _exif(self._first(b"EXIF"))
-        kept[b"EXIF"] = (exif.kept_exif(block, metadata, rewritten) if block else None) or b""
+        kept[b"EXIF"] = (exif.kept_exif(self.block, metadata, rewritten) if self.block else None) or b""
         packet = self._first(b"XMP ")
         kept[b"XMP "] = (xmp.scrubbed(packet) if metadata == "all" and packet else None) or b""
         return {kind: value for kind, value in kept.items() if value}
