@@ -75,3 +75,58 @@ def test_avif_turned_by_its_boxes(turn):
     copied, changed = opened(through(data, change=False)), opened(through(data))
     assert copied.getexif()[274] == turn if turn > 1 else not copied.getexif()
     assert changed.size == wanted.size and not changed.getexif()
+
+
+def heic(pixels, depth=8, nclx=None, **settings):
+    heif = pytest.importorskip("pillow_heif")
+    channels = {2: "L", 3: "RGB", 4: "RGBA"}[pixels.ndim if pixels.ndim == 2 else pixels.shape[2]]
+    mode = channels if depth == 8 else f"{channels};16"
+    file = heif.from_bytes(mode=mode, size=pixels.shape[1::-1], data=pixels.tobytes())
+    if nclx is not None:
+        names = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "full_range_flag")
+        settings |= dict(zip(names, nclx, strict=True)) | {"save_nclx_profile": True}
+    buffer = io.BytesIO()
+    file.save(buffer, quality=95, **settings)
+    return buffer.getvalue()
+
+
+def described(data):
+    image = pytest.importorskip("pillow_heif").open_heif(data, convert_hdr_to_8bit=False)[0]
+    nclx = image.info["nclx_profile"]
+    said = [nclx[name] for name in ("color_primaries", "transfer_characteristics", "matrix_coefficients")]
+    return image, (image.mode, image.info["bit_depth"], image.info["chroma"], *said)
+
+
+# sRGB, Display P3, BT.2020 with PQ, BT.2020 with HLG.
+@pytest.mark.parametrize("nclx", [(1, 13, 6, 1), (12, 13, 6, 1), (9, 16, 9, 1), (9, 18, 9, 0)])
+@pytest.mark.parametrize("depth", [8, 10])
+@pytest.mark.parametrize(("channels", "chroma"), [(3, 420), (3, 444), (4, 420)])
+def test_heic_keeps_depth_colours_and_chroma(nclx, depth, channels, chroma):
+    pixels = np.dstack([smooth(96, 128), np.full((96, 128), 255, np.uint8)])[..., :channels]
+    pixels = np.ascontiguousarray(pixels if depth == 8 else pixels.astype(np.uint16) * 257)
+    data = heic(pixels, depth, nclx, chroma=chroma)
+    before, said = described(data)
+    for change in (True, False):
+        after, again = described(through(data, change))
+        assert again == said
+        far = ~cv2.dilate(region(96, 128).astype(np.uint8), np.ones((41, 41))).astype(bool)
+        difference = np.abs(np.asarray(before).astype(int) - np.asarray(after))[far].mean()
+        assert difference < (4 if depth == 8 else 4 * 257)
+
+
+def test_what_avif_loses_is_said():
+    from deidcli.media.open import open_reader
+    from deidcli.media.stream import WriteOptions
+
+    from .drawn import negative
+
+    data = saved(Image.fromarray(smooth(96, 128)), "AVIF", quality=95)
+    at = data.index(b"nclx") + 4
+    for primaries, expected in ((1, ""), (9, "nclx 9/"), (12, "nclx 12/")):
+        changed = data[:at] + primaries.to_bytes(2, "big") + data[at + 2 :]
+        with open_reader(changed, "drawn") as reader:
+            writer = reader.writer(io.BytesIO(), WriteOptions())
+            for frame in reader.frames():
+                writer.write(*negative(frame))
+            writer.finish()
+        assert expected in " ".join(writer.notes) and bool(writer.notes) == bool(expected)

@@ -1,7 +1,8 @@
 """AVIF and HEIC: pixels by Pillow and pillow-heif, a file without a changed frame laid out anew from its own items.
 
-A changed picture is encoded again with 8 bits a channel. So is one without a changed frame that cannot be laid out
-anew: a sequence, a cropped picture, one of rare parts.
+A changed picture is encoded again: HEIC with its depth, its colours (nclx) and its chroma, AVIF with 8 bits a channel.
+So is one without a changed frame that cannot be laid out anew: a sequence, a cropped picture, one of rare parts. What
+is lost on the way is noted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from fractions import Fraction
 from io import BytesIO
 from itertools import zip_longest
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from PIL import AvifImagePlugin, Image
@@ -42,12 +44,14 @@ from deidcli.media.image.heif_items import (
     top_level,
     window,
 )
-from deidcli.media.image.modes import Native, from_pillow, to_pillow, upright
+from deidcli.media.image.modes import Native, from_pillow, to_pillow, to_rgba, upright
 
 QUALITY = 90
 """Quality of a picture that is written anew, of 100; these formats do not say with which they were made."""
 
 
+# Colour primaries and transfer characteristics of BT.709 with sRGB's, BT.709's or no curve: what readers take as sRGB.
+_SRGB = {(1, 13), (1, 1), (2, 2), (1, 2), (2, 13), (1, 6)}
 _SLACK = 8
 """A decoder may look this many bytes beyond what it needs; fewer hidden bytes behind a picture are not looked for."""
 
@@ -58,7 +62,21 @@ class _Boxed(Container):
     def __init__(self, data: bytes, name: str, salvage: bool = False):
         self.structure = structure(data)
         super().__init__(data[: self.structure.end], name, salvage)
+        self.notes = self.dropped()
         self.sequence = any(box.kind == b"moov" for box in self.structure.top)
+
+    def dropped(self) -> tuple[str, ...]:
+        """A note for each kind of auxiliary picture that no policy keeps."""
+        items = {reference.source for reference in self.structure.references if reference.kind == b"auxl"}
+        boxes = [box for item in items for box in self.structure.properties(item, b"auxC")]
+        said = [self.data[box.body + 4 : box.end].lower() for box in boxes]
+        words = {b"depth": "its depth map", b"auxid:2": "its depth map", b"hdrgainmap": "its gain map"}
+        found = dict.fromkeys(word for text in said for key, word in words.items() if key in text)
+        return tuple(f"{word} was left out: it shows the faces" for word in found)
+
+    def lost(self) -> tuple[str, ...]:
+        """A note for each thing that encoding the picture again loses."""
+        return ()
 
     def scrubbed(self, metadata: str) -> bytes:
         fresh = b"" if self.sequence else self._laid_out(metadata)
@@ -118,7 +136,7 @@ class _Boxed(Container):
     def rewriter(self, metadata: str) -> Rewriter:
         return _BoxedRewriter(self, metadata)
 
-    def encode(self, frames: list[Image.Image], side_data: dict[str, bytes]) -> bytes:
+    def encode(self, frames: list[Native], side_data: dict[str, bytes]) -> bytes:
         """The file of these frames. side_data: `icc_profile`, `exif` and `xmp`, those that the policy keeps."""
         raise NotImplementedError
 
@@ -174,11 +192,22 @@ class Avif(_Boxed):
                 self._durations[index] = image.info["duration"]
             yield upright(native, self._orientation(image))
 
-    def encode(self, frames: list[Image.Image], side_data: dict[str, bytes]) -> bytes:
-        if len(frames) == 1:
-            return encoded(frames[0], "AVIF", quality=QUALITY, **side_data)
-        rest = {"save_all": True, "append_images": frames[1:], "duration": self._durations}
-        return encoded(frames[0], "AVIF", quality=QUALITY, **rest, **side_data)
+    def encode(self, frames: list[Native], side_data: dict[str, bytes]) -> bytes:
+        first, *rest = [to_pillow(frame) for frame in frames]
+        moving = {"save_all": True, "append_images": rest, "duration": self._durations} if rest else {}
+        return encoded(first, "AVIF", quality=QUALITY, **moving, **side_data)
+
+    def lost(self) -> tuple[str, ...]:
+        primary, notes = self.structure.primary, []
+        depths = [max(self.data[box.body + 5 : box.end]) for box in self.structure.properties(primary, b"pixi")]
+        if depths and max(depths) > 8:
+            notes.append(f"{max(depths)} bits a channel were written as 8")
+        for box in self.structure.properties(primary, b"colr"):
+            said = self.data[box.body : box.end]
+            primaries, curve = struct.unpack_from(">HH", said, 4) if said[:4] == b"nclx" else (1, 13)
+            if (primaries, curve) not in _SRGB:
+                notes.append(f"its colours (nclx {primaries}/{curve}) were written as sRGB")
+        return tuple(notes)
 
     def profile(self) -> bytes:
         return self._opened().info.get("icc_profile") or b""
@@ -207,20 +236,35 @@ class Heif(_Boxed):
         self.times: tuple[None, ...] = (None,) * len(images)
 
     def natives(self) -> Iterator[Native]:
-        for image in self.library.open_heif(BytesIO(self.data)):
-            # The library has applied the turns and mirrors of the boxes; EXIF has no say in this format.
-            yield from_pillow(image.to_pillow())
+        # The library applies the turns and mirrors of the boxes; EXIF has no say in this format.
+        for image in self._images():
+            if not image.mode.endswith(";16"):
+                yield from_pillow(image.to_pillow())
+                continue
+            mode = "I;16" if image.mode == "L;16" else image.mode
+            yield Native(mode, np.ascontiguousarray(np.asarray(image)))
 
-    def encode(self, frames: list[Image.Image], side_data: dict[str, bytes]) -> bytes:
-        for frame in frames:
-            frame.info = {"icc_profile": side_data["icc_profile"]} if "icc_profile" in side_data else {}
-        file = self.library.from_pillow(frames[0])
-        for frame in frames[1:]:
-            file.add_from_pillow(frame)
+    def encode(self, frames: list[Native], side_data: dict[str, bytes]) -> bytes:
+        file = self.library.HeifFile()
+        sources = list(self._images())
+        for number, frame in enumerate(frames):
+            mode = "L;16" if frame.mode == "I;16" else frame.mode
+            if mode not in ("L", "LA", "RGB", "RGBA") and not mode.endswith(";16"):
+                frame, mode = Native("RGBA", to_rgba(frame)), "RGBA"
+            added = file.add_frombytes(mode, frame.size, np.ascontiguousarray(frame.data).tobytes())
+            source = sources[min(number, len(sources) - 1)].info
+            if source.get("nclx_profile"):
+                added.info["nclx_profile"] = source["nclx_profile"]
+            if "icc_profile" in side_data:
+                added.info["icc_profile"] = side_data["icc_profile"]
         buffer = BytesIO()
-        extra = {key: side_data[key] for key in ("exif", "xmp") if key in side_data}
+        extra: dict[str, Any] = {key: side_data[key] for key in ("exif", "xmp") if key in side_data}
+        extra["chroma"] = sources[0].info.get("chroma") or 420
         file.save(buffer, quality=QUALITY, save_all=True, **extra)
         return buffer.getvalue()
+
+    def _images(self) -> list[Any]:
+        return list(self.library.open_heif(BytesIO(self.data), convert_hdr_to_8bit=False))
 
     def profile(self) -> bytes:
         return self.library.open_heif(BytesIO(self.data)).info.get("icc_profile") or b""
@@ -229,12 +273,13 @@ class Heif(_Boxed):
 class _BoxedRewriter(Rewriter):
     def __init__(self, source: _Boxed, metadata: str):
         self.source, self.metadata = source, metadata
-        self.frames: list[Image.Image] = []
+        self.frames: list[Native] = []
 
     def add(self, native: Native, changed: np.ndarray | None) -> None:
-        self.frames.append(to_pillow(native))
+        self.frames.append(native)
 
     def finish(self) -> bytes:
+        self.source.notes = (*self.source.dropped(), *self.source.lost())
         return self.source.encode(self.frames, self.source.side_data(self.metadata))
 
 

@@ -66,6 +66,7 @@ class ImageReader(Reader):
 
     def __init__(self, container: Container):
         self.container = container
+        self.notes = container.notes
         self.info = StreamInfo(container.format, container.size, len(container.times))
         self._recent: OrderedDict[int, Native] = OrderedDict()
 
@@ -75,7 +76,7 @@ class ImageReader(Reader):
                 pixels, others = views(native)
                 pixels.flags.writeable = False
                 self._remember(index, native)
-                self.damage, self.notes = self.container.damage, self.container.notes
+                self.damage = self.container.damage
                 yield Frame(pixels, index, self.container.times[index], looks=others)
 
     def writer(self, target: BinaryIO | Path, options: WriteOptions, suffix: str = "") -> Writer:
@@ -120,6 +121,9 @@ class ImageWriter(Writer):
                 new = native if changed is None else with_rgb(native, frame.pixels, changed)
                 self._rewriter.add(new, changed)
             self._taken += 1
+            if self._taken == len(self.container.times):
+                # No later change can ask for them.
+                self.reader.close()
 
     def preview(self) -> Reader | None:
         """The finished picture, read from its bytes. Raises MediaError where they cannot be read."""
@@ -146,6 +150,7 @@ class ImageWriter(Writer):
         if self._whole is None:
             with explained(name, "the picture cannot be written"):
                 self._whole = self._rewriter.finish() if self._rewriter else self.container.scrubbed(self.metadata)
+            self.notes = tuple(note for note in self.container.notes if note not in self.reader.notes)
             self._rewriter = None
         return self._whole
 
