@@ -59,7 +59,9 @@ class Finder:
         self._one_at_a_time = threading.Lock()
 
     def __call__(self, jobs: Iterable[Job]) -> Iterator[FrameOrFailure]:
-        opened = ahead(self.pool, self._open, jobs, self.depth)
+        sources = ahead(self.pool, self._open, jobs, self.depth)
+        # As many pictures as there are threads would hold gigabytes: what is decoded ahead is counted in pixels.
+        opened = ahead(self.pool, self._begin, sources, self.depth, _promised, UNDER_WAY)
         items = (item for source, frames in opened for item in planned(_until_error(source, frames), self.track))
         return followed(self._searched(items), self.track, self.given)
 
@@ -75,24 +77,30 @@ class Finder:
             return ahead(self.pool, self._locate, searched, LONGEST, pixel_count, UNDER_WAY)
         return ahead(self.pool, self._find, items, LONGEST, pixel_count, UNDER_WAY)
 
-    def _open(self, job: Job) -> tuple[Source, Iterable[FrameOrFailure]]:
+    def _open(self, job: Job) -> Source | FileFailure:
+        """The parsed file; none of its pixels is decoded yet."""
+        began = time.monotonic()
+        try:
+            data, checksum = _read(job)
+            return Source(job, open_reader(data, job.name, self.read), checksum, began)
+        except Exception as error:
+            return FileFailure(Source(job, None, None, began), one_line(error))
+
+    def _begin(self, opened: Source | FileFailure) -> tuple[Source, Iterable[FrameOrFailure]]:
         """The file and its frames.
 
         The first frame of a picture is decoded here, in the thread. Those of a video are made one ahead when its turn
         comes: the decoders of all the videos that are open would hold more than the frames.
         """
-        began = time.monotonic()
+        if isinstance(opened, FileFailure):
+            return opened.source, [opened]
         try:
-            data, checksum = _read(job)
-            reader = open_reader(data, job.name, self.read)
-            source = Source(job, reader, checksum, began)
-            frames = _frames(source)
-            if reader.streams:
-                return source, one_ahead(self.pool, frames)
-            return source, chain([next(frames)], frames)
+            frames = _frames(opened)
+            if opened.opened.streams:
+                return opened, one_ahead(self.pool, frames)
+            return opened, chain([next(frames)], frames)
         except Exception as error:
-            source = Source(job, None, None, began)
-            return source, [FileFailure(source, one_line(error))]
+            return opened, [FileFailure(opened, one_line(error))]
 
     def _find(self, item: FrameOrFailure) -> FrameOrFailure:
         """A frame's faces, from the list or by a search of this frame alone."""
@@ -160,6 +168,14 @@ def _in_frame(item: FileFrame, found: Sequence[Sequence[Face]]) -> list[Face]:
             moved = None if face.landmarks is None else face.landmarks + np.array([part.left, part.top], np.float32)
             faces.append(replace(face, box=face.box.shifted(part.left, part.top), landmarks=moved))
     return faces
+
+
+def _promised(opened: Source | FileFailure) -> int:
+    """How many pixels the first frame of a file will hold; 0 for one whose frames come when their turn does."""
+    if isinstance(opened, FileFailure) or opened.opened.streams:
+        return 0
+    width, height = opened.opened.info.size
+    return width * height
 
 
 def _untracked(faces: Sequence[Face]) -> list[Face]:

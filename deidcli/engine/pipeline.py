@@ -87,7 +87,8 @@ class Pipeline:
 
         batches = batched(self.finder(jobs), weight, 1, longest=4 * depth)
         done = (pair for batch in batches for pair in self._replace(batch))
-        return ahead(pool, self._finish, self._gather(done), depth)
+        # A picture whose pixels changed is decoded again: those under way there are counted, too.
+        return ahead(pool, self._finish, self._gather(done), depth, _decoded_again, UNDER_WAY)
 
     def drop(self) -> None:
         """Drop what an interrupted run has begun to write, once no thread works on it any more."""
@@ -259,6 +260,14 @@ class Pipeline:
             error=file.error or None,
             notes=_notes(file) if digest else (),
         )
+
+
+def _decoded_again(file: _File) -> int:
+    """How many pixels are decoded while a file is finished."""
+    if not file.check or file.error or file.source.reader is None:
+        return 0
+    width, height = file.source.opened.info.size
+    return width * height
 
 
 def _notes(file: _File) -> tuple[str, ...]:

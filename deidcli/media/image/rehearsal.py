@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 
 from deidcli.errors import MediaError
@@ -21,7 +22,8 @@ DENSE, DENSE_PIXELS = 1000, 16_000_000
 """Pixels a byte from which it is so even for smaller pictures, and the number of pixels at which that begins."""
 MEMORY = 3 << 30  # bytes of address space
 SECONDS, SECONDS_A_MEGABYTE, LONGEST = 12, 3, 150  # of processor time
-_WAITING = 8  # seconds of the clock beyond the processor's
+_ONE_AT_A_TIME = threading.Lock()  # each may take all the memory that one is allowed
+_PATIENCE = 2.5  # seconds of the clock to one of the processor's, which others may use as well
 _HINT = "leave it out, or convert it with a program that can open it"
 
 
@@ -39,9 +41,10 @@ def rehearse(container: Container, kind: str) -> None:
     seconds = min(SECONDS + SECONDS_A_MEGABYTE * len(container.data) // 1_000_000, LONGEST)
     command = [sys.executable, "-m", "deidcli.media.image.rehearsal", kind, str(seconds), str(int(container.salvage))]
     try:
-        done = subprocess.run(
-            command, input=container.data, capture_output=True, timeout=seconds + _WAITING, env=_environment()
-        )
+        with _ONE_AT_A_TIME:
+            done = subprocess.run(
+                command, input=container.data, capture_output=True, timeout=_PATIENCE * seconds, env=_environment()
+            )
     except subprocess.TimeoutExpired as error:
         raise MediaError(_promise(container, f"takes more than {seconds} seconds to decode"), _HINT) from error
     except OSError as error:
