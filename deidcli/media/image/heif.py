@@ -279,7 +279,7 @@ class _BoxedRewriter(Rewriter):
         self.frames.append(native)
 
     def finish(self) -> bytes:
-        self.source.notes = (*self.source.dropped(), *self.source.lost())
+        self.source.changes = (*self.source.changes, *self.source.lost())
         return self.source.encode(self.frames, self.source.side_data(self.metadata))
 
 

@@ -150,7 +150,6 @@ class ImageWriter(Writer):
         if self._whole is None:
             with explained(name, "the picture cannot be written"):
                 self._whole = self._rewriter.finish() if self._rewriter else self.container.scrubbed(self.metadata)
-            self.notes = tuple(note for note in self.container.notes if note not in self.reader.notes)
             self._rewriter = None
         return self._whole
 

@@ -96,7 +96,7 @@ class _TiffRewriter(Rewriter):
         if page.bits not in (1, 8, 16, 32, 64):
             written = 8 * native.data.dtype.itemsize
             note = f"{page.bits} bits a sample were written as {written}"
-            self.source.notes = tuple(dict.fromkeys([*self.source.notes, note]))
+            self.source.changes = tuple(dict.fromkeys([*self.source.changes, note]))
         fresh = tiff_pixels.encode(native, page)
         # Colours that the new pixels do not use.
         fresh = cleaned(fresh) or fresh
