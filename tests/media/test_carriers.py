@@ -4,18 +4,22 @@ Each plant is a file that decoders open. It must be refused as damaged, or come 
 under the policies "safe" and "none", scrubbed and written anew, and still show the same pixels.
 """
 
+import io
 import struct
 import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from mozjpeg_lossless_optimization import optimize
 from PIL import Image
 
 from deidcli.media.image import gif_blocks, jpeg, webp
 from deidcli.media.image import png_chunks as png
 from deidcli.media.image.ifd import Entry, number
 from deidcli.media.image.tiff_pages import Page, file_of, pages
+from deidcli.media.open import open_reader
+from deidcli.media.stream import WriteOptions
 
 from . import marked
 from .carriers import SECRET, refusals, shown
@@ -270,7 +274,13 @@ def jpeg_plants():
     return plants
 
 
-def test_jpeg():
+@pytest.fixture
+def same_process(monkeypatch):
+    """The coder of JPEGs without a process of its own, which takes longer to start than these pictures to code."""
+    monkeypatch.setattr(jpeg, "_optimized", optimize)
+
+
+def test_jpeg(same_process):
     refusals(jpeg_plants())
 
 
@@ -280,6 +290,21 @@ def test_rows_below_the_picture_of_a_jpeg(change):
     assert one != other
     assert shown(one)[0].shape == (24, 56, 3)
     assert through(one, change) == through(other, change)
+
+
+@pytest.mark.parametrize("program", ["raise SystemExit(1)", "import os; os.abort()"])
+def test_a_jpeg_that_ends_its_coder_is_encoded_again(monkeypatch, program):
+    monkeypatch.setattr(jpeg, "_PROGRAM", program)
+    data = jpeg.written(jpeg_base())
+    with open_reader(data + SECRET, "drawn") as reader:
+        target = io.BytesIO()
+        writer = reader.writer(target, WriteOptions())
+        (frame,) = reader.frames()
+        writer.write(frame, None)
+        writer.finish()
+        assert "encoded again" in writer.notes[0]
+    assert SECRET not in target.getvalue()
+    assert np.abs(shown(target.getvalue())[0].astype(int) - frame.pixels).mean() < 2
 
 
 def test_a_scan_that_another_one_covers():

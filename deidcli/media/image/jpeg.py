@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
 import cv2
 import numpy as np
-from mozjpeg_lossless_optimization import optimize
 from PIL import JpegImagePlugin
 
 from deidcli.errors import MediaError
@@ -46,6 +48,14 @@ _OPENCV_SAMPLING = {(4, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411, (1, 2): cv2.IM
 # Each scan of a progressive picture goes over all of it: usual ones have some ten, libjpeg's own tests stop at 500.
 _USUAL_SCANS, _MOST_SCANS = 16, 500
 _LARGEST_PAYLOAD = 65533
+_SECONDS = 120
+# The folder in which the command runs is no place to import from.
+_PROGRAM = """
+import sys
+del sys.path[0]
+from mozjpeg_lossless_optimization import optimize
+sys.stdout.buffer.write(optimize(sys.stdin.buffer.read()))
+"""
 _PADDING = b"\x55" * 64
 
 
@@ -251,11 +261,17 @@ class Jpeg(Container):
 
 
 def _optimized(bare: bytes) -> bytes:
-    """The picture with its coefficients coded anew; empty for what cannot be (arithmetic coding, lossless JPEG)."""
+    """The picture with its coefficients coded anew; empty for what cannot be (arithmetic coding, lossless JPEG).
+
+    In a process of its own: the library ends its process where a damaged picture has coefficients out of range.
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    command = [sys.executable, "-c", _PROGRAM]
     try:
-        return optimize(bare)
-    except ValueError:
+        done = subprocess.run(command, input=bare, capture_output=True, timeout=_SECONDS, env=environment)
+    except (OSError, subprocess.TimeoutExpired):
         return b""
+    return done.stdout if done.returncode == 0 else b""
 
 
 def _known(parts: list[Segment]) -> list[Segment]:
