@@ -39,4 +39,27 @@ class MissingDependency(DeidError):
 def one_line(error: BaseException) -> str:
     """Any error in one line, for a manifest, a log or a terminal."""
     text = str(error) if isinstance(error, DeidError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """A text as a terminal may show it: control characters and marks that turn the writing are escapes.
+
+    A file's name can hold any of them, and a terminal would obey.
+    """
+    return "".join(_escaped(letter) if _acts(letter) else letter for letter in text)
+
+
+def _acts(letter: str) -> bool:
+    code = ord(letter)
+    controls = (code < 0x20 and letter not in "\n\t") or 0x7F <= code < 0xA0
+    return (
+        controls
+        or code in (0x200E, 0x200F, 0x2028, 0x2029, 0xFEFF)
+        or 0x202A <= code <= 0x202E
+        or 0x2066 <= code <= 0x2069
+    )
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")

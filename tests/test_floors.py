@@ -18,6 +18,7 @@ FLOORS = [
     {"engine"},
     {"training"},
     {"evaluation"},
+    {"api"},
     {"cli"},
     {"__main__"},
 ]

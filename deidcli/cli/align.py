@@ -12,7 +12,7 @@ import numpy as np
 from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
-from deidcli.cli.progress import shown
+from deidcli.cli.progress import say, shown
 from deidcli.engine.face_list import load_faces
 from deidcli.engine.frames import FileFailure
 from deidcli.engine.jobs import Job, check_apart
@@ -68,9 +68,9 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     write = _pack if options["pack"] else _folder
     count = write(jobs, options, Path(output), failed)
     if count is None:
-        click.echo(f"{output} is up to date", err=True)
+        say(f"{output} is up to date")
         return 0
-    click.echo(f"{count} faces of {len(jobs)} files in {output}", err=True)
+    say(f"{count} faces of {len(jobs)} files in {output}")
     return 3 if not count else 1 if failed else 0
 
 
@@ -112,7 +112,7 @@ def _crops(jobs: list, options: dict[str, Any], failed: list[str]) -> Iterator[t
 
 
 def _note(error: str, failed: list[str]) -> None:
-    click.echo(f"deid: {error}", err=True)
+    say(f"deid: {error}")
     failed.append(error)
 
 

@@ -15,7 +15,7 @@ from deidcli.cli import media_options as med
 from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
-from deidcli.cli.progress import shown
+from deidcli.cli.progress import say, shown
 from deidcli.engine.face_list import COLUMNS, face_entry, load_faces
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure
 from deidcli.engine.manifest import encoded
@@ -71,7 +71,7 @@ def _print(jobs: list, form: str, options: dict[str, Any]) -> int:
     for item in shown(items, len(jobs), style, "frame"):
         if isinstance(item, FileFailure):
             failed += 1
-            click.echo(f"deid: {item.error}", err=True)
+            say(f"deid: {item.error}")
         if form == "json":
             click.echo(encoded(json.dumps(_row(item), ensure_ascii=False)))
         elif isinstance(item, FileFrame):

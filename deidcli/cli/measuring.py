@@ -112,7 +112,9 @@ def again(text: str, seed: int | None, labels: Path | None = None) -> Any:
         flags[key.replace("-", "_")] = opt.parsed(key.replace("-", "_"), value)
     if labels and "select" in flags:
         flags.setdefault("labels", str(labels))
-    return opt.make_method(name, flags, seed)
+    from deidcli.methods import make
+
+    return make(name, flags, seed)
 
 
 def every() -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from deidcli.cli import options as opt
+from deidcli.cli.progress import say
 from deidcli.errors import DeidError, PresetError
 from deidcli.presets import Packaged, folders, load_preset
 
@@ -27,7 +28,7 @@ def list_command() -> int:
             click.echo(f"{preset.name:20} {preset.method:12} {preset.size / 1e6:6.1f} MB  {preset.folder}")
         except PresetError as error:
             damaged += 1
-            click.echo(f"deid: {error}", err=True)
+            say(f"deid: {error}")
     return 3 if damaged else 0
 
 
@@ -52,7 +53,7 @@ def verify_command(names: tuple[str, ...]) -> int:
             click.echo(f"{preset.name}: whole, {preset.checksum[:16]}")
         except PresetError as error:
             damaged += 1
-            click.echo(f"deid: {error}", err=True)
+            say(f"deid: {error}")
     return 3 if damaged else 0
 
 
@@ -68,7 +69,7 @@ def fetch_command() -> int:
             click.echo(f"{what}: {weights.fetch()}")
         except DeidError as error:
             missing += 1
-            click.echo(f"deid: {what}: {error}", err=True)
+            say(f"deid: {what}: {error}")
     return 3 if missing else 0
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +13,18 @@ from typing import Any
 
 import click
 
+from deidcli.cli.progress import say
+from deidcli.engine import records
 from deidcli.engine.settings import FALLBACKS, Settings
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DEFAULTS, DetectOptions
 from deidcli.faces.landmarks import KINDS
 from deidcli.faces.tracking.options import TrackOptions
-from deidcli.methods import available, find
-from deidcli.methods.base import Method, Secret
+from deidcli.methods import available
 
 ENVIRONMENT = "DEID_"
+CONFIG_SIZE = 1 << 20  # bytes of a file of options
+_UNSHOWN = ("seed",)  # options whose values stand in no error
 Decorator = Callable[[Callable], Callable]
 
 
@@ -55,18 +60,44 @@ def stacked(*decorators: Decorator) -> Decorator:
 
 
 def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    """Make the entries of a TOML file the defaults of this command."""
+    """Make the entries of a TOML file the defaults of this command, each checked as if it had been given."""
     if value is None:
         return
-    known = {p.name: p for p in ctx.command.params}
+    known = {p.name: p for p in ctx.command.params if isinstance(p, click.Option) and p is not param}
     entries = {key.replace("-", "_"): entry for key, entry in _toml(Path(value)).items()}
     for key, entry in entries.items():
         if key not in known:
-            raise UsageError(f"{value}: no option is called {key!r}", f"see `deid {ctx.info_name} --help`")
-        # Click would fail on a table, or take a list for its text.
-        if not isinstance(entry, (str, int, float)) and not (isinstance(entry, list) and known[key].multiple):
-            raise UsageError(f"{value}: {key} = {entry} is not one value", "give a line like angle = 150")
+            raise UsageError(
+                f"{value}: no option is called {records.shortened(key)}", f"see `deid {ctx.info_name} --help`"
+            )
+        _check_entry(ctx, value, known[key], key, entry)
     ctx.default_map = {**(ctx.default_map or {}), **entries}
+
+
+def _check_entry(ctx: click.Context, file: str, option: click.Option, key: str, entry: Any) -> None:
+    """Raises UsageError for an entry that is not of the option's type or out of its range."""
+    shown = "" if key in _UNSHOWN else f" = {records.shortened(entry)}"
+    values = entry if option.multiple and isinstance(entry, list) else [entry]
+    sound = all(_suits(option, each) for each in values)
+    try:
+        if sound and not option.is_flag:
+            option.type_cast_value(ctx, entry)
+    except (click.BadParameter, ValueError, TypeError, OverflowError) as error:
+        said = error.message if isinstance(error, click.BadParameter) else "not such a value"
+        raise UsageError(f"{file}: {key}{shown}: {said}", "give another value") from error
+    if not sound:
+        raise UsageError(f"{file}: {key}{shown} is not one value of its kind", "give a line like angle = 150")
+
+
+def _suits(option: click.Option, value: Any) -> bool:
+    """Whether a value of TOML is of the option's type; click would take a list for its text, or 1.5 for 1."""
+    if option.is_flag or isinstance(option.type, click.types.BoolParamType):
+        return isinstance(value, bool)
+    if isinstance(option.type, (click.types.IntParamType, Secretive)):
+        return isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(option.type, click.types.FloatParamType):
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool) and "\0" not in str(value)
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -75,9 +106,18 @@ def _toml(path: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--config {path}: {error}", "give a TOML file with lines like angle = 150") from error
+        with path.open("rb") as file:
+            text = file.read(CONFIG_SIZE + 1)
+        if len(text) > CONFIG_SIZE:
+            raise ValueError(f"it is longer than {CONFIG_SIZE} bytes")
+        return tomllib.loads(text.decode("utf-8"))
+    except OSError as error:
+        said: object = error.strerror
+    except RecursionError:
+        said = "its tables lie too deep within each other"
+    except ValueError as error:
+        said = error
+    raise UsageError(f"--config {path}: {said}", "give a TOML file with lines like angle = 150")
 
 
 inputs = click.argument("inputs", nargs=-1, metavar="INPUT...")
@@ -135,22 +175,31 @@ def track_options(options: dict[str, Any]) -> TrackOptions:
 
 def whole(text: str, said: str) -> int:
     """`text` as a whole number, 0 included. Raises UsageError that repeats what was `said`."""
-    if not text.strip().isdigit():
+    if not re.fullmatch(r"[0-9]{1,9}", text.strip()):
         raise UsageError(f"{said}: {text!r} is no whole number", "write digits, with commas between several")
     return int(text)
 
 
+def rotations(options: dict[str, Any]) -> tuple[int, ...]:
+    """The turns of --rotations, in degrees. Raises UsageError."""
+    said = f"--rotations {options['rotations']}"
+    return tuple(whole(turn, said) for turn in str(options["rotations"]).split(","))
+
+
 def detect_options(options: dict[str, Any]) -> DetectOptions:
     """What the options of `detection` ask for. Raises UsageError."""
-    said = f"--rotations {options['rotations']}"
-    rotations = tuple(whole(turn, said) for turn in str(options["rotations"]).split(","))
-    names = ("detector", "threshold", "min_face", "upsample", "lift", "landmarks")
-    given = {name: options[name] for name in names if options[name] is not None}
-    wanted = DetectOptions(**given, rotations=rotations)
-    silent = "detector" in given or options.get("faces") or options.get("quiet")
-    if wanted.detector != DEFAULTS[0] and not silent:
-        click.echo(f"deid: {DEFAULTS[0]} is not installed (see `deid doctor`): {wanted.detector} searches", err=True)
+    names = {item.name for item in dataclasses.fields(DetectOptions)} - {"rotations"}
+    given = {name: value for name, value in options.items() if name in names and value is not None}
+    wanted = DetectOptions(**given, rotations=rotations(options))
+    note_detector(wanted, options)
     return wanted
+
+
+def note_detector(wanted: DetectOptions, options: dict[str, Any]) -> None:
+    """Say that the first choice of detectors is not installed, where the second is taken without being asked for."""
+    silent = options["detector"] is not None or options.get("faces") or options.get("quiet")
+    if wanted.detector != DEFAULTS[0] and not silent:
+        say(f"deid: {DEFAULTS[0]} is not installed (see `deid doctor`): {wanted.detector} searches")
 
 
 recogniser = click.option(
@@ -178,9 +227,46 @@ progress = stacked(
     click.option("-v", "--verbose", is_flag=True, help="Say what was done to every file."),
 )  # fmt: skip
 
-seed = click.option(
-    "--seed", type=int,
-    help="Make random draws repeatable. Whoever knows the seed can repeat them too; without one they are secret.",
+
+class Secretive(click.ParamType):
+    """A whole number that is never shown, in an error neither."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if not isinstance(value, str) or not re.fullmatch(r"[+-]?[0-9]{1,4000}", value.strip()):
+            self.fail("not a whole number (the value is not shown)", param, ctx)
+        return int(value)
+
+
+def _seed_of_file(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Make what a file holds the seed: its number, or a number made of its text."""
+    if value is None:
+        return
+    try:
+        text = Path(value).read_bytes().strip()
+    except OSError as error:
+        raise UsageError(f"--seed-file {value}: {error.strerror}", "give a file that holds the seed") from error
+    if not text:
+        raise UsageError(f"--seed-file {value} is empty", "write a number or a long random text into it")
+    number = re.fullmatch(rb"[+-]?[0-9]{1,4000}", text)
+    seed = int(text) if number else int.from_bytes(hashlib.sha256(text).digest(), "big")
+    if ctx.params.get("seed") is not None:
+        raise UsageError("--seed and --seed-file both say the seed", "leave one out")
+    ctx.params["seed"] = seed
+
+
+seed = stacked(
+    click.option(
+        "--seed", type=Secretive(), is_eager=True,
+        help="Make random draws repeatable. Whoever knows the seed can repeat them too; without one they are secret.",
+    ),
+    click.option(
+        "--seed-file", metavar="FILE", expose_value=False, callback=_seed_of_file,
+        help="Take the seed from FILE (a number, or any text), so that it is in no list of processes and no log.",
+    ),
 )  # fmt: skip
 
 fallback = click.option(
@@ -228,19 +314,6 @@ def _range(item: dataclasses.Field) -> str:
         return ""
     return f"{low:g} to {high:g}; " if low is not None and high is not None else (
         f"at least {low:g}; " if low is not None else f"at most {high:g}; ")  # fmt: skip
-
-
-def make_method(name: str, flags: dict[str, Any], seed: int | None) -> Method:
-    """The method with the flags that were given. Raises UsageError for a flag of another method, naming that method."""
-    kind = find(name)
-    given = {key: value for key, value in flags.items() if value is not None}
-    own = {item.name for item in dataclasses.fields(kind.Options)}
-    for key in given:
-        if key not in own:
-            owners = " or ".join(f"--method {method}" for method, _ in _settings()[key])
-            raise UsageError(f"--{key.replace('_', '-')} does not belong to --method {name}", f"it is for {owners}")
-    secret = Secret.drawn() if seed is None else Secret.seeded(seed)
-    return kind.create(kind.Options(**given), secret)
 
 
 def parsed(name: str, text: str) -> Any:

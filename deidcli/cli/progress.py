@@ -6,13 +6,22 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
 
+from deidcli.errors import printable
+
 T = TypeVar("T")
 EVERY = 10.0  # seconds between two plain lines
 STEP = 1.0  # seconds between two JSON lines about the frames of one video
+
+
+def say(text: str) -> None:
+    """A line on standard error, in which no name can make a terminal do anything. One that is closed hears nothing."""
+    with suppress(OSError, ValueError, AttributeError):
+        click.echo(printable(text), err=True)
 
 
 def shown(items: Iterable[T], total: int | None, style: str, unit: str = "file") -> Iterator[T]:
@@ -52,7 +61,9 @@ class FrameMeter:
 
         if done == 1:
             self.close()
-            self._bar = tqdm(total=total, unit="frame", desc=name, position=1, leave=False, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total, unit="frame", desc=printable(name), position=1, leave=False, dynamic_ncols=True
+            )
         self._bar.update()
 
     def close(self) -> None:
@@ -62,7 +73,9 @@ class FrameMeter:
 
 
 def _chosen(style: str) -> str:
-    return style if style != "auto" else "bar" if sys.stderr.isatty() else "plain"
+    if style != "auto":
+        return style
+    return "bar" if sys.stderr is not None and sys.stderr.isatty() else "plain"
 
 
 def _lines(items: Iterable[T], total: int | None, style: str, unit: str) -> Iterator[T]:
@@ -83,7 +96,7 @@ def _say(done: int, total: int | None, seconds: float, style: str, unit: str, na
     if style == "json":
         row = {"done": done, "total": total, "unit": unit, "seconds": round(seconds, 2), "rate": round(rate, 3)}
         more = {"input": name, "left": left if left is None else round(left, 1)} if name else {}
-        click.echo(json.dumps(row | more), err=True)
+        say(json.dumps(row | more))
     else:
         parts = [f"{name}: " if name else "", f"{done} of {total} {unit}s" if total else f"{done} {unit}s"]
-        click.echo("".join(parts) + f", {rate:.1f} a second" + (f", {left:.0f} s left" if total else ""), err=True)
+        say("".join(parts) + f", {rate:.1f} a second" + (f", {left:.0f} s left" if total else ""))

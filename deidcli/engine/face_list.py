@@ -186,7 +186,7 @@ class _Entry:
             listed.sizes[self.row.whole("frame", 0, FRAMES, 0)] = width, height
 
     def _size(self) -> tuple[int, int]:
-        size = self.row.items("size")
+        size = self.row.array("size")
         if len(size) != 2:
             raise ValueError(f"size is width and height, not {records.shortened(size)}")
         width, height = (records.whole(side, "size", 1, FARTHEST) for side in size)
@@ -200,13 +200,13 @@ class _ManifestRow(_Entry):
         name = self.row.name("input")
         yield name, 0, []
         for entry in self.row.records("faces", default=True):
-            yield name, entry.whole("frame", 0, FRAMES, 0), [_boxed(entry.items("box"))]
+            yield name, entry.whole("frame", 0, FRAMES, 0), [_boxed(entry.array("box"))]
         for track in self.row.records("tracks", default=True):
-            places = sorted((_start(place), _boxed(place[1:])) for place in track.items("boxes") if _listed(place))
+            places = sorted((_start(place), _boxed(place[1:])) for place in track.array("boxes") if _listed(place))
             starts = [start for start, _ in places]
             if not places:
                 raise ValueError("a track has a box at least")
-            for first, last in map(_run, track.items("runs")):
+            for first, last in map(_run, track.array("runs")):
                 for frame in range(first, last + 1):
                     # A box holds until the next one is written down.
                     yield name, frame, [places[max(0, bisect_right(starts, frame) - 1)][1]]
@@ -264,7 +264,7 @@ def _face(entry: Record) -> Face:
     points = entry.get("landmarks")
     landmarks = None if points is None else _landmarks(points)
     score = entry.number("score", -SCORES, SCORES, 1.0)
-    return Face(_box(entry.items("box")), score, landmarks, _track(entry))
+    return Face(_box(entry.array("box")), score, landmarks, _track(entry))
 
 
 def _landmarks(points: Any) -> np.ndarray:

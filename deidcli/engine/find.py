@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import sys
 import threading
@@ -62,7 +63,15 @@ class Finder:
         sources = ahead(self.pool, self._open, jobs, self.depth)
         # As many pictures as there are threads would hold gigabytes: what is decoded ahead is counted in pixels.
         opened = ahead(self.pool, self._begin, sources, self.depth, _promised, UNDER_WAY)
-        items = (item for source, frames in opened for item in planned(_until_error(source, frames), self.track))
+        return self._tracked(
+            item for source, frames in opened for item in planned(_until_error(source, frames), self.track)
+        )
+
+    def found(self, items: Iterator[FrameOrFailure]) -> Iterator[FrameOrFailure]:
+        """The frames of one file that is open already, with their faces."""
+        return self._tracked(planned(items, self.track))
+
+    def _tracked(self, items: Iterator[FrameOrFailure]) -> Iterator[FrameOrFailure]:
         return followed(self._searched(items), self.track, self.given)
 
     def search(self, items: Iterable[FrameOrFailure]) -> Iterator[FrameOrFailure]:
@@ -217,6 +226,8 @@ def _read(job: Job) -> tuple[bytes | Path, str]:
     try:
         if job.source is not None and is_stream(job.source):
             return job.source, digest(job.source)
+        if job.source is None and sys.stdin is None:
+            raise OSError(errno.EBADF, "standard input is closed")
         data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

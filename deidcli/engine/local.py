@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
+from typing import Any
+from weakref import WeakSet
 
 import cv2
 
@@ -25,6 +28,8 @@ from deidcli.faces.tracking.options import TrackOptions
 from deidcli.media.stream import ReadOptions
 from deidcli.methods.base import Method
 from deidcli.methods.closed import ClosedSet
+
+GRACE = 5.0  # seconds that a run which is stopped waits for what is under way
 
 
 def anonymize(
@@ -90,16 +95,34 @@ def find(
 def _pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     """Threads, and how many items may be under way at each stage: enough to keep them busy, few to stay small."""
     count = workers or _cores()
-    pool = ThreadPoolExecutor(count, thread_name_prefix="deid")
+    pool = _Pool(count, thread_name_prefix="deid")
     # OpenCV's own threads would only wait for the same cores: a tenth of a run's time of the processor.
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
         yield pool, 2 * count
+    except BaseException:
+        # What has begun is finished, if it does not take too long, so that no half of a file is left.
+        pool.shutdown(wait=False, cancel_futures=True)
+        wait(list(pool.submitted), timeout=GRACE)
+        raise
     finally:
-        # What has begun is finished, so that no half of a file is left; what has not is dropped.
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=sys.exc_info()[0] is None, cancel_futures=True)
         cv2.setNumThreads(threads)
+
+
+class _Pool(ThreadPoolExecutor):
+    """Threads that know what they were given to do. submitted: as long as anybody waits for it."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.submitted: WeakSet[Future] = WeakSet()
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future:
+        """As for every executor."""
+        future = super().submit(fn, *args, **kwargs)
+        self.submitted.add(future)
+        return future
 
 
 def _cores() -> int:

@@ -18,6 +18,7 @@ from deidcli.errors import DeidError, MediaError, UsageError
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 _BEGIN = b'{"input": '  # of every row
 ACTIONS = ("replaced", "covered")
+COPIED = "copied"  # a file that is neither a picture nor a video was copied as it is
 SALVAGED = "salvaged"  # what could be decoded of a damaged file was written
 
 

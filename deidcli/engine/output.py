@@ -219,6 +219,8 @@ class Target:
     def _commit(self) -> str:
         if self.path is None and isinstance(self.file, io.BytesIO):
             whole = self.file.getvalue()
+            if sys.stdout is None:
+                raise OSError(errno.EBADF, "it is closed")
             sys.stdout.buffer.write(whole)
             sys.stdout.buffer.flush()
             return hashlib.sha256(whole).hexdigest()

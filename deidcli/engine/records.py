@@ -29,25 +29,11 @@ class Missing(KeyError, ValueError):
         return str(self.args[0])
 
 
-class Record(Mapping[str, Any]):
+class Record(dict[str, Any]):
     """One entry of a file. Its methods raise ValueError for a value that is not what was asked for."""
 
-    def __init__(self, values: Mapping[str, Any]):
-        self._values = values
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self._values:
-            raise Missing(f"it has no {key!r}")
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._values
+    def __missing__(self, key: str) -> Any:
+        raise Missing(f"it has no {key!r}")
 
     def name(self, key: str) -> str:
         """The name of a file, as `os.fsdecode` gives it."""
@@ -59,7 +45,7 @@ class Record(Mapping[str, Any]):
 
     def text(self, key: str) -> str | None:
         """A text, None where it is missing or null."""
-        value = self._values.get(key)
+        value = self.get(key)
         if value is not None and not isinstance(value, str):
             raise ValueError(f"{key} is a text, not {shortened(value)}")
         return value
@@ -72,9 +58,9 @@ class Record(Mapping[str, Any]):
         """A finite number from `low` to `high`."""
         return number(self[key] if default is None or key in self else default, key, low, high)
 
-    def items(self, key: str, default: bool = False) -> list[Any]:  # type: ignore[override]
+    def array(self, key: str, default: bool = False) -> list[Any]:
         """A list; default: an empty one where it is missing or null."""
-        value = self._values.get(key) if default else self[key]
+        value = self.get(key) if default else self[key]
         if value is None and default:
             return []
         if not isinstance(value, list):
@@ -83,7 +69,7 @@ class Record(Mapping[str, Any]):
 
     def records(self, key: str, default: bool = False) -> Iterator[Record]:
         """A list of objects, as records."""
-        for value in self.items(key, default):
+        for value in self.array(key, default):
             yield record(value, key)
 
 

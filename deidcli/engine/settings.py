@@ -49,7 +49,7 @@ class Settings:
     inputs: str = ""
     batch_size: int = 32
     workers: int = 0
-    seed: int | None = None
+    seed: int | None = field(default=None, repr=False)
 
     @property
     def describes(self) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deidcli.engine.files import digest
-from deidcli.engine.manifest import DONE, SALVAGED, left_alone
+from deidcli.engine.manifest import DONE, SALVAGED, Row, left_alone
 from deidcli.errors import UsageError
 
 GUARANTEES = ("k", "diverse", "open")
@@ -69,6 +69,13 @@ def check(manifests: Iterable[Path], k: int | None = None) -> Verdict:
             elif not (left_alone(row) and row["input"] in rows):
                 rows[row["input"]] = path, row
     return check_rows(rows.values(), k, broken)
+
+
+def check_run(manifest: Path | None, rows: Iterable[Row]) -> Verdict:
+    """`check` for a run that has just ended: what its manifest says, or its rows where it has none."""
+    if manifest is not None:
+        return check([manifest])
+    return check_rows((None, json.loads(row.as_json())) for row in rows)
 
 
 def check_rows(rows: Iterable[tuple[Path | None, dict]], k: int | None = None, broken: Iterable[str] = ()) -> Verdict:

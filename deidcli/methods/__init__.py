@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from importlib import metadata
+from typing import Any
 
 from deidcli.errors import UsageError
 from deidcli.faces.registry import registered
-from deidcli.methods.base import Method
+from deidcli.methods.base import Method, Secret
 
 ENTRY_POINTS = "deidcli.methods"
 
@@ -19,6 +22,25 @@ def available() -> dict[str, type[Method]]:
     for point in metadata.entry_points(group=ENTRY_POINTS):
         known.setdefault(point.name, point.load())
     return dict(sorted(known.items()))
+
+
+def make(name: str, options: Mapping[str, Any], seed: int | None = None) -> Method:
+    """The method called `name` with `options` by name; None stands for the default of one.
+
+    seed: makes its draws repeatable; without one they are secret. Raises UsageError for an option of another method,
+    naming that method, and for values that are out of range.
+    """
+    kind = find(name)
+    given = {key: value for key, value in options.items() if value is not None}
+    for key in given:
+        if key not in {item.name for item in fields(kind.Options)}:
+            owners = [
+                other for other, each in available().items() if key in {item.name for item in fields(each.Options)}
+            ]
+            hint = f"it is for {' or '.join(f'--method {other}' for other in owners)}" if owners else "leave it out"
+            raise UsageError(f"--{key.replace('_', '-')} does not belong to --method {name}", hint)
+    secret = Secret.drawn() if seed is None else Secret.seeded(seed)
+    return kind.create(kind.Options(**given), secret)
 
 
 def find(name: str) -> type[Method]:

@@ -27,7 +27,7 @@ def option(default: Any, help: str, low: float | None = None, high: float | None
 class Secret:
     """What a run's random draws are made from. Whoever knows it can repeat them, so it is never written anywhere."""
 
-    key: bytes
+    key: bytes = field(repr=False)
 
     @classmethod
     def drawn(cls) -> Secret:

@@ -1,0 +1,256 @@
+"""A run from files to files: what is to be done is checked first, then done row by row, then summed up."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from deidcli.engine import jobs as listing
+from deidcli.engine.face_list import FaceList, load_faces
+from deidcli.engine.files import digest
+from deidcli.engine.frames import FrameOrFailure
+from deidcli.engine.jobs import MANIFEST, STREAM, Job, Listing
+from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, SKIPPED, Earlier, Manifest, Row
+from deidcli.engine.output import OutputFolder
+from deidcli.engine.pipeline import Watch, unwatched
+from deidcli.engine.settings import Settings, fingerprint
+from deidcli.errors import MediaError, UsageError, one_line
+from deidcli.methods.base import Method
+
+SHARDS = 100_000  # parts of a run
+FirstPass = Callable[[Iterator[FrameOrFailure]], Iterator[FrameOrFailure]]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does with files, beside how it treats them (`Settings`).
+
+    faces: a list of faces that is taken in place of a search. manifest: where the rows go, None for beside the output.
+    resume: leave out files already done with the same settings. overwrite: whether files that exist are replaced.
+    shard: (I, N) to do only part I of N. sequence: take a folder of numbered pictures as one video. unknown: what
+    happens to files that are neither pictures nor videos ("skip", "copy" or "fail").
+    """
+
+    faces: Path | None = None
+    manifest: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    shard: tuple[int, int] | None = None
+    sequence: bool = False
+    unknown: str = "skip"
+
+
+@dataclass
+class Tally:
+    """How many files of a run ended with each status, and how many faces with each action."""
+
+    files: Counter[str] = field(default_factory=Counter)
+    faces: Counter[str] = field(default_factory=Counter)
+    unchanged: int = 0  # files that were written without a face in them
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        self.files[row.status] += 1
+        if row.status in (DONE, SALVAGED):
+            self.faces.update(row.actions())
+            self.unchanged += not row.faces and not row.tracks
+
+    @property
+    def written(self) -> int:
+        """Files that were written, whole or salvaged."""
+        return self.files[DONE] + self.files[SALVAGED]
+
+    @property
+    def failed(self) -> int:
+        """Files of which nothing was written."""
+        return self.files[FAILED]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "I/N" as (I, N). Raises UsageError."""
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    index, count = (int(part) for part in match.groups()) if match else (0, 0)
+    if not 1 <= index <= count <= SHARDS:
+        raise UsageError(f"--shard {text[:40]!r}: not a part", f"give I/N, like 1/4 to 4/4, with N up to {SHARDS}")
+    return index, count
+
+
+class Run:
+    """A run that was checked and not begun. Raises UsageError for what cannot be carried out; nothing is touched.
+
+    files: what the inputs hold. output: the folder, file or "-" that they go to. jobs: those that are to be done, less
+    what an earlier run has done. done_before: how many that are.
+    """
+
+    def __init__(
+        self, files: Listing, output: str, method: Method, settings: Settings, options: RunOptions = RunOptions()
+    ):
+        self.files, self.method, self.options = files, method, options
+        own = list(listing.shard(files.jobs, *options.shard)) if options.shard else list(files.jobs)
+        self.copies = list(listing.shard(files.copies, *options.shard)) if options.shard else list(files.copies)
+        self.settings = self._settled(settings)
+        if settings.preview_sheet:
+            listing.check_sheets(own)
+        self.single = output == STREAM or [job.target for job in own] == [Path(output)]
+        self.place = self._manifest_place(output, own)
+        self.given = self._given()
+        self.jobs = self._waiting(own)
+        self.total, self.done_before = len(own), len(own) - len(self.jobs)
+        folder = None if self.single else Path(output)
+        self.output = OutputFolder(folder, options.overwrite or options.resume)
+
+    def rows(
+        self, watch: Watch = unwatched, first_pass: FirstPass = iter, told: Callable[[str], object] = str
+    ) -> Iterator[Row]:
+        """Do it: a row for each file, as soon as the file is in its place and its line is in the manifest.
+
+        watch: is told of every frame of a video. first_pass: the frames of the first pass of a closed-set method go
+        through it. told: gets a line about the lock of a run that was killed. Raises UsageError before anything is
+        written, DeidError where another run writes into the same folder.
+        """
+        from deidcli.engine.local import anonymize
+
+        shared = self.options.shard is not None
+        with ExitStack() as held:
+            held.callback(self.output.close)
+            # A folder that is there is claimed before anything takes long; a new one, when nothing can be refused.
+            if self.output.root and self.output.root.is_dir():
+                self.output.lock(shared)
+            work = anonymize(
+                self.jobs, self.method, self.settings, self.given, self.output, watch, self.files.jobs, first_pass
+            )
+            self.output.lock(shared)
+            if self.output.stale:
+                told(self.output.stale)
+            keep = self.options.resume or not self.options.overwrite
+            manifest = Manifest(self.place, keep) if self.place else None
+            if manifest:
+                held.callback(manifest.close)
+            for rows in (work, self._copied()):
+                for row in rows:
+                    yield _added(manifest, row)
+
+    def status(self, tally: Tally) -> int:
+        """The exit status: 0 all done, 1 some files failed, 3 nothing could be done."""
+        if not tally.failed + tally.files[SALVAGED]:
+            return 0
+        # Where something was done earlier, "nothing could be done" would not be true.
+        return 3 if tally.failed == len(self.jobs) + len(self.copies) and not self.done_before else 1
+
+    def summary(self, tally: Tally) -> str:
+        """Everything that was in the inputs, counted, in one line."""
+        words = [f"{tally.written} of {len(self.jobs)} files written"]
+        words.append(f"{tally.faces['replaced']} faces replaced, {tally.faces['covered']} covered")
+        if tally.unchanged:
+            words.append(f"{tally.unchanged} without a face copied")
+        words += [f"{tally.files[word]} {word}" for word in (COPIED, SKIPPED, SALVAGED, FAILED) if tally.files[word]]
+        if self.files.left_out:
+            words.append("left out: " + ", ".join(map(_counted, *zip(*self.files.left_out.items(), strict=True))))
+        return "; ".join(words) + (f"; see {self.place}" if self.place else "")
+
+    def _settled(self, settings: Settings) -> Settings:
+        """With the checksums of what the settings only name. Raises UsageError for those that do not go together."""
+        options = self.options
+        if settings.persona == "identity" and (options.resume or options.shard):
+            # Descriptors of people are written nowhere, so another process cannot know who was seen before.
+            raise UsageError("--persona identity needs all files in one run", "leave out --resume and --shard")
+        if options.faces is not None:
+            settings = replace(settings, faces=_checksum(options.faces))
+        return self._closed(settings) if self.method.closed else settings
+
+    def _closed(self, settings: Settings) -> Settings:
+        """With a checksum over all inputs of a closed set, since every surrogate depends on all of them."""
+        if any(job.source is None for job in self.files.jobs):
+            raise UsageError("standard input cannot be read twice, and a closed set has to be", "name files or folders")
+        if settings.persona != "track":
+            raise UsageError("--persona does not belong to closed-set methods", "they tell people apart in any case")
+        for option in ("resume", "shard"):
+            if getattr(self.options, option) and settings.seed is None:
+                hint = "give the same --seed to every part and every resumption"
+                said = f"--{option} of a closed-set method needs --seed: people would change their names"
+                raise UsageError(said, hint)
+        whole = hashlib.sha256()
+        for job in self.files.jobs:
+            whole.update(f"{_source_digest(job)} {job.name}\0".encode("utf-8", "surrogateescape"))
+        return replace(settings, inputs=whole.hexdigest())
+
+    def _given(self) -> FaceList | None:
+        if self.options.faces is None:
+            return None
+        given = load_faces(self.options.faces)
+        given.check_files({job.name for job in self.files.jobs})
+        return given
+
+    def _manifest_place(self, output: str, jobs: Sequence[Job]) -> Path | None:
+        """Beside the output, so that a later run finds it; none for a single file or a stream unless asked for."""
+        if self.options.manifest:
+            listing.check_apart(self.options.manifest, jobs)
+            return self.options.manifest
+        if self.single:
+            if self.options.resume:
+                raise UsageError("--resume needs to know what was done", "give --manifest FILE")
+            return None
+        part = "-{}-of-{}".format(*self.options.shard) if self.options.shard else ""
+        return Path(output) / MANIFEST.replace(".jsonl", f"{part}.jsonl")
+
+    def _waiting(self, jobs: Sequence[Job]) -> list[Job]:
+        if not self.options.resume or self.place is None:
+            return list(jobs)
+        earlier, said = Earlier.load(self.place), fingerprint(self.method, self.settings)
+        return [job for job in jobs if not earlier.has(job.name, job.source, job.target, said)]
+
+    def _copied(self) -> Iterator[Row]:
+        """Files that are neither pictures nor videos, copied byte by byte."""
+        for job in self.copies:
+            began, target, error, written = time.monotonic(), self.output.target(job.target, job.source), None, None
+            try:
+                assert job.source is not None
+                with job.source.open("rb") as source:
+                    shutil.copyfileobj(source, target.open())
+                written = target.commit()
+            except (OSError, MediaError) as caught:
+                error = f"{job.name}: {one_line(caught)}"
+            finally:
+                target.discard()
+            place = str(job.target) if written else None
+            seconds = round(time.monotonic() - began, 3)
+            yield Row(job.name, place, COPIED if written else FAILED, written, written, seconds=seconds, error=error)
+
+
+def _added(manifest: Manifest | None, row: Row) -> Row:
+    """The row as it counts: a file that nobody can look up is not done, and the batch goes on."""
+    try:
+        if manifest:
+            manifest.add(row)
+    except MediaError as error:
+        return replace(row, status=FAILED, error=row.error or str(error))
+    return row
+
+
+def _counted(kind: str, names: Sequence[str]) -> str:
+    """How many files of a kind were left out, and their suffixes, the most frequent first."""
+    suffixes = Counter(Path(name).suffix.lower() or "no suffix" for name in names)
+    shown = ", ".join(suffix for suffix, _ in suffixes.most_common(4)) + (", ..." if len(suffixes) > 4 else "")
+    return f"{len(names)} {kind} ({shown})"
+
+
+def _checksum(faces: Path) -> str:
+    """Of the list of faces, so that --resume knows when it was edited."""
+    try:
+        return digest(faces)
+    except OSError as error:
+        raise UsageError(f"--faces {faces}: {error.strerror}", "give a file that `deid detect` wrote") from error
+
+
+def _source_digest(job: Job) -> str:
+    try:
+        return digest(job.source) if job.source else ""
+    except OSError:
+        return "unreadable"  # the run itself will say what is wrong with it
