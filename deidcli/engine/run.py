@@ -78,7 +78,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     index, count = (int(part) for part in match.groups()) if match else (0, 0)
     if not 1 <= index <= count <= SHARDS:
-        raise UsageError(f"--shard {text[:40]!r}: not a part", f"give I/N, like 1/4 to 4/4, with N up to {SHARDS}")
+        raise UsageError(f"--shard {text[:40]}: not a part", f"give I/N, like 1/4 to 4/4, with N up to {SHARDS}")
     return index, count
 
 
