@@ -18,9 +18,10 @@ from deidcli.faces.mask import mask
 from deidcli.values import UNTRACKED, Box, Face, Frame
 
 FRAMES = 10_000_000  # frames of a run; no video is as long
-MOST = 5_000_000  # faces of a list
+MOST = 2_000_000  # faces of a list
 FARTHEST = 1 << 17  # pixels from the corner of a picture that a box may reach; no picture is as large
 SCORES = 1e9  # what a score may be at most, below and above 0; every detector has its own unit
+LARGEST = 4  # sides of its picture that the box of a face may have
 COLUMNS = ("input", "frame", "left", "top", "right", "bottom", "score")
 
 
@@ -115,6 +116,8 @@ def misplaced(face: Face, frame: Frame) -> str:
     """Why a face that was given would change nothing of a frame, or not what it means; "" where it is well placed."""
     size = (frame.width, frame.height)
     sides = face.box.as_list()
+    if max(face.box.width, face.box.height) > LARGEST * max(size):
+        return f"the face at {sides} is more than {LARGEST} times as large as its {size[0]}x{size[1]} pixels"
     if not (mask(Face(face.box), "ellipse", size).alpha > 0).any():
         return f"the face at {sides} lies outside of its {size[0]}x{size[1]} pixels"
     if face.landmarks is None:
@@ -206,7 +209,9 @@ class _ManifestRow(_Entry):
             starts = [start for start, _ in places]
             if not places:
                 raise ValueError("a track has a box at least")
-            for first, last in map(_run, track.array("runs")):
+            runs = [_run(run) for run in track.array("runs")]
+            records.whole(sum(last - first + 1 for first, last in runs), "the number of faces", 0, MOST)
+            for first, last in runs:
                 for frame in range(first, last + 1):
                     # A box holds until the next one is written down.
                     yield name, frame, [places[max(0, bisect_right(starts, frame) - 1)][1]]

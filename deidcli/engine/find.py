@@ -137,7 +137,8 @@ class Finder:
         except Exception as error:
             if len(items) == 1:
                 return [FileFailure(items[0].source, one_line(error))]
-            return [done for item in items for done in (self._search([item]) if item in sound else [item])]
+            alone = set(map(id, sound))
+            return [done for item in items for done in (self._search([item]) if id(item) in alone else [item])]
         faces = {id(item): tuple(_untracked(each)) for part in found for item, each in part}
         return [replace(item, faces=faces[id(item)]) if id(item) in faces else item for item in items]
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 from itertools import chain, groupby
 
 from deidcli.engine.face_list import KnownFaces
-from deidcli.engine.frames import FileFrame, FrameOrFailure, pixel_count
+from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, pixel_count
 from deidcli.faces.tracking.changes import SmallFrame, changed, parts, shrunk
 from deidcli.faces.tracking.cuts import CutDetector
 from deidcli.faces.tracking.options import FrameFaces, TrackOptions
@@ -165,6 +165,8 @@ def _tracked(items: Iterator[FrameOrFailure], options: TrackOptions, start: int)
     for seen in tracked_frames(frames(), options, start):
         item = waiting.popleft()
         yield replace(item, faces=(*_numbered(item), *seen.faces))
+    for item in waiting:
+        yield FileFailure(item.source, f"{item.source.job.name}: frame {item.frame.index} was lost among the tracks")
     # What comes after an error is not written.
     yield from (_counted(item) for item in chain(failed, items))
 

@@ -29,7 +29,7 @@ class Source:
         return self.reader
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FileFrame:
     """A frame of a file. last: whether it ends its file. faces: those that were found in it, or given.
 
@@ -46,7 +46,7 @@ class FileFrame:
     parts: tuple[Box, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FileFailure:
     """Why a file cannot go on, in one line. Nothing of the file is written."""
 

@@ -31,8 +31,9 @@ class Row:
     output_sha256: of both files. size: [width, height] in pixels. faces: a dict for each face of each frame, of
     closed-set methods with `person`, `surrogate`, `group` and `guarantee` (methods/closed.py); tracks: in their place,
     where faces were followed through a video, a dict for each track. detector: what found them, None where they were
-    given. settings: the fingerprint of all that decides what is written. seconds: from opening to writing. error: one
-    line. notes: what is not as in the source.
+    given. search: what decided which faces were found (detector, threshold, min_face and so on), or the sha256 of the
+    list that gave them. settings: the fingerprint of all that decides what is written. seconds: from opening to
+    writing. error: one line. notes: what is not as in the source.
     """
 
     input: str
@@ -46,6 +47,7 @@ class Row:
     faces: tuple[dict[str, Any], ...] = ()
     tracks: tuple[dict[str, Any], ...] = ()
     detector: str | None = None
+    search: dict[str, Any] | None = None
     method: str | None = None
     options: dict[str, Any] | None = None
     settings: str | None = None

@@ -258,8 +258,11 @@ class Target:
 
     def _move(self, fd: int, name: str) -> None:
         """Give it its name, in one step wherever the system can."""
+        assert self.path is not None
         old = files.kind(fd, name)
-        if old is None and self.folder is None and not self.output.overwrite:
+        if not self.output.overwrite and old is not None and not _is_empty(self.path):
+            raise FileExistsError(errno.EEXIST, "it exists by now")
+        if not self.output.overwrite and self.folder is None:
             # Unlike a rename this does not replace what another program has put there meanwhile.
             try:
                 os.link(self._part, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from deidcli.engine.face_list import face_entry
 from deidcli.engine.find import UNDER_WAY, Finder, check_unchanged
@@ -40,6 +40,7 @@ class _File:
     tracks: Tracks = field(default_factory=Tracks)
     sheet: PreviewSheet | None = None
     error: str = ""
+    ended: bool = False  # whether its last frame was taken, or it failed
 
     def close(self) -> None:
         """Let go of the source, and of what a writer that was stopped still does."""
@@ -118,14 +119,19 @@ class Pipeline:
         file: _File | None = None
         for item, replaced in done:
             if file is None or file.source is not item.source:
+                if file is not None and not file.ended:
+                    yield _cut_short(file)
                 target = self.output.target(item.source.job.target, item.source.job.source)
                 file = _File(item.source, target, self._written_check())
                 self._under_way.add(file)
             elif file.error:
                 continue  # the rest of a file that has failed already
             self._write(file, item, replaced)
-            if file.error or (isinstance(item, FileFrame) and item.last):
+            file.ended = bool(file.error) or (isinstance(item, FileFrame) and item.last)
+            if file.ended:
                 yield file
+        if file is not None and not file.ended:
+            yield _cut_short(file)
 
     def _write(self, file: _File, item: FrameOrFailure, replaced: Replaced | None) -> None:
         if isinstance(item, FileFailure):
@@ -239,6 +245,12 @@ class Pipeline:
         beside.commit()
         return digest
 
+    def _search(self) -> dict[str, Any]:
+        """What decided which faces were found, or that they were given."""
+        if self.settings.faces:
+            return {"given": self.settings.faces}
+        return {**asdict(self.settings.detect), "detect_every": self.settings.track.detect_every}
+
     def _row(self, file: _File, status: str, digest: str | None) -> Row:
         info, job = file.source.reader and file.source.reader.info, file.source.job
         return Row(
@@ -253,6 +265,7 @@ class Pipeline:
             faces=tuple(file.faces),
             tracks=file.tracks.entries(),
             detector=None if self.settings.faces else self.settings.detect.detector,
+            search=self._search(),
             method=self.method.name,
             options=asdict(self.method.options),
             settings=self.fingerprint,
@@ -268,6 +281,12 @@ def _decoded_again(file: _File) -> int:
         return 0
     width, height = file.source.opened.info.size
     return width * height
+
+
+def _cut_short(file: _File) -> _File:
+    """A file whose last frame never came: what was written of it is not whole."""
+    file.error, file.ended = f"{file.source.job.name}: only {file.frames} of its frames were searched and written", True
+    return file
 
 
 def _notes(file: _File) -> tuple[str, ...]:

@@ -151,9 +151,18 @@ class Run:
         if tally.unchanged:
             words.append(f"{tally.unchanged} without a face copied")
         words += [f"{tally.files[word]} {word}" for word in (COPIED, SKIPPED, SALVAGED, FAILED) if tally.files[word]]
+        if said := self._left_unsearched():
+            words.append(said)
         if self.files.left_out:
             words.append("left out: " + ", ".join(map(_counted, *zip(*self.files.left_out.items(), strict=True))))
         return "; ".join(words) + (f"; see {self.place}" if self.place else "")
+
+    def _left_unsearched(self) -> str:
+        """Which faces could not be found however plain they are, by what was set."""
+        search = self.settings.detect
+        words = [f"below {search.min_face} pixels (--min-face)"] if search.min_face else []
+        words += [f"of scores below {search.threshold:g} (--threshold)"] if search.threshold is not None else []
+        return f"faces {' and '.join(words)} were left as they are" if words and not self.given else ""
 
     def _settled(self, settings: Settings) -> Settings:
         """With the checksums of what the settings only name. Raises UsageError for those that do not go together."""
