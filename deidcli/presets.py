@@ -1,8 +1,9 @@
 """Presets: folders `models/NAME/` of config.json, weights and card.md; found, verified and written. No Keras here.
 
 config.json holds `method`, what the method's network needs, and `files`: the sha256 of every weight file. A preset is
-looked for as a path, then in the folders of the environment variable DEID_MODELS, in the installed package, and beside
-the package in a checkout. Other people's weights come out of Python packages (`Packaged`).
+looked for as a path where its name has a slash, then in the folders of the environment variable DEID_MODELS, in the
+installed package, beside the package in a checkout, and at last as a folder in the working folder.
+Other people's weights come out of Python packages (`Packaged`).
 """
 
 from __future__ import annotations
@@ -84,7 +85,10 @@ def _digest(file) -> str:
 
 def load_preset(name: str, method: str | None = None) -> Preset:
     """The preset called `name`, or that in the folder `name`. Raises PresetError where there is none for `method`."""
-    for folder in [Path(name), *(root / name for root in roots())]:
+    # A folder that happens to lie in the working folder must not stand in for an installed preset of its name.
+    installed = [root / name for root in roots()]
+    named = Path(name).is_absolute() or Path(name).name != name
+    for folder in [Path(name), *installed] if named else [*installed, Path(name)]:
         if (folder / CONFIG).is_file():
             preset = _read(folder)
             if method and preset.method != method:

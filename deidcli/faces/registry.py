@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import import_module
+from importlib import import_module, metadata
 from inspect import isabstract, isclass
 from pkgutil import iter_modules
 from typing import ClassVar, Protocol, TypeVar
@@ -35,6 +35,15 @@ def registered(package: str, path: Iterable[str], base: type) -> dict[str, type]
             own = isclass(kind) and issubclass(kind, base) and kind.__module__ == module.__name__
             if own and not isabstract(kind) and getattr(kind, "listed", True):
                 found[kind.name] = kind
+    return dict(sorted(found.items()))
+
+
+def offered(known: dict[str, type], group: str) -> dict[str, type]:
+    """`known` by name, and what other packages offer by entry points of `group` under names that are not taken."""
+    found = dict(known)
+    for point in metadata.entry_points(group=group):
+        if point.name not in found:
+            found[point.name] = point.load()
     return dict(sorted(found.items()))
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,6 +42,26 @@ FIRST = 1 << 25  # bytes of a file of JPEGs that are looked at for those behind 
 _OPENERS: tuple[Callable[[bytes, Path | bytes, str, ReadOptions], Reader | None], ...] = (_image, _video)
 
 
+class Format(ABC):
+    """A format of another package, offered by the entry point `deidcli.formats`. What deid knows itself comes first."""
+
+    @classmethod
+    @abstractmethod
+    def matches(cls, head: bytes) -> bool:
+        """Whether a file that begins with `head` (`sniff.HEAD` bytes) is of this format."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, data: bytes, name: str, options: ReadOptions) -> Reader:
+        """A reader for the bytes of a file. Raises MediaError where it is damaged."""
+
+
+@cache
+def formats() -> dict[str, type[Format]]:
+    """The formats that other packages offer, by name."""
+    return {point.name: point.load() for point in metadata.entry_points(group="deidcli.formats")}
+
+
 def open_reader(
     source: Path | bytes | BinaryIO,
     name: str = "-",
@@ -64,6 +87,9 @@ def open_reader(
         reader = opener(head, source, name, options)
         if reader is not None:
             return reader
+    for other in formats().values():
+        if other.matches(head):
+            return other.open(source if isinstance(source, bytes) else _read(source, name), name, options)
     raise _unknown(head, name)
 
 
@@ -73,7 +99,8 @@ def is_media(path: Path) -> bool:
         head = _read(path, str(path), sniff.HEAD)
     except MediaError:
         return False
-    return sniff.image_kind(head) is not None or _is_video(head, path)
+    known = sniff.image_kind(head) is not None or _is_video(head, path)
+    return known or any(other.matches(head) for other in formats().values())
 
 
 def is_stream(path: Path) -> bool:

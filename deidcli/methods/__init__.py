@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
-from importlib import metadata
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from deidcli.errors import UsageError
-from deidcli.faces.registry import registered
+from deidcli.faces.registry import offered, registered
 from deidcli.methods.base import Method, Secret
 
 ENTRY_POINTS = "deidcli.methods"
@@ -18,10 +20,7 @@ ENTRY_POINTS = "deidcli.methods"
 @cache
 def available() -> dict[str, type[Method]]:
     """Every method by name: those of this folder, then those that other packages offer as entry points."""
-    known = registered(__name__, __path__, Method)
-    for point in metadata.entry_points(group=ENTRY_POINTS):
-        known.setdefault(point.name, point.load())
-    return dict(sorted(known.items()))
+    return offered(registered(__name__, __path__, Method), ENTRY_POINTS)
 
 
 def make(name: str, options: Mapping[str, Any], seed: int | None = None) -> Method:
@@ -48,3 +47,15 @@ def find(name: str) -> type[Method]:
     if name not in available():
         raise UsageError(f"no method is called {name!r}", f"choose one of {', '.join(available())}")
     return available()[name]
+
+
+class _CallablePackage(ModuleType):
+    """`deidcli.methods` is this package, and the library's `deidcli.methods()`: the one that is loaded may not hide the
+    other."""
+
+    def __call__(self) -> Any:
+        """What there is: `deidcli.api.methods`."""
+        return import_module("deidcli.api").methods()
+
+
+sys.modules[__name__].__class__ = _CallablePackage

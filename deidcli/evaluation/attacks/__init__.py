@@ -6,13 +6,13 @@ from functools import cache
 
 from deidcli.errors import UsageError
 from deidcli.evaluation.attacks.base import Attacker
-from deidcli.faces.registry import registered
+from deidcli.faces.registry import offered, registered
 
 
 @cache
 def available() -> dict[str, type[Attacker]]:
-    """Every attack by name."""
-    return registered(__name__, __path__, Attacker)
+    """Every attack by name: those of this folder, then those that other packages offer as entry points."""
+    return offered(registered(__name__, __path__, Attacker), "deidcli.attacks")
 
 
 def find(name: str) -> Attacker:
