@@ -99,11 +99,7 @@ def test_a_video_of_arrays(portrait, nobody):
 ])  # fmt: skip
 def test_what_is_no_picture_is_refused(wrong):
     anonymizer = deidcli.Anonymizer("blur", verify=False, detector="hog")
-    for call in (
-        lambda: anonymizer.image(wrong),
-        lambda: list(anonymizer.frames([wrong])),
-        lambda: deidcli.detect(wrong),
-    ):
+    for call in (anonymizer.image, lambda wrong: list(anonymizer.frames([wrong])), deidcli.detect):
         with pytest.raises(UsageError, match="uint8, RGB"):
             call(wrong)
 
