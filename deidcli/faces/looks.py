@@ -47,7 +47,11 @@ def detect_in_looks(detector: Detector, frames: Sequence[Frame], followed: bool)
     Faces of the first look come as the detector gives them; those that only another look shows bring the landmarks
     that they have in it, or none where they cannot be right.
     """
-    found = iter(detector.detect([look for frame in frames for look in all_looks(frame)], followed))
+    pictures = [look for frame in frames for look in all_looks(frame)]
+    answer = detector.detect(pictures, followed)
+    if len(answer) != len(pictures):
+        raise ValueError(f"the detector answers for {len(answer)} pictures, and was given {len(pictures)}")
+    found = iter(answer)
     return [_merged(detector, frame, [next(found) for _ in all_looks(frame)]) for frame in frames]
 
 
