@@ -16,7 +16,7 @@ from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import say, shown
-from deidcli.engine.face_list import COLUMNS, face_entry, load_faces
+from deidcli.engine.face_list import COLUMNS, face_entry, load_faces, misplaced
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure
 from deidcli.engine.manifest import encoded
 
@@ -84,8 +84,10 @@ def _row(item: FrameOrFailure) -> dict[str, Any]:
     name = item.source.job.name
     if isinstance(item, FileFailure):
         return {"input": name, "frame": 0, "size": None, "faces": [], "error": item.error}
-    frame, found = item.frame, [face_entry(face) for face in item.faces]
-    return {"input": name, "frame": frame.index, "size": [frame.width, frame.height], "faces": found}
+    # A face that is followed may be gone from the picture; a list that says where it would be does not fit.
+    frame, found = item.frame, [face_entry(face) for face in item.faces if not misplaced(face, item.frame)]
+    size = [frame.width, frame.height]
+    return {"input": name, "frame": frame.index, "size": size, "sha256": item.source.sha256, "faces": found}
 
 
 def _line(row: Sequence[Any]) -> bytes:

@@ -14,6 +14,7 @@ from deidcli.media import sniff
 from deidcli.media.numbered import numbered
 
 STREAM = "-"
+SHOWN = 300  # letters of a name in an error
 MANIFEST = "deid-manifest.jsonl"
 SHEET = ".tracks.png"
 _OWN = (".deid-part", ".deid-lock")
@@ -141,7 +142,8 @@ def _found(text: str, root: Path | None, alone: bool, sequences: bool, notes: li
             name = relative.as_posix() if relative.name else path.resolve().name
             yield Job(found, root / relative if root else None, name), kind
     elif not os.path.lexists(path):
-        raise UsageError(f"{text}: there is no such file or folder", "check the name")
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+        raise UsageError(f"{shown}: there is no such file or folder", "check the name")
     else:
         yield Job(path, _single_target(root, path) if alone else root and root / path.name, path.name), MEDIA
 
