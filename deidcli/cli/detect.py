@@ -99,5 +99,9 @@ def _line(row: Sequence[Any]) -> bytes:
 
 def _csv_rows(item: FileFrame) -> list[list[Any]]:
     name, index = item.source.job.name, item.frame.index
-    rows = [[name, index, *face.box.as_list(), round(face.score, 4)] for face in item.faces]
+    rows = [
+        [name, index, *face.box.as_list(), round(face.score, 4)]
+        for face in item.faces
+        if not misplaced(face, item.frame)
+    ]
     return rows or [[name, index, "", "", "", "", ""]]

@@ -320,7 +320,7 @@ def parsed(name: str, text: str) -> Any:
     """The value that `text` is for the setting `name` of a method. Raises UsageError."""
     if name not in _settings():
         raise UsageError(f"no method has an option {name!r}", f"there are {', '.join(_settings())}")
-    kind = type(_settings()[name][0][1].default)
+    kind: type = type(_settings()[name][0][1].default)
     try:
         return kind(text)
     except ValueError as error:

@@ -127,6 +127,7 @@ def take_census(method: Method, items: Iterable[FrameOrFailure]) -> CensusTaker:
 
 def _moved(crop: Crop) -> np.ndarray:
     """The landmarks of a crop in its own coordinates, (68, 2) float32."""
+    assert crop.face.landmarks is not None  # others are not described
     return apply_affine(crop.transform, crop.face.landmarks).astype(np.float32)
 
 

@@ -124,7 +124,8 @@ def misplaced(face: Face, frame: Frame) -> str:
         return ""
     # Landmarks say where the new face goes, and the box where the old one is.
     x, y = face.landmarks.mean(axis=0)
-    if not (face.box.left <= x <= face.box.right and face.box.top <= y <= face.box.bottom):
+    box = face.box.scaled(1.5)
+    if not (box.left <= x <= box.right and box.top <= y <= box.bottom):
         return f"the landmarks of the face at {sides} lie elsewhere, about [{x:.0f}, {y:.0f}]"
     return ""
 

@@ -139,8 +139,8 @@ class Finder:
                 return [FileFailure(items[0].source, one_line(error))]
             alone = set(map(id, sound))
             return [done for item in items for done in (self._search([item]) if id(item) in alone else [item])]
-        faces = {id(item): tuple(_untracked(each)) for part in found for item, each in part}
-        return [replace(item, faces=faces[id(item)]) if id(item) in faces else item for item in items]
+        done = {id(item): replace(item, faces=tuple(_untracked(each))) for part in found for item, each in part}
+        return [done.get(id(item), item) for item in items]
 
     def _detected(self, part: list[FileFrame]) -> list[tuple[FileFrame, list[Face]]]:
         """Frames that are all followed, or all not, with their faces."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -38,7 +38,7 @@ def ahead(
 
 def one_ahead(pool: Executor, items: Iterator[A]) -> Iterator[A]:
     """The same items; the next one is made in a thread while the last one is used."""
-    end = object()
+    end: Any = object()
     coming = pool.submit(next, items, end)
     try:
         while (item := coming.result()) is not end:

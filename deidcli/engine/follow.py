@@ -164,7 +164,7 @@ def _tracked(items: Iterator[FrameOrFailure], options: TrackOptions, start: int)
 
     for seen in tracked_frames(frames(), options, start):
         item = waiting.popleft()
-        yield replace(item, faces=(*_numbered(item), *seen.faces))
+        yield replace(item, faces=(*_numbered(item), *(seen.faces or ())))
     for item in waiting:
         yield FileFailure(item.source, f"{item.source.job.name}: frame {item.frame.index} was lost among the tracks")
     # What comes after an error is not written.

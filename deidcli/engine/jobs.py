@@ -291,7 +291,7 @@ def check_sheets(jobs: Sequence[Job]) -> None:
 def _check(jobs: Iterable[Job], root: Path | None) -> None:
     taken: dict[str, Job] = {}
     sources = {_real(job.source) for job in jobs if job.source}
-    top = _real(root) if root else None
+    top = _real(root) if root else Path()
     for job in jobs:
         if job.target is None:
             continue

@@ -53,7 +53,7 @@ class Personas:
 
     def _person(self, descriptor: np.ndarray) -> int:
         known = self._people[: self._count]
-        if self._count:
+        if self._count and self.distance is not None:
             apart = self.distance(known, np.broadcast_to(descriptor, known.shape))
             nearest = int(apart.argmin())
             if apart[nearest] <= self.threshold:

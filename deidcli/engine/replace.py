@@ -115,7 +115,7 @@ class Replacer:
         self.threshold = 0.0
         if recogniser is not None:
             self.threshold = recogniser.threshold if settings.distance is None else settings.distance
-        self.personas = Personas(settings.persona, recogniser and recogniser.distance, self.threshold)
+        self.personas = Personas(settings.persona, recogniser.distance if recogniser else None, self.threshold)
         self.levels = tuple(levels(method, settings.fallback))
         self._track_levels = TrackLevels()
 
@@ -235,14 +235,15 @@ class Replacer:
         """Close every face that is no longer recognised, or of which nothing can be told."""
         # Without --verify a recogniser may still be there, to tell people apart.
         judge = self.recogniser if self.settings.verify and not method.removes_face else None
-        judged = [task for task in tasks if judge is not None and task.originals is not None]
+        known = [(task, task.originals) for task in tasks if judge is not None and task.originals is not None]
+        judged = [task for task, _ in known]
         for task in tasks:
             if task not in judged:
                 self._close(task, method, action, None)
         if judge is not None and judged:
             rows = _embed(judge, [(task.canvas.frame.pixels, task.face) for task in judged])
-            for task, row in zip(judged, rows, strict=True):
-                distance = nearest_original(judge, task.originals, row)
+            for (task, originals), row in zip(known, rows, strict=True):
+                distance = nearest_original(judge, originals, row)
                 if distance > self.threshold:
                     self._close(task, method, action, round(float(distance), 4))
                 else:
