@@ -205,3 +205,16 @@ def rows(path: Path) -> dict[str, dict]:
     """The rows of a manifest, or of the one in a folder, by their input."""
     path = path / "deid-manifest.jsonl" if path.is_dir() else path
     return {row["input"]: row for row in map(json.loads, path.read_bytes().splitlines())}
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say aloud how many tests were not run, and why: research data, programs or rights that are missing here."""
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        said = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = said.removeprefix("Skipped: ")
+        reasons[reason] = reasons.get(reason, 0) + 1
+    if reasons:
+        terminalreporter.section(f"{sum(reasons.values())} tests were not run")
+        for reason, count in sorted(reasons.items(), key=lambda pair: -pair[1]):
+            terminalreporter.line(f"{count:5} {reason}")
