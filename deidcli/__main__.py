@@ -6,10 +6,18 @@ that takes too long, or at a second signal, the process ends at once; the next r
 
 from __future__ import annotations
 
+import _signal
+import sys
+
+# A signal during the imports ends the process at once and without a word: nothing was begun. These modules are part of
+# the interpreter, so that no file is read before.
+_IS_COMMAND = __name__ == "__main__" or sys.argv[0].rpartition("/")[2] == "deid"
+if _IS_COMMAND and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
 import os
 import select
 import signal
-import sys
 import threading
 from contextlib import suppress
 from typing import Any, NoReturn

