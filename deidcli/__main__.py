@@ -4,6 +4,9 @@ Ctrl-C and SIGTERM end a run at any moment with one line: what was begun is drop
 that takes too long, or at a second signal, the process ends at once; the next run clears up.
 """
 
+# The imports come after the handler of signals.
+# ruff: noqa: E402
+
 from __future__ import annotations
 
 import _signal

@@ -234,8 +234,9 @@ def test_a_signal_at_any_moment(drawn, tmp_path, kind, after):
     process.send_signal(kind)
     said = process.communicate(timeout=60)[1]
     # Before the first line of ours ran, the interpreter speaks for itself.
-    assert process.returncode in (0, 128 + kind, -kind) or "deidcli" not in said, said
-    assert "Traceback" not in said or "deidcli" not in said, said
+    ours = any(f"/deidcli/{place}" in said for place in ("__main__", "cli", "engine", "api", "faces", "media"))
+    assert process.returncode in (0, 128 + kind, -kind) or not ours, said
+    assert "Traceback" not in said or not ours, said
     if process.returncode == 128 + kind:
         assert said.count("run it again with --resume") == 1, said
     left = [path.name for path in (tmp_path / "out").rglob("*")] if (tmp_path / "out").exists() else []
@@ -264,7 +265,7 @@ def test_ctrl_c_during_a_file_that_is_stuck(drawn, tmp_path, wait):
         [sys.executable, "-c", code], cwd=HOUSE, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    assert process.stdout.readline() == "stuck\n"
+    assert process.stdout.readline().startswith("stuck")
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
