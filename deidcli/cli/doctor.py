@@ -67,11 +67,13 @@ def _version(name: str) -> str | None:
 def _backend() -> list[str]:
     if util.find_spec("tensorflow") is None or util.find_spec("keras") is None:
         return []  # named already
-    import keras
+    from deidcli.networks.backend import keras
+
+    name = keras.backend.backend()  # first, because TensorFlow by itself would greet the user
     import tensorflow as tf
 
     devices = [d.name for d in tf.config.list_physical_devices()]
-    click.echo(f"  networks run on          {keras.backend.backend()}, {', '.join(devices)}")
+    click.echo(f"  networks run on          {name}, {', '.join(devices)}")
     try:
         import dlib
 

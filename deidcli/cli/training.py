@@ -59,8 +59,7 @@ sampling = opt.stacked(
 
 def prepared(options: dict[str, Any]):
     """Set the arithmetic and the seed of this process, and give the FitOptions that the flags ask for."""
-    import keras
-
+    from deidcli.networks.backend import keras
     from deidcli.training.fit import FitOptions
 
     keras.mixed_precision.set_dtype_policy(options["precision"])

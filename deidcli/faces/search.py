@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
@@ -42,10 +42,10 @@ DOTS = 1.0  # standard deviation in pixels of the blur that joins dots
 class Detector(Protocol):
     """What the search has to know of a detector; see `faces.detectors.base`."""
 
-    smallest: Any
-    largest: Any
-    enlarges: Any
-    mirrors: Any
+    smallest: ClassVar[int]
+    largest: ClassVar[int]
+    enlarges: ClassVar[bool]
+    mirrors: ClassVar[bool]
     doublings: int
     brightens: bool
 
@@ -197,7 +197,7 @@ def _all_views(
             if detector.mirrors:
                 yield from _mirrored(whole, turned, MIRRORED_SCALES[followed:])
             for scale, level in _levels(turned, limit):
-                for window in _windows(*level.shape[:2], limit, strip):
+                for window in _windows(level.shape[0], level.shape[1], limit, strip):
                     left, top, right, bottom = window
                     view = _View(index, turn, size, scale, *window, level.shape[1], level.shape[0])
                     yield from _looks(view, level[top:bottom, left:right], detector, followed)
@@ -205,7 +205,9 @@ def _all_views(
 
 def _enlarged(whole: _View, picture: np.ndarray, limit: float) -> Iterator[tuple[_View, np.ndarray]]:
     """Tiles of the picture, enlarged, for the smallest faces."""
-    for left, top, right, bottom in _windows(*picture.shape[:2], limit / ENLARGED**2, math.ceil(ROOM * SMALL)):
+    for left, top, right, bottom in _windows(
+        picture.shape[0], picture.shape[1], limit / ENLARGED**2, math.ceil(ROOM * SMALL)
+    ):
         part = np.ascontiguousarray(picture[top:bottom, left:right])
         part = cv2.resize(part, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
         view = replace(whole, left=left, top=top, right=right, bottom=bottom, largest=SMALL)

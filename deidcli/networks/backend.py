@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 __all__ = ["keras", "layers", "ops"]
 
@@ -46,7 +47,8 @@ def _without_noise() -> Iterator[None]:
 def _without(*packages: str) -> Iterator[None]:
     """Let packages that are not imported yet look as if they were not installed while the body runs."""
     hidden = [name for name in packages if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(hidden))
     try:
         yield
     finally:

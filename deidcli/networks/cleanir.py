@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,11 +83,13 @@ def save(folder: Path, encoder: keras.Model, decoder: keras.Model, **identity: n
     folder.mkdir(parents=True, exist_ok=True)
     save_half(encoder, folder / ENCODER)
     save_half(decoder, folder / DECODER)
-    np.savez_compressed(folder / IDENTITY, **identity)
+    arrays: dict[str, Any] = dict(identity)
+    np.savez_compressed(folder / IDENTITY, **arrays)
     return FILES
 
 
 def config_of(network: dict) -> VaeConfig:
     """The sizes as config.json holds them."""
     known = {f.name for f in fields(VaeConfig)}
-    return VaeConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in network.items() if k in known})
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in network.items() if k in known}
+    return VaeConfig(**given)

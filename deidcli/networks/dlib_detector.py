@@ -102,7 +102,7 @@ def _faces(
     for _ in range(upsample):
         boxes = boxes / 2 - np.tile(DOUBLING, 2)
     found = zip(_rounded(boxes)[kept], scores[order][kept], strict=True)
-    return [(*map(int, box), float(score)) for box, score in found]
+    return [(int(a), int(b), int(c), int(d), float(score)) for (a, b, c, d), score in found]
 
 
 def _suppressed(boxes: np.ndarray, overlap: float) -> list[int]:

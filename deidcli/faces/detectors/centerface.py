@@ -115,7 +115,7 @@ def decoded(
     sides = np.exp(sizes[:, here[0], here[1]]) * STRIDE
     top, left = middles - sides / 2
     rectangles = np.stack([left, top, *sides[::-1]], axis=1)
-    kept = np.array(cv2.dnn.NMSBoxes(rectangles, heat[here], lowest, OVERLAP), np.intp).ravel()
+    kept = np.array(cv2.dnn.NMSBoxes(rectangles.tolist(), heat[here].tolist(), lowest, OVERLAP), np.intp).ravel()
     boxes = np.concatenate([rectangles[:, :2], rectangles[:, :2] + rectangles[:, 2:]], axis=1)
     shares = points[:, here[0], here[1]].T.reshape(-1, 5, 2)[..., ::-1]
     five = rectangles[:, None, :2] + shares * rectangles[:, None, 2:]

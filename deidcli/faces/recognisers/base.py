@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from deidcli.errors import MethodError
 from deidcli.presets import Packaged
 from deidcli.values import Face
 
@@ -40,6 +41,13 @@ class Recogniser(ABC):
     @abstractmethod
     def embed(self, chips: np.ndarray) -> np.ndarray:
         """Descriptors (n, length) float32 of n crops, 0 included."""
+
+    @staticmethod
+    def points(face: Face) -> np.ndarray:
+        """The landmarks of a face (68, 2). Raises MethodError for a face without: it cannot be compared."""
+        if face.landmarks is None:
+            raise MethodError("a face without landmarks cannot be compared", "cover it")
+        return face.landmarks
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """How far descriptors are apart, row by row: (n, length) twice to (n,). Euclidean."""

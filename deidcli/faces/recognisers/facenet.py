@@ -36,7 +36,7 @@ class FacenetRecogniser(Recogniser):
 
     def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
         """Boxes about faces as MTCNN would put them, not turned upright, stretched to 160 x 160 pixels."""
-        chips = [_chip(pixels, face.landmarks) for face in faces]
+        chips = [_chip(pixels, self.points(face)) for face in faces]
         return np.stack(chips) if chips else np.zeros((0, SIDE, SIDE, 3), np.uint8)
 
     def embed(self, chips: np.ndarray) -> np.ndarray:

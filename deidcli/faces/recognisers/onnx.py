@@ -48,7 +48,7 @@ class OnnxRecogniser(Recogniser):
 
     def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
         """Upright faces of 112 pixels, placed by five points."""
-        chips = [warp(pixels, similarity(five_points(face.landmarks), PLACES), SIDE) for face in faces]
+        chips = [warp(pixels, similarity(five_points(self.points(face)), PLACES), SIDE) for face in faces]
         return np.stack(chips) if chips else np.zeros((0, SIDE, SIDE, 3), np.uint8)
 
     def embed(self, chips: np.ndarray) -> np.ndarray:
