@@ -32,6 +32,7 @@ from deidcli.engine.pipeline import Watch, unwatched
 from deidcli.engine.replace import Outcome, Replacer, Request
 from deidcli.engine.run import Run, RunOptions, Tally, parse_shard
 from deidcli.engine.settings import Settings
+from deidcli.engine.unattended import moment
 from deidcli.errors import MediaError, UsageError
 from deidcli.faces.blend import BlendOptions
 from deidcli.faces.detect import DetectOptions, detector
@@ -171,6 +172,7 @@ def concluded(run: Run, tally: Tally, rows: Sequence[Row]) -> Report:
         summary += "; " + verdict.line()
         if not verdict.holds:
             status, problems = max(status, 1), [verdict.line()]
+    problems += run.problems
     return Report(
         tuple(rows), status, summary, run.place, run.files.left_out, tally.faces["replaced"], tally.faces["covered"],
         tuple(problems),
@@ -293,6 +295,8 @@ def _place(key: str) -> str:
 
 
 def _run_value(key: str, value: Any) -> Any:
-    if key in ("faces", "manifest"):
+    if key == "since" and isinstance(value, str):
+        return moment(value)
+    if key in ("faces", "manifest", "quarantine"):
         return Path(value) if value is not None else None
     return parse_shard(value) if key == "shard" and isinstance(value, str) else value

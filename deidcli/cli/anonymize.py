@@ -11,7 +11,7 @@ from deidcli.cli import media_options as med
 from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import named
-from deidcli.cli.progress import FrameMeter, say, shown
+from deidcli.cli.progress import FrameMeter, log, shown
 from deidcli.engine.face_list import face_entry
 from deidcli.engine.frames import FileFailure, FileFrame
 from deidcli.engine.jobs import MANIFEST, UNKNOWN_FILES
@@ -22,7 +22,17 @@ from deidcli.engine.settings import ON_NO_FACE
 from deidcli.faces.mask import FEATHER
 
 METADATA = ("none", "safe", "all")
-_HERE = ("method", "device", "files_from", "null", "dry_run", "progress", "quiet", "verbose")  # not of the library
+_HERE = (
+    "method",
+    "device",
+    "files_from",
+    "null",
+    "dry_run",
+    "progress",
+    "quiet",
+    "verbose",
+    "log_format",
+)  # not of the library
 
 
 @click.command(cls=opt.Command)
@@ -62,6 +72,7 @@ _HERE = ("method", "device", "files_from", "null", "dry_run", "progress", "quiet
     opt.workers,
     click.option("--resume", is_flag=True, help="Leave out what the manifest says is done alike."),
     click.option("--overwrite", is_flag=True, help="Replace files that exist."),
+    opt.unattended,
     click.option("--shard", metavar="I/N", help="Do only part I of N; the parts can run on N machines."),
     opt.listing,
     click.option("--preview-sheet", is_flag=True,
@@ -94,10 +105,10 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     if options["verbose"]:
         for kind, left in run.files.left_out.items():
             for name in left:
-                say(f"{name}: left out ({kind})")
+                log(options, f"{name}: left out ({kind})", event="left out", input=name, kind=kind)
     if options["dry_run"]:
         return _dry_run(run, options)
-    if options["resume"]:
+    if options["resume"] or options["incremental"]:
         _tell(options, f"{run.done_before} of {run.total} files are done already")
     return _do(run, options)
 
@@ -122,21 +133,27 @@ def _do(run: Run, options: dict[str, Any]) -> int:
         meter.close()
     report = api.concluded(run, tally, rows)
     for problem in report.problems:
-        say(f"deid: {problem}")
-    _tell(options, report.summary)
+        log(options, f"deid: {problem}", event="problem")
+    if not options["quiet"]:
+        counts = {word: count for word, count in tally.files.items() if count}
+        said = {"files": counts, "faces": dict(tally.faces), "left": len(run.deadline.left), "failed": tally.failures}
+        log(options, report.summary, event="end", status=report.status, manifest=run.place and str(run.place), **said)
     if run.method.declares_donors and run.options.shard:
         _tell(options, "the parts are checked together: deid evaluate kanonymity MANIFEST...")
     return report.status
 
 
 def _note(row: Row, options: dict[str, Any]) -> None:
+    said = {"input": row.input, "status": row.status}
     if row.error:
-        say(f"deid: {row.error}")
-    elif options["verbose"]:
-        say(f"{row.input}: {row.status}, {sum(row.actions().values())} faces, {row.seconds:.2f} s")
+        log(options, f"deid: {row.error}", event="failed", **said)
+    elif options["verbose"] or (options["log_format"] == "json" and not options["quiet"]):
+        faces = sum(row.actions().values())
+        text = f"{row.input}: {row.status}, {faces} faces, {row.seconds:.2f} s"
+        log(options, text, event="file", output=row.output, faces=faces, seconds=row.seconds, **said)
     if row.status == SALVAGED or not options["quiet"]:
         for note in row.notes:
-            say(f"deid: {row.input}: {note}")
+            log(options, f"deid: {row.input}: {note}", event="note", **said)
 
 
 def _dry_run(run: Run, options: dict[str, Any]) -> int:
@@ -157,9 +174,10 @@ def _dry_run(run: Run, options: dict[str, Any]) -> int:
 
 
 def _style(options: dict[str, Any]) -> str:
-    return "none" if options["quiet"] else options["progress"]
+    lines = options["log_format"] == "json" and options["progress"] == "auto"
+    return "none" if options["quiet"] or lines else options["progress"]
 
 
 def _tell(options: dict[str, Any], text: str) -> None:
     if not options["quiet"]:
-        say(text)
+        log(options, text, event="note")

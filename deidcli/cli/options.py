@@ -213,6 +213,26 @@ faces = click.option(
     help="Take the faces from FILE (JSON lines or CSV of `deid detect`, or a manifest) and do not search.",
 )  # fmt: skip
 
+unattended = stacked(
+    click.option("--incremental", is_flag=True,
+                 help="As --resume, for runs that come again and again: an input of the same size and time as before "
+                      "is not even read; of others the bytes are compared."),
+    click.option("--since", metavar="WHEN",
+                 help="Leave out inputs that were last changed before: 36h, 7d, or a date like 2026-11-29T22:00."),
+    click.option("--max-minutes", type=Real(0, 1e6),
+                 help="Begin no further file after so long, and end with status 1; the next run goes on."),
+    click.option("--quarantine", metavar="DIR",
+                 help="Copy inputs that fail to DIR; with --remove-source they are moved there. It holds open faces."),
+    click.option("--remove-source", is_flag=True,
+                 help="Remove an input when its output is on the disk, verified, listed in the manifest and read "
+                      "again. Refused together with whatever makes search or verification weaker."),
+    click.option("--lock", "wait", type=click.Choice(("fail", "wait")), default="fail", show_default=True,
+                 callback=lambda ctx, param, value: value == "wait", envvar=f"{ENVIRONMENT}LOCK",
+                 help="What to do while another run writes into OUTPUT."),
+    click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True,
+                 help="Lines on standard error: for people, or an object of JSON each."),
+)  # fmt: skip
+
 workers = click.option(
     "--workers", type=click.IntRange(0), default=0, show_default=True,
     help="Threads that read, search and write; 0: one a processor core.",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 import click
@@ -22,6 +23,14 @@ def say(text: str) -> None:
     """A line on standard error, in which no name can make a terminal do anything. One that is closed hears nothing."""
     with suppress(OSError, ValueError, AttributeError):
         click.echo(printable(text), err=True)
+
+
+def log(options: Mapping[str, Any], text: str, event: str, **fields: Any) -> None:
+    """A line of the log: `text`, or an object of JSON with it and `fields`, as --log-format asks."""
+    if options.get("log_format") == "json":
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        text = json.dumps({"time": now, "event": event, "message": text.removeprefix("deid: "), **fields})
+    say(text)
 
 
 def shown(items: Iterable[T], total: int | None, style: str, unit: str = "file") -> Iterator[T]:

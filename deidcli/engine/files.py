@@ -11,6 +11,7 @@ import hashlib
 import os
 import secrets
 import stat
+import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from deidcli.presets import sha256
 
 PART = ".deid-part"
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+SETTLED = 2_000_000_000  # nanoseconds; the coarsest clock of a file system in use
 # What a file system answers that knows no locks.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 
@@ -149,3 +151,17 @@ def remove_unheld(fd: int, name: str) -> None:
         remove(fd, name)
     finally:
         os.close(held)
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """Size and time of the last change (nanoseconds) of a file, by which a later run sees that it is another one.
+
+    None for a folder, and for a file that was changed a moment ago or, by its clock, will be: it could be changed once
+    more without its time showing it.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    settled = time.time_ns() - found.st_mtime_ns > SETTLED
+    return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) and settled else None

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from deidcli.engine.face_list import KnownFaces
-from deidcli.engine.files import digest
+from deidcli.engine.files import digest, stamp_of
 from deidcli.engine.flow import ahead, batched, one_ahead
 from deidcli.engine.follow import followed, planned
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source, pixel_count
@@ -90,8 +90,9 @@ class Finder:
         """The parsed file; none of its pixels is decoded yet."""
         began = time.monotonic()
         try:
+            stamp = stamp_of(job.source) if job.source else None
             data, checksum = _read(job)
-            return Source(job, open_reader(data, job.name, self.read), checksum, began)
+            return Source(job, open_reader(data, job.name, self.read), checksum, began, stamp)
         except Exception as error:
             return FileFailure(Source(job, None, None, began), one_line(error))
 

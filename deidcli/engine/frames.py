@@ -11,7 +11,7 @@ from deidcli.values import Box, Face, Frame
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A file under way. sha256: of its bytes. began: when it was opened, by the monotonic clock.
+    """A file under way. sha256: of its bytes. began: when it was opened, by the monotonic clock. stamp: see `stamp_of`.
 
     reader and sha256 are None for a file that could not be opened.
     """
@@ -20,6 +20,7 @@ class Source:
     reader: Reader | None
     sha256: str | None
     began: float
+    stamp: tuple[int, int] | None = None
 
     @property
     def opened(self) -> Reader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -33,7 +33,7 @@ GRACE = 5.0  # seconds that a run which is stopped waits for what is under way
 
 
 def anonymize(
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     method: Method,
     settings: Settings,
     given: FaceList | None = None,

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from deidcli.engine.files import claimed, digest, replace_file
+from deidcli.engine.files import claimed, digest, replace_file, stamp_of
 from deidcli.engine.records import LONGEST, Record, parsed
 from deidcli.errors import DeidError, MediaError, UsageError
 
@@ -33,7 +33,8 @@ class Row:
     where faces were followed through a video, a dict for each track. detector: what found them, None where they were
     given. search: what decided which faces were found (detector, threshold, min_face and so on), or the sha256 of the
     list that gave them. settings: the fingerprint of all that decides what is written. seconds: from opening to
-    writing. error: one line. notes: what is not as in the source.
+    writing. error: one line. notes: what is not as in the source. stamp: size in bytes and time of the last change in
+    nanoseconds of the input when it was read, None where these would not show a change.
     """
 
     input: str
@@ -54,6 +55,7 @@ class Row:
     seconds: float = 0.0
     error: str | None = None
     notes: tuple[str, ...] = ()
+    stamp: tuple[int, int] | None = None
 
     def actions(self) -> dict[str, int]:
         """How many faces were "replaced" and "covered"; one that is in many frames counts in each."""
@@ -92,6 +94,10 @@ class Manifest:
             self._file.truncate(start)
             reason = f"{row.input}: has no line in {self.path}: {error.strerror}"
             raise MediaError(reason, "make room; --resume does the file again") from error
+
+    def sync(self) -> None:
+        """See to it that every line survives a power cut. Raises OSError."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
@@ -164,14 +170,21 @@ class Earlier:
                 known[row["input"]] = row
         return cls(known)
 
-    def has(self, name: str, source: Path | None, target: Path | None, settings: str) -> bool:
-        """Whether a file needs no second run: same input, same settings, and its output is still what was written."""
+    def has(self, name: str, source: Path | None, target: Path | None, settings: str, by_stamp: bool = False) -> bool:
+        """Whether a file needs no second run: same input, same settings, and its output is still what was written.
+
+        by_stamp: an input of the same size and time is the same, and an output that is there is; only where one of
+        them differs are the bytes compared.
+        """
         row = self.rows.get(name)
         if row is None or row.get("status") not in (DONE, SKIPPED) or row.get("settings") != settings or source is None:
             return False
-        if _digest(source) != row.get("sha256"):
+        same = by_stamp and row.get("stamp") is not None and row["stamp"] == list(stamp_of(source) or ())
+        if not same and _digest(source) != row.get("sha256"):
             return False
         if row["status"] == SKIPPED:
+            return True
+        if same and target is not None and os.path.isfile(target) and os.path.getsize(target):
             return True
         return target is not None and _digest(target) == row.get("output_sha256")
 

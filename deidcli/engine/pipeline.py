@@ -272,6 +272,7 @@ class Pipeline:
             seconds=round(time.monotonic() - file.source.began, 3),
             error=file.error or None,
             notes=_notes(file) if digest else (),
+            stamp=file.source.stamp,
         )
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from deidcli.engine import jobs as listing
+from deidcli.engine import unattended
 from deidcli.engine.face_list import FaceList, load_faces
 from deidcli.engine.files import digest
 from deidcli.engine.frames import FrameOrFailure
@@ -20,11 +23,14 @@ from deidcli.engine.jobs import MANIFEST, STREAM, Job, Listing
 from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, SKIPPED, Earlier, Manifest, Row
 from deidcli.engine.output import OutputFolder
 from deidcli.engine.pipeline import Watch, unwatched
+from deidcli.engine.records import Record
 from deidcli.engine.settings import Settings, fingerprint
-from deidcli.errors import MediaError, UsageError, one_line
+from deidcli.errors import DeidError, MediaError, UsageError, one_line
 from deidcli.methods.base import Method
 
 SHARDS = 100_000  # parts of a run
+NAMED = 3  # files that failed and are named in the summary
+WAIT = 1.0  # seconds between two tries to claim a folder
 FirstPass = Callable[[Iterator[FrameOrFailure]], Iterator[FrameOrFailure]]
 
 
@@ -36,6 +42,11 @@ class RunOptions:
     resume: leave out files already done with the same settings. overwrite: whether files that exist are replaced.
     shard: (I, N) to do only part I of N. sequence: take a folder of numbered pictures as one video. unknown: what
     happens to files that are neither pictures nor videos ("skip", "copy" or "fail").
+    incremental: like resume, and an input of the same size and time counts as the same. since: seconds since 1970;
+    inputs that were last changed before are left out. max_minutes: after so long no further file is begun. quarantine:
+    a folder that gets a copy of every input that failed. remove_source: remove an input when its output is on the disk,
+    verified, listed and read again; one that failed is moved into the quarantine. wait: for a run that writes into the
+    same folder, instead of failing.
     """
 
     faces: Path | None = None
@@ -45,6 +56,12 @@ class RunOptions:
     shard: tuple[int, int] | None = None
     sequence: bool = False
     unknown: str = "skip"
+    incremental: bool = False
+    since: float | None = None
+    max_minutes: float | None = None
+    quarantine: Path | None = None
+    remove_source: bool = False
+    wait: bool = False
 
 
 @dataclass
@@ -54,10 +71,13 @@ class Tally:
     files: Counter[str] = field(default_factory=Counter)
     faces: Counter[str] = field(default_factory=Counter)
     unchanged: int = 0  # files that were written without a face in them
+    failures: list[str] = field(default_factory=list)  # the names of the first ones
 
     def add(self, row: Row) -> None:
         """Count a row."""
         self.files[row.status] += 1
+        if row.status == FAILED and len(self.failures) < NAMED:
+            self.failures.append(row.input)
         if row.status in (DONE, SALVAGED):
             self.faces.update(row.actions())
             self.unchanged += not row.faces and not row.tracks
@@ -86,13 +106,17 @@ class Run:
     """A run that was checked and not begun. Raises UsageError for what cannot be carried out; nothing is touched.
 
     files: what the inputs hold. output: the folder, file or "-" that they go to. jobs: those that are to be done, less
-    what an earlier run has done. done_before: how many that are.
+    what an earlier run has done. done_before: how many that are. older: how many are left out by `since`. problems:
+    what went wrong beside the files themselves, a line each; complete when the rows are.
     """
 
     def __init__(
         self, files: Listing, output: str, method: Method, settings: Settings, options: RunOptions = RunOptions()
     ):
+        options = replace(options, resume=options.resume or options.incremental)
         self.files, self.method, self.options = files, method, options
+        self.problems: list[str] = []
+        self.removed = 0
         own = list(listing.shard(files.jobs, *options.shard)) if options.shard else list(files.jobs)
         self.copies = list(listing.shard(files.copies, *options.shard)) if options.shard else list(files.copies)
         self.settings = self._settled(settings)
@@ -101,9 +125,13 @@ class Run:
         self.single = output == STREAM or [job.target for job in own] == [Path(output)]
         self.place = self._manifest_place(output, own)
         self.given = self._given()
-        self.jobs = self._waiting(own)
-        self.total, self.done_before = len(own), len(own) - len(self.jobs)
         folder = None if self.single else Path(output)
+        self._check_unattended(folder)
+        recent = [job for job in own if options.since is None or not unattended.is_older(job, options.since)]
+        self.older = len(own) - len(recent)
+        self.jobs, self._done = self._waiting(recent)
+        self.total, self.done_before = len(recent), len(recent) - len(self.jobs)
+        self.deadline = unattended.Deadline(options.max_minutes)
         self.output = OutputFolder(folder, options.overwrite or options.resume)
 
     def rows(
@@ -122,25 +150,29 @@ class Run:
             held.callback(self.output.close)
             # A folder that is there is claimed before anything takes long; a new one, when nothing can be refused.
             if self.output.root and self.output.root.is_dir():
-                self.output.lock(shared)
+                self._lock(shared, told)
+            due = self.deadline(self.jobs)
             work = anonymize(
-                self.jobs, self.method, self.settings, self.given, self.output, watch, self.files.jobs, first_pass
+                due, self.method, self.settings, self.given, self.output, watch, self.files.jobs, first_pass
             )
-            self.output.lock(shared)
+            self._lock(shared, told)
             if self.output.stale:
                 told(self.output.stale)
             keep = self.options.resume or not self.options.overwrite
             manifest = Manifest(self.place, keep) if self.place else None
             if manifest:
                 held.callback(manifest.close)
+            after = self._after(held)
             for rows in (work, self._copied()):
                 for row in rows:
-                    yield _added(manifest, row)
+                    added = _added(manifest, row)
+                    after(manifest, added)
+                    yield added
 
     def status(self, tally: Tally) -> int:
         """The exit status: 0 all done, 1 some files failed, 3 nothing could be done."""
         if not tally.failed + tally.files[SALVAGED]:
-            return 0
+            return 1 if self.deadline.left or self.problems else 0
         # Where something was done earlier, "nothing could be done" would not be true.
         return 3 if tally.failed == len(self.jobs) + len(self.copies) and not self.done_before else 1
 
@@ -151,6 +183,17 @@ class Run:
         if tally.unchanged:
             words.append(f"{tally.unchanged} without a face copied")
         words += [f"{tally.files[word]} {word}" for word in (COPIED, SKIPPED, SALVAGED, FAILED) if tally.files[word]]
+        if tally.failures:
+            more = f" and {tally.failed - len(tally.failures)} more" if tally.failed > len(tally.failures) else ""
+            words[-1] += f" ({', '.join(tally.failures)}{more})"
+        if self.options.incremental and self.done_before:
+            words.append(f"{self.done_before} as before")
+        if self.older:
+            words.append(f"{self.older} older")
+        if self.removed:
+            words.append(f"{self.removed} sources removed")
+        if self.deadline.left:
+            words.append(f"{len(self.deadline.left)} left for the next run")
         if said := self._left_unsearched():
             words.append(said)
         if self.files.left_out:
@@ -209,15 +252,78 @@ class Run:
         part = "-{}-of-{}".format(*self.options.shard) if self.options.shard else ""
         return Path(output) / MANIFEST.replace(".jsonl", f"{part}.jsonl")
 
-    def _waiting(self, jobs: Sequence[Job]) -> list[Job]:
+    def _waiting(self, jobs: Sequence[Job]) -> tuple[list[Job], dict[str, Record]]:
+        """The jobs that are to be done, and the rows of those that are done already."""
         if not self.options.resume or self.place is None:
-            return list(jobs)
+            return list(jobs), {}
         earlier, said = Earlier.load(self.place), fingerprint(self.method, self.settings)
-        return [job for job in jobs if not earlier.has(job.name, job.source, job.target, said)]
+        quick = self.options.incremental
+        waiting = [job for job in jobs if not earlier.has(job.name, job.source, job.target, said, quick)]
+        names = {job.name for job in jobs} - {job.name for job in waiting}
+        return waiting, {name: row for name, row in earlier.rows.items() if name in names}
+
+    def _check_unattended(self, output: Path | None) -> None:
+        options, settings = self.options, self.settings
+        if options.quarantine is not None:
+            unattended.check_quarantine(options.quarantine, output, self.files.jobs)
+        if options.remove_source:
+            listed = self.place is not None and (self.place.is_file() or not os.path.lexists(self.place))
+            unattended.check_removal(settings, listed, settings.read.salvage, options.unknown)
+        if options.max_minutes is not None and self.method.closed:
+            raise UsageError("--max-minutes would leave people out of a closed set", "leave it out")
+
+    def _lock(self, shared: bool, told: Callable[[str], object]) -> None:
+        """Claim the output, if need be and allowed after another run. Raises DeidError where it is taken."""
+        said = False
+        while True:
+            try:
+                self.output.lock(shared)
+                return
+            except UsageError:
+                raise
+            except DeidError as error:
+                if not self.options.wait or self.deadline.over:
+                    raise
+                if not said:
+                    told(f"{error.message}; waiting for it")
+                said = True
+                time.sleep(WAIT)
+
+    def _after(self, held: ExitStack) -> Callable[[Manifest | None, Row], None]:
+        """What becomes of an input when its row is written."""
+        jobs = {job.name: job for job in self.files.jobs}
+        aside: OutputFolder | None = None
+        if self.options.quarantine is not None:
+            aside = OutputFolder(self.options.quarantine, overwrite=True)
+            held.callback(aside.close)
+        if self.options.remove_source:
+            # A run that was killed has listed them and not yet removed them.
+            for name, row in self._done.items():
+                self._remove(jobs[name], row)
+
+        def after(manifest: Manifest | None, row: Row) -> None:
+            job = jobs.get(row.input)
+            if job is None:
+                return
+            if row.status == FAILED and aside is not None:
+                self._say(unattended.put_aside(job, aside, self.options.remove_source))
+            elif row.status == DONE and self.options.remove_source and manifest is not None:
+                manifest.sync()
+                self._remove(job, asdict(row))
+
+        return after
+
+    def _remove(self, job: Job, row: Mapping[str, Any]) -> None:
+        self._say(unattended.remove_source(job, row))
+        self.removed += job.source is not None and not os.path.lexists(job.source)
+
+    def _say(self, problem: str) -> None:
+        if problem:
+            self.problems.append(problem)
 
     def _copied(self) -> Iterator[Row]:
         """Files that are neither pictures nor videos, copied byte by byte."""
-        for job in self.copies:
+        for job in self.deadline(self.copies):
             began, target, error, written = time.monotonic(), self.output.target(job.target, job.source), None, None
             try:
                 assert job.source is not None
