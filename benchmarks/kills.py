@@ -126,7 +126,7 @@ def main() -> None:
     draw, began = random.Random(asked.seed), time.monotonic()
     count = {"kills": 0, "runs that ended": 0, "folders done": 0, "faults": 0}
     # The children need not load anything.
-    for module in ("api", "cli.anonymize", "engine.local", "engine.run", "methods.naive", "faces.landmarks"):
+    for module in ("cli.anonymize", "engine.local", "engine.pipeline", "methods.naive", "faces.landmarks"):
         import_module(f"deidcli.{module}")
     for module in iter_modules(import_module("deidcli.media.image").__path__, "deidcli.media.image."):
         import_module(module.name)
