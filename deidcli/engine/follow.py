@@ -14,6 +14,7 @@ from itertools import chain, groupby
 
 from deidcli.engine.face_list import KnownFaces
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, pixel_count
+from deidcli.errors import one_line
 from deidcli.faces.tracking.changes import SmallFrame, changed, parts, shrunk
 from deidcli.faces.tracking.cuts import CutDetector
 from deidcli.faces.tracking.options import FrameFaces, TrackOptions
@@ -137,7 +138,11 @@ def followed(
 ) -> Iterator[FrameOrFailure]:
     """The same items in the same order; every face has its number within its file."""
     for source, group in groupby(items, key=lambda item: item.source):
-        start = given.numbers(source.job.name) if given else 0
+        try:
+            start = given.numbers(source.job.name) if given else 0
+        except Exception as error:
+            yield FileFailure(source, one_line(error))
+            continue
         yield from _of_one_file(group, options, start)
 
 
@@ -162,9 +167,20 @@ def _tracked(items: Iterator[FrameOrFailure], options: TrackOptions, start: int)
             waiting.append(item)
             yield FrameFaces(item.frame, tuple(_loose(item)) if item.searched else None, item.begins)
 
-    for seen in tracked_frames(frames(), options, start):
+    seen = tracked_frames(frames(), options, start)
+    while True:
+        try:
+            found = next(seen, None)
+        except Exception as error:
+            if not waiting:
+                raise
+            failed.append(FileFailure(waiting[0].source, f"its faces could not be followed: {one_line(error)}"))
+            waiting.clear()
+            break
+        if found is None:
+            break
         item = waiting.popleft()
-        yield replace(item, faces=(*_numbered(item), *(seen.faces or ())))
+        yield replace(item, faces=(*_numbered(item), *(found.faces or ())))
     for item in waiting:
         yield FileFailure(item.source, f"{item.source.job.name}: frame {item.frame.index} was lost among the tracks")
     # What comes after an error is not written.

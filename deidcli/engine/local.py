@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -41,7 +41,7 @@ def anonymize(
     watch: Watch = unwatched,
     whole: Sequence[Job] | None = None,
     seen: Callable[[Iterator[FrameOrFailure]], Iterator[FrameOrFailure]] = iter,
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """Replace every face of every job and write the files. A row for each file, in order, while the run goes on.
 
     output: the folder that is written into; None for one without a lock, in which nothing is replaced. watch: is told
@@ -59,7 +59,7 @@ def anonymize(
             finder = Finder(search, given, pool, depth, settings.read, settings.track, settings.detect.landmarks)
             census = take_census(method, seen(finder(jobs if whole is None else whole)))
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Generator[Row, None, None]:
         with ExitStack() as last, _pool(settings.workers) as (pool, depth):
             known: KnownFaces | None = given
             if census is not None:

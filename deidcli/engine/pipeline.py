@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,7 +33,7 @@ class _File:
 
     source: Source
     target: Target
-    check: WrittenCheck
+    check: WrittenCheck | None
     writer: Writer | None = None
     place: BinaryIO | Path | None = None
     frames: int = 0
@@ -89,7 +90,7 @@ class Pipeline:
         batches = batched(self.finder(jobs), weight, 1, longest=4 * depth)
         done = (pair for batch in batches for pair in self._replace(batch))
         # A picture whose pixels changed is decoded again: those under way there are counted, too.
-        return ahead(pool, self._finish, self._gather(done), depth, _decoded_again, UNDER_WAY)
+        return ahead(pool, self._finished, self._gather(done), depth, _decoded_again, UNDER_WAY)
 
     def drop(self) -> None:
         """Drop what an interrupted run has begun to write, once no thread works on it any more."""
@@ -121,8 +122,7 @@ class Pipeline:
             if file is None or file.source is not item.source:
                 if file is not None and not file.ended:
                     yield _cut_short(file)
-                target = self.output.target(item.source.job.target, item.source.job.source)
-                file = _File(item.source, target, self._written_check())
+                file = self._begun(item.source)
                 self._under_way.add(file)
             elif file.error:
                 continue  # the rest of a file that has failed already
@@ -168,6 +168,25 @@ class Pipeline:
         reader, options = file.source.opened, self.settings.write
         file.place = file.target.open_folder() if reader.makes_folder(options) else file.target.open()
         return reader.writer(file.place, options, file.target.suffix)
+
+    def _begun(self, source: Source) -> _File:
+        target = self.output.target(source.job.target, source.job.source)
+        try:
+            return _File(source, target, self._written_check())
+        except Exception as error:
+            return _File(source, target, None, error=one_line(error))
+
+    def _finished(self, file: _File) -> Row:
+        """As `_finish`; a file at which that breaks fails alone, and nothing of it is left but what is in its place."""
+        try:
+            return self._finish(file)
+        except Exception as error:
+            with suppress(Exception):
+                file.close()
+            with suppress(Exception):
+                file.target.discard()
+            self._under_way.discard(file)
+            return Row(file.source.job.name, None, FAILED, file.source.sha256, error=_named(file, one_line(error)))
 
     def _written_check(self) -> WrittenCheck:
         judge = self.replacer.recogniser if self.settings.verify else None
@@ -300,3 +319,9 @@ def _outcome_entry(outcome: Outcome, frame: int) -> dict:
     said = {"action": outcome.action, "method": outcome.method, "tries": outcome.tries}
     measured = {"distance": outcome.distance, "reason": outcome.reason or None}
     return {"frame": frame, **face_entry(outcome.face, landmarks=False), **said, **measured, **outcome.marks}
+
+
+def _named(file: _File, error: str) -> str:
+    """An error with the name of its file, where it does not give it itself."""
+    name = file.source.job.name
+    return error if name in error else f"{name}: {error}"

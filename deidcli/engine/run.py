@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ class Run:
         self.files, self.method, self.options = files, method, options
         self.problems: list[str] = []
         self.removed = 0
+        self._broken = ""
         own = list(listing.shard(files.jobs, *options.shard)) if options.shard else list(files.jobs)
         self.copies = list(listing.shard(files.copies, *options.shard)) if options.shard else list(files.copies)
         self.settings = self._settled(settings)
@@ -162,12 +164,28 @@ class Run:
             manifest = Manifest(self.place, keep) if self.place else None
             if manifest:
                 held.callback(manifest.close)
-            after = self._after(held)
-            for rows in (work, self._copied()):
-                for row in rows:
-                    added = _added(manifest, row)
-                    after(manifest, added)
-                    yield added
+            after, missing = self._after(held), {job.name: job for job in (*self.jobs, *self.copies)}
+            # Closed before the folder is given back: what was begun is dropped then.
+            held.callback(work.close)
+            for row in chain(self._guarded(work), self._copied(), self._unreached(missing)):
+                missing.pop(row.input, None)
+                added = _added(manifest, row)
+                after(manifest, added)
+                yield added
+
+    def _guarded(self, work: Iterator[Row]) -> Iterator[Row]:
+        """The rows, until something breaks that belongs to no file."""
+        try:
+            yield from work
+        except Exception as error:
+            self._broken = one_line(error)
+
+    def _unreached(self, missing: Mapping[str, Job]) -> Iterator[Row]:
+        """A row for each file that has none although its time was not over: it is not done, and that is said."""
+        left = {job.name for job in self.deadline.left}
+        for name in list(missing):
+            if name not in left:
+                yield Row(name, None, FAILED, error=f"{name}: was not reached: {self._broken or 'nothing came of it'}")
 
     def status(self, tally: Tally) -> int:
         """The exit status: 0 all done, 1 some files failed, 3 nothing could be done."""
@@ -344,8 +362,9 @@ def _added(manifest: Manifest | None, row: Row) -> Row:
     try:
         if manifest:
             manifest.add(row)
-    except MediaError as error:
-        return replace(row, status=FAILED, error=row.error or str(error))
+    except Exception as error:
+        said = str(error) if isinstance(error, MediaError) else f"{row.input}: has no line: {one_line(error)}"
+        return replace(row, status=FAILED, error=row.error or said)
     return row
 
 

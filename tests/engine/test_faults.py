@@ -1,4 +1,4 @@
-"""Something fails at every step of the chain, in every way: no face is open afterwards, no file is half, and it is said.
+"""Something fails at every step of the chain, in every way: no face is open afterwards, no file half, and it is said.
 
 The detector and the recogniser are stubs that know the drawn face; everything else is the chain as it runs.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deidcli.engine import find, local, replace
+from deidcli.engine import find, follow, local, replace
 from deidcli.engine.files import PART
 from deidcli.engine.manifest import Manifest
 from deidcli.engine.output import Target
@@ -23,7 +23,6 @@ from deidcli.engine.written import WrittenCheck
 from deidcli.errors import MethodError
 from deidcli.faces.detect import DetectOptions, Detector
 from deidcli.faces.embed import Recogniser
-from deidcli.faces.tracking import tracker
 from deidcli.media.image.reader import ImageReader, ImageWriter
 from deidcli.media.open import open_reader
 from deidcli.methods.naive import Pixelate
@@ -125,8 +124,8 @@ class Fault:
 
 STEPS = {
     "read": (find, "_read"), "open": (find, "open_reader"), "decode": (ImageReader, "frames"),
-    "detect": (Stub, "find"), "landmarks": (find, "locate"), "track": (tracker, "tracked_frames"),
-    "follow": (find, "followed"), "align": (replace, "align"), "describe": (Judge, "embed"),
+    "detect": (Stub, "find"), "landmarks": (find, "locate"), "track": (follow, "tracked_frames"),
+    "align": (replace, "align"), "describe": (Judge, "embed"),
     "method": (Pixelate, "apply"), "blend": (replace, "blend"), "verify": (Judge, "distance"),
     "target": (Target, "open"), "write": (ImageWriter, "write"), "encode": (ImageWriter, "finish"),
     "written": (WrittenCheck, "__init__"), "finish": (Pipeline, "_finish"), "sync": (os, "fsync"),
@@ -172,7 +171,8 @@ def test_a_fault_at_every_step(deid, inputs, whole, tmp_path, monkeypatch, step,
         if kind == "interrupt":
             assert done.status == 130, done.err
         else:
-            assert done.status in ((0, 1) if step in COVERS else (1, 3)), done.err
+            # The second call of fsync is for the folder, and not every system has that.
+            assert done.status in ((0, 1) if step in (*COVERS, "sync") else (1, 3)), done.err
             told = rows(out) if (out / "deid-manifest.jsonl").exists() else {}
             assert done.status == 0 or done.err.count("\n") >= 1
             for name in whole.keys() - there.keys():
