@@ -20,7 +20,6 @@ from deidcli.engine.manifest import Manifest
 from deidcli.engine.output import Target
 from deidcli.engine.pipeline import Pipeline
 from deidcli.engine.written import WrittenCheck
-from deidcli.errors import MethodError
 from deidcli.faces.detect import DetectOptions, Detector
 from deidcli.faces.embed import Recogniser
 from deidcli.media.image.reader import ImageReader, ImageWriter
@@ -133,7 +132,7 @@ STEPS = {
 }  # fmt: skip
 ERRORS = {
     "memory": MemoryError(), "disk": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
-    "method": MethodError("out of order"), "bug": IndexError("index 7 is out of bounds"),
+    "bug": IndexError("index 7 is out of bounds"),
     "interrupt": KeyboardInterrupt(),
 }  # fmt: skip
 COVERS = ("align", "describe", "method", "blend", "verify")  # where a face can still be covered
@@ -153,7 +152,8 @@ def test_a_fault_at_every_step(deid, inputs, whole, tmp_path, monkeypatch, step,
         whole.update(tree(tmp_path / "whole"))
         assert sorted(whole) == ["a.png", "b.png", "c.gif", "sub/d.jpg"] and open_faces(tmp_path / "whole") == []
         assert len(open_faces(inputs)) == 4, "and the inputs show them"
-    for number in (1, 2):
+    # Memory and Ctrl-C at the first call, which is often another thread's; the others at the second, in the middle.
+    for number in (1,) if kind in ("memory", "interrupt") else (2,):
         out, fault = tmp_path / f"out{number}", Fault(ERRORS[kind], number)
         with monkeypatch.context() as patch:
             fault.into(patch, *STEPS[step])
