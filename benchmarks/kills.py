@@ -23,7 +23,6 @@ from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 
 import cv2
 from specimens import moving, stills
@@ -88,6 +87,14 @@ def ended(pid: int) -> int:
     return 124
 
 
+def noted(place: Path) -> None:
+    """Do a run, and note what it has imported."""
+    from deidcli.__main__ import run
+
+    run(arguments(place, "first"))
+    (place / "modules").write_text("\n".join(sorted(sys.modules)))
+
+
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file but manifests."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("deid-manifest"))
@@ -124,29 +131,34 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9)
     asked = parser.parse_args()
     draw, began = random.Random(asked.seed), time.monotonic()
-    count = {"kills": 0, "runs that ended": 0, "folders done": 0, "faults": 0}
-    # The children need not load anything.
-    for module in ("cli.anonymize", "engine.local", "engine.pipeline", "methods.naive", "faces.landmarks"):
-        import_module(f"deidcli.{module}")
-    for module in iter_modules(import_module("deidcli.media.image").__path__, "deidcli.media.image."):
-        import_module(module.name)
-
+    count = {
+        "kills": 0,
+        "kills of a run that had written files": 0,
+        "runs that ended": 0,
+        "folders done": 0,
+        "faults": 0,
+    }
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         ended(started(partial(furnish, place)))  # not here: a process that has threads cannot be forked
+        ended(started(partial(noted, place)))
+        for module in (place / "modules").read_text().split():
+            with suppress(Exception):
+                import_module(module)  # so that the children need not
         first = time.monotonic()
         if (status := ended(started(arguments(place, "whole")))) != 0:
             sys.exit(f"the undisturbed run ended with {status}")
         seconds, whole = time.monotonic() - first, tree(place / "whole")
         while count["kills"] < asked.cycles and time.monotonic() - began < 60 * asked.minutes:
             pid = started([*arguments(place, "out"), "--resume"])
-            # Most are killed early in what is left, so that a folder takes many kills.
-            time.sleep(draw.random() ** 2 * seconds)
+            before = len(tree(place / "out"))
+            time.sleep(draw.random() * seconds)
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             status = ended(pid)
             if status == -9:
                 count["kills"] += 1
+                count["kills of a run that had written files"] += len(tree(place / "out")) > before
             else:
                 count["runs that ended"] += 1
             found = faults(place / "out", whole, status != -9)

@@ -144,7 +144,7 @@ class Pipeline:
             if file.writer is None:
                 file.writer = self._writer(file)
             file.writer.write(replaced.frame, replaced.changed)
-            if not item.source.opened.streams:
+            if file.check is not None and not item.source.opened.streams:
                 file.check.add(item.frame, replaced)
         except Exception as error:
             file.error = one_line(error)
@@ -246,7 +246,7 @@ class Pipeline:
 
     def _look(self, file: _File) -> Seen:
         written = self._writer_of(file).preview()
-        return file.check.look(written) if written is not None else Seen()
+        return file.check.look(written) if file.check is not None and written is not None else Seen()
 
     def _commit(self, file: _File) -> str:
         """Both files or none: the sheet is whole on the disk before the video gets its name."""
