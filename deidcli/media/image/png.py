@@ -27,6 +27,7 @@ from deidcli.media.image.png_chunks import (
     RGBA,
     TEXTS,
     Chunk,
+    Head,
     accepted,
     chunks,
     cleaned,
@@ -34,6 +35,7 @@ from deidcli.media.image.png_chunks import (
     header,
     written,
 )
+from deidcli.media.image.png_salvage import salvaged
 from deidcli.media.metadata import holds_picture
 
 _COLOURS = {b"cHRM", b"gAMA", b"sRGB", b"cICP", b"sBIT", b"bKGD", b"mDCV", b"mDCv", b"cLLI", b"cLLi"}
@@ -49,11 +51,8 @@ class Png(Container):
 
     def __init__(self, data: bytes, name: str, salvage: bool = False):
         super().__init__(data, name, salvage)
-        found = chunks(data)
-        self.head = header(found)
+        self.head, self.chunks = self._read()
         self.depth, self.colour = self.head.depth, self.head.colour
-        check_size(self.head.size)
-        self.chunks = accepted(_oriented(found), self.head)
         self.orientation = exif.read_exif(self._first(b"eXIf")).orientation
         self.size = turned(self.head.size, self.orientation)
         self.controls = [part.payload for part in self.chunks if part.kind == b"fcTL"]
@@ -62,6 +61,20 @@ class Png(Container):
         # A picture for viewers that cannot animate is a frame as well: it may show a face.
         self.apart = self.animated and kinds.index(b"fcTL") > kinds.index(b"IDAT")
         self.times = self._times()
+
+    def _read(self) -> tuple[Head, list[Chunk]]:
+        try:
+            found = chunks(self.data)
+            head = header(found)
+            check_size(head.size)
+            return head, accepted(_oriented(found), head)
+        except MediaError:
+            if not self.salvage:
+                raise
+        found = salvaged(self.data)
+        head = header(found)
+        self.damage = "the file is damaged; a part of the picture is missing"
+        return head, accepted(_oriented(found), head)
 
     def natives(self) -> Iterator[Native]:
         bare = [part for part in self.chunks if part.kind in PICTURE]
