@@ -77,7 +77,7 @@ class Cleanir(Method):
             raise PresetError(
                 f"preset {self.models.preset.name} does not say its crop", "fetch the preset again"
             ) from error
-        self._kept = _traits(self.options.keep)
+        self._kept = kept_traits(self.options.keep)
         known = self.models.preset.config.get("traits", [])
         if unknown := [name for name in self._kept if name not in known]:
             reason = f"preset {self.models.preset.name} does not know where {' and '.join(unknown)} lies"
@@ -140,7 +140,7 @@ class Cleanir(Method):
         return axis, max(0.0, self.options.angle - self.options.vary * random.random())
 
 
-def _traits(text: str) -> tuple[str, ...]:
+def kept_traits(text: str) -> tuple[str, ...]:
     """The traits that --keep names. Raises UsageError."""
     names = tuple(name.strip() for name in text.split(",")) if text.strip() != "none" else ()
     for name in names:

@@ -9,6 +9,7 @@ face is left in the new one, so it cannot be turned back.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from deidcli.errors import MethodError, UsageError
+from deidcli.errors import MethodError
+from deidcli.faces import mesh
 from deidcli.faces.align import apply_affine
 from deidcli.faces.embed import Recogniser, recogniser
 from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
 from deidcli.methods.base import Method, Models, Secret
-from deidcli.methods.cleanir import STEP, Cleanir, rotate
+from deidcli.methods.cleanir import STEP, Cleanir, kept_traits, rotate
 from deidcli.methods.new_face import Seen, composited, draw, read, shrunk
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec
@@ -49,9 +51,12 @@ class CanonicalModels(Models):
         return load_preset(self.options.preset, Cleanir.name)
 
     @cached_property
+    def model_preset(self) -> Preset:
+        return load_preset(self.preset.config["model"], "face-model")
+
+    @cached_property
     def model(self) -> FaceModel:
-        preset = load_preset(self.preset.config["model"], "face-model")
-        return FaceModel(preset.file("face_model.npz"))
+        return FaceModel(self.model_preset.file("face_model.npz"))
 
     @cached_property
     def judges(self) -> tuple[Recogniser, Recogniser]:
@@ -76,11 +81,19 @@ class CanonicalCleanir(Cleanir):
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None, level: int = 0):
         """level: how often it was escalated, so that each level tries other faces of the bank."""
         Method.__init__(self, options, secret, models)
+        # What is damaged or missing is said before the first file is read.
         self.models.preset.verify()
-        self.models.judges  # noqa: B018 - what is missing is said before the first file is read
+        self.models.model_preset.verify()
+        mesh.WEIGHTS.verified("cleanir")
+        self.models.judges  # noqa: B018
         self.level = level
         self._kept = kept_traits(self.options.keep)
         self._identities: OrderedDict[str, Identity] = OrderedDict()
+
+    @property
+    def weights(self) -> str:
+        both = self.models.preset.checksum + self.models.model_preset.checksum
+        return hashlib.sha256(both.encode()).hexdigest()
 
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
         return [self._one(crop) for crop in crops]
@@ -151,12 +164,3 @@ class CanonicalCleanir(Cleanir):
 def joined(dlib: np.ndarray, sface: np.ndarray) -> np.ndarray:
     """Unit descriptors (n, 128) by both recognisers as one of length 1 (n, 256)."""
     return np.concatenate([WEIGHTS[0] * dlib, WEIGHTS[1] * sface], axis=1)
-
-
-def kept_traits(said: str) -> tuple[str, ...]:
-    """The traits that --keep names; expression is always kept. Raises UsageError."""
-    names = tuple(name.strip() for name in said.split(",")) if said.strip() != "none" else ()
-    for name in names:
-        if name not in (*COSTS, "expression"):
-            raise UsageError(f"--keep {said}: {name!r} is not known", f"give some of {','.join(COSTS)}, or none")
-    return names
