@@ -56,7 +56,7 @@ class Study:
     data: str
     split: str = ""
     detect: DetectOptions = DetectOptions()
-    recogniser: str = "dlib"
+    recogniser: str = Settings().recogniser
     distance: float | None = None
     seed: int | None = 1
     verify: bool = False

@@ -109,7 +109,9 @@ class CanonicalCleanir(Cleanir):
 
     def _described(self, pixels: np.ndarray, crop: Crop) -> list[np.ndarray]:
         """The descriptors (128,) of the crop's face by both recognisers, in `pixels` of the crop's size."""
-        placed = replace(crop.face, landmarks=apply_affine(crop.transform, crop.face.landmarks).astype(np.float32))
+        placed = replace(
+            crop.face, landmarks=apply_affine(crop.transform, np.asarray(crop.face.landmarks)).astype(np.float32)
+        )
         return [judge.embed(judge.chips(pixels, [placed]))[0] for judge in self.models.judges]
 
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:

@@ -83,7 +83,7 @@ def mesh_of(crop: Crop) -> np.ndarray:
     """The mesh (468, 3) of a crop's face, where its 68 landmarks are: the network's, or the mean mesh where it is
     lost.
     """
-    marks = apply_affine(crop.transform, crop.face.landmarks)
+    marks = apply_affine(crop.transform, np.asarray(crop.face.landmarks))
     low, high = marks.min(axis=0), marks.max(axis=0)
     across = marks[42:48].mean(axis=0) - marks[36:42].mean(axis=0)
     mesh, presence = look(crop.pixels, Box(*low, *high), float(np.arctan2(across[1], across[0])))

@@ -137,8 +137,8 @@ class Losses:
 
     The paper has none of the others. Against the blur of Equation 1: detail, absolute difference of neighbouring
     pixels' differences, summed likewise; structure, 1 - SSIM; likeness, squared distance of the recogniser's
-    descriptors of the crop and of the decoded picture; adversarial, features: `cleanir_terms.Looks`. For the turned
-    face: consistency, repulsion: `cleanir_terms.Consistency`; expression: `cleanir_terms.Expression`.
+    descriptors of the crop and of the decoded picture; adversarial, features: `AdversarialLoss`. For the turned
+    face: consistency, repulsion: `ConsistencyLoss`; expression: `Expression`.
     """
 
     picture: float = 1.0

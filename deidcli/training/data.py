@@ -18,6 +18,7 @@ from deidcli.engine.output import OutputFolder
 from deidcli.errors import UsageError
 from deidcli.faces.align import apply_affine
 from deidcli.faces.embed import recogniser
+from deidcli.methods.ksame.proxies import RECOGNISER
 from deidcli.methods.labels import MISSING
 from deidcli.values import Crop
 
@@ -210,7 +211,7 @@ def pack_faces(rows: Iterable[tuple[Crop, np.ndarray]], labels: dict[str, dict[s
 
     The part of a crop's key before "#" is its file's name. Raises UsageError for labels that fit no name.
     """
-    judge = recogniser("dlib")
+    judge = recogniser(RECOGNISER)
     pixels: list[np.ndarray] = []
     names: list[str] = []
     landmarks: list[np.ndarray] = []

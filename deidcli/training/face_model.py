@@ -11,6 +11,7 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -75,7 +76,7 @@ def train(folder: Path, recipe: Recipe, out: Path, said: Callable[[str], None]) 
     unseen = [s for s in samples if s.row["split"] != "train"]
     said(f"{len(rows)} faces, {len(samples)} seen from in front, {len(learnt)} of them learnt from")
     out.mkdir(parents=True, exist_ok=True)
-    arrays = learn(learnt, recipe, said)
+    arrays: dict[str, Any] = learn(learnt, recipe, said)
     np.savez_compressed(out / FILE, **arrays)
     figures = measure(FaceModel(out / FILE), unseen)
     config = {

@@ -14,7 +14,7 @@ from deidcli.errors import UsageError
 from deidcli.faces.align import align
 from deidcli.faces.embed import Recogniser, recogniser
 from deidcli.faces.pose import ShapeModel
-from deidcli.methods.ksame.proxies import Probe
+from deidcli.methods.ksame.proxies import METHOD, RECOGNISER, Probe
 from deidcli.networks.dlib_chips import extract_chips
 from deidcli.presets import Preset, save_preset
 from deidcli.training.composites import Composite
@@ -100,7 +100,7 @@ def write(
     )
     counts = {p.kind.name: [face.people for face in p.faces] for p in proxies}
     figures = summary(rows)
-    config = {"method": "ksame-m", "side": SIDE, "mouths": [*MOUTHS, "wide"], "people": counts, "seed": seed}
+    config = {"method": METHOD, "side": SIDE, "mouths": [*MOUTHS, "wide"], "people": counts, "seed": seed}
     config["figures"] = figures
     files = ["gallery.npz", *(f"{name}.webp" for name in names)]
     return save_preset(out, config, files, card(rows, figures))
@@ -255,7 +255,7 @@ def summary(rows: Sequence[Check]) -> dict[str, float]:
 
 def describe(faces: Sequence[Composite]) -> np.ndarray:
     """dlib's descriptors (n, 128) of composites."""
-    return recogniser("dlib").embed(np.concatenate([extract_chips(f.pixels, [f.landmarks]) for f in faces]))
+    return recogniser(RECOGNISER).embed(np.concatenate([extract_chips(f.pixels, [f.landmarks]) for f in faces]))
 
 
 def _check(proxy: Proxy, described: np.ndarray, membership: MembershipCheck, pack: Pack, strangers: Pack) -> Check:
@@ -279,7 +279,7 @@ def nearer(inside: np.ndarray, outside: np.ndarray) -> float:
 
 def _within(described: np.ndarray, descriptors: np.ndarray) -> float:
     apart = np.min([np.linalg.norm(descriptors - row, axis=1) for row in described], axis=0)
-    return float(np.mean(apart <= recogniser("dlib").threshold))
+    return float(np.mean(apart <= recogniser(RECOGNISER).threshold))
 
 
 def _aligned(face: Composite) -> np.ndarray:

@@ -26,10 +26,10 @@ def crowd(album, bench):
 
 @pytest.fixture(scope="module")
 def cleanir():
-    """cleanir(angle): the method with nothing kept; its networks are loaded once."""
+    """cleanir(angle): the paper's autoencoder with nothing kept; its networks are loaded once."""
     kind = find_method("cleanir")
-    models = kind.Models(kind.Options())
-    return lambda angle: kind(kind.Options(angle=angle, keep="none"), Secret.seeded(1), models)
+    models = kind.Models(kind.Options(preset="cleanir-64"))
+    return lambda angle: kind(kind.Options(angle=angle, keep="none", preset="cleanir-64"), Secret.seeded(1), models)
 
 
 def outcomes(bench, crowd, method, *names):

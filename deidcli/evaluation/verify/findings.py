@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deidcli.engine.manifest import FAILED
 from deidcli.evaluation.verify.measure import UNKNOWN, Check, Seen
@@ -83,7 +84,7 @@ def _of_record(record: Record) -> Iterator[Finding]:
 def _of_rows(record: Record) -> Iterator[Finding]:
     """What the manifest alone says of a file that was not looked at again."""
     for face in record.faces if record.written else ():
-        place = {"frame": face.frame, "box": face.box, "before": record.before, "after": record.after}
+        place: dict[str, Any] = {"frame": face.frame, "box": face.box, "before": record.before, "after": record.after}
         if face.action == "covered":
             yield Finding(record.name, "covered", _covered(face.reason), face.said, **place)
         elif face.said is not None:
@@ -92,7 +93,7 @@ def _of_rows(record: Record) -> Iterator[Finding]:
 
 def _of_check(check: Check) -> Iterator[Finding]:
     record = check.record
-    files = {"before": None if check.other else record.before, "after": record.after}
+    files: dict[str, Any] = {"before": None if check.other else record.before, "after": record.after}
     if check.error:
         yield Finding(record.name, "unreadable", f"it cannot be read again: {check.error}", **files)
     if check.altered:

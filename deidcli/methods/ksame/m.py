@@ -22,7 +22,7 @@ from deidcli.faces.embed import Recogniser, recogniser
 from deidcli.faces.pose import CLOSED, mouth_gap, upright
 from deidcli.methods.base import Method, Models, Secret, option
 from deidcli.methods.closed import ClosedSet
-from deidcli.methods.ksame.proxies import Gallery, ProxyAssignment, mouth_weights
+from deidcli.methods.ksame.proxies import METHOD, RECOGNISER, Gallery, ProxyAssignment, mouth_weights
 from deidcli.methods.ksame.render import (
     MARGIN,
     SIDE,
@@ -53,7 +53,7 @@ class KSameMModels(Models):
 
     @cached_property
     def recogniser(self) -> Recogniser:
-        return recogniser("dlib")
+        return recogniser(RECOGNISER)
 
     @cached_property
     def reader(self) -> AttributeReader:
@@ -95,7 +95,7 @@ class KSameM(Method):
     Proxies are of other people, so a face that is still recognised may get one that is farther away.
     """
 
-    name = "ksame-m"
+    name = METHOD
     summary = (
         "averaged faces in the target's pose and expression: of other people, or with --k of k people of a closed set"
     )

@@ -37,7 +37,7 @@ from deidcli.faces.pose import mouth_gap
 from deidcli.methods.base import Census, Models, Secret, option
 from deidcli.methods.closed import ClosedSet, Plan, too_few_people
 from deidcli.methods.ksame.grouping import attributes, group_by_value
-from deidcli.methods.ksame.proxies import ADULT_AGE, Proxies, alike, log_age, mouth_weights
+from deidcli.methods.ksame.proxies import ADULT_AGE, RECOGNISER, Proxies, alike, log_age, mouth_weights
 from deidcli.methods.ksame.render import (
     Posed,
     Surrogate,
@@ -347,7 +347,7 @@ class SurrogateDescriber:
 
     def __init__(self, method: ClosedSet, census: Census):
         self._method, self._census, self._rows = method, census, census.typical()
-        self._recogniser = recogniser("dlib")
+        self._recogniser = recogniser(RECOGNISER)
 
     def describe(self, people: np.ndarray, surrogates: Sequence[Any]) -> np.ndarray:
         """dlib's descriptors (n, 128) of the typical faces of `people` (n,), each with its surrogate put on."""

@@ -15,6 +15,8 @@ from deidcli.errors import PresetError
 from deidcli.faces.pose import ShapeModel
 from deidcli.presets import Preset, load_preset
 
+METHOD = "ksame-m"  # of the presets of galleries
+RECOGNISER = "dlib"  # whose descriptors galleries and packs hold
 DRAWN = 4  # proxies of like gender, age and race of which one is drawn
 # Differences that cost one unit in `nearest`: of log_age, of the probe's score of a race, of its score of the gender.
 AGE, RACE, GENDER = 0.2, 0.4, 0.12
@@ -65,7 +67,7 @@ class Gallery:
     @classmethod
     def load(cls, name: str) -> Gallery:
         """Raises PresetError for a preset that is damaged or none of proxies."""
-        preset = load_preset(name, "ksame-m")
+        preset = load_preset(name, METHOD)
         preset.verify()
         with np.load(preset.file("gallery.npz"), allow_pickle=False) as stored:
             try:
