@@ -160,7 +160,14 @@ class FaceModel:
 
     def base(self, kept: np.ndarray) -> np.ndarray:
         """The texture (256, 256, 3) that what is kept (k,) predicts."""
-        return self.picture(kept @ self.texture_of_kept)
+        drawn = np.zeros((SIZE, SIZE, 3), np.float32)
+        drawn[canonical().inside] = (self.mean + kept @ self._pixels_of_kept).reshape(-1, 3)
+        return drawn
+
+    @cached_property
+    def _pixels_of_kept(self) -> np.ndarray:
+        """(k, pixels * 3): what each of the traits that are kept adds to the texture."""
+        return self.texture_of_kept @ self.components
 
     def own_shape(self, reading: Reading) -> np.ndarray:
         """The shape (468, 3) that is the person's own: without what is kept, and without expression."""

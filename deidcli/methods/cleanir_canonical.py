@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ SHAPE = 1.6  # how far the shape goes towards that of the new identity, and on i
 # New faces that are tried for a key until one is far enough from the old face by both recognisers; else the farthest is
 # taken. It is asked for more than their thresholds, so that other pictures of the person are far, too.
 TRIES = 8
+FEW, SMALL = 2, 48  # tries, and pixels of a face below which there are no more: recognisers can hardly tell small ones
 JUDGED = 160  # pixels of a face at which it is tried; recognisers see no more
 FAR = (1.1, 1.1)  # of dlib's and SFace's threshold
 
@@ -117,7 +119,8 @@ class CanonicalCleanir(Cleanir):
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
         """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
         best, farthest, tried = None, -np.inf, shrunk(seen, JUDGED)
-        for identity in self._candidates(seen.reading, old, seen.crop.key):
+        tries = TRIES if np.ptp(seen.mesh[:, :2], axis=0).max() >= SMALL else FEW
+        for identity in islice(self._candidates(seen.reading, old, seen.crop.key), tries):
             made = draw(self.models.model, tried, identity, SHAPE)
             away = self._away(old, self._described(composited(tried.crop, made), tried.crop))
             if away > farthest:
