@@ -30,7 +30,7 @@ from PIL import Image, ImageFile, ImageSequence
 from specimens import broken, damaged_clock, moving, stills
 
 LOT = 25  # files that go through one command
-SLOW = 30  # seconds a file may take
+SLOW = 120  # seconds a file may take
 ENDED = (0, 1, 3)  # how a command may end that was given bad files
 BACKGROUNDS = (255, 0)
 MOST = 64  # frames that are looked at
