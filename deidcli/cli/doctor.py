@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import platform
+import re
+from contextlib import redirect_stdout
 from importlib import metadata, util
 
 import click
@@ -17,8 +21,24 @@ _STANDS_FOR = {"dlib-bin": "dlib"}  # the same module, built on this machine
 
 
 @click.command(cls=opt.Command)
-def command() -> int:
+@click.option("--json", "as_json", is_flag=True, help="One object of JSON instead of text.")
+def command(as_json: bool) -> int:
     """Check the installation. Ends with status 3 if something that every run needs is missing."""
+    if not as_json:
+        return _checked()
+    text = io.StringIO()
+    with redirect_stdout(text):
+        status = _checked()
+    lines = text.getvalue().splitlines()
+    named = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines if line.startswith("  ")]
+    found = {pair[0]: pair[1] if len(pair) > 1 else "" for pair in named}
+    missing = [line.removeprefix("MISSING").strip() for line in lines if line.startswith("MISSING")]
+    said = {"deid": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    click.echo(json.dumps({**said, "ok": status == 0, "found": found, "missing": missing}))
+    return status
+
+
+def _checked() -> int:
     click.echo(f"deid {__version__}, Python {platform.python_version()}, {platform.platform()}")
     checks = (_packages, _backend, _landmarks, _detector, _recogniser, _presets, _codecs)
     missing = [problem for check in checks for problem in check()]
