@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deidcli.engine.jobs import Job
+from deidcli.errors import printable
 from deidcli.media.stream import Reader
 from deidcli.values import Box, Face, Frame
 
@@ -49,10 +50,18 @@ class FileFrame:
 
 @dataclass(frozen=True, eq=False)
 class FileFailure:
-    """Why a file cannot go on, in one line. Nothing of the file is written."""
+    """Why a file cannot go on, in one line that names it. Nothing of the file is written."""
 
     source: Source
     error: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "error", named_error(self.source.job.name, self.error))
+
+
+def named_error(name: str, error: str) -> str:
+    """An error in one line that names its file: libraries tell what is wrong, and not where."""
+    return error if name in error or printable(name) in error else f"{printable(name)}: {error}"
 
 
 FrameOrFailure = FileFrame | FileFailure

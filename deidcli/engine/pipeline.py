@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from deidcli.engine.face_list import face_entry
 from deidcli.engine.find import UNDER_WAY, Finder, check_unchanged
 from deidcli.engine.flow import ahead, batched
-from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source, pixel_count
+from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source, named_error, pixel_count
 from deidcli.engine.jobs import Job, sheet_path
 from deidcli.engine.manifest import DONE, FAILED, SALVAGED, SKIPPED, Row
 from deidcli.engine.output import OutputFolder, Target
@@ -289,7 +289,7 @@ class Pipeline:
             options=asdict(self.method.options),
             settings=self.fingerprint,
             seconds=round(time.monotonic() - file.source.began, 3),
-            error=file.error or None,
+            error=named_error(job.name, file.error) if file.error else None,
             notes=_notes(file) if digest else (),
             stamp=file.source.stamp,
         )
