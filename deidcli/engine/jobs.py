@@ -273,9 +273,21 @@ def check_apart(path: Path, jobs: Iterable[Job]) -> None:
         raise UsageError(f"{path} is a picture of this run and would be written over", "name another file")
 
 
+LONGEST_NAME = 255  # bytes, on every file system in common use
+
+
 def sheet_path(target: Path) -> Path:
-    """Where the sheet of a video's tracks lies: beside it."""
-    return target.with_name(target.name + SHEET)
+    """Where the sheet of a video's tracks lies: beside it, under its name.
+
+    A name that leaves no room for the ending is cut short, and the sum of it keeps two such names apart.
+    """
+    name = os.fsencode(target.name)
+    if len(name) + len(SHEET) > LONGEST_NAME:
+        mark = sha256(name).hexdigest()[:8].encode()
+        short = os.fsdecode(name[: LONGEST_NAME - len(SHEET) - len(mark) - 1])
+        # A letter that was cut through goes whole.
+        name = os.fsencode(short.encode("utf-8", "surrogateescape").decode("utf-8", "ignore")) + b"-" + mark
+    return target.with_name(os.fsdecode(name) + SHEET)
 
 
 def check_sheets(jobs: Sequence[Job]) -> None:

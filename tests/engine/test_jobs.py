@@ -208,3 +208,14 @@ def test_a_list_is_not_written_over_a_picture(tree, tmp_path):
         with pytest.raises(UsageError, match="would be written over"):
             check_apart(path, jobs)
     check_apart(tmp_path / "out" / "rows.jsonl", jobs)
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".mp4", "ä" * 125 + ".mkv", "short.mp4", "é" * 60 + "☃" * 42 + ".ts"])
+def test_the_sheet_of_a_long_name(name, tmp_path):
+    from deidcli.engine.jobs import sheet_path
+
+    place = sheet_path(tmp_path / name)
+    assert len(place.name.encode()) <= 255 and place.name.endswith(".tracks.png") and place.parent == tmp_path
+    place.write_bytes(b"")
+    other = sheet_path(tmp_path / (name[:-5] + "x" + name[-4:]))
+    assert other != place
