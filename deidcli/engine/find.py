@@ -25,6 +25,7 @@ from deidcli.errors import MediaError, one_line
 from deidcli.faces.detect import Detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.looks import detect_in_looks
+from deidcli.faces.suppress import suppressed
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.media.open import is_stream, open_reader
 from deidcli.media.stream import ReadOptions
@@ -126,7 +127,7 @@ class Finder:
         if self.detector is None:
             raise RuntimeError("a search needs a detector or a list of faces")
         found = detect_in_looks(self.detector, _pictures(item), self._is_followed(frame))
-        return _untracked(_in_frame(item, found))
+        return _untracked(_in_frame(item, found, self.detector.options.suppress))
 
     def _search(self, items: list[FrameOrFailure]) -> list[FrameOrFailure]:
         """The faces of several frames in one call; if it fails, of each frame alone, so that one fails for itself."""
@@ -146,11 +147,12 @@ class Finder:
     def _detected(self, part: list[FileFrame]) -> list[tuple[FileFrame, list[Face]]]:
         """Frames that are all followed, or all not, with their faces."""
         assert self.detector is not None
-        pictures = [_pictures(item) for item in part]
+        pictures, overlap = [_pictures(item) for item in part], self.detector.options.suppress
         everything = [each for some in pictures for each in some]
         found = iter(detect_in_looks(self.detector, everything, self._is_followed(part[0].frame)))
         return [
-            (item, _in_frame(item, list(islice(found, len(some))))) for item, some in zip(part, pictures, strict=True)
+            (item, _in_frame(item, list(islice(found, len(some))), overlap))
+            for item, some in zip(part, pictures, strict=True)
         ]
 
     def _is_followed(self, frame: Frame) -> bool:
@@ -169,8 +171,8 @@ def _pictures(item: FileFrame) -> list[Frame]:
     return [item.frame.cropped(part) for part in item.parts] or [item.frame]
 
 
-def _in_frame(item: FileFrame, found: Sequence[Sequence[Face]]) -> list[Face]:
-    """The faces that were found in the pictures of a frame, in its own coordinates."""
+def _in_frame(item: FileFrame, found: Sequence[Sequence[Face]], overlap: float) -> list[Face]:
+    """The faces that were found in the pictures of a frame, in its own coordinates, each once (see `suppressed`)."""
     if not item.parts:
         return list(found[0])
     faces = []
@@ -178,7 +180,7 @@ def _in_frame(item: FileFrame, found: Sequence[Sequence[Face]]) -> list[Face]:
         for face in some:
             moved = None if face.landmarks is None else face.landmarks + np.array([part.left, part.top], np.float32)
             faces.append(replace(face, box=face.box.shifted(part.left, part.top), landmarks=moved))
-    return faces
+    return suppressed(sorted(faces, key=lambda face: -face.score), overlap)
 
 
 def _promised(opened: Source | FileFailure) -> int:

@@ -19,9 +19,10 @@ from deidcli.faces.tracking.changes import SmallFrame, changed, parts, shrunk
 from deidcli.faces.tracking.cuts import CutDetector
 from deidcli.faces.tracking.options import FrameFaces, TrackOptions
 from deidcli.faces.tracking.tracker import tracked_frames
-from deidcli.values import UNTRACKED, Face
+from deidcli.values import UNTRACKED, Box, Face
 
 MOST_SKIPPED = 8  # frames from one that is searched to the next, whatever the time stamps say
+MOST_CLOSER = 0.25  # share of a frame up to which what is new in it is searched a second time
 MOST_PIXELS = 32_000_000  # of frames that wait until the next one that is searched
 ROUNDED = 0.002  # seconds by which two time stamps may be apart only because their clock is coarse
 
@@ -74,7 +75,7 @@ class _Between:
                 yield from self.end()
             for each in self._waiting:
                 yield self._decided(each, after)
-            yield item
+            yield self._closer(item, after)
             self._waiting, self._before = [], after
 
     def end(self) -> Iterator[FileFrame]:
@@ -82,6 +83,15 @@ class _Between:
         for item in self._waiting:
             yield replace(item, searched=True)
         self._waiting = []
+
+    def _closer(self, item: FileFrame, now: SmallFrame) -> FileFrame:
+        """A frame that is searched whole: what is new in it is looked at alone besides, where a detector finds more."""
+        if self._before is None or item.begins:
+            return item
+        new = parts(changed(now, self._before), now.size)
+        if sum(part.area for part in new) > MOST_CLOSER * now.size[0] * now.size[1]:
+            return item
+        return replace(item, parts=(Box(0, 0, *now.size), *new) if new else ())
 
     def _decided(self, item: FileFrame, after: SmallFrame) -> FileFrame:
         """Whether a frame is searched, and where: in what is not seen in its neighbours that are searched."""

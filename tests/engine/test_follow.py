@@ -67,11 +67,11 @@ def test_every_frame_where_none_is_followed():
     assert searched([None] * 3, TrackOptions(detect_every=4)) == [0, 1, 2]
 
 
-def shows(count, where, options=DEFAULT):
+def shows(count, where, options=DEFAULT, size=(320, 240)):
     """The numbers of the frames that are searched, and where, of a still video; `where` draws on its frames."""
     frames = []
     for index in range(count):
-        pixels = np.full((240, 320, 3), 90, np.uint8)
+        pixels = np.full((size[1], size[0], 3), 90, np.uint8)
         for left, top in where.get(index, ()):
             pixels[top : top + 40, left : left + 30] = cv2.resize(NOISE[0][:8, :6], (30, 40))
         frames.append(Frame(pixels, index, Fraction(index, 25)))
@@ -90,6 +90,15 @@ def test_what_shows_between_two_searches_is_searched():
 
 def test_what_stays_is_searched_where_it_is_due_alone():
     assert set(shows(13, {index: [(200, 100)] for index in range(4, 13)})) == {0, 3, 6, 9, 12}
+
+
+def test_what_is_new_is_looked_at_alone_besides():
+    """A detector finds a small face in a part of a frame that it misses in all of it."""
+    found = shows(13, {index: [(200, 100)] for index in range(4, 13)}, size=(640, 480))
+    whole, part = found[6]
+    assert (whole.left, whole.top, whole.right, whole.bottom) == (0, 0, 640, 480)
+    assert part.left < 200 and part.right > 230 and part.area < 0.25 * whole.area
+    assert found[9] == ()
 
 
 @pytest.mark.parametrize("every", [3, 5])
