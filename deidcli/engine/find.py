@@ -25,7 +25,7 @@ from deidcli.errors import MediaError, one_line
 from deidcli.faces.detect import Detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.looks import detect_in_looks
-from deidcli.faces.suppress import suppressed
+from deidcli.faces.nms import nms
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.media.open import is_stream, open_reader
 from deidcli.media.stream import ReadOptions
@@ -172,7 +172,7 @@ def _pictures(item: FileFrame) -> list[Frame]:
 
 
 def _in_frame(item: FileFrame, found: Sequence[Sequence[Face]], overlap: float) -> list[Face]:
-    """The faces that were found in the pictures of a frame, in its own coordinates, each once (see `suppressed`)."""
+    """The faces that were found in the pictures of a frame, in its own coordinates, each once (see `nms`)."""
     if not item.parts:
         return list(found[0])
     faces = []
@@ -180,7 +180,7 @@ def _in_frame(item: FileFrame, found: Sequence[Sequence[Face]], overlap: float) 
         for face in some:
             moved = None if face.landmarks is None else face.landmarks + np.array([part.left, part.top], np.float32)
             faces.append(replace(face, box=face.box.shifted(part.left, part.top), landmarks=moved))
-    return suppressed(sorted(faces, key=lambda face: -face.score), overlap)
+    return nms(sorted(faces, key=lambda face: -face.score), overlap)
 
 
 def _promised(opened: Source | FileFailure) -> int:

@@ -57,3 +57,18 @@ def test_a_file_that_changes(tmp_path, monkeypatch, name, change):
         assert rows[0].status == "done" and out.exists()
     else:
         assert rows[0].status == "failed" and name in rows[0].error and not out.exists()
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("31 is not a valid Type"), KeyError("x"), MemoryError(), RuntimeError("in.mkv: torn")]
+)
+def test_every_error_names_its_file_once(tmp_path, monkeypatch, error):
+    class Broken(Meddler):
+        def detect(self, pictures, followed=False):
+            raise error
+
+    path = film(tmp_path / "in.mkv", count=3)
+    monkeypatch.setattr("deidcli.engine.local.detector", lambda options: Broken(path, None))
+    method = find("solid")(secret=Secret.seeded(1))
+    rows = list(anonymize([Job(path, tmp_path / "out.mkv", "in.mkv")], method, Settings(verify=False, workers=1)))
+    assert rows[0].status == "failed" and rows[0].error.count("in.mkv") == 1
