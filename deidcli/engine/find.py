@@ -38,6 +38,7 @@ UNDER_WAY = 48_000_000
 # Frames that are under way in the search, if they are small: most of a video's are not searched, and threads that find
 # faces go on while networks are loaded.
 LONGEST = 32
+SAME = 0.4  # intersection over union above which a face of a whole frame is one that was found in a part of it
 
 
 class Finder:
@@ -127,7 +128,7 @@ class Finder:
         if self.detector is None:
             raise RuntimeError("a search needs a detector or a list of faces")
         found = detect_in_looks(self.detector, _pictures(item), self._is_followed(frame))
-        return _untracked(_in_frame(item, found, self.detector.options.suppress))
+        return _untracked(_in_frame(item, found))
 
     def _search(self, items: list[FrameOrFailure]) -> list[FrameOrFailure]:
         """The faces of several frames in one call; if it fails, of each frame alone, so that one fails for itself."""
@@ -147,12 +148,11 @@ class Finder:
     def _detected(self, part: list[FileFrame]) -> list[tuple[FileFrame, list[Face]]]:
         """Frames that are all followed, or all not, with their faces."""
         assert self.detector is not None
-        pictures, overlap = [_pictures(item) for item in part], self.detector.options.suppress
+        pictures = [_pictures(item) for item in part]
         everything = [each for some in pictures for each in some]
         found = iter(detect_in_looks(self.detector, everything, self._is_followed(part[0].frame)))
         return [
-            (item, _in_frame(item, list(islice(found, len(some))), overlap))
-            for item, some in zip(part, pictures, strict=True)
+            (item, _in_frame(item, list(islice(found, len(some))))) for item, some in zip(part, pictures, strict=True)
         ]
 
     def _is_followed(self, frame: Frame) -> bool:
@@ -171,7 +171,7 @@ def _pictures(item: FileFrame) -> list[Frame]:
     return [item.frame.cropped(part) for part in item.parts] or [item.frame]
 
 
-def _in_frame(item: FileFrame, found: Sequence[Sequence[Face]], overlap: float) -> list[Face]:
+def _in_frame(item: FileFrame, found: Sequence[Sequence[Face]]) -> list[Face]:
     """The faces that were found in the pictures of a frame, in its own coordinates, each once (see `nms`)."""
     if not item.parts:
         return list(found[0])
@@ -180,7 +180,7 @@ def _in_frame(item: FileFrame, found: Sequence[Sequence[Face]], overlap: float) 
         for face in some:
             moved = None if face.landmarks is None else face.landmarks + np.array([part.left, part.top], np.float32)
             faces.append(replace(face, box=face.box.shifted(part.left, part.top), landmarks=moved))
-    return nms(sorted(faces, key=lambda face: -face.score), overlap)
+    return nms(sorted(faces, key=lambda face: -face.score), SAME)
 
 
 def _promised(opened: Source | FileFailure) -> int:
