@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from deidcli.engine.follow import planned
-from deidcli.engine.frames import FileFailure, FileFrame
+from deidcli.engine.frames import FileFailure, FileFrame, Source
+from deidcli.engine.jobs import Job
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.values import Frame
 
@@ -114,6 +115,8 @@ def test_frames_that_wait_are_bounded(monkeypatch):
 
 def test_frames_that_wait_for_a_failure_are_searched():
     items = [FileFrame(None, Frame(NOISE[0], i, Fraction(i, 25)), False) for i in range(5)]
-    done = list(planned(iter([*items, FileFailure(None, "torn")]), TrackOptions()))
+    done = list(
+        planned(iter([*items, FileFailure(Source(Job(None, None, "clip"), None, None, 0.0), "torn")]), TrackOptions())
+    )
     assert [item.searched for item in done[:5]] == [True, False, False, True, True]
     assert isinstance(done[5], FileFailure)
