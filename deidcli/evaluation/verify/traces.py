@@ -12,8 +12,8 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def _tag(place: str, tag: int) -> str:
     return ExifTags.TAGS.get(tag, f"tag {tag:#06x}")
 
 
-def _infos(infos: dict[str, Any]) -> Iterator[Trace]:
+def _infos(infos: Mapping[Any, Any]) -> Iterator[Trace]:
     for key, value in infos.items():
         if key in _TEXTS or (isinstance(value, str) and key not in ("jfif_unit", "compression", "srgb", "photoshop")):
             if value in ("", b"", None):
@@ -199,7 +199,7 @@ def _still_values(image: Image.Image) -> Iterator[tuple[str, Any]]:
             yield from _pieces(key, value)
 
 
-def _pieces(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _pieces(key: object, value: Any) -> Iterator[tuple[str, Any]]:
     """A long text in its words: another order of them is a trace as well."""
     text = value.encode() if isinstance(value, str) else value
     if not isinstance(text, bytes):
@@ -323,14 +323,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-class _quiet:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Pillow warns of what is damaged in metadata; here that is no news."""
-
-    def __enter__(self) -> None:
-        self._caught = warnings.catch_warnings()
-        self._caught.__enter__()
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("PIL").setLevel(logging.CRITICAL)
-
-    def __exit__(self, *error: object) -> None:
-        self._caught.__exit__(*error)
+        yield
