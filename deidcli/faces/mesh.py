@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from deidcli.faces.align import apply_affine, invert
+from deidcli.networks.noise import without_noise
 from deidcli.presets import FETCH, Packaged
 from deidcli.values import Box, Face
 
@@ -125,8 +126,9 @@ def _network() -> tuple[Any, int, int, int]:
     if not hasattr(_OWN, "network"):
         from ai_edge_litert.interpreter import Interpreter
 
-        network = Interpreter(str(WEIGHTS.verified("the mesh")), num_threads=1)
-        network.allocate_tensors()
+        with without_noise():
+            network = Interpreter(str(WEIGHTS.verified("the mesh")), num_threads=1)
+            network.allocate_tensors()
         points, presence = sorted(network.get_output_details(), key=lambda d: -int(np.prod(d["shape"])))
         _OWN.network = network, network.get_input_details()[0]["index"], points["index"], presence["index"]
     return _OWN.network

@@ -9,38 +9,14 @@ to start. It goes on without them where they are not installed, and so it is tol
 
 from __future__ import annotations
 
-import os
-import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from deidcli.networks.noise import without_noise
+
 __all__ = ["keras", "layers", "ops"]
-
-_NOISE = re.compile(
-    r"WARNING: All log messages before absl::|To enable the following instructions|I0000 "
-    r"|E0000 .*(cuda_platform|cuda_executor|failed call to)"
-)
-
-
-@contextmanager
-def _without_noise() -> Iterator[None]:
-    """Hold standard error back while the body runs, then say what of it was no noise."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            held.seek(0)
-            kept = [line for line in held.read().decode(errors="replace").splitlines() if not _NOISE.match(line)]
-            if kept:
-                os.write(2, ("\n".join(kept) + "\n").encode())
 
 
 @contextmanager
@@ -56,7 +32,7 @@ def _without(*packages: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-with _without_noise(), _without("sklearn", "matplotlib"):
+with without_noise(), _without("sklearn", "matplotlib"):
     import keras
     from keras import layers, ops
 
