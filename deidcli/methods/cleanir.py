@@ -109,13 +109,15 @@ class Cleanir(Method):
 
     def escalate(self, attempt: int) -> Method | None:
         """A larger angle; at 180 degrees, let go of what was kept."""
+        options = self._stronger()
+        return None if options is None else Cleanir(options, self.secret, self.models)
+
+    def _stronger(self) -> Cleanir.Options | None:
         if self.options.angle < 180:
-            options = replace(self.options, angle=min(180.0, self.options.angle + STEP))
-        elif self._kept or self.options.vary:
-            options = replace(self.options, keep="none", vary=0.0)
-        else:
-            return None
-        return Cleanir(options, self.secret, self.models)
+            return replace(self.options, angle=min(180.0, self.options.angle + STEP))
+        if self._kept or self.options.vary:
+            return replace(self.options, keep="none", vary=0.0)
+        return None
 
     @property
     def weights(self) -> str:

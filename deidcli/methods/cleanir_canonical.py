@@ -157,13 +157,8 @@ class CanonicalCleanir(Cleanir):
 
     def escalate(self, attempt: int) -> Method | None:
         """A larger angle and other faces; at 180 degrees, let go of what was kept."""
-        if self.options.angle < 180:
-            options = replace(self.options, angle=min(180.0, self.options.angle + STEP))
-        elif self._kept or self.options.vary:
-            options = replace(self.options, keep="none", vary=0.0)
-        else:
-            return None
-        return CanonicalCleanir(options, self.secret, self.models, self.level + 1)
+        options = self._stronger()
+        return None if options is None else CanonicalCleanir(options, self.secret, self.models, self.level + 1)
 
 
 def joined(dlib: np.ndarray, sface: np.ndarray) -> np.ndarray:
