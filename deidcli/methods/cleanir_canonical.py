@@ -25,7 +25,7 @@ from deidcli.faces.align import apply_affine
 from deidcli.faces.embed import Recogniser, recogniser
 from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
 from deidcli.methods.base import Method, Models, Secret
-from deidcli.methods.cleanir import STEP, Cleanir, kept_traits, rotate
+from deidcli.methods.cleanir import Cleanir, kept_traits, rotate
 from deidcli.methods.new_face import Seen, composited, draw, read, shrunk
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec
