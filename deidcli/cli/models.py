@@ -25,7 +25,7 @@ def list_command() -> int:
     for folder in folders():
         try:
             preset = load_preset(str(folder))
-            click.echo(f"{preset.name:20} {preset.method:12} {preset.size / 1e6:6.1f} MB  {preset.folder}")
+            click.echo(f"{preset.name:20} {preset.method:12} {preset.size / 1e6:7.2f} MB  {preset.folder}")
         except PresetError as error:
             damaged += 1
             say(f"deid: {error}")

@@ -204,7 +204,7 @@ def note_detector(wanted: DetectOptions, options: dict[str, Any]) -> None:
 
 recogniser = click.option(
     "--recogniser", default=Settings().recogniser, show_default=True,
-    help="What takes two faces for one person: dlib, sface, facenet or onnx:FILE.",
+    help="What takes two faces for one person: dlib, sface, both, facenet or onnx:FILE.",
 )  # fmt: skip
 
 faces = click.option(

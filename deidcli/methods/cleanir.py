@@ -63,7 +63,7 @@ class Cleanir(Method):
         keep: str = option(",".join(TRAITS), f"what is not turned: some of {','.join(TRAITS)}, or none")
         preset: str = option("cleanir-256", "name or folder of the weights")
         sharpen: float = option(
-            0.4, "how far, at most, the softness of the autoencoder is countered; 0 leaves it", 0, 2
+            0.4, "how far, at most, the softness of the preset cleanir-64 is countered; 0 leaves it", 0, 2
         )
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: CleanirModels | None = None):
