@@ -11,7 +11,7 @@ from deidcli.media.stream import ReadOptions, VideoOptions
 
 reading = stacked(
     click.option("--salvage", is_flag=True,
-                 help="Take of a damaged video, JPEG or PNG what can be decoded; the exit status says that it is not whole."),
+                 help="Take of a damaged video, JPEG or PNG what can be decoded; the exit status says so."),
     click.option("--sequence", is_flag=True, help="Take a folder of numbered pictures as one video."),
     click.option("--fps", type=Real(0.001, 100000), default=ReadOptions().fps, show_default=True,
                  help="Frames a second of such a folder."),
