@@ -1,7 +1,9 @@
-"""Killed and resumed: `python benchmarks/kills.py [--cycles 1000] [--seed 1] [--out FILE]`.
+"""Killed and resumed: `python benchmarks/kills.py [--cycles 1000] [--seed 1] [--minutes M]`.
 
-A folder of small pictures and animations with given faces is anonymized by a process that is ended by SIGKILL after a
-random time, and gone on with by the next one, until it is done; then the next folder begins. Whatever lies under a
+A folder of small pictures and animations with given faces is anonymized by a process that is ended by SIGKILL a random
+time after it has begun to write (every second time after its first temporary file, else after its first output; of ten
+kills one comes at any moment of the run), and gone on with by the next one, until it is done; then the next folder
+begins. Whatever lies under a
 final name after a kill has to be byte for byte what an undisturbed run wrote, a manifest's lines have to be whole but
 for the last, and a folder that was done after any number of kills has to equal the undisturbed one, without litter.
 Processes are forked from one that has everything imported, so a cycle takes as long as the run itself.
@@ -27,13 +29,16 @@ from pathlib import Path
 import cv2
 from specimens import moving, stills
 
-FILES = 10
+from deidcli.engine.lock import LOCK
+
+FILES = 24
+AT_ONCE = 0.02  # seconds within which a run is killed that has begun a temporary file
 LIMIT = 120  # seconds that a run may take
 
 
 def arguments(place: Path, output: str) -> list[str]:
     """The command, with faces that are given: nothing is searched."""
-    faces = ["--faces", str(place / "faces.jsonl"), "--seed", "3", "--workers", "2", "--quiet"]
+    faces = ["--faces", str(place / "faces.jsonl"), "--workers", "2", "--batch-size", "2", "--quiet"]
     return ["anonymize", "--method", "pixelate", "--no-verify", *faces, str(place / "in"), str(place / output)]
 
 
@@ -87,6 +92,36 @@ def ended(pid: int) -> int:
     return 124
 
 
+def names(folder: Path) -> set[str]:
+    """The files of the folder, those of the manifest and the lock left out."""
+    return {
+        os.path.join(place, name)
+        for place, _, there in os.walk(folder)
+        for name in there
+        if name != LOCK and not name.startswith("deid-manifest")
+    }
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file has no final name yet."""
+    return os.path.basename(name).startswith(".")
+
+
+def killed(pid: int, folder: Path, draw: random.Random, seconds: float) -> None:
+    """Kill a run at a random moment. seconds: how long an undisturbed one takes."""
+    before, sign = names(folder), draw.choice((True, False))
+    if draw.random() < 0.1:
+        time.sleep(draw.random() * seconds)
+    else:
+        while not any(is_temporary(name) == sign for name in names(folder) - before):
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return
+            time.sleep(0.001)
+        time.sleep(draw.random() * (AT_ONCE if sign else seconds / 6))
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
 def noted(place: Path) -> None:
     """Do a run, and note what it has imported."""
     from deidcli.__main__ import run
@@ -133,7 +168,8 @@ def main() -> None:
     draw, began = random.Random(asked.seed), time.monotonic()
     count = {
         "kills": 0,
-        "kills of a run that had written files": 0,
+        "kills of a run that had written a file": 0,
+        "kills in the midst of a file": 0,
         "runs that ended": 0,
         "folders done": 0,
         "faults": 0,
@@ -150,15 +186,15 @@ def main() -> None:
             sys.exit(f"the undisturbed run ended with {status}")
         seconds, whole = time.monotonic() - first, tree(place / "whole")
         while count["kills"] < asked.cycles and time.monotonic() - began < 60 * asked.minutes:
+            before = names(place / "out")
             pid = started([*arguments(place, "out"), "--resume"])
-            before = len(tree(place / "out"))
-            time.sleep(draw.random() * seconds)
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            killed(pid, place / "out", draw, seconds)
             status = ended(pid)
             if status == -9:
                 count["kills"] += 1
-                count["kills of a run that had written files"] += len(tree(place / "out")) > before
+                new = names(place / "out") - before
+                count["kills of a run that had written a file"] += any(not is_temporary(name) for name in new)
+                count["kills in the midst of a file"] += any(is_temporary(name) for name in new)
             else:
                 count["runs that ended"] += 1
             found = faults(place / "out", whole, status != -9)
