@@ -167,7 +167,7 @@ class Packaged:
         """Where it lies: fetched, else in the installed package; None where it is in neither."""
         found = importlib.util.find_spec(self.package)
         paths = [Path(folder) / self.name for folder in (found.submodule_search_locations or [])] if found else []
-        return next((path for path in [self.cached, *paths] if path.is_file()), None)
+        return next((path for path in [self.cached, *paths] if _is_readable(path)), None)
 
     def verified(self, what: str) -> Path:
         """Where it lies. what: who needs it. Raises MissingDependency without it, PresetError for another file."""
@@ -220,6 +220,14 @@ def cache_folder() -> Path:
     """The user's own cache of this program: `deid` in XDG_CACHE_HOME, or in ~/.cache."""
     root = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "deid"
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether a file is there; one in a folder that may not be entered is not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def dlib_weights(name: str) -> Path:

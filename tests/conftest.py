@@ -196,8 +196,9 @@ def save(pixels: np.ndarray, path: Path, **options: object) -> Path:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder with its bytes, manifests left out."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("deid-manifest")]
+    """Every file below a folder with its bytes, manifests and locks left out."""
+    own = ("deid-manifest", ".deid-lock")
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(own)]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 

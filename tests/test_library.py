@@ -159,6 +159,7 @@ def test_every_option_of_the_command_is_one_of_the_library():
         "null",
         "dry_run",
         "progress",
+        "log_format",
         "quiet",
         "verbose",
         "log_format",

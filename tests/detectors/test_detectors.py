@@ -125,7 +125,9 @@ def test_a_file_that_is_no_network(tmp_path, name):
     path = tmp_path / "text.onnx"
     path.write_text("no network")
     with pytest.raises(UsageError, match="cannot (read|run)"):
-        detector(DetectOptions(f"{name}:{path}")).detect([np.zeros((96, 96, 3), np.uint8)])
+        detector(DetectOptions(f"{name}:{path}")).detect(
+            [np.eye(96, dtype=np.uint8)[..., None].repeat(3, axis=2) * 255]
+        )
 
 
 def test_mtcnn_says_what_is_missing(monkeypatch):

@@ -81,7 +81,7 @@ def test_tiles_keep_neighbours_apart():
 
 def test_calls_stay_small():
     search = _Squares(DetectOptions())
-    search.detect([_picture(150, 200, [])] * 9)
+    search.detect([_picture(150, 200, [(20, 30, 24)])] * 9)
     assert max(sum(h * w for h, w in batch) for batch in search.seen) < 2 * search.largest
 
 
@@ -137,7 +137,7 @@ def test_in_a_video_a_dim_picture_is_brightened_and_halved(doublings, first):
     assert any(face.box.iou(Box(20, 24, 60, 64)) > 0.9 for face in faces)
     assert _Squares(DetectOptions(upsample=1)).detect([np.zeros((1, 1, 3), np.uint8)], followed=True) == [[]]
     search = _Squares(DetectOptions(upsample=doublings))
-    search.detect([_picture(81, 100, [])], followed=True)
+    search.detect([_picture(81, 100, [(20, 24, 40)])], followed=True)
     assert search.seen == [[(81, 100)]], "what is not dim is searched as ever"
 
 
