@@ -203,6 +203,9 @@ class Night:
         rows = self.rows()
         failed = {row["input"] for row in rows if row["status"] == FAILED}
         self.count["files failed"] += len(failed)
+        for name, times in Counter(row["input"] for row in rows if row["status"] == DONE).items():
+            if times > 1 and name not in self.touched:
+                self.fault(f"{name} was done {times} times")
         for name in failed - parts - self.touched:
             self.fault(f"{name} failed: {[row['error'] for row in rows if row['input'] == name]}")
         for name in parts - failed - self.touched:

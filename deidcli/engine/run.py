@@ -131,8 +131,8 @@ class Run:
         self._check_unattended(folder)
         recent = [job for job in own if options.since is None or not unattended.is_older(job, options.since)]
         self.older = len(own) - len(recent)
-        self.jobs, self._done = self._waiting(recent)
-        self.total, self.done_before = len(recent), len(recent) - len(self.jobs)
+        self.jobs: list[Job] = []
+        self._plan(recent)
         self.deadline = unattended.Deadline(options.max_minutes)
         self.output = OutputFolder(folder, options.overwrite or options.resume)
 
@@ -280,6 +280,11 @@ class Run:
         names = {job.name for job in jobs} - {job.name for job in waiting}
         return waiting, {name: row for name, row in earlier.rows.items() if name in names}
 
+    def _plan(self, jobs: Sequence[Job]) -> None:
+        self._recent = jobs
+        self.jobs[:], self._done = self._waiting(jobs)
+        self.total, self.done_before = len(jobs), len(jobs) - len(self.jobs)
+
     def _check_unattended(self, output: Path | None) -> None:
         options, settings = self.options, self.settings
         if options.quarantine is not None:
@@ -296,6 +301,8 @@ class Run:
         while True:
             try:
                 self.output.lock(shared)
+                if said and not self.method.closed:  # what the other run has done or removed is not done again
+                    self._plan([job for job in self._recent if job.source is None or os.path.lexists(job.source)])
                 return
             except UsageError:
                 raise

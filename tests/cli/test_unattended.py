@@ -225,6 +225,26 @@ def test_waiting_for_another_run(deid, folder, tmp_path, monkeypatch):
     assert done.status == 0 and "waiting for it" in done.err and len(tree(tmp_path / "out")) == 3
 
 
+def test_what_the_other_run_did_is_not_done_again(deid, folder, tmp_path, monkeypatch):
+    """Nor do inputs that went meanwhile, as with --remove-source, count as failed."""
+    from deidcli.engine import run
+    from deidcli.engine.output import OutputFolder
+
+    out, first = tmp_path / "out", []
+    other = OutputFolder(out)
+    other.lock()
+
+    def meanwhile(_):
+        other.close()
+        first.append(deid("anonymize", *QUICK, folder, out).status)
+        (folder / "one.png").unlink()
+
+    monkeypatch.setattr(run.time, "sleep", meanwhile)
+    done = deid("anonymize", *QUICK, "--lock", "wait", folder, out)
+    assert first == [0] and done.status == 0 and "0 of 0 files written" in done.err and "2 as before" in done.err
+    assert len((out / "deid-manifest.jsonl").read_text().splitlines()) == 3 and (out / "one.png").is_file()
+
+
 def test_a_clock_that_jumps(deid, folder, tmp_path, monkeypatch):
     """Back by a year while the run goes on: nothing ends early, and what seems to come from the future is read."""
     now, jump = time.time_ns(), 365 * 86400 * 10**9
