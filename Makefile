@@ -29,7 +29,7 @@ demo: $(READY)
 	@echo "Look at examples/out, beside examples/in."
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -132,7 +132,9 @@ def test_memory_is_bounded():
     code = (
         "import sys, deidcli.media.image.rehearsal as r; r.MEMORY = 450 << 20; sys.exit(r._main(['tiff', '20', '0']))"
     )
-    done = subprocess.run([sys.executable, "-c", code, "tiff", "20", "0"], input=tiff(SIDE), capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=tiff(SIDE), capture_output=True, env=rehearsal._environment()
+    )
     assert done.returncode == 1 and b"memory" in done.stdout
 
 

@@ -78,9 +78,9 @@ def _main(arguments: Sequence[str]) -> int:
 
     kind, seconds, salvage = arguments
     _confine(int(seconds))
-    data = sys.stdin.buffer.read()
     try:
         with explained("picture"):
+            data = sys.stdin.buffer.read()
             for native in container_of(data, "picture", kind, salvage == "1").natives():
                 del native
     except MediaError as error:
