@@ -162,7 +162,6 @@ def test_every_option_of_the_command_is_one_of_the_library():
         "log_format",
         "quiet",
         "verbose",
-        "log_format",
         "seed_file",
     }
     names = {param.name for param in command.params} - own - here - {"config", "seed_file", "help"}
