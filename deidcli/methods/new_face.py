@@ -39,10 +39,8 @@ CONTRAST = (0.12, 1.15)  # least and most of the contrast of the new texture in 
 WIDE = 2.0  # standard deviation of the surroundings over which tone and light are compared, in pixels of 8 of the frame
 EDGE = (3.0, 10.0)  # pixels within the rim at which the new face begins, and from which on there is nothing of the old
 FADE = 30.0  # pixels within the rim from which on a point moves as its part of the face does, and not as the rim
-ALONG, NEAR = (
-    2.5,
-    14.0,
-)  # standard deviations over which the rim's movement is smoothed: points, and pixels of the frame
+# Standard deviations over which the rim's movement is smoothed: in points along it, and in pixels of the frame.
+ALONG, NEAR = 2.5, 14.0
 FARTHEST = 0.10  # how far a point of the rim moves at most, in half widths of the face
 SIZES = (0.85, 1.18)  # least and most by which eyes and mouth change their size
 SPREAD, BEND = 0.10, 0.28  # of the rim's movement in the picture: smoothed over, and gone at, these shares of the face
