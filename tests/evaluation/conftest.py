@@ -16,6 +16,7 @@ from deidcli.evaluation.plan import Plan, from_folder
 from deidcli.faces.detect import DetectOptions
 from deidcli.faces.embed import recogniser
 from deidcli.methods.base import Method
+from deidcli.presets import cache_folder
 from deidcli.values import CropSpec
 from tests.conftest import EXAMPLES, SIDE, _cut, found, read, save
 from tests.evaluation.drawn_results import drawn
@@ -116,7 +117,13 @@ def known_faces(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def default_cache(known_faces, monkeypatch):
     """The commands find that folder where they look for the user's cache."""
+    fetched = cache_folder() / "weights"
     monkeypatch.setenv("XDG_CACHE_HOME", str(known_faces.parent))
+    # Faces are remembered in a folder of the tests, the weights that were fetched stay where they are.
+    here = cache_folder() / "weights"
+    if fetched.is_dir() and not here.exists():
+        here.parent.mkdir(parents=True, exist_ok=True)
+        here.symlink_to(fetched)
 
 
 @pytest.fixture
