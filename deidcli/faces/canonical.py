@@ -130,11 +130,9 @@ def _facing(frame: Canonical, area: np.ndarray) -> np.ndarray:
     return np.clip(ratio / max(float(np.median(ratio)), 1e-9) / EDGE_ON, 0, 1)
 
 
-def pose(mesh: np.ndarray, onto: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The rotation with scale (3, 3) and shift (3,) that bring `onto` (468, 3), the mean mesh by default, nearest to
-    `mesh` (468, 3): onto @ R + t.
-    """
-    source = mean_mesh() if onto is None else onto
+def pose(mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rotation with scale (3, 3) and shift (3,) that bring the mean mesh nearest to `mesh`: mean @ R + t."""
+    source = mean_mesh()
     a, b = source - source.mean(axis=0), mesh - mesh.mean(axis=0)
     u, s, vt = np.linalg.svd(a.T @ b)
     sign = np.ones(3)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from deidcli.errors import PresetError
-from deidcli.faces.canonical import SIZE, canonical, mean_mesh, pose
+from deidcli.faces.canonical import SIZE, canonical, pose
 from deidcli.faces.mesh import INNER_LIPS, LEFT_BROW, LEFT_LIDS, OUTER_LIPS, POINTS, RIGHT_BROW, RIGHT_LIDS, RIM
 
 COARSE, LOW = 64, 16  # sides in pixels at which a face is fitted, and at which its light is read
@@ -106,8 +106,7 @@ class FaceModel:
         """What a face is, from its unwrapped texture (256, 256, 3) uint8, what was seen of it (256, 256), its mesh
         (468, 3) and dlib's descriptor (128,).
         """
-        rotation, shift = pose(mesh.astype(np.float64))
-        shape = (mesh - shift) @ np.linalg.inv(rotation)
+        shape = frontal(mesh.astype(np.float64))
         given = texture.astype(np.float32) / 255
         drawn, unlike = self._fit(given, seen)
         over = np.maximum(hidden(unlike), sunglasses(given))
@@ -271,7 +270,7 @@ def openings() -> np.ndarray:
 
 def frontal(mesh: np.ndarray) -> np.ndarray:
     """A mesh (468, 3) in the pose and scale of the mean mesh."""
-    rotation, shift = pose(mesh, mean_mesh())
+    rotation, shift = pose(mesh)
     return (mesh - shift) @ np.linalg.inv(rotation)
 
 
