@@ -18,7 +18,7 @@ from deidcli.engine.frames import FileFailure
 from deidcli.engine.jobs import Job, check_apart
 from deidcli.engine.output import OutputFolder
 from deidcli.engine.settings import RECOGNISER
-from deidcli.errors import DeidError, one_line
+from deidcli.errors import DeidError, UsageError, one_line
 from deidcli.faces.align import align
 from deidcli.faces.landmarks import serves
 from deidcli.faces.tracking.options import TrackOptions
@@ -36,6 +36,9 @@ from deidcli.values import Crop, CropSpec, Face
     click.option("--pack", is_flag=True,
                  help="Write one .npz file with crops, descriptors, landmarks and labels instead of a folder of PNG "
                       "files. A pack that was made of the same files alike is left as it is."),
+    click.option("--frame", type=click.Choice(["upright", "canonical"]), default="upright", show_default=True,
+                 help="Of a pack: crops that are turned upright, or textures unwrapped in the canonical frame, with "
+                      "shapes and the descriptors of two recognisers."),
     click.option("--largest", is_flag=True, help="Take one face of each picture: the largest near the middle."),
     click.option("--only", metavar="FILE", help="CSV of people (person,split): take only those of --split."),
     click.option("--split", default="train", show_default=True, help="Which people of --only."),
@@ -55,9 +58,12 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     \b
     deid align --size 256 in/ crops/
     deid align --pack --largest --only people.csv --split train lfw/images train.npz
+    deid align --pack --frame canonical --size 128 --largest in/ textures.npz
     """
     from deidcli.training.data import split_of
 
+    if options["frame"] == "canonical" and not options["pack"]:
+        raise UsageError("--frame canonical goes with --pack", "leave one out")
     use_device(options["device"])
     options["detect"] = opt.detect_options(options)
     jobs = gather(inputs, None, options["files_from"], options["null"])
@@ -78,28 +84,35 @@ def _pack(jobs: list[Job], options: dict[str, Any], output: Path, failed: list[s
     """Write one pack, whole or not at all. How many faces are in it; None where it is there already."""
     from deidcli.methods.labels import load_labels
     from deidcli.training.data import origin_of, pack_faces, pack_origin, write_pack
+    from deidcli.training.textures import WINDOW, unwrapped, write_textures
 
     check_apart(output, jobs)
-    wanted = [options[name] for name in ("size", "margin", "largest")] + [options["detect"]]
+    wanted = [options[name] for name in ("size", "margin", "largest", "frame")] + [options["detect"]]
     wanted += [sha256(Path(options[name])) for name in ("faces", "labels") if options[name]]
     said = pack_origin(jobs, *wanted)
     if origin_of(output) == said:
         return None
     labels = load_labels(Path(options["labels"])) if options["labels"] else {}
-    pack = pack_faces(_crops(jobs, options, failed), labels)
+    if options["frame"] == "canonical":
+        windows = (crop for crop, _ in _crops(jobs, options, failed, WINDOW))
+        textures = unwrapped(windows, options["size"], labels)
+        if textures is not None:
+            write_textures(textures, output, said if not failed else "")
+        return len(textures or ())
+    pack = pack_faces(_crops(jobs, options, failed, CropSpec(options["size"], options["margin"])), labels)
     if pack is not None:
         write_pack(pack, output, said if not failed else "")
     return len(pack or ())
 
 
-def _crops(jobs: list, options: dict[str, Any], failed: list[str]) -> Iterator[tuple[Crop, np.ndarray]]:
+def _crops(jobs: list, options: dict[str, Any], failed: list[str], spec: CropSpec) -> Iterator[tuple[Crop, np.ndarray]]:
     """Every face that can be aligned, with the chip that the recogniser sees of it; errors are told and noted."""
     from deidcli.engine.local import find
     from deidcli.faces.embed import recogniser
 
     alone = TrackOptions(track=False)  # only landmarks that were located in the very frame are of use here
     given = load_faces(Path(options["faces"])) if options["faces"] else None
-    spec, judge = CropSpec(options["size"], options["margin"]), recogniser(RECOGNISER)
+    judge = recogniser(RECOGNISER)
     style = "none" if options["quiet"] else options["progress"]
     for item in shown(find(jobs, options["detect"], given, options["workers"], track=alone), len(jobs), style, "frame"):
         if isinstance(item, FileFailure):
@@ -131,7 +144,7 @@ def _folder(jobs: list[Job], options: dict[str, Any], output: Path, failed: list
     from PIL import Image
 
     count, folder = 0, OutputFolder(output, overwrite=True)
-    for crop, _ in _crops(jobs, options, failed):
+    for crop, _ in _crops(jobs, options, failed, CropSpec(options["size"], options["margin"])):
         name, _, number = crop.key.rpartition("#")
         target = folder.target(output / f"{name}.{number}.png")
         try:

@@ -8,7 +8,9 @@ import os
 import numpy as np
 import pytest
 
+from deidcli.faces.recognisers.sface import WEIGHTS
 from deidcli.training.data import load_pack
+from deidcli.training.textures import load_textures
 from tests.conftest import read, save, tree
 
 QUICK = ("--method", "solid", "--color", "black", "--no-verify", "--seed", "1")
@@ -153,6 +155,18 @@ def test_crops_in_a_pack(deid, folder, tmp_path, name):
     assert sorted(pack.names) == ["one.png", *["sub/three.jpg"] * 3]
     again = deid("align", "--pack", "--largest", "--size", 32, folder, tmp_path / name)
     assert again.status == 0 and len(load_pack(tmp_path / name)) == 2
+
+
+@pytest.mark.skipif(WEIGHTS.find() is None, reason="the weights of sface are missing")
+def test_textures_in_a_pack(deid, folder, tmp_path):
+    options = ("align", "--pack", "--frame", "canonical", "--size", 64, folder, tmp_path / "faces.npz")
+    done = deid(*options)
+    assert done.status == 0 and "4 faces of 3 files" in done.err
+    pack = load_textures(tmp_path / "faces.npz")
+    assert pack.textures.shape == (4, 64, 64, 3) and pack.sface.shape == (4, 128)
+    assert pack.seen.mean() > 100 and np.ptp(pack.textures[0]) > 50
+    assert "up to date" in deid(*options).err
+    assert deid("align", "--frame", "canonical", folder, tmp_path / "crops").status == 2
 
 
 def test_crops_of_some_people(deid, portrait, tmp_path):
