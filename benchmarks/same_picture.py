@@ -24,7 +24,7 @@ from deidcli.faces.embed import recogniser
 from deidcli.faces.face_model import skin
 from deidcli.faces.landmarks import locate
 from deidcli.faces.render import render
-from deidcli.methods import cleanir_canonical as canonical
+from deidcli.methods import identities
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import Cleanir
 from deidcli.methods.new_face import face_alpha, lit, mesh_of, read
@@ -92,13 +92,13 @@ def main() -> None:
     for name in ("one flat colour", "the mean face", "cleanir, its first choice", "cleanir"):
         method = Cleanir.create(Cleanir.Options(), Secret.seeded(1))
         if name == "cleanir, its first choice":
-            tries, canonical.TRIES = canonical.TRIES, 1
+            tries, identities.TRIES = identities.TRIES, 1
         if name.startswith("cleanir"):
             made = [replaced(method, n, *one) for n, one in enumerate(shown)]
         else:
             made = [laid_over(method, *one, flat=name == "one flat colour") for one in shown]
         if name == "cleanir, its first choice":
-            canonical.TRIES = tries
+            identities.TRIES = tries
         rates = [
             np.mean(judge.distance(old, new) <= bound)
             for judge, old, new, bound in zip(JUDGES, before, described(made, faces), bounds, strict=True)

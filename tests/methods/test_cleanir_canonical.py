@@ -127,7 +127,7 @@ def test_it_escalates_to_larger_angles_and_other_faces(method, crop):
 
 
 def test_a_face_that_seems_hidden_is_not_done(model, method, crop):
-    dlib = method._described(crop.pixels, crop)[0]
+    dlib = method.models.described(crop.pixels, crop)[0]
     seen = read(model, crop, dlib)
     identity = model.identity(np.array([0, 1]), np.array([0.8, 0.6]), seen.reading.kept[:2])
     over = replace(seen, reading=replace(seen.reading, hidden=np.ones((256, 256), np.float32)))
@@ -172,7 +172,7 @@ def test_sunglasses_cover_both_eyes(model):
 
 
 def test_contrast_tone_and_light_are_the_photographs(model, method, crop):
-    seen = read(model, crop, method._described(crop.pixels, crop)[0])
+    seen = read(model, crop, method.models.described(crop.pixels, crop)[0])
     soft = replace(seen.reading, texture=cv2.GaussianBlur(seen.reading.texture, (0, 0), 4))
     texture = model.base(seen.reading.kept)
     sharp, blurred = lit(texture, seen.reading), lit(texture, soft)

@@ -1,0 +1,127 @@
+"""Identities: what every method in the canonical frame shares that gives a track an identity of the face model.
+
+A method proposes identities (`candidates`); the first whose new face is far enough from the old one, by both
+recognisers, is the track's and stays it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from deidcli.errors import MethodError
+from deidcli.faces import mesh
+from deidcli.faces.align import apply_affine
+from deidcli.faces.embed import Recogniser, recogniser
+from deidcli.faces.face_model import FaceModel, Identity, Reading
+from deidcli.methods.base import Method, Models, Secret
+from deidcli.methods.new_face import Seen, composited, draw, read, shrunk
+from deidcli.presets import Preset, load_preset
+from deidcli.values import Crop, CropSpec
+
+MARGIN = 0.35  # of the face square, around it: what bends with the head lies within
+WINDOW = CropSpec(size=None, margin=MARGIN, align="window", transfer_lighting=False)
+REMEMBERED = 4096  # identities, the last that were used
+# New faces that are tried for a key until one is far enough from the old face by both recognisers; else the farthest is
+# taken. It is asked for more than their thresholds, so that other pictures of the person are far, too.
+TRIES = 8
+FEW, SMALL = 2, 48  # tries, and pixels of a face below which there are no more: recognisers can hardly tell small ones
+JUDGED = 160  # pixels of a face at which it is tried; recognisers see no more
+FAR = 1.1  # of dlib's and of SFace's threshold
+
+
+class FaceModels(Models):
+    """A face model, and the recognisers that judge its faces. A subclass says which preset it is (`model_name`)."""
+
+    @property
+    def model_name(self) -> str:
+        """The name or folder of the face model's preset."""
+        raise NotImplementedError
+
+    @cached_property
+    def model_preset(self) -> Preset:
+        return load_preset(self.model_name, "face-model")
+
+    @cached_property
+    def model(self) -> FaceModel:
+        return FaceModel(self.model_preset.file("face_model.npz"))
+
+    @cached_property
+    def judges(self) -> tuple[Recogniser, Recogniser]:
+        return recogniser("dlib"), recogniser("sface")
+
+    def described(self, pixels: np.ndarray, crop: Crop) -> list[np.ndarray]:
+        """The descriptors (128,) of the crop's face by both recognisers, in `pixels` of the crop's size."""
+        placed = replace(
+            crop.face, landmarks=apply_affine(crop.transform, np.asarray(crop.face.landmarks)).astype(np.float32)
+        )
+        return [judge.embed(judge.chips(pixels, [placed]))[0] for judge in self.judges]
+
+    def verify(self, method: str) -> None:
+        """Raises PresetError or MissingDependency for what is damaged or missing, before the first file is read."""
+        self.model_preset.verify()
+        mesh.WEIGHTS.verified(method)
+        self.judges  # noqa: B018
+
+
+class IdentityMethod(Method):
+    """A method that gives each key an identity, and keeps it. Its `Models` are FaceModels.
+
+    shape: how far the shape goes towards that of the new identity, and beyond where it is above 1. far: how far a new
+    face has to be from the old one, in thresholds of both recognisers.
+    """
+
+    crop = WINDOW
+    shape: float = 1.0
+    far: float = FAR
+
+    def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
+        Method.__init__(self, options, secret, models)  # and not that of another class beside this one
+        self.models.verify(self.name)
+        self._identities: OrderedDict[str, Identity] = OrderedDict()
+
+    @abstractmethod
+    def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
+        """The identities that may do for a face, the best first. old: its descriptors (128,) by both recognisers."""
+
+    def apply(self, crops: Sequence[Crop]) -> list[Crop]:
+        return [self._one(crop) for crop in crops]
+
+    def _one(self, crop: Crop) -> Crop:
+        old = self.models.described(crop.pixels, crop)
+        seen = read(self.models.model, crop, old[0])
+        known = self._identities.get(crop.key)
+        if known is None:
+            return self._first(seen, old)
+        self._identities.move_to_end(crop.key)
+        return draw(self.models.model, seen, known, self.shape)
+
+    def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
+        """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
+        best, farthest, tried = None, -np.inf, shrunk(seen, JUDGED)
+        tries = TRIES if np.ptp(seen.mesh[:, :2], axis=0).max() >= SMALL else FEW
+        for identity in islice(self.candidates(seen.reading, old, seen.crop.key), tries):
+            made = draw(self.models.model, tried, identity, self.shape)
+            away = self._away(old, self.models.described(composited(tried.crop, made), tried.crop))
+            if away > farthest:
+                best, farthest = identity, away
+            if away >= self.far:
+                break
+        if best is None:
+            raise MethodError("the face model has no identity for it", "fetch the preset again")
+        self._identities[seen.crop.key] = best
+        if len(self._identities) > REMEMBERED:
+            self._identities.popitem(last=False)
+        return draw(self.models.model, seen, best, self.shape)
+
+    def _away(self, old: list[np.ndarray], new: list[np.ndarray]) -> float:
+        """How far a new face is from the old one, in thresholds of the recogniser that finds it nearer."""
+        judged = zip(self.models.judges, old, new, strict=True)
+        return min(float(judge.distance(a[None], b[None])[0]) / judge.threshold for judge, a, b in judged)
