@@ -6,7 +6,7 @@ import struct
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
-from deidcli.media.image import gif, gif_blocks, jpeg, webp
+from deidcli.media.image import gif, jpeg, webp
 from deidcli.media.image import png_chunks as png
 from deidcli.media.image.ifd import Entry, laid_out, number
 
@@ -95,10 +95,10 @@ def webp_file(**settings):
 
 def gif_file(animated=False):
     more = {"save_all": True, "append_images": [drawn("P", seed=5)], "duration": 90, "loop": 2} if animated else {}
-    parsed = gif_blocks.parse(saved(drawn("P"), "GIF", comment=TELL, **more))
+    parsed = gif.parse(saved(drawn("P"), "GIF", comment=TELL, **more))
     planted = [
-        gif_blocks.Extension(0xFF, (b"PRIVATEdata", COPY)),
-        gif_blocks.Extension(0x01, (bytes(12), COPY)),
+        gif.Extension(0xFF, (b"PRIVATEdata", COPY)),
+        gif.Extension(0x01, (bytes(12), COPY)),
     ]
     xmp = b"\x21\xff\x0bXMP DataXMP" + XMP + gif._XMP_TAIL
     body = b"".join(part.written() for part in [*planted, *parsed.parts])

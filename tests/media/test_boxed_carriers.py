@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deidcli.media.image import av1, bmff, bmff_write, heif_items
+from deidcli.media.image import av1, bmff, heif, heif_items
 from deidcli.media.open import open_reader
 
 from . import marked
@@ -38,7 +38,7 @@ def items(kind, pixels=None):
 
 def laid(kind, parts):
     brands = {"AVIF": (b"avif", b"mif1", b"miaf"), "HEIF": (b"heic", b"mif1")}[kind]
-    return bmff_write.written(parts, parts[0].key, brands)
+    return heif.written(parts, parts[0].key, brands)
 
 
 def box(kind, body):
@@ -223,7 +223,7 @@ def test_tiles_outside_of_a_grid(width, kept):
     properties = tuple((extent if body[4:8] == b"ispe" else body, must) for body, must in grid.properties)
     cut = replace(grid, data=grid.data[:4] + struct.pack(">HH", width, 64), properties=properties)
     brands = (b"heic", b"mif1")
-    narrow = bmff_write.written([cut if part is grid else part for part in parts], grid.key, brands)
+    narrow = heif.written([cut if part is grid else part for part in parts], grid.key, brands)
     assert shown(narrow)[0].shape == (64, width, 3)
     out = through(narrow, False)
     assert shown(out)[0].shape == (64, width, 3)

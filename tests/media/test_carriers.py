@@ -14,7 +14,7 @@ import pytest
 from mozjpeg_lossless_optimization import optimize
 from PIL import Image
 
-from deidcli.media.image import gif_blocks, jpeg, webp
+from deidcli.media.image import gif, jpeg, webp
 from deidcli.media.image import png_chunks as png
 from deidcli.media.image.ifd import Entry, number
 from deidcli.media.image.tiff_pages import Page, file_of, pages
@@ -135,7 +135,7 @@ def test_png():
 
 def gif_base(animated=False):
     more = {"save_all": True, "append_images": [drawn("P", (24, 18), 5)], "duration": 90, "loop": 2} if animated else {}
-    return gif_blocks.parse(saved(drawn("P", (24, 18)), "GIF", **more))
+    return gif.parse(saved(drawn("P", (24, 18)), "GIF", **more))
 
 
 def gif_file(base, before=b"", between=b"", behind=b"", parts=None, table=None, screen=None):
@@ -147,7 +147,7 @@ def gif_file(base, before=b"", between=b"", behind=b"", parts=None, table=None, 
 
 def gif_plants():
     def blocks(label, *pieces):
-        return gif_blocks.Extension(label, pieces).written()
+        return gif.Extension(label, pieces).written()
 
     extensions = {
         "comment": blocks(0xFE, SECRET),
@@ -174,7 +174,7 @@ def gif_plants():
         plants[f"trailer {animated}"] = gif_file(base) + SECRET
         longer = (base.table + bytes(768))[:753] + SECRET
         for index, part in enumerate(base.parts):
-            if isinstance(part, gif_blocks.Image):
+            if isinstance(part, gif.Image):
                 changed = {
                     "LZW": replace(part, coded=part.coded[:-1] + bytes([len(SECRET)]) + SECRET + b"\0"),
                     "local table": replace(part, head=part.head[:8] + b"\x87", table=longer),

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deidcli.media.image.conversion import opacity, to_rgb, views, with_rgb
+from deidcli.media.image.conversion import from_eight_bits, opacity, to_eight_bits, to_rgb, views, window, with_rgb
 from deidcli.media.image.modes import Native
-from deidcli.media.image.window import from_eight_bits, to_eight_bits, window
 from deidcli.media.looks import is_flat, looks, over, stretched
 
 from .drawn import frames, noise, opened, region, saved, smooth, through

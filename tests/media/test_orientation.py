@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from deidcli.media.image.orientation import completed, raw_profile
+from deidcli.media.image.exif import completed, raw_profile
 from deidcli.media.image.png_chunks import Chunk, chunks, written
 
 from .drawn import frames, opened, saved, smooth, through

@@ -12,7 +12,7 @@ from PIL import Image
 from deidcli.errors import MediaError
 from deidcli.media.image import tiff_pixels
 from deidcli.media.image.ifd import SHORT, Entry, number
-from deidcli.media.image.tiff_codecs import packed, unpacked
+from deidcli.media.image.tiff_data import packed, unpacked
 from deidcli.media.image.tiff_pages import Page, file_of, pages
 
 from .drawn import frames, noise, opened, region, saved, smooth, through

@@ -27,8 +27,8 @@ from deidcli.media.image.container import (
     encoded,
     turned,
 )
+from deidcli.media.image.exif import completed
 from deidcli.media.image.modes import Native, to_pillow, upright
-from deidcli.media.image.orientation import completed
 from deidcli.media.metadata import holds_picture
 
 _SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}

@@ -12,14 +12,16 @@ from deidcli.media.image.container import ENCODED_AGAIN, Container, Rewriter, ch
 from deidcli.media.image.ifd import read_header
 from deidcli.media.image.modes import Native, upright
 from deidcli.media.image.tiff_data import cleaned
-from deidcli.media.image.tiff_pages import Page, file_of, pages
-from deidcli.media.image.tiff_tags import (
+from deidcli.media.image.tiff_pages import (
     COMPRESSION,
     PAGE,
     PREDICTOR,
     STRUCTURE,
     SUBFILE,
+    Page,
+    file_of,
     kept,
+    pages,
     structure,
 )
 

@@ -15,7 +15,7 @@ from deidcli.errors import MediaError
 from deidcli.media.image.container import decoded, encoded
 from deidcli.media.image.ifd import SHORT, Entry, number
 from deidcli.media.image.modes import Native, to_pillow, to_rgba
-from deidcli.media.image.tiff_codecs import DEFLATE, LZW, OLD_DEFLATE, PLAIN, ZSTD, packed, predicted, unpacked
+from deidcli.media.image.tiff_data import DEFLATE, LZW, OLD_DEFLATE, PLAIN, ZSTD, packed, predicted, unpacked
 from deidcli.media.image.tiff_pages import Page, file_of, pages
 
 JPEG_QUALITY = 95

@@ -25,8 +25,8 @@ from deidcli.media.image.container import (
     starts,
     turned,
 )
+from deidcli.media.image.exif import completed
 from deidcli.media.image.modes import Native, to_pillow, upright
-from deidcli.media.image.orientation import completed
 
 _ANIMATED, _HAS_XMP, _HAS_EXIF, _HAS_ALPHA, _HAS_ICC = 0x02, 0x04, 0x08, 0x10, 0x20
 _UNKNOWN_QUALITY = 90
