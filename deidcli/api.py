@@ -27,11 +27,12 @@ from deidcli.engine.find import Finder
 from deidcli.engine.flow import batched
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source
 from deidcli.engine.jobs import Job, Listing, list_files
+from deidcli.engine.labels import FORMATS
 from deidcli.engine.manifest import SALVAGED, Row
 from deidcli.engine.pipeline import Watch, unwatched
 from deidcli.engine.replace import Outcome, Replacer, Request
-from deidcli.engine.run import Run, RunOptions, Tally, parse_shard
-from deidcli.engine.settings import Settings
+from deidcli.engine.run import Run, Tally
+from deidcli.engine.settings import RunOptions, Settings, parse_shard
 from deidcli.engine.unattended import moment
 from deidcli.errors import MediaError, UsageError
 from deidcli.faces.blend import BlendOptions
@@ -155,7 +156,7 @@ def plan(
     """The run that `anonymize` would do, checked and not begun. listed: further inputs (--files-from)."""
     own, settings, run = split_options(method, options)
     made = method if isinstance(method, Method) else make(method, own, settings.seed)
-    files: Listing = list_files(inputs, output, run.sequence, listed, run.unknown)
+    files: Listing = list_files(inputs, output, run.sequence, listed, run.unknown, run.sidecars)
     if options.get("verify") is None:
         settings = replace(settings, verify=made.judged)
     return Run(files, output, made, settings, run)
@@ -247,6 +248,8 @@ def _items(
 
 def split_options(method: str | Method, options: Mapping[str, Any]) -> tuple[dict[str, Any], Settings, RunOptions]:
     """The options of a method, and those of a run, out of one dictionary. Raises UsageError for one that is neither."""
+    if options.get("labels") in FORMATS:  # a word that is also the flag of a method, for a file
+        options = {**options, "labels": None, "label_format": options["labels"]}
     kind = type(method) if isinstance(method, Method) else available().get(method)
     own = {item.name for item in fields(kind.Options)} if kind else set()
     run_names = {item.name for item in fields(RunOptions)}
@@ -299,4 +302,6 @@ def _run_value(key: str, value: Any) -> Any:
         return moment(value)
     if key in ("faces", "manifest", "quarantine"):
         return Path(value) if value is not None else None
+    if key == "faces_class":
+        return tuple(word for word in value.split(",") if word) if isinstance(value, str) else tuple(value or ())
     return parse_shard(value) if key == "shard" and isinstance(value, str) else value

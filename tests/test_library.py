@@ -199,15 +199,16 @@ def test_the_examples_of_the_pages_run(page, portrait, tmp_path, monkeypatch):
     assert not np.array_equal(read(tmp_path / "out" / "one.png"), portrait)
 
 
-def test_the_commands_of_the_readme_are_commands():
-    """Every `deid ...` line of the README has a command and options that exist."""
+@pytest.mark.parametrize("page, least", [("README.md", 11), ("docs/labels.md", 5)])
+def test_the_commands_of_the_pages_are_commands(page, least):
+    """Every `deid ...` line of a page has a command and options that exist."""
     import click
 
     from deidcli.cli import main
 
-    text = (HOUSE / "README.md").read_text(encoding="utf-8")
+    text = (HOUSE / page).read_text(encoding="utf-8")
     lines = [line.strip() for line in re.findall(r"^    (.*\bdeid .*)$", text, re.MULTILINE)]
-    assert len(lines) > 10
+    assert len(lines) >= least
     for line in lines:
         for part in re.findall(r"deid ([a-z].*?)(?: #.*|[|;&>]|$)", line):
             words, group, context = part.split(), main, click.Context(main)

@@ -13,7 +13,6 @@ from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import say, shown
-from deidcli.engine.face_list import load_faces
 from deidcli.engine.frames import FileFailure
 from deidcli.engine.jobs import Job, check_apart
 from deidcli.engine.output import OutputFolder
@@ -111,7 +110,7 @@ def _crops(jobs: list, options: dict[str, Any], failed: list[str], spec: CropSpe
     from deidcli.faces.embed import recogniser
 
     alone = TrackOptions(track=False)  # only landmarks that were located in the very frame are of use here
-    given = load_faces(Path(options["faces"])) if options["faces"] else None
+    given = opt.given_faces(options, [job.name for job in jobs])
     judge = recogniser(RECOGNISER)
     style = "none" if options["quiet"] else options["progress"]
     for item in shown(find(jobs, options["detect"], given, options["workers"], track=alone), len(jobs), style, "frame"):

@@ -15,6 +15,7 @@ from deidcli.cli.progress import FrameMeter, log, shown
 from deidcli.engine.face_list import face_entry
 from deidcli.engine.frames import FileFailure, FileFrame
 from deidcli.engine.jobs import MANIFEST, UNKNOWN_FILES
+from deidcli.engine.labels import FORMATS
 from deidcli.engine.manifest import FAILED, SALVAGED, Row, encoded
 from deidcli.engine.persona import PERSONAS
 from deidcli.engine.run import Run, Tally
@@ -56,6 +57,9 @@ _HERE = (
     click.option("--unknown", type=click.Choice(UNKNOWN_FILES), default="skip", show_default=True,
                  help="What happens to files of a folder that are neither pictures nor videos; the last line counts "
                       "them in any case. copy: sidecars like .txt and .json, too, as they are."),
+    click.option("--sidecars", type=click.Choice(("skip", "copy")), default="skip", show_default=True,
+                 help="What happens to texts beside the pictures of a folder (.txt, .json, .xml, .csv and the like): "
+                      "left out, or copied as they are."),
     click.option("--on-no-face", type=click.Choice(ON_NO_FACE), default="copy", show_default=True,
                  help="What happens to a picture without a face."),
     opt.fallback,
@@ -77,6 +81,9 @@ _HERE = (
     opt.listing,
     click.option("--preview-sheet", is_flag=True,
                  help="Write a picture of all tracks, as they were written, beside each video."),
+    click.option("--label-format", type=click.Choice(FORMATS),
+                 help="Write the faces beside each output as labels of a data set (docs/labels.md); --labels coco and "
+                      "so on say the same."),
     click.option("--manifest", metavar="FILE", help=f"Where the JSON lines go; default: OUTPUT/{MANIFEST}."),
     click.option("--dry-run", is_flag=True, help="Search, print what would be done as JSON lines, write nothing."),
     opt.config,

@@ -1,11 +1,12 @@
-"""The `detect` command: where the faces are, as JSON lines or CSV."""
+"""The `detect` command: where the faces are, as JSON lines, CSV, or labels of a data set."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,21 @@ from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import say, shown
-from deidcli.engine.face_list import COLUMNS, face_entry, load_faces, misplaced
+from deidcli.engine.face_list import COLUMNS, face_entry, misplaced
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure
+from deidcli.engine.labels import FORMATS, PER_PICTURE, Labelled, document, labelled, put_labels
 from deidcli.engine.manifest import encoded
+from deidcli.engine.output import OutputFolder
+from deidcli.errors import UsageError
 
 
 @click.command(cls=opt.Command)
 @opt.inputs
 @opt.stacked(
-    click.option("--format", "form", type=click.Choice(["json", "csv"]), default="json", show_default=True,
-                 help="JSON lines, a line a frame with landmarks; or CSV, a row a face."),
+    click.option("--format", "form", type=click.Choice(["json", "csv", *FORMATS]), default="json", show_default=True,
+                 help="JSON lines, a line a frame with landmarks; CSV, a row a face; or labels of a data set."),
+    click.option("-o", "--out", metavar="DIR",
+                 help="Write labels as a file for each input into this folder; yolo and voc need it."),
     opt.detection,
     opt.tracking,
     opt.faces,
@@ -46,12 +52,18 @@ def command(inputs: tuple[str, ...], form: str, **options: Any) -> int:
     \b
     deid detect in/ > faces.jsonl
     deid detect --format csv --upsample 2 crowd.jpg
+    deid detect --format coco in/ > faces.json
+    deid detect --format yolo --out labels/ in/
 
     \b
     JSON: {"input", "frame", "size": [width, height], "faces": [{"box": [left, top, right, bottom], "score", "track",
            "landmarks": 68 x [x, y] or null}], "error"}
     CSV:  input, frame, left, top, right, bottom, score
     """
+    if form in ("json", "csv") and options["out"]:
+        raise UsageError(f"--out does not belong to --format {form}", "send standard output into a file")
+    if form in PER_PICTURE and not options["out"]:
+        raise UsageError(f"--format {form} is a file for each picture", "name their folder with --out DIR")
     use_device(options["device"])
     jobs = gather(inputs, None, options["files_from"], options["null"], sequences=options["sequence"])
     return _print(jobs, form, options)
@@ -61,23 +73,51 @@ def _print(jobs: list, form: str, options: dict[str, Any]) -> int:
     from deidcli.engine.local import find
 
     detect = opt.detect_options(options)
-    given = load_faces(Path(options["faces"])) if options["faces"] else None
+    given = opt.given_faces(options, [job.name for job in jobs])
     style = "none" if options["quiet"] else options["progress"]
+    failed: set[str] = set()
+
+    def sound(items: Iterator[FrameOrFailure]) -> Iterator[FrameOrFailure]:
+        for item in items:
+            if isinstance(item, FileFailure):
+                failed.add(item.source.job.name)
+                say(f"deid: {item.error}")
+            yield item
+
+    track, read = opt.track_options(options), med.read_options(options)
+    items = sound(shown(find(jobs, detect, given, options["workers"], read, track), len(jobs), style, "frame"))
+    if form in FORMATS:
+        _labels(items, form, Path(options["out"]) if options["out"] else None)
+    else:
+        _lines(items, form)
+    return 0 if not failed else 3 if len(failed) == len(jobs) else 1
+
+
+def _lines(items: Iterator[FrameOrFailure], form: str) -> None:
     if form == "csv":
         click.echo(_line(COLUMNS), nl=False)
-    failed = 0
-    track, read = opt.track_options(options), med.read_options(options)
-    items = find(jobs, detect, given, options["workers"], read, track)
-    for item in shown(items, len(jobs), style, "frame"):
-        if isinstance(item, FileFailure):
-            failed += 1
-            say(f"deid: {item.error}")
+    for item in items:
         if form == "json":
             click.echo(encoded(json.dumps(_row(item), ensure_ascii=False)))
         elif isinstance(item, FileFrame):
             for row in _csv_rows(item):
                 click.echo(_line(row), nl=False)
-    return 0 if not failed else 3 if failed == len(jobs) else 1
+
+
+def _labels(items: Iterator[FrameOrFailure], form: str, out: Path | None) -> None:
+    """Labels of each file into the folder `out`, or of all of them to standard output."""
+    files: dict[str, list[Labelled]] = {}
+    for source, group in groupby(items, key=lambda item: item.source):
+        frames = [labelled(item.frame, item.faces) if isinstance(item, FileFrame) else None for item in group]
+        whole = [frame for frame in frames if frame is not None]
+        if len(whole) < len(frames):
+            continue  # a file that was not searched to its end has no labels
+        if out is None:
+            files[source.job.name] = whole
+        else:
+            put_labels(form, source.job.name, whole, out / source.job.name, OutputFolder(out, True)).commit()
+    if out is None:
+        click.echo(document(form, files), nl=False)
 
 
 def _row(item: FrameOrFailure) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import click
 
 from deidcli.cli.progress import say
 from deidcli.engine import records
+from deidcli.engine.face_list import FaceList
+from deidcli.engine.labels import read_faces
 from deidcli.engine.settings import FALLBACKS, Settings
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DEFAULTS, DetectOptions
@@ -207,11 +209,22 @@ recogniser = click.option(
     help="What takes two faces for one person: dlib, sface, both, facenet or onnx:FILE.",
 )  # fmt: skip
 
-faces = click.option(
-    "--faces",
-    metavar="FILE",
-    help="Take the faces from FILE (JSON lines or CSV of `deid detect`, or a manifest) and do not search.",
+faces = stacked(
+    click.option("--faces", metavar="FILE",
+                 help="Take the faces from FILE and do not search: what `deid detect` printed, a manifest, or labels "
+                      "of a data set (COCO, CVAT, or a folder of YOLO's or Pascal VOC's)."),
+    click.option("--faces-class", metavar="NAME,...",
+                 help="Which classes of such labels are faces; all: every one; default: those called so."),
 )  # fmt: skip
+
+
+def given_faces(options: dict[str, Any], names: Iterable[str]) -> FaceList | None:
+    """The list of --faces, None without one. names: of the inputs. Raises UsageError."""
+    if not options["faces"]:
+        return None
+    classes = [word for word in (options["faces_class"] or "").split(",") if word]
+    return read_faces(Path(options["faces"]), names, classes)
+
 
 unattended = stacked(
     click.option("--incremental", is_flag=True,

@@ -75,7 +75,9 @@ class RowSubset:
 
 
 class DetectionCache:
-    """The faces of every frame, on disk; they serve as given ones (engine/given.py)."""
+    """The faces of every frame, on disk; they serve as given ones (engine/face_list.py)."""
+
+    locates = False
 
     def __init__(self):
         self._rows = DiskRows((WIDTH,), np.float64)
@@ -101,7 +103,7 @@ class DetectionCache:
                     self._rows.add(_as_row(face))
             yield item
 
-    def of(self, name: str, frame: int) -> list[Face]:
+    def of(self, name: str, frame: int, size: tuple[int, int] | None = None) -> list[Face]:
         """The faces of a frame. Raises MediaError for one that was not seen: it cannot be said to have none."""
         if frame >= self._frames.get(name, 0):
             raise MediaError(f"{name} could not be read whole in the first pass", "run again, with --resume")

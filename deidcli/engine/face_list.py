@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,8 +28,11 @@ COLUMNS = ("input", "frame", "left", "top", "right", "bottom", "score")
 class KnownFaces(Protocol):
     """Faces that need no search: a list that was given, or what a first pass has found."""
 
-    def of(self, name: str, frame: int) -> list[Face]:
-        """The faces of a frame. Raises MediaError for a file that is not known."""
+    locates: bool
+    """Whether faces that have a number and no landmarks are located; otherwise they are taken as they stand."""
+
+    def of(self, name: str, frame: int, size: tuple[int, int] | None = None) -> list[Face]:
+        """The faces of a frame of so many pixels (width, height). Raises MediaError for a file that is not known."""
         ...
 
     def numbers(self, name: str) -> int:
@@ -47,18 +50,31 @@ class KnownFaces(Protocol):
 
 @dataclass(eq=False)
 class ListedFile:
-    """What a list says of one file. sha256: of the file, "" where it is not told. sizes: of its frames, where told."""
+    """What a list says of one file. sha256: of the file, "" where it is not told. sizes: of its frames, where told.
+
+    shares: whether boxes are shares of the width and height of their frame, and not pixels.
+    """
 
     faces: dict[int, list[Face]] = field(default_factory=dict)
     sha256: str = ""
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    shares: bool = False
+
+    def of(self, frame: int, size: tuple[int, int] | None = None) -> list[Face]:
+        """The faces of a frame in pixels. size: (width, height) of the frame, which shares need."""
+        faces = self.faces.get(frame, [])
+        if not self.shares:
+            return faces
+        if size is None:
+            raise MediaError("the size of the picture is needed to tell where its faces are", "use a list in pixels")
+        return [replace(face, box=_in_pixels(face.box, size)) for face in faces]
 
 
 class FaceList:
     """The faces of each frame of each file of a list. A file that is not in it is an error, not one without faces."""
 
-    def __init__(self, files: Mapping[str, ListedFile], path: Path = Path("the list")):
-        self.path, self._files = path, files
+    def __init__(self, files: Mapping[str, ListedFile], path: Path = Path("the list"), locates: bool = False):
+        self.path, self._files, self.locates = path, files, locates
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
@@ -67,13 +83,13 @@ class FaceList:
         """The faces of every frame of a file that has some; none for a file that is not in the list."""
         return self._files[name].faces if name in self._files else {}
 
-    def of(self, name: str, frame: int) -> list[Face]:
+    def of(self, name: str, frame: int, size: tuple[int, int] | None = None) -> list[Face]:
         """The faces of a frame. Raises MediaError for a file that the list does not speak of."""
         if name not in self._files:
             raise MediaError(
                 f"{name} is not in the list of faces {self.path}", "run `deid detect` over it, or leave it out"
             )
-        return self._files[name].faces.get(frame, [])
+        return self._files[name].of(frame, size)
 
     def numbers(self, name: str) -> int:
         """The first track number that no face of the file has."""
@@ -88,7 +104,7 @@ class FaceList:
         if size != (frame.width, frame.height):
             said = f"{name}, frame {frame.index}: {self.path} was made of {size[0]}x{size[1]} pixels"
             raise MediaError(f"{said}, and it has {frame.width}x{frame.height}", "run `deid detect` again")
-        for face in listed.faces.get(frame.index, ()):
+        for face in listed.of(frame.index, size):
             if problem := misplaced(face, frame):
                 raise MediaError(f"{name}, frame {frame.index}: {problem}", f"correct {self.path}")
 
@@ -232,7 +248,9 @@ class _CsvRow(_Entry):
             return
         frame = records.whole(int(self.row["frame"]), "frame", 0, FRAMES)
         score = records.number(records.finite(self.row["score"] or "1", "score"), "score", -SCORES, SCORES)
-        box = _sound(Box(*(records.finite(side, column) for side, column in zip(sides, COLUMNS[2:6], strict=True))))
+        box = checked_box(
+            Box(*(records.finite(side, column) for side, column in zip(sides, COLUMNS[2:6], strict=True)))
+        )
         yield name, frame, [Face(box, score, track=UNTRACKED)]
 
     def note(self, files: dict[str, ListedFile]) -> None:
@@ -263,7 +281,7 @@ def _boxed(sides: list[Any]) -> Face:
 def _box(sides: list[Any]) -> Box:
     if len(sides) != 4:
         raise ValueError(f"a box is left, top, right, bottom, not {len(sides)} numbers")
-    return _sound(Box(*(records.number(side, "a side of a box", -FARTHEST, FARTHEST) for side in sides)))
+    return checked_box(Box(*(records.number(side, "a side of a box", -FARTHEST, FARTHEST) for side in sides)))
 
 
 def _face(entry: Record) -> Face:
@@ -284,12 +302,18 @@ def _track(entry: Record) -> int:
     return UNTRACKED if entry.get("track") is None else entry.whole("track", 0, FRAMES)
 
 
-def _sound(box: Box) -> Box:
+def checked_box(box: Box) -> Box:
+    """`box` if a face can lie in it. Raises ValueError."""
     # Written so that nan is out of range as well.
     within = all(-FARTHEST <= side <= FARTHEST for side in (box.left, box.top, box.right, box.bottom))
     if not (within and box.width > 0 and box.height > 0):
         raise ValueError(f"a box is left, top, right, bottom in pixels with room between, not {box.as_list()}")
     return box
+
+
+def _in_pixels(box: Box, size: tuple[int, int]) -> Box:
+    width, height = size
+    return Box(box.left * width, box.top * height, box.right * width, box.bottom * height)
 
 
 def face_entry(face: Face, landmarks: bool = True) -> dict[str, Any]:

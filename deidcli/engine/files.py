@@ -45,6 +45,16 @@ def digest(path: Path) -> str:
     return whole.hexdigest()
 
 
+def tree_digest(path: Path) -> str:
+    """The sha256 of a file; of a folder that of all files below it, by their names. Raises OSError."""
+    if not path.is_dir():
+        return sha256(path)
+    whole = hashlib.sha256()
+    for each in sorted(each for each in path.rglob("*") if each.is_file()):
+        whole.update(f"{sha256(each)}  {each.relative_to(path).as_posix()}\n".encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Put `data` in the place of a file in one step, whatever links lead there. Raises OSError."""
     fd = os.open(path.parent, FOLDER)

@@ -124,7 +124,7 @@ class Finder:
             self.given.check_frame(name, frame, item.source.sha256)
             if item.last:
                 self.given.check_end(name, frame.index + 1)
-            return self.given.of(name, frame.index)
+            return self.given.of(name, frame.index, (frame.width, frame.height))
         if self.detector is None:
             raise RuntimeError("a search needs a detector or a list of faces")
         found = detect_in_looks(self.detector, _pictures(item), self._is_followed(frame))
@@ -162,8 +162,13 @@ class Finder:
         return _guarded(item, lambda it: self._located(it.frame, it.faces))
 
     def _located(self, frame: Frame, faces: Sequence[Face]) -> Sequence[Face]:
-        """With landmarks. A face that was given with a number is as it was given, without any too."""
-        return [locate(frame.pixels, [face], self.landmarks)[0] if face.track == UNTRACKED else face for face in faces]
+        """With landmarks. A face that was given with a number is as it was given, without any too (`locates`)."""
+        anew = self.given is not None and self.given.locates
+        return [
+            locate(frame.pixels, [face], self.landmarks)[0]
+            if face.track == UNTRACKED or (anew and face.landmarks is None) else face
+            for face in faces
+        ]  # fmt: skip
 
 
 def _pictures(item: FileFrame) -> list[Frame]:

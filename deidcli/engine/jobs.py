@@ -76,13 +76,14 @@ def list_files(
     sequences: bool = False,
     listed: Sequence[str] = (),
     unknown: str = "skip",
+    sidecars: str = "skip",
 ) -> Listing:
     """The files of `inputs` (files, folders, "-") and where each goes under `output`; None where nothing is written.
 
     sequences: whether a folder of numbered pictures counts as one file. listed: further inputs; a file of them keeps
     the folders that its name stands with, as far as they lie below the working folder. unknown: what happens to files
     that are neither pictures nor videos: "skip"; "copy" them as they are, sidecars too; or "fail", which makes jobs
-    of those of unknown kind, that are going to fail.
+    of those of unknown kind, that are going to fail. sidecars: "copy" for texts beside pictures, whatever `unknown` is.
 
     One folder's content goes straight into the output; of several inputs a folder keeps its own name. The order is
     sorted within folders. Raises UsageError if an input does not exist, the output is an input, two inputs share an
@@ -99,7 +100,7 @@ def list_files(
     found = [pair for text in inputs for pair in _found(text, root, count == 1, sequences, notes)]
     found += [pair for text in listed for pair in _listed(text, root, sequences, notes)]
     read = (MEDIA, UNKNOWN) if unknown == "fail" else (MEDIA,)
-    copied = (UNKNOWN, SIDECAR) if unknown == "copy" else ()
+    copied = (UNKNOWN, SIDECAR) if unknown == "copy" else (SIDECAR,) if sidecars == "copy" else ()
     jobs, copies = ([job for job, kind in found if kind in kinds] for kinds in (read, copied))
     _check([*jobs, *copies], root)
     if output == STREAM and len(jobs) > 1:
@@ -298,6 +299,20 @@ def check_sheets(jobs: Sequence[Job]) -> None:
             raise UsageError("--preview-sheet lies beside the output", "name an output folder, not standard output")
         if _real(sheet_path(job.target)) in taken:
             raise UsageError(f"{sheet_path(job.target)} is a picture of this run and a sheet", "rename the picture")
+
+
+def check_labels(jobs: Sequence[Job], copies: Sequence[Job], form: str) -> None:
+    """Raises UsageError if labels of two files, or of one and another output, would lie in one place, or nowhere."""
+    from deidcli.engine.labels import label_paths
+
+    taken = {_real(place): job for job in (*jobs, *copies) for place in (job.source, job.target) if place}
+    for job in jobs:
+        if job.target is None:
+            raise UsageError("--labels lie beside the output", "name an output folder, not standard output")
+        for place in label_paths(form, job.target):
+            other = taken.setdefault(_real(place), job)
+            if other is not job:
+                raise UsageError(f"{place} would be of {other.name}, and the labels of {job.name}", "rename one")
 
 
 def _check(jobs: Iterable[Job], root: Path | None) -> None:

@@ -16,6 +16,7 @@ from deidcli.engine.find import UNDER_WAY, Finder, check_unchanged
 from deidcli.engine.flow import ahead, batched
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source, named_error, pixel_count
 from deidcli.engine.jobs import Job, sheet_path
+from deidcli.engine.labels import Labelled, labelled, put_labels
 from deidcli.engine.manifest import DONE, FAILED, SALVAGED, SKIPPED, Row
 from deidcli.engine.output import OutputFolder, Target
 from deidcli.engine.replace import Outcome, Replaced, Replacer, Request
@@ -40,6 +41,7 @@ class _File:
     faces: list[dict] = field(default_factory=list)
     tracks: Tracks = field(default_factory=Tracks)
     sheet: PreviewSheet | None = None
+    labels: list[Labelled] = field(default_factory=list)
     error: str = ""
     ended: bool = False  # whether its last frame was taken, or it failed
 
@@ -156,6 +158,8 @@ class Pipeline:
     def _note(self, file: _File, replaced: Replaced) -> None:
         """What happened to the faces of a picture, or to the tracks of a video."""
         frame, outcomes = replaced.frame, replaced.outcomes
+        if self.settings.label_format:
+            file.labels.append(labelled(frame, (outcome.face for outcome in outcomes)))
         if not self.settings.track.track or frame.time is None:
             file.faces += [_outcome_entry(outcome, frame.index) for outcome in outcomes]
             return
@@ -249,19 +253,23 @@ class Pipeline:
         return file.check.look(written) if file.check is not None and written is not None else Seen()
 
     def _commit(self, file: _File) -> str:
-        """Both files or none: the sheet is whole on the disk before the video gets its name."""
-        if file.sheet is None:
-            return file.target.commit()
-        job = file.source.job
-        assert job.target is not None
-        beside = self.output.target(sheet_path(job.target), job.source)
-        beside.open().write(file.sheet.png())
+        """All files or none: sheet and labels are whole on the disk before the file gets its name."""
+        job, beside = file.source.job, []
         try:
+            if file.sheet is not None:
+                assert job.target is not None
+                beside.append(self.output.target(sheet_path(job.target), job.source))
+                beside[-1].open().write(file.sheet.png())
+            if self.settings.label_format:
+                assert job.target is not None
+                beside.append(put_labels(self.settings.label_format, job.name, file.labels, job.target, self.output))
             digest = file.target.commit()
         except Exception:
-            beside.discard()
+            for target in beside:
+                target.discard()
             raise
-        beside.commit()
+        for target in beside:
+            target.commit()
         return digest
 
     def _search(self) -> dict[str, Any]:

@@ -119,10 +119,10 @@ def json_lines(path: Path) -> Iterator[tuple[int, Record]]:
                     refuse(path, number_, error)
 
 
-def parsed(line: bytes) -> Record:
-    """One line of JSON as a record. Raises ValueError."""
-    if len(line) > LONGEST:
-        raise ValueError(f"it is longer than {LONGEST} bytes")
+def parsed(line: bytes, longest: int = LONGEST) -> Record:
+    """One line of JSON, or a whole file, as a record. Raises ValueError."""
+    if len(line) > longest:
+        raise ValueError(f"it is longer than {longest} bytes")
     try:
         value = json.loads(line.decode("utf-8", "surrogateescape"), parse_constant=_no_number)
     except RecursionError:

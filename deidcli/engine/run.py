@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import time
 from collections import Counter
@@ -17,52 +16,22 @@ from typing import Any
 
 from deidcli.engine import jobs as listing
 from deidcli.engine import unattended
-from deidcli.engine.face_list import FaceList, load_faces
-from deidcli.engine.files import digest
+from deidcli.engine.face_list import FaceList
+from deidcli.engine.files import digest, tree_digest
 from deidcli.engine.frames import FrameOrFailure
 from deidcli.engine.jobs import MANIFEST, STREAM, Job, Listing
+from deidcli.engine.labels import read_faces
 from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, SKIPPED, Earlier, Manifest, Row
 from deidcli.engine.output import OutputFolder
 from deidcli.engine.pipeline import Watch, unwatched
 from deidcli.engine.records import Record
-from deidcli.engine.settings import Settings, fingerprint
+from deidcli.engine.settings import RunOptions, Settings, fingerprint
 from deidcli.errors import DeidError, MediaError, UsageError, one_line
 from deidcli.methods.base import Method
 
-SHARDS = 100_000  # parts of a run
 NAMED = 3  # files that failed and are named in the summary
 WAIT = 1.0  # seconds between two tries to claim a folder
 FirstPass = Callable[[Iterator[FrameOrFailure]], Iterator[FrameOrFailure]]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What a run does with files, beside how it treats them (`Settings`).
-
-    faces: a list of faces that is taken in place of a search. manifest: where the rows go, None for beside the output.
-    resume: leave out files already done with the same settings. overwrite: whether files that exist are replaced.
-    shard: (I, N) to do only part I of N. sequence: take a folder of numbered pictures as one video. unknown: what
-    happens to files that are neither pictures nor videos ("skip", "copy" or "fail").
-    incremental: like resume, and an input of the same size and time counts as the same. since: seconds since 1970;
-    inputs that were last changed before are left out. max_minutes: after so long no further file is begun. quarantine:
-    a folder that gets a copy of every input that failed. remove_source: remove an input when its output is on the disk,
-    verified, listed and read again; one that failed is moved into the quarantine. wait: for a run that writes into the
-    same folder, instead of failing.
-    """
-
-    faces: Path | None = None
-    manifest: Path | None = None
-    resume: bool = False
-    overwrite: bool = False
-    shard: tuple[int, int] | None = None
-    sequence: bool = False
-    unknown: str = "skip"
-    incremental: bool = False
-    since: float | None = None
-    max_minutes: float | None = None
-    quarantine: Path | None = None
-    remove_source: bool = False
-    wait: bool = False
 
 
 @dataclass
@@ -94,15 +63,6 @@ class Tally:
         return self.files[FAILED]
 
 
-def parse_shard(text: str) -> tuple[int, int]:
-    """ "I/N" as (I, N). Raises UsageError."""
-    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    index, count = (int(part) for part in match.groups()) if match else (0, 0)
-    if not 1 <= index <= count <= SHARDS:
-        raise UsageError(f"--shard {text[:40]}: not a part", f"give I/N, like 1/4 to 4/4, with N up to {SHARDS}")
-    return index, count
-
-
 class Run:
     """A run that was checked and not begun. Raises UsageError for what cannot be carried out; nothing is touched.
 
@@ -112,7 +72,12 @@ class Run:
     """
 
     def __init__(
-        self, files: Listing, output: str, method: Method, settings: Settings, options: RunOptions = RunOptions()
+        self,
+        files: Listing,
+        output: str,
+        method: Method,
+        settings: Settings,
+        options: RunOptions = RunOptions(),  # noqa: B008 - frozen
     ):
         options = replace(options, resume=options.resume or options.incremental)
         self.files, self.method, self.options = files, method, options
@@ -124,6 +89,8 @@ class Run:
         self.settings = self._settled(settings)
         if settings.preview_sheet:
             listing.check_sheets(own)
+        if settings.label_format:
+            listing.check_labels(own, self.copies, settings.label_format)
         self.single = output == STREAM or [job.target for job in own] == [Path(output)]
         self.place = self._manifest_place(output, own)
         self.given = self._given()
@@ -232,7 +199,7 @@ class Run:
             # Descriptors of people are written nowhere, so another process cannot know who was seen before.
             raise UsageError("--persona identity needs all files in one run", "leave out --resume and --shard")
         if options.faces is not None:
-            settings = replace(settings, faces=_checksum(options.faces))
+            settings = replace(settings, faces=_checksum(options.faces, options.faces_class))
         return self._closed(settings) if self.method.closed else settings
 
     def _closed(self, settings: Settings) -> Settings:
@@ -254,8 +221,9 @@ class Run:
     def _given(self) -> FaceList | None:
         if self.options.faces is None:
             return None
-        given = load_faces(self.options.faces)
-        given.check_files({job.name for job in self.files.jobs})
+        names = {job.name for job in self.files.jobs}
+        given = read_faces(self.options.faces, names, self.options.faces_class)
+        given.check_files(names)
         return given
 
     def _manifest_place(self, output: str, jobs: Sequence[Job]) -> Path | None:
@@ -382,10 +350,10 @@ def _counted(kind: str, names: Sequence[str]) -> str:
     return f"{len(names)} {kind} ({shown})"
 
 
-def _checksum(faces: Path) -> str:
+def _checksum(faces: Path, classes: Sequence[str]) -> str:
     """Of the list of faces, so that --resume knows when it was edited."""
     try:
-        return digest(faces)
+        return ":".join((tree_digest(faces), *classes))
     except OSError as error:
         raise UsageError(f"--faces {faces}: {error.strerror}", "give a file that `deid detect` wrote") from error
 

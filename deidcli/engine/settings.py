@@ -1,12 +1,15 @@
-"""Everything that decides what a run writes, in one frozen value, and its fingerprint."""
+"""Everything that decides what a run writes, in one frozen value, and its fingerprint; and what it does with files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from deidcli import __version__
+from deidcli.errors import UsageError
 from deidcli.faces.blend import BlendOptions
 from deidcli.faces.detect import DetectOptions
 from deidcli.faces.tracking.options import TrackOptions
@@ -17,6 +20,7 @@ ON_NO_FACE = ("copy", "skip", "fail")
 FALLBACKS = ("solid", "pixelate", "blur")
 LAST_RESORT = FALLBACKS[0]  # nothing of a face is left after it
 RECOGNISER = "dlib"
+SHARDS = 100_000  # parts of a run
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Settings:
     distance: the recogniser's threshold, None for its own. persona: for whom secrets are drawn (`engine.persona`).
     faces: the sha256 of a list of faces that was given, empty where they are searched for. inputs: for closed-set
     methods the sha256 of all inputs, on which every surrogate depends; empty for others. preview_sheet: whether a video
-    gets a picture of its tracks beside it. batch_size: faces that are made in one go. workers: threads that read,
+    gets a picture of its tracks beside it. label_format: of the labels that lie beside each
+    output, "" for none. batch_size: faces that are made in one go. workers: threads that read,
     search and write; 0 for one a processor core.
     """
 
@@ -46,6 +51,7 @@ class Settings:
     persona: str = "track"
     faces: str = ""
     preview_sheet: bool = False
+    label_format: str = ""
     inputs: str = ""
     batch_size: int = 32
     workers: int = 0
@@ -68,3 +74,46 @@ def fingerprint(method: Method, settings: Settings) -> str:
     # scrypt, because a plain hash in the manifest would let anyone try all small seeds in a second.
     text = json.dumps(said, sort_keys=True).encode()
     return hashlib.scrypt(text, salt=b"deid settings", n=1 << 14, r=8, p=1, dklen=8).hex()
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does with files, beside how it treats them (`Settings`).
+
+    faces: a list of faces that is taken in place of a search, of any kind that `engine.labels` reads. faces_class: the
+    classes of labels that are faces, none for those that are called so. manifest: where the rows go, None for beside
+    the output. resume: leave out files already done with the same settings. overwrite: whether files that exist are
+    replaced. shard: (I, N) to do only part I of N. sequence: take a folder of numbered pictures as one video. unknown:
+    what happens to files that are neither pictures nor videos ("skip", "copy" or "fail"). sidecars: whether texts
+    beside pictures are copied, whatever `unknown` says ("skip" or "copy").
+    incremental: like resume, and an input of the same size and time counts as the same. since: seconds since 1970;
+    inputs that were last changed before are left out. max_minutes: after so long no further file is begun. quarantine:
+    a folder that gets a copy of every input that failed. remove_source: remove an input when its output is on the disk,
+    verified, listed and read again; one that failed is moved into the quarantine. wait: for a run that writes into the
+    same folder, instead of failing.
+    """
+
+    faces: Path | None = None
+    faces_class: tuple[str, ...] = ()
+    manifest: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    shard: tuple[int, int] | None = None
+    sequence: bool = False
+    unknown: str = "skip"
+    sidecars: str = "skip"
+    incremental: bool = False
+    since: float | None = None
+    max_minutes: float | None = None
+    quarantine: Path | None = None
+    remove_source: bool = False
+    wait: bool = False
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "I/N" as (I, N). Raises UsageError."""
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    index, count = (int(part) for part in match.groups()) if match else (0, 0)
+    if not 1 <= index <= count <= SHARDS:
+        raise UsageError(f"--shard {text[:40]}: not a part", f"give I/N, like 1/4 to 4/4, with N up to {SHARDS}")
+    return index, count

@@ -13,7 +13,7 @@ from deidcli.cli.options import Command, config, method_flags, searching, seed, 
 from deidcli.engine.face_list import FARTHEST, FaceList, ListedFile, load_faces, misplaced
 from deidcli.engine.manifest import Earlier, Manifest
 from deidcli.engine.records import DEEPEST, LONGEST
-from deidcli.engine.run import parse_shard
+from deidcli.engine.settings import parse_shard
 from deidcli.errors import MediaError, UsageError
 from deidcli.values import Box, Face, Frame
 

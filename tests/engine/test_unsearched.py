@@ -35,8 +35,8 @@ from deidcli.engine.frames import FileFailure, FileFrame, Source
 from deidcli.engine.jobs import Job, list_files
 from deidcli.engine.manifest import DONE, FAILED
 from deidcli.engine.pipeline import Pipeline
-from deidcli.engine.run import Run, RunOptions, Tally
-from deidcli.engine.settings import Settings
+from deidcli.engine.run import Run, Tally
+from deidcli.engine.settings import RunOptions, Settings
 from deidcli.errors import MediaError
 from deidcli.faces.detect import DetectOptions
 from deidcli.faces.tracking.options import TrackOptions
