@@ -60,6 +60,24 @@ def stretched(pixels: np.ndarray) -> np.ndarray | None:
     return np.clip(np.rint(steps), 0, 255).astype(np.uint8)[pixels]
 
 
+def continued(pixels: np.ndarray) -> np.ndarray | None:
+    """A picture (height, width, 3) uint8 with the rows above a missing lower part mirrored down in its place.
+
+    A detector finds a face that a border cuts by its mirror image. Missing are rows at the bottom that are all of one
+    colour. None where there are none, or nothing else.
+    """
+    apart = np.abs(pixels.astype(np.int16) - pixels[-1, -1].astype(np.int16)).max(axis=(1, 2))
+    rows = np.flatnonzero(apart >= FLAT)
+    if not len(rows) or rows[-1] == len(pixels) - 1:
+        return None
+    last = int(rows[-1])
+    whole = pixels.copy()
+    below = whole[last + 1 :]
+    mirror = pixels[last::-1][: len(below)]
+    below[: len(mirror)] = mirror
+    return whole
+
+
 def is_flat(look: np.ndarray) -> bool:
     """Whether a look (height, width, 3) uint8 spans so few levels that nothing is seen in it."""
     return all(int(np.ptp(look[..., channel])) < FLAT for channel in range(look.shape[2]))

@@ -2,13 +2,15 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from deidcli.media.image.conversion import from_eight_bits, opacity, to_eight_bits, to_rgb, views, window, with_rgb
 from deidcli.media.image.modes import Native
-from deidcli.media.looks import is_flat, looks, over, stretched
+from deidcli.media.image.reader import open_image
+from deidcli.media.looks import continued, is_flat, looks, over, stretched
 
 from .drawn import frames, noise, opened, region, saved, smooth, through
 
@@ -272,3 +274,22 @@ def test_dimmed_sixteen_bit_grey_comes_back_exact_outside():
     assert np.array_equal(new[~mask], values[~mask]) and not np.array_equal(new[mask], values[mask])
     (frame,) = frames(data)
     assert np.corrcoef(frame.pixels[..., 0].ravel(), GREY.ravel())[0, 1] > 0.999 and np.ptp(frame.pixels) > 150
+
+
+def test_a_missing_lower_part_is_continued_by_its_mirror_image():
+    random = np.random.default_rng(3)
+    whole = random.integers(0, 256, (20, 8, 3), dtype=np.uint8)
+    cut = whole.copy()
+    cut[12:] = 128
+    assert np.array_equal(continued(cut), np.concatenate([whole[:12], whole[4:12][::-1]]))
+    assert continued(whole) is None and continued(np.full((9, 9, 3), 7, np.uint8)) is None
+
+
+def test_a_salvaged_picture_is_searched_with_what_is_missing_continued():
+    pixels = cv2.resize(np.random.default_rng(3).integers(0, 256, (9, 9, 3), dtype=np.uint8), (96, 96))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+    frame = next(
+        open_image(buffer.getvalue()[: len(buffer.getvalue()) // 2], "half.jpg", "jpeg", salvage=True).frames()
+    )
+    assert len(frame.looks) == 1 and np.ptp(frame.looks[0][-8:]) > 50 > np.ptp(frame.pixels[-8:])

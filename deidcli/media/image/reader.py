@@ -20,6 +20,7 @@ from deidcli.media.image.container import Container, Rewriter, explained
 from deidcli.media.image.conversion import views, with_rgb
 from deidcli.media.image.modes import Native
 from deidcli.media.image.rehearsal import is_suspicious, rehearse
+from deidcli.media.looks import continued
 from deidcli.media.metadata import checked
 from deidcli.media.sniff import HEAD, image_kind
 from deidcli.media.stream import Reader, StreamInfo, WriteOptions, Writer
@@ -74,9 +75,12 @@ class ImageReader(Reader):
         with explained(self.container.name):
             for index, native in enumerate(self.container.natives()):
                 pixels, others = views(native)
+                self.damage = self.container.damage
+                # A face that breaks off where the decoded rows end is searched as one that a border cuts.
+                if self.damage and (whole := continued(pixels)) is not None:
+                    others = (*others, whole)
                 pixels.flags.writeable = False
                 self._remember(index, native)
-                self.damage = self.container.damage
                 yield Frame(pixels, index, self.container.times[index], looks=others)
 
     def writer(self, target: BinaryIO | Path, options: WriteOptions, suffix: str = "") -> Writer:
