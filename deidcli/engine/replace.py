@@ -21,7 +21,7 @@ from deidcli.engine.persona import Personas
 from deidcli.engine.settings import Settings
 from deidcli.errors import MethodError, one_line
 from deidcli.faces.align import align
-from deidcli.faces.blend import blend
+from deidcli.faces.blend import Patch, patch
 from deidcli.faces.embed import Recogniser
 from deidcli.faces.landmarks import serves
 from deidcli.faces.looks import all_looks, shows
@@ -76,23 +76,43 @@ class _Canvas:
     source: Frame
     frame: Frame
     changed: np.ndarray | None = None
+    owner: np.ndarray | None = None  # (height, width) int32, which face changed a pixel last; 0 for none
 
     def cleared(self) -> _Canvas:
         """Without the new faces."""
-        self.frame, self.changed = self.source, None
+        self.frame, self.changed, self.owner = self.source, None, None
         return self
+
+    def lay(self, patch: Patch, number: int) -> None:
+        """Put a new face in, that of the face with this number, which is above 0."""
+        if self.changed is None or self.owner is None:
+            size = self.source.pixels.shape[:2]
+            self.frame = self.source.with_pixels(self.source.pixels.copy())
+            self.changed, self.owner = np.zeros(size, bool), np.zeros(size, np.int32)
+        self.frame.pixels[patch.window] = patch.pixels
+        self.changed[patch.window] |= patch.changed
+        self.owner[patch.window][patch.changed] = number
+
+    def lift(self, before: Patch, number: int) -> None:
+        """Take a new face out again: its pixels are as `before`, but for those that other faces have changed since."""
+        if self.owner is not None:
+            own = self.owner[before.window] == number
+            self.frame.pixels[before.window][own] = before.pixels[own]
 
 
 @dataclass(eq=False)
 class _FaceTask:
     """A face on its way through the levels. start: the first one that it takes. level: the last one.
 
-    originals: its descriptors (looks, length) in every look of its frame.
+    originals: its descriptors (looks, length) in every look of its frame. number: of the face in its frame, from 1 on.
+    before: what its last new face changed, as it was before.
     """
 
     canvas: _Canvas
     face: Face
     name: str
+    number: int = 1
+    before: Patch | None = None
     key: str = ""
     originals: np.ndarray | None = None
     outcome: Outcome | None = None
@@ -122,10 +142,10 @@ class Replacer:
     def __call__(self, requests: Sequence[Request]) -> list[Replaced]:
         canvases = [_Canvas(r.frame, r.frame) for r in requests]
         tasks = [
-            _FaceTask(canvas, face, request.name)
+            _FaceTask(canvas, face, request.name, number)
             for canvas, request in zip(canvases, requests, strict=True)
             # The nearest face last: where two overlap it lies over the other, as in the scene.
-            for face in sorted(request.faces, key=lambda f: f.box.area)
+            for number, face in enumerate(sorted(request.faces, key=lambda f: f.box.area), 1)
         ]
         self._describe(tasks)
         done: list[Replaced] = []
@@ -142,6 +162,7 @@ class Replacer:
         for task in tasks:
             start = self._track_levels.start(task.name, task.canvas.source, task.face)
             task.start, task.reason, task.tries, task.outcome = start.level, start.reason, 0, None
+            task.before = None
         for level, (action, method) in enumerate(self.levels):
             due = [task for task in tasks if task.outcome is None and task.start <= level]
             if due:
@@ -221,14 +242,16 @@ class Replacer:
         return done
 
     def _blend(self, task: _FaceTask, crop: Crop, method: Method) -> bool:
+        """Put a new face in. That of the level before is taken out, so that nothing is bent or mixed twice."""
+        if task.before is not None:
+            task.canvas.lift(task.before, task.number)
         try:
-            done = blend(task.canvas.frame, crop, method.crop, self.settings.blend)
+            done = patch(task.canvas.frame, crop, method.crop, self.settings.blend)
         except Exception as error:
             task.reason = f"{method.name} could not be blended: {one_line(error)}"
             return False
-        before = task.canvas.changed
-        task.canvas.frame = done.frame
-        task.canvas.changed = done.changed if before is None else before | done.changed
+        task.before = replace(done, pixels=task.canvas.frame.pixels[done.window].copy())
+        task.canvas.lay(done, task.number)
         return True
 
     def _settle(self, tasks: Sequence[_FaceTask], method: Method, action: str) -> None:

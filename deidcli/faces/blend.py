@@ -36,29 +36,42 @@ class Blended:
     changed: np.ndarray
 
 
+@dataclass(frozen=True)
+class Patch:
+    """What a new face changes of its frame. window: rows and columns. pixels: (h, w, 3) uint8, the window with the new
+    face. changed: (h, w) bool, its pixels that may differ from before.
+    """
+
+    window: tuple[slice, slice]
+    pixels: np.ndarray
+    changed: np.ndarray
+
+
 def blend(frame: Frame, crop: Crop, spec: CropSpec, options: BlendOptions, shape_scale: float = 1.0) -> Blended:
     """`frame` with the pixels of `crop` in the place of its face. The frame that is given stays as it is."""
-    if crop.layer is not None:
-        return _layered(frame, crop, crop.layer)
-    soft = mask(crop.face, spec.mask, (frame.width, frame.height), options.scale * shape_scale, options.feather)
-    changed = np.zeros((frame.height, frame.width), bool)
-    if not soft.alpha.any():
-        return Blended(frame, changed)
-    rows, columns = soft.window
-    old = frame.pixels[rows, columns]
-    new, alpha = unwarp(crop, soft)
-    if spec.transfer_lighting:
-        new = transfer_lighting(new, old, alpha)
-    pixels = frame.pixels.copy()
-    pixels[rows, columns] = (
-        _poisson(old, new, alpha) if options.poisson and spec.transfer_lighting else _mix(old, new, alpha)
-    )
-    changed[rows, columns] = alpha > 0
+    done = patch(frame, crop, spec, options, shape_scale)
+    pixels, changed = frame.pixels.copy(), np.zeros((frame.height, frame.width), bool)
+    pixels[done.window], changed[done.window] = done.pixels, done.changed
     return Blended(frame.with_pixels(pixels), changed)
 
 
-def _layered(frame: Frame, crop: Crop, layer: Layer) -> Blended:
-    """`frame` bent and covered as the layer of a window says."""
+def patch(frame: Frame, crop: Crop, spec: CropSpec, options: BlendOptions, shape_scale: float = 1.0) -> Patch:
+    """The part of `frame` that the pixels of `crop` change, with them; the time grows with the face alone."""
+    if crop.layer is not None:
+        return _layered(frame, crop, crop.layer)
+    soft = mask(crop.face, spec.mask, (frame.width, frame.height), options.scale * shape_scale, options.feather)
+    old = frame.pixels[soft.window]
+    if not soft.alpha.any():
+        return Patch(soft.window, old, np.zeros(old.shape[:2], bool))
+    new, alpha = unwarp(crop, soft)
+    if spec.transfer_lighting:
+        new = transfer_lighting(new, old, alpha)
+    joined = options.poisson and spec.transfer_lighting
+    return Patch(soft.window, _poisson(old, new, alpha) if joined else _mix(old, new, alpha), alpha > 0)
+
+
+def _layered(frame: Frame, crop: Crop, layer: Layer) -> Patch:
+    """The part of `frame` that the layer of a window bends and covers."""
     left, top = (round(-shift) for shift in crop.transform[:, 2])
     height, width = layer.alpha.shape
     window = np.s_[top : top + height, left : left + width]
@@ -67,10 +80,7 @@ def _layered(frame: Frame, crop: Crop, layer: Layer) -> Blended:
     if moved.any():
         bent = resampled(old, places(width, height) - layer.bend, cv2.INTER_CUBIC)
         old = np.where(moved[..., None], bent, old)
-    pixels, changed = frame.pixels.copy(), np.zeros((frame.height, frame.width), bool)
-    pixels[window] = _mix(old, crop.pixels, layer.alpha)
-    changed[window] = moved | (layer.alpha > 0)
-    return Blended(frame.with_pixels(pixels), changed)
+    return Patch(window, _mix(old, crop.pixels, layer.alpha), moved | (layer.alpha > 0))
 
 
 def unwarp(crop: Crop, soft: Mask) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ forehead, temples and chin. A face is unwrapped by the affine maps of the triang
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 
 import cv2
@@ -34,11 +34,12 @@ class Canonical:
     label: np.ndarray
     to_barycentric: np.ndarray
 
-    @property
+    @cached_property
     def inside(self) -> np.ndarray:
         """(256, 256) bool, the pixels that belong to the face and its ring."""
         return self.label >= 0
 
+    @cached_property
     def areas(self) -> np.ndarray:
         """(n,) twice the signed areas of the triangles in the frame, in pixels."""
         return signed_areas(self.points[self.triangles])
@@ -98,7 +99,7 @@ def unwrap(pixels: np.ndarray, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray
     part = pixels[low[1] : high[1], low[0] : high[0]]
     points = points - low
     area = signed_areas(points[frame.triangles])
-    shrink = np.sqrt(max(float(np.abs(area).sum()), 1.0) / np.abs(frame.areas()).sum())
+    shrink = np.sqrt(max(float(np.abs(area).sum()), 1.0) / np.abs(frame.areas).sum())
     if shrink > 1.4:
         size = tuple(max(1, round(side / shrink)) for side in part.shape[1::-1])
         step = np.array(part.shape[1::-1]) / size
@@ -118,15 +119,31 @@ def unwrap(pixels: np.ndarray, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def frame_map(frame: Canonical, points: np.ndarray) -> np.ndarray:
     """Where in a picture the pixels of the frame lie, (256, 256, 2) float32, by points (504, 2) in the picture."""
-    affine = np.einsum("nkj,nkd->ndj", frame.to_barycentric, points[frame.triangles]).astype(np.float32)
-    affine = affine[frame.label]  # (256, 256, 2, 3)
-    grid = np.arange(SIZE, dtype=np.float32)
-    return affine[..., 0] * grid[None, :, None] + affine[..., 1] * grid[:, None, None] + affine[..., 2]
+    return affine_map(points[frame.triangles].transpose(0, 2, 1) @ frame.to_barycentric, frame.label)
+
+
+def affine_map(affine: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Where the pixels of a picture lie in another one, (height, width, 2) float32.
+
+    affine: (n, 2, 3), from (x, y, 1) to places there. label: (height, width), which of them a pixel goes by.
+    """
+    height, width = label.shape
+    flat, at = label.ravel(), np.empty((height, width, 2), np.float32)
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    for axis in (0, 1):
+        # A column at a time: numpy gathers single numbers much faster than rows. Index -1 is the last one.
+        columns = np.ascontiguousarray(affine[:, axis].T, np.float32)
+        along, down, start = (np.take(column, flat, mode="wrap").reshape(height, width) for column in columns)
+        along *= x
+        down *= y
+        along += down
+        np.add(along, start, out=at[..., axis])
+    return at
 
 
 def _facing(frame: Canonical, area: np.ndarray) -> np.ndarray:
     """(n,) in [0, 1]: how far the triangles, of areas (n,) in the picture, face the camera."""
-    ratio = area / frame.areas()
+    ratio = area / frame.areas
     return np.clip(ratio / max(float(np.median(ratio)), 1e-9) / EDGE_ON, 0, 1)
 
 

@@ -97,10 +97,8 @@ class FaceModel:
 
     def picture(self, coefficients: np.ndarray, mean: bool = True) -> np.ndarray:
         """The texture (256, 256, 3) float32 of coefficients (n,); without the mean where it is a difference."""
-        drawn = np.zeros((SIZE, SIZE, 3), np.float32)
         flat = np.asarray(coefficients, np.float32) @ self.components[: len(coefficients)]
-        drawn[canonical().inside] = (flat + self.mean if mean else flat).reshape(-1, 3)
-        return drawn
+        return _in_frame(flat + self.mean if mean else flat)
 
     def read(self, texture: np.ndarray, seen: np.ndarray, mesh: np.ndarray, dlib: np.ndarray) -> Reading:
         """What a face is, from its unwrapped texture (256, 256, 3) uint8, what was seen of it (256, 256), its mesh
@@ -121,27 +119,28 @@ class FaceModel:
         Weighted least squares with the coefficients' own variances as the prior; what does not look like a face loses
         its weight and is fitted without.
         """
-        mean, components, inside = self._coarse
+        mean, components, inside, flat = self._coarse
         small, weight = (cv2.resize(x, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for x in (texture, seen))
         known = weight[inside]
         off = (small - mean)[inside].reshape(-1)
-        flat = components[:, inside].reshape(FITTED, -1)
         share, prior = known, np.diag(NOISE / self.deviation[:FITTED] ** 2)
         for _ in range(3):
             weighted = flat * np.repeat(share, 3)
-            fit = np.linalg.solve(weighted @ flat.T + prior, weighted @ off)
+            fit = np.linalg.solve(weighted @ flat.T + prior, weighted @ off).astype(np.float32)
             apart = np.abs((off - fit @ flat).reshape(-1, 3)).mean(axis=1)
             share = known * np.exp(-((apart / UNLIKE) ** 2))
         unlike = np.zeros((COARSE, COARSE), np.float32)
         unlike[inside] = apart * (known > 0.5)
-        return mean + np.tensordot(fit.astype(np.float32), components, 1), unlike
+        return mean + np.tensordot(fit, components, 1), unlike
 
     @cached_property
-    def _coarse(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean (64, 64, 3) and first components (40, 64, 64, 3) at the side of a fit, and the pixels that count."""
-        inside = canonical().inside.astype(np.float32)
-        shrunk = [_shrunk(self.picture(row, mean=False)) for row in np.eye(FITTED, dtype=np.float32)]
-        return _shrunk(self.picture(np.zeros(1))), np.stack(shrunk), _shrunk(inside) > 0.99
+    def _coarse(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Mean (64, 64, 3) and first components (40, 64, 64, 3) at the side of a fit, the pixels that count (64, 64),
+        and the components there (40, their number * 3).
+        """
+        inside = _shrunk(canonical().inside.astype(np.float32)) > 0.99
+        shrunk = np.stack([_shrunk(self.picture(row, mean=False)) for row in np.eye(FITTED, dtype=np.float32)])
+        return _shrunk(self.picture(np.zeros(1))), shrunk, inside, shrunk[:, inside].reshape(FITTED, -1)
 
     def _kept(self, texture: np.ndarray, shape: np.ndarray, dlib: np.ndarray) -> np.ndarray:
         traits = unit(dlib - self.dlib_mean) @ self.trait_weights
@@ -159,9 +158,7 @@ class FaceModel:
 
     def base(self, kept: np.ndarray) -> np.ndarray:
         """The texture (256, 256, 3) that what is kept (k,) predicts."""
-        drawn = np.zeros((SIZE, SIZE, 3), np.float32)
-        drawn[canonical().inside] = (self.mean + kept @ self._pixels_of_kept).reshape(-1, 3)
-        return drawn
+        return _in_frame(self.mean + np.asarray(kept, np.float32) @ self._pixels_of_kept)
 
     @cached_property
     def _pixels_of_kept(self) -> np.ndarray:
@@ -175,6 +172,18 @@ class FaceModel:
         return (own - (own @ self.expression.T) @ self.expression).reshape(POINTS, 3)
 
 
+def _in_frame(values: np.ndarray) -> np.ndarray:
+    """Values (pixels * 3,) of the pixels inside the frame as (256, 256, 3) float32, 0 outside."""
+    drawn = np.zeros((SIZE * SIZE, 3), np.float32)
+    drawn[_places_inside()] = values.reshape(-1, 3)
+    return drawn.reshape(SIZE, SIZE, 3)
+
+
+@cache
+def _places_inside() -> np.ndarray:
+    return np.flatnonzero(canonical().inside)
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Vectors (..., d) float32 at length 1."""
     vectors = np.asarray(vectors, np.float32)
@@ -183,15 +192,21 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 def tone_and_light(texture: np.ndarray) -> np.ndarray:
     """The mean colour of the skin (3,) and how its lightness changes to the right, downwards and to both sides (3,)."""
-    tone = texture[skin()].mean(axis=0)
+    tone = np.array(cv2.mean(texture, skin().view(np.uint8))[:3])
     smooth = cv2.GaussianBlur(_shrunk(texture), (0, 0), 5)
     low = cv2.resize(smooth, (LOW, LOW), interpolation=cv2.INTER_AREA).mean(axis=2)
+    places, slopes = _ways_of_light()
+    values = low[places]
+    return np.concatenate([tone, slopes @ (values - values.mean())])
+
+
+@cache
+def _ways_of_light() -> tuple[np.ndarray, np.ndarray]:
+    """Where light is read, (16, 16) bool, and the (3, n) by which its n values give the slopes of `tone_and_light`."""
     places = cv2.resize(skin().astype(np.float32), (LOW, LOW), interpolation=cv2.INTER_AREA) > 0.5
     y, x = (np.array(np.nonzero(places)) - (LOW - 1) / 2) / (LOW / 2)
     ways = np.stack([x, y, x * x], axis=1)
-    ways = ways - ways.mean(axis=0)
-    values = low[places]
-    return np.concatenate([tone, np.linalg.lstsq(ways, values - values.mean(), rcond=None)[0]])
+    return places, np.linalg.pinv(ways - ways.mean(axis=0))
 
 
 def hidden(unlike: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from deidcli.faces.align import resampled
-from deidcli.faces.canonical import canonical, signed_areas, with_ring
+from deidcli.faces.canonical import affine_map, canonical, signed_areas, with_ring
 
 SUPERSAMPLED = 90  # longer side in pixels of a face that is drawn at twice its size and averaged
 
@@ -19,19 +19,34 @@ def render(texture: np.ndarray, mesh: np.ndarray, size: tuple[int, int]) -> tupl
     """
     width, height = size
     points = with_ring(mesh)
+    whole = np.zeros((height, width, texture.shape[2]), np.float32), np.zeros((height, width), np.float32)
+    # Only the part of the picture in which the face lies is worked on.
+    low = np.clip(np.floor(points[:, :2].min(axis=0)) - 1, 0, (width, height)).astype(int)
+    high = np.clip(np.ceil(points[:, :2].max(axis=0)) + 2, low, (width, height)).astype(int)
+    if (high <= low).any():
+        return whole
+    window = np.s_[low[1] : high[1], low[0] : high[0]]
+    whole[0][window], whole[1][window] = _rendered(texture, points - [*low, 0], tuple(high - low))
+    return whole
+
+
+def _rendered(texture: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """`render` for a mesh with its ring (504, 3)."""
+    width, height = (int(side) for side in size)
     up = 2 if max(np.ptp(points[:, 0]), np.ptp(points[:, 1])) < SUPERSAMPLED else 1
     flat = ((points[:, :2].astype(np.float64) + 0.5) * up) - 0.5
     label, shrink = triangles_of(flat, points[:, 2], (width * up, height * up))
     if shrink > 1:
         texture = cv2.GaussianBlur(texture, (0, 0), 0.35 * shrink).reshape(texture.shape)
-    at = picture_map(flat, label)
-    drawn = _sampled(texture, at)
+    drawn = _sampled(texture, picture_map(flat, label))
     seen: np.ndarray = (label >= 0).astype(np.float32)
     if up > 1:
-        drawn = cv2.resize(drawn * seen[..., None], size, interpolation=cv2.INTER_AREA).reshape(height, width, -1)
-        seen = cv2.resize(seen, size, interpolation=cv2.INTER_AREA)
-        drawn = drawn / np.maximum(seen, 1e-3)[..., None]
-    return drawn * (seen > 0)[..., None], seen
+        drawn *= seen[..., None]
+        drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
+        seen = cv2.resize(seen, (width, height), interpolation=cv2.INTER_AREA)
+        drawn /= np.maximum(seen, 1e-3)[..., None]
+    drawn *= (seen > 0)[..., None]
+    return drawn, seen
 
 
 def _sampled(texture: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -55,7 +70,7 @@ def triangles_of(flat: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> 
     corners = np.round(flat[frame.triangles] * 16).astype(np.int32)
     for number in order:
         cv2.fillConvexPoly(label, corners[number], int(number), shift=4)
-    shrink = np.sqrt(frame.areas()[front].sum() / max(float(area[front].sum()), 1.0)) if len(front) else 1.0
+    shrink = np.sqrt(frame.areas[front].sum() / max(float(area[front].sum()), 1.0)) if len(front) else 1.0
     return label, float(shrink)
 
 
@@ -68,9 +83,6 @@ def picture_map(flat: np.ndarray, label: np.ndarray) -> np.ndarray:
     sound = np.abs(np.linalg.det(corners)) > 1e-6
     inverse = np.zeros_like(corners)
     inverse[sound] = np.linalg.inv(corners[sound])
-    affine = (inverse @ frame.points[frame.triangles]).astype(np.float32)[label]  # (h, w, 3, 2)
-    height, width = label.shape
-    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
-    at = affine[:, :, 0] * x[None, :, None] + affine[:, :, 1] * y[:, None, None] + affine[:, :, 2]
+    at = affine_map((inverse @ frame.points[frame.triangles]).transpose(0, 2, 1), label)
     at[label < 0] = -1e4
     return at

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -24,7 +24,7 @@ from deidcli.faces.face_model import FaceModel, Identity, Reading
 from deidcli.methods.base import Method, Models, Secret
 from deidcli.methods.new_face import Seen, composited, draw, read, shrunk
 from deidcli.presets import Preset, load_preset
-from deidcli.values import Crop, CropSpec
+from deidcli.values import Crop, CropSpec, Face
 
 MARGIN = 0.35  # of the face square, around it: what bends with the head lies within
 WINDOW = CropSpec(size=None, margin=MARGIN, align="window", transfer_lighting=False)
@@ -35,6 +35,16 @@ TRIES = 8
 FEW, SMALL = 2, 48  # tries, and pixels of a face below which there are no more: recognisers can hardly tell small ones
 JUDGED = 160  # pixels of a face at which it is tried; recognisers see no more
 FAR = 1.1  # of dlib's and of SFace's threshold
+
+
+@dataclass(frozen=True)
+class Known:
+    """The new identity of a key, and dlib's descriptor (128,) of the old face as it was first seen: its gender and age
+    stay the same through a video.
+    """
+
+    identity: Identity
+    dlib: np.ndarray
 
 
 class FaceModels(Models):
@@ -59,10 +69,21 @@ class FaceModels(Models):
 
     def described(self, pixels: np.ndarray, crop: Crop) -> list[np.ndarray]:
         """The descriptors (128,) of the crop's face by both recognisers, in `pixels` of the crop's size."""
-        placed = replace(
-            crop.face, landmarks=apply_affine(crop.transform, np.asarray(crop.face.landmarks)).astype(np.float32)
-        )
+        placed = _placed(crop)
         return [judge.embed(judge.chips(pixels, [placed]))[0] for judge in self.judges]
+
+    def away(self, old: list[np.ndarray], pixels: np.ndarray, crop: Crop, least: float) -> float:
+        """How far the face in `pixels` is from the old one, in thresholds of the recogniser that finds it nearer.
+
+        old: descriptors by both. Where one recogniser finds it no farther than `least` the others are not asked.
+        """
+        placed, nearest = _placed(crop), np.inf
+        for judge, before in zip(self.judges, old, strict=True):
+            now = judge.embed(judge.chips(pixels, [placed]))
+            nearest = min(nearest, float(judge.distance(before[None], now)[0]) / judge.threshold)
+            if nearest <= least:
+                break
+        return nearest
 
     def verify(self, method: str) -> None:
         """Raises PresetError or MissingDependency for what is damaged or missing, before the first file is read."""
@@ -85,7 +106,7 @@ class IdentityMethod(Method):
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
         Method.__init__(self, options, secret, models)  # and not that of another class beside this one
         self.models.verify(self.name)
-        self._identities: OrderedDict[str, Identity] = OrderedDict()
+        self._identities: OrderedDict[str, Known] = OrderedDict()
 
     @abstractmethod
     def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
@@ -95,13 +116,12 @@ class IdentityMethod(Method):
         return [self._one(crop) for crop in crops]
 
     def _one(self, crop: Crop) -> Crop:
-        old = self.models.described(crop.pixels, crop)
-        seen = read(self.models.model, crop, old[0])
         known = self._identities.get(crop.key)
         if known is None:
-            return self._first(seen, old)
+            old = self.models.described(crop.pixels, crop)
+            return self._first(read(self.models.model, crop, old[0]), old)
         self._identities.move_to_end(crop.key)
-        return draw(self.models.model, seen, known, self.shape)
+        return draw(self.models.model, read(self.models.model, crop, known.dlib), known.identity, self.shape)
 
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
         """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
@@ -109,19 +129,20 @@ class IdentityMethod(Method):
         tries = TRIES if np.ptp(seen.mesh[:, :2], axis=0).max() >= SMALL else FEW
         for identity in islice(self.candidates(seen.reading, old, seen.crop.key), tries):
             made = draw(self.models.model, tried, identity, self.shape)
-            away = self._away(old, self.models.described(composited(tried.crop, made), tried.crop))
+            away = self.models.away(old, composited(tried.crop, made), tried.crop, farthest)
             if away > farthest:
                 best, farthest = identity, away
             if away >= self.far:
                 break
         if best is None:
             raise MethodError("the face model has no identity for it", "fetch the preset again")
-        self._identities[seen.crop.key] = best
+        self._identities[seen.crop.key] = Known(best, old[0])
         if len(self._identities) > REMEMBERED:
             self._identities.popitem(last=False)
         return draw(self.models.model, seen, best, self.shape)
 
-    def _away(self, old: list[np.ndarray], new: list[np.ndarray]) -> float:
-        """How far a new face is from the old one, in thresholds of the recogniser that finds it nearer."""
-        judged = zip(self.models.judges, old, new, strict=True)
-        return min(float(judge.distance(a[None], b[None])[0]) / judge.threshold for judge, a, b in judged)
+
+def _placed(crop: Crop) -> Face:
+    """The face of a crop with its landmarks in the crop."""
+    marks = apply_affine(crop.transform, np.asarray(crop.face.landmarks))
+    return replace(crop.face, landmarks=marks.astype(np.float32))

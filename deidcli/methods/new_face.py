@@ -30,7 +30,7 @@ from deidcli.faces.mesh import (
     SMALL,
     look,
 )
-from deidcli.faces.render import picture_map, render, triangles_of
+from deidcli.faces.render import render
 from deidcli.values import Box, Crop, CropSpec, Frame, Layer
 
 NO_MASK = CropSpec(size=None, margin=0, align="window", transfer_lighting=False)  # a layer says how it lies
@@ -125,19 +125,23 @@ def lit(texture: np.ndarray, reading: Reading) -> np.ndarray:
     for _ in range(LEVELS):
         (new, fine), (old, grain) = _octave(new), _octave(old)
         # Means and not deviations: a few strong edges, such as a lock of hair, say little of the contrast of a face.
-        gain = np.abs(grain[where > 0.5]).mean() / max(float(np.abs(fine[where > 0.5]).mean()), 1e-4)
-        bands.append(fine * np.clip(gain, *CONTRAST))
+        gain = _contrast(grain, where) / max(_contrast(fine, where), 1e-4)
+        bands.append(fine * np.float32(np.clip(gain, *CONTRAST)))
         where = cv2.resize(where, new.shape[1::-1], interpolation=cv2.INTER_AREA)
     inside = cv2.resize((rim_distance() > 0).astype(np.float32), new.shape[1::-1], interpolation=cv2.INTER_AREA)
     weight = where + 0.02 * inside
     wide = cv2.GaussianBlur(weight, (0, 0), WIDE)[..., None]
     smooth = [cv2.GaussianBlur(base * weight[..., None], (0, 0), WIDE) / np.maximum(wide, 1e-6) for base in (new, old)]
-    detail = [(base - wide_one)[where > 0.5] for base, wide_one in zip((new, old), smooth, strict=True)]
-    gain = np.abs(detail[1]).mean() / max(float(np.abs(detail[0]).mean()), 1e-4)
-    base = smooth[1] + (new - smooth[0]) * np.clip(gain, *CONTRAST)
+    gain = _contrast(old - smooth[1], where) / max(_contrast(new - smooth[0], where), 1e-4)
+    base = smooth[1] + (new - smooth[0]) * np.float32(np.clip(gain, *CONTRAST))
     for fine in reversed(bands):
         base = cv2.resize(base, fine.shape[1::-1], interpolation=cv2.INTER_LINEAR) + fine
     return base
+
+
+def _contrast(detail: np.ndarray, where: np.ndarray) -> float:
+    """The mean absolute value of (h, w, 3) where `where` (h, w) says so."""
+    return sum(cv2.mean(np.abs(detail), (where > 0.5).view(np.uint8))[:3]) / 3
 
 
 def _octave(texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -191,11 +195,14 @@ def _laid_over(seen: Seen, moved: np.ndarray, texture: np.ndarray) -> Crop:
     """The crop with the texture on the mesh `moved`; mouth and eyes come along from the old face."""
     old = seen.crop.pixels.astype(np.float32) / 255
     height, width = old.shape[:2]
-    pack = np.dstack([texture, face_alpha() * (1 - seen.reading.hidden), openings()]).astype(np.float32)
+    # Where the frame's pixels lie in the old picture is drawn like its colours, so that the old face can follow.
+    came_from = frame_map(canonical(), with_ring(seen.mesh)[:, :2])
+    pack = np.dstack([texture, face_alpha() * (1 - seen.reading.hidden), openings(), came_from]).astype(np.float32)
     drawn, shown = render(pack, moved, (width, height))
     cover = np.clip(drawn[..., 3], 0, 1) * shown
     own = (np.clip(drawn[..., 4], 0, 1) * shown)[..., None]
-    face = drawn[..., :3] * (1 - own) + _followed(old, seen.mesh, moved) * own
+    followed = resampled(old, np.ascontiguousarray(drawn[..., 5:]), cv2.INTER_CUBIC)
+    face = drawn[..., :3] * (1 - own) + followed * own
     bend = _bend(seen.mesh, moved, (width, height))
     face += _seam(_bent(old, bend) - face, cover) * (1 - own)
     pixels = np.clip(face * 255 + 0.5, 0, 255).astype(np.uint8)
@@ -209,15 +216,6 @@ def face_alpha() -> np.ndarray:
     return np.clip((rim_distance() - first) / (whole - first), 0, 1)
 
 
-def _followed(old: np.ndarray, mesh: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """The old picture (h, w, 3) with its face moved from `mesh` to `moved`; only the face can be used."""
-    frame, height, width = canonical(), *old.shape[:2]
-    points = with_ring(moved)
-    label, _ = triangles_of(points[:, :2], points[:, 2], (width, height))
-    at = picture_map(points[:, :2], label)
-    return resampled(old, resampled(frame_map(frame, with_ring(mesh)[:, :2]), at), cv2.INTER_CUBIC)
-
-
 def _bend(mesh: np.ndarray, moved: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """By how many pixels a picture of `size` (width, height) moves about the head as its rim does, (h, w, 2)
     float32.
@@ -225,7 +223,7 @@ def _bend(mesh: np.ndarray, moved: np.ndarray, size: tuple[int, int]) -> np.ndar
     width, height = size
     rim, shift = moved[RIM, :2], (moved - mesh)[RIM, :2]
     span = float(np.ptp(rim, axis=0).max())
-    step = max(1.0, span / 48)
+    step = max(1.0, span / 24)
     columns, rows = int(np.ceil(width / step)) + 1, int(np.ceil(height / step)) + 1
     y, x = np.mgrid[0:rows, 0:columns] * step
     apart = (x[..., None] - rim[:, 0]) ** 2 + (y[..., None] - rim[:, 1]) ** 2

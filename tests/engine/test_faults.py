@@ -128,7 +128,7 @@ STEPS = {
     "read": (find, "_read"), "open": (find, "open_reader"), "decode": (ImageReader, "frames"),
     "detect": (Stub, "find"), "landmarks": (find, "locate"), "track": (follow, "tracked_frames"),
     "align": (replace, "align"), "describe": (Judge, "embed"),
-    "method": (Pixelate, "apply"), "blend": (replace, "blend"), "verify": (Judge, "distance"),
+    "method": (Pixelate, "apply"), "blend": (replace, "patch"), "verify": (Judge, "distance"),
     "target": (Target, "open"), "write": (ImageWriter, "write"), "encode": (ImageWriter, "finish"),
     "written": (WrittenCheck, "__init__"), "finish": (Pipeline, "_finish"), "sync": (os, "fsync"),
     "rename": (Target, "_move"), "row": (Pipeline, "_row"), "manifest": (Manifest, "add"),

@@ -279,9 +279,19 @@ def test_a_face_that_cannot_be_covered_is_an_error(request_of, monkeypatch):
     def broken(*_):
         raise RuntimeError("no blending today")
 
-    monkeypatch.setattr("deidcli.engine.replace.blend", broken)
+    monkeypatch.setattr("deidcli.engine.replace.patch", broken)
     with pytest.raises(MethodError, match="neither be replaced nor covered"):
         run(Painter(), request_of)
+
+
+def test_what_a_level_drew_is_gone_when_the_next_one_draws(request_of):
+    """The next level's face lies over the original's surroundings, and not over those of the level before."""
+    small = Painter()
+    small.crop = CropSpec(64, 0.1, mask="inner", transfer_lighting=False)
+    request = replace(request_of, faces=request_of.faces[:1])
+    twice = run(Painter(stronger=small), request, Fixed(0.1, 0.9))
+    assert twice.outcomes[0].tries == 2
+    assert np.array_equal(twice.frame.pixels, run(small, request).frame.pixels)
 
 
 def test_frames_do_not_mix(request_of, portrait):
