@@ -44,7 +44,7 @@ def _rendered(texture: np.ndarray, points: np.ndarray, size: tuple[int, int]) ->
         drawn *= seen[..., None]
         drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
         seen = cv2.resize(seen, (width, height), interpolation=cv2.INTER_AREA)
-        drawn /= np.maximum(seen, 1e-3)[..., None]
+        drawn = drawn / np.maximum(seen, 1e-3)[..., None]
     drawn *= (seen > 0)[..., None]
     return drawn, seen
 
