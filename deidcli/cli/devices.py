@@ -6,16 +6,18 @@ import os
 import re
 
 from deidcli.errors import UsageError
+from deidcli.networks.device import choose
 
 
 def use_device(name: str) -> None:
-    """Let TensorFlow see only the device `name` ("auto", "cpu", "gpu" or "gpu:N").
+    """Run networks on the device `name`: "cpu" without TensorFlow, "gpu" or "gpu:N" by Keras, "auto" on what is there.
 
     Raises UsageError for another name, and for a GPU that is not there: nothing falls back to the CPU in silence.
     """
     match = re.fullmatch(r"auto|cpu|gpu(?::(\d+))?", name)
     if match is None:
         raise UsageError(f"--device {name}: not known", "give auto, cpu, gpu or gpu:N")
+    choose(name.partition(":")[0])
     if name == "auto":
         return
     if name == "cpu":

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from deidcli import __version__
 from deidcli.cli import options as opt
 from deidcli.errors import DeidError
+from deidcli.networks.device import on_gpu
 
 _NAME = "deidcli"
 _STANDS_FOR = {"dlib-bin": "dlib"}  # the same module, built on this machine
@@ -85,6 +86,9 @@ def _version(name: str) -> str | None:
 
 
 def _backend() -> list[str]:
+    if (runtime := _version("onnxruntime")) is not None:
+        where = "a GPU, by Keras" if on_gpu() else f"this processor, by ONNX Runtime {runtime}"
+        click.echo(f"  networks run on          {where}")
     if util.find_spec("tensorflow") is None or util.find_spec("keras") is None:
         return []  # named already
     from deidcli.networks.backend import keras
@@ -93,7 +97,7 @@ def _backend() -> list[str]:
     import tensorflow as tf
 
     devices = [d.name for d in tf.config.list_physical_devices()]
-    click.echo(f"  networks run on          {name}, {', '.join(devices)}")
+    click.echo(f"  Keras runs on            {name}, {', '.join(devices)}")
     try:
         import dlib
 

@@ -15,7 +15,7 @@ from deidcli.presets import Packaged, folders, load_preset
 
 @click.group()
 def command() -> None:
-    """List, show, verify and fetch trained weights."""
+    """List, show, verify, export and fetch trained weights."""
 
 
 @command.command("list", cls=opt.Command)
@@ -55,6 +55,28 @@ def verify_command(names: tuple[str, ...]) -> int:
             damaged += 1
             say(f"deid: {error}")
     return 3 if damaged else 0
+
+
+@command.command("export", cls=opt.Command)
+@click.argument("names", nargs=-1)
+def export_command(names: tuple[str, ...]) -> int:
+    """Write the graphs of the networks of NAMES (default: all presets) beside their weights.
+
+    By its graph a network runs on the processor without TensorFlow. Each is compared with Keras first. Presets come
+    with theirs; one that was trained since gets it here, or in the cache when it is first used.
+    """
+    from deidcli.networks.exports import networks_of
+
+    failed = 0
+    for name in names or map(str, folders()):
+        try:
+            for network in networks_of(load_preset(name)):
+                network.export()
+                click.echo(str(network.place))
+        except (PresetError, OSError) as error:
+            failed += 1
+            say(f"deid: {name}: {error}")
+    return 3 if failed else 0
 
 
 @command.command("fetch", cls=opt.Command)

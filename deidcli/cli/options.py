@@ -251,7 +251,12 @@ workers = click.option(
     help="Threads that read, search and write; 0: one a processor core.",
 )  # fmt: skip
 
-device = click.option("--device", default="auto", show_default=True, help="auto, cpu, gpu or gpu:N.")
+device = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="cpu (by ONNX Runtime), gpu or gpu:N (by Keras); auto takes a GPU that is there.",
+)
 
 progress = stacked(
     click.option("--progress", type=click.Choice(["auto", "bar", "plain", "json", "none"]), default="auto",

@@ -1,5 +1,9 @@
 """Keras and its backend, imported without their noise: `from deidcli.networks.backend import keras, layers, ops`.
 
+They are imported when something of them is first asked for, because a run on the processor needs neither (`store.py`):
+a module that only defines functions costs nothing. One that derives a class from a layer imports them at once, so such
+classes stand in `own_layers.py`, which functions import.
+
 They greet every user with a page of log lines about processors and GPU libraries that are not there. Those are taken
 out of standard error; every other line comes through.
 
@@ -9,10 +13,11 @@ to start. It goes on without them where they are not installed, and so it is tol
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deidcli.networks.noise import without_noise
 
@@ -32,9 +37,28 @@ def _without(*packages: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-with without_noise(), _without("sklearn", "matplotlib"):
+@functools.cache
+def _imported() -> Any:
+    with without_noise(), _without("sklearn", "matplotlib"):
+        import keras
+
+        # The first operation wakes the backend up, which has more to say.
+        keras.ops.zeros(1)
+    return keras
+
+
+class _Later:
+    """Stands for Keras, or for a module of it, and imports it when an attribute is asked for."""
+
+    def __init__(self, part: str = ""):
+        self._part = part
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(getattr(_imported(), self._part) if self._part else _imported(), name)
+
+
+if TYPE_CHECKING:
     import keras
     from keras import layers, ops
-
-    # The first operation wakes the backend up, which has more to say.
-    keras.ops.zeros(1)
+else:
+    keras, layers, ops = _Later(), _Later("layers"), _Later("ops")

@@ -17,7 +17,7 @@ import numpy as np
 from deidcli.errors import PresetError, UsageError
 from deidcli.networks.backend import keras, layers, ops
 from deidcli.networks.blocks import MOMENTUM, activate, conv_norm_relu, encoder_block
-from deidcli.networks.store import alone, run_alone, save_half
+from deidcli.networks.store import Network, loaded, save_half
 from deidcli.presets import Preset, load_preset
 
 METHOD, WEIGHTS = "classifier", "classifier.weights.h5"
@@ -79,16 +79,12 @@ class Classifier:
     """A network that answers. margin: of the crops it reads, as `deid align --margin` cuts them."""
 
     config: ClassifierConfig
-    network: keras.Model = field(repr=False)
+    network: Network = field(repr=False)
     margin: float = 0.06
 
     @property
     def heads(self) -> dict[str, Head]:
         return {head.name: head for head in self.config.heads}
-
-    @cached_property
-    def _alone(self) -> keras.Model:
-        return alone(self.network)
 
     def predict(self, crops: np.ndarray) -> Answers:
         """Probabilities for aligned crops (n, size, size, 3) uint8 RGB; a face gets the same ones in any company.
@@ -98,7 +94,7 @@ class Classifier:
         size = self.config.size
         if crops.shape[1:] != (size, size, 3):
             raise UsageError(f"crops of shape {crops.shape[1:]}, not {(size, size, 3)}", "align them to that size")
-        return dict(zip(self.heads, run_alone(self._alone, crops.astype(np.float32)), strict=True))
+        return dict(zip(self.heads, self.network(crops.astype(np.float32)), strict=True))
 
     def read(self, crops: np.ndarray) -> Answers:
         """The answer to each question, (n,): words, or numbers on a scale."""
@@ -152,8 +148,8 @@ def load(preset: Preset | str) -> Classifier:
         margin = float(preset.config["crop"]["margin"])
     except (KeyError, TypeError, ValueError) as error:
         raise PresetError(f"preset {preset.name} does not say its network: {error}", "fetch it again") from error
-    network = build_classifier(config)
-    network.load_weights(preset.file(WEIGHTS))
+    preset.file(WEIGHTS)
+    network = Network(lambda: loaded(build_classifier(config), preset.file(WEIGHTS)), preset, METHOD)
     return Classifier(config, network, margin)
 
 

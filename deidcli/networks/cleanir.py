@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deidcli.networks.backend import keras
-from deidcli.networks.store import alone, run, run_alone, save_half
-from deidcli.networks.vae import VaeConfig, build_decoder, build_encoder, join_latent
+from deidcli.networks.store import Network, loaded, run, save_half
+from deidcli.networks.vae import VaeConfig, build_decoder, build_encoder
 from deidcli.presets import Preset
 
 ENCODER, DECODER, IDENTITY = "encoder.weights.h5", "decoder.weights.h5", "identity.npz"
@@ -30,32 +29,30 @@ class Pair:
     """
 
     config: VaeConfig
-    encoder: keras.Model
-    decoder: keras.Model
+    encoder: Network
+    decoder: Network
     spread: np.ndarray
     traits: Mapping[str, np.ndarray] = field(default_factory=dict)
     exact: bool = True
 
-    @cached_property
-    def _encode(self) -> keras.Model:
-        return alone(self.encoder)
-
-    @cached_property
-    def _decode(self) -> keras.Model:
-        return alone(self.decoder)
-
     def encode(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, size, size, 3) uint8 to the means of identity (n, 512), of length 1, and attributes (n, 512)."""
         rows = pictures.astype(np.float32) / 255
-        mean = run_alone(self._encode, rows)[0] if self.exact else run(self.encoder, rows)[0]
+        mean = self.encoder(rows)[0] if self.exact else run(self.encoder.model, rows)[0]
         identity, attributes = mean[:, : self.config.identity], mean[:, self.config.identity :]
         return identity / np.maximum(np.linalg.norm(identity, axis=1, keepdims=True), 1e-6), attributes
 
     def decode(self, identity: np.ndarray, attributes: np.ndarray) -> np.ndarray:
         """The pictures (n, size, size, 3) uint8 of unit identities and attributes."""
-        latent = np.asarray(join_latent(identity.astype(np.float32), attributes))
-        made = run_alone(self._decode, latent)[0] if self.exact else run(self.decoder, latent)[0]
+        latent = _joined(identity.astype(np.float32), attributes)
+        made = self.decoder(latent)[0] if self.exact else run(self.decoder.model, latent)[0]
         return np.clip(made * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def _joined(identity: np.ndarray, attributes: np.ndarray) -> np.ndarray:
+    """`vae.join_latent` without Keras."""
+    length = np.maximum(np.sqrt(np.sum(np.square(identity), axis=-1, keepdims=True)), np.float32(1e-6))
+    return np.concatenate([identity / length * np.float32(identity.shape[-1] ** 0.5), attributes], axis=-1)
 
 
 def together(traits: Mapping[str, np.ndarray], size: int) -> np.ndarray:
@@ -66,9 +63,9 @@ def together(traits: Mapping[str, np.ndarray], size: int) -> np.ndarray:
 def load(preset: Preset) -> Pair:
     """The networks of a preset, its files verified. Raises PresetError."""
     config = config_of(preset.config["network"])
-    encoder, decoder = build_encoder(config), build_decoder(config)
-    encoder.load_weights(preset.file(ENCODER))
-    decoder.load_weights(preset.file(DECODER))
+    preset.file(ENCODER), preset.file(DECODER)
+    encoder = Network(lambda: loaded(build_encoder(config), preset.file(ENCODER)), preset, "encoder")
+    decoder = Network(lambda: loaded(build_decoder(config), preset.file(DECODER)), preset, "decoder")
     with np.load(preset.file(IDENTITY), allow_pickle=False) as stored:
         known = [name for name in stored.files if name.startswith(TRAIT)]
         traits = {name.removeprefix(TRAIT): stored[name].astype(np.float64) for name in known}

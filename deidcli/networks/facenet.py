@@ -9,8 +9,9 @@ import urllib.request
 from pathlib import Path
 
 from deidcli.errors import MissingDependency, PresetError
-from deidcli.networks.backend import keras
-from deidcli.presets import sha256
+from deidcli.networks.backend import keras, ops
+from deidcli.networks.store import Network
+from deidcli.presets import Preset, sha256
 
 KEY = "20180402-114759"  # VGGFace2, 99.65 % on LFW by its author
 FOLDER = "~/.keras-facenet"  # where keras-facenet looks, too
@@ -40,6 +41,15 @@ def weight_file() -> Path:
     return path
 
 
+def network() -> Network:
+    """The network as `build` makes it, its weights fetched if they are not there; each row is computed alone.
+
+    Raises MissingDependency or PresetError.
+    """
+    path = weight_file()
+    return Network(lambda: build(path), Preset("facenet", path.parent, {"files": {FILE: CHECKSUM}}), "facenet")
+
+
 def build(path: Path) -> keras.Model:
     """The network with the weights of `path`: (N, 160, 160, 3) as (RGB - 127.5) / 127.5 to (N, 512) of unit length.
 
@@ -51,6 +61,9 @@ def build(path: Path) -> keras.Model:
     network = InceptionResNetV1(input_shape=(SIDE, SIDE, 3), classes=LENGTH)
     try:
         network.load_weights(path)
+        # Its last layer calls TensorFlow itself, and not through Keras.
+        x = network.layers[-2].output
+        network = keras.Model(network.input, x / ops.sqrt(ops.maximum(ops.sum(x * x, axis=-1, keepdims=True), 1e-12)))
     except (ValueError, OSError, KeyError) as error:
         raise PresetError(f"{path} does not hold FaceNet's weights: {error}", f"fetch {ADDRESS + FILE}") from error
     return network

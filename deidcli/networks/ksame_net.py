@@ -12,7 +12,6 @@ bias is a picture here (`PictureBias`), which saves most of the training.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ import numpy as np
 from deidcli.errors import PresetError
 from deidcli.networks.backend import keras, layers, ops
 from deidcli.networks.blocks import activate, conv_norm_relu
-from deidcli.networks.store import alone, run_alone, save_half
+from deidcli.networks.store import Network, loaded, save_half
 from deidcli.presets import Preset
 
 WEIGHTS = "generator.weights.h5"
@@ -63,11 +62,7 @@ class Generator:
     """The network of a preset, ready to make faces."""
 
     config: GeneratorConfig
-    network: keras.Model = field(repr=False)
-
-    @cached_property
-    def _alone(self) -> keras.Model:
-        return alone(self.network)
+    network: Network = field(repr=False)
 
     def generate(self, identities: np.ndarray, appearance: np.ndarray) -> np.ndarray:
         """Equation 1: x (n, identities) and y (n, appearance) to pictures (n, size, size, 3) uint8 RGB.
@@ -75,27 +70,13 @@ class Generator:
         A row comes out the same in any company.
         """
         inputs = np.concatenate([identities, appearance], axis=1).astype(np.float32)
-        return np.clip(run_alone(self._alone, inputs)[0] * 255 + 0.5, 0, 255).astype(np.uint8)
-
-
-@keras.saving.register_keras_serializable("deidcli")
-class PictureBias(layers.Layer):
-    """ToRGB's bias, one for each pixel: begun with the mean face, it leaves the network only what faces differ in."""
-
-    def build(self, shape):
-        self.picture = self.add_weight(shape=shape[1:], initializer="zeros", name="picture")
-
-    def call(self, inputs):
-        return inputs + self.picture
-
-    def begin(self, mean: np.ndarray) -> None:
-        """Make the bias such that a network that says nothing shows `mean` (size, size, 3) in [0, 1]."""
-        mean = np.clip(mean, 0.01, 0.99)
-        self.picture.assign(np.log(mean / (1 - mean)))
+        return np.clip(self.network(inputs)[0] * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def build_generator(config: GeneratorConfig) -> keras.Model:
     """x and y side by side (batch, identities + appearance) to pictures (batch, size, size, 3) in [0, 1]."""
+    from deidcli.networks.own_layers import PictureBias
+
     inputs = layers.Input((config.identities + config.appearance,), name="inputs")
     x, y = inputs[:, : config.identities], inputs[:, config.identities :]
     x = activate(layers.Dense(config.dense[0], name="fc1")(x), "fc1_relu")
@@ -124,9 +105,10 @@ def load(preset: Preset) -> Generator:
         config = GeneratorConfig.of(preset.config["network"])
     except (KeyError, TypeError, ValueError) as error:
         raise PresetError(f"preset {preset.name} does not say its network: {error}", "fetch it again") from error
-    network = build_generator(config)
-    network.load_weights(preset.file(WEIGHTS))
-    return Generator(config, network)
+    preset.file(WEIGHTS)
+    return Generator(
+        config, Network(lambda: loaded(build_generator(config), preset.file(WEIGHTS)), preset, "generator")
+    )
 
 
 def save(folder: Path, network: keras.Model) -> list[str]:

@@ -6,10 +6,13 @@ numbers are those of onnx.proto3, IR version 8, operator set 13.
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 
 FLOAT, INT64 = 1, 7  # data types of tensors
-INTS = 7  # type of an attribute that holds integers
+
+Attribute = int | float | str | list[int]
 
 
 class Graph:
@@ -30,28 +33,38 @@ class Graph:
         self._tensors.append(sizes + _field(2, kind) + _field(8, name.encode()) + _field(9, raw))
         return name
 
-    def add(self, kind: str, *inputs: str, **attributes: list[int]) -> str:
+    def add(self, kind: str, *inputs: str, **attributes: Attribute) -> str:
         """A node of the operator `kind`, and the name of its output."""
         name = f"n{len(self._nodes)}"
         parts = [_field(1, text.encode()) for text in inputs]
         parts += [_field(2, name.encode()), _field(3, name.encode()), _field(4, kind.encode())]
-        for key, values in attributes.items():
-            said = _field(1, key.encode()) + b"".join(_field(8, value) for value in values) + _field(20, INTS)
-            parts.append(_field(5, said))
+        parts += [_field(5, _field(1, key.encode()) + _attribute(value)) for key, value in attributes.items()]
         self._nodes.append(b"".join(parts))
         return name
 
-    def model(self, output: str) -> bytes:
-        """The model whose one output is the value called `output`."""
+    def model(self, *outputs: str) -> bytes:
+        """The model whose outputs are the values of these names, in their order."""
         dimensions = b"".join(_field(1, _field(1, size)) for size in self._shape)
         graph = b"".join(_field(1, node) for node in self._nodes) + _field(2, b"graph")
         graph += b"".join(_field(5, tensor) for tensor in self._tensors)
-        graph += _field(11, _value(self._entry, _field(2, dimensions))) + _field(12, _value(output, b""))
+        graph += _field(11, _value(self._entry, _field(2, dimensions)))
+        graph += b"".join(_field(12, _value(output, b"")) for output in outputs)
         return _field(1, 8) + _field(7, graph) + _field(8, _field(1, b"") + _field(2, 13))
 
 
 def _value(name: str, shape: bytes) -> bytes:
     return _field(1, name.encode()) + _field(2, _field(1, _field(1, FLOAT) + shape))
+
+
+def _attribute(value: Attribute) -> bytes:
+    """The value of an attribute, with the type that says which of its fields holds it."""
+    if isinstance(value, float):
+        return _varint(2 << 3 | 5) + struct.pack("<f", value) + _field(20, 1)
+    if isinstance(value, int):
+        return _field(3, value) + _field(20, 2)
+    if isinstance(value, str):
+        return _field(4, value.encode()) + _field(20, 3)
+    return b"".join(_field(8, each) for each in value) + _field(20, 7)
 
 
 def _field(number: int, value: int | bytes) -> bytes:

@@ -1,16 +1,36 @@
-"""Weights on disk: Keras' `.weights.h5` in half precision, and networks that run on batches of any size."""
+"""Weights on disk: Keras' `.weights.h5` in half precision, and networks that run on batches of any size.
+
+A network of a preset is a `Network`: on the processor it runs by its graph (`graphs.py`) in ONNX Runtime, and Keras is
+never imported; on a GPU it is built and run in Keras. A graph lies beside the weights, where `deid models export` puts
+it; where it is missing, the first run makes it from Keras and keeps it in the user's cache.
+"""
 
 from __future__ import annotations
 
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
+from deidcli.errors import PresetError
+from deidcli.networks import graphs
 from deidcli.networks.backend import keras
+from deidcli.networks.device import on_gpu
+from deidcli.presets import Preset, cache_folder
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 # A batch is padded to the next of these, so that a graph is traced a few times and not for every size.
 BATCHES = (1, 4, 16, 64)
+TOLERANCE = 1e-3  # by which a graph may differ from Keras, of the largest number that comes out, at least of 1
+TRIES = 4  # rows on which they are compared
 
 
 def save_half(model: keras.Model, path: Path) -> None:
@@ -36,6 +56,12 @@ def _copy_tree(old: h5py.Group, new: h5py.Group, halves: dict[str, np.ndarray]) 
             new.create_dataset(key, data=halves[item.name.lstrip("/")], compression="gzip", shuffle=True)
 
 
+def loaded(model: keras.Model, path: Path) -> keras.Model:
+    """The network with the weights of a file."""
+    model.load_weights(path)
+    return model
+
+
 def run(model: keras.Model, batch: np.ndarray, sizes: tuple[int, ...] = BATCHES) -> list[np.ndarray]:
     """The outputs of `model` for (n, ...) as a list of arrays of n rows, for any n including 0.
 
@@ -53,32 +79,10 @@ def _run(model: keras.Model, batch: np.ndarray, sizes: tuple[int, ...]) -> list[
     return [np.asarray(rows, np.float32)[:count] for rows in _listed(made)]
 
 
-class Alone(keras.layers.Layer):
-    """Runs a network on one row of a batch at a time, in a loop inside the graph.
-
-    The last bits of a convolution depend on the size of the batch, and where several threads share a batch of one fixed
-    size, on the place of a row in it. A row that is computed alone has the same bits in any batch and order. They may
-    still differ between processors and between numbers of threads.
-    """
-
-    def __init__(self, model: keras.Model):
-        super().__init__()
-        self.model = model
-
-    def call(self, batch):
-        return keras.ops.map(self._one, batch)
-
-    def _one(self, row):
-        made = self.model(row[None], training=False)
-        return [rows[0] for rows in _listed(made)]
-
-    def compute_output_spec(self, batch):
-        outputs = self.model.outputs
-        return [keras.KerasTensor((batch.shape[0], *out.shape[1:]), out.dtype) for out in outputs]
-
-
 def alone(model: keras.Model) -> keras.Model:
     """`model`, a network of one input, made to compute each row of a batch by itself (`Alone`); outputs are a list."""
+    from deidcli.networks.own_layers import Alone
+
     rows = keras.Input(model.inputs[0].shape[1:])
     return keras.Model(rows, Alone(model)(rows))
 
@@ -91,3 +95,112 @@ def run_alone(model: keras.Model, batch: np.ndarray) -> list[np.ndarray]:
 
 def _listed(made) -> list:
     return list(made) if isinstance(made, (list, tuple)) else [made]
+
+
+class Network:
+    """A network of one input, ready to run: each row of a batch is computed alone and has the same bits in any company.
+
+    build: makes it in Keras, with its weights. It is called on a GPU, for training, and where no graph is there.
+    preset: whose files hold the weights, None for a network that exists in memory only and runs in Keras. name: of the
+    graph, `NAME.graph.json`; one for each network of a preset.
+    """
+
+    def __init__(self, build: Callable[[], keras.Model], preset: Preset | None = None, name: str = ""):
+        self._build, self.preset, self.name = build, preset, name
+        self._lock = threading.RLock()
+
+    @classmethod
+    def of(cls, model: keras.Model) -> Network:
+        """A network that is there already, as in training."""
+        return cls(lambda: model)
+
+    def __call__(self, batch: np.ndarray) -> list[np.ndarray]:
+        """The outputs for (n, ...) as a list of float32 arrays of n rows, for any n including 0.
+
+        Raises PresetError where weights are missing or damaged.
+        """
+        with self._lock:
+            session, model = self._ready
+        return run_alone(model, batch) if session is None else run_rows(session, batch)
+
+    @functools.cached_property
+    def model(self) -> keras.Model:
+        """The network in Keras."""
+        with self._lock:
+            return self._build()
+
+    @functools.cached_property
+    def _ready(self) -> tuple[InferenceSession | None, Any]:
+        plan = None if self.preset is None or on_gpu() else self._stored() or self._made()
+        return (None, alone(self.model)) if plan is None else (graphs.session(plan.onnx()), None)
+
+    def _stored(self) -> graphs.Plan | None:
+        assert self.preset is not None
+        sums = self.preset.config.get("files", {})
+        plans = (graphs.read(path, self.preset.file, sums) for path in (self.place, self.cached))
+        return next((plan for plan in plans if plan is not None), None)
+
+    def _made(self) -> graphs.Plan | None:
+        """The graph as it is made now, and kept for the next run; None for a network that has none."""
+        try:
+            plan = self.export(self.cached)
+        except PresetError:
+            return None
+        except OSError:  # a cache that may not be written
+            from deidcli.networks.export import plan_of
+
+            return plan_of(self.model)
+        return plan
+
+    @property
+    def place(self) -> Path:
+        """Where the graph lies beside the weights."""
+        assert self.preset is not None
+        return self.preset.folder / f"{self.name}.graph.json"
+
+    @property
+    def cached(self) -> Path:
+        """Where the graph lies in the user's cache."""
+        assert self.preset is not None
+        return cache_folder() / "graphs" / f"{self.preset.checksum[:16]}-{self.name}.graph.json"
+
+    def export(self, path: Path | None = None) -> graphs.Plan:
+        """Write the graph to `path`, or beside the weights, and return it.
+
+        Raises PresetError for a network that cannot be written, or whose graph does not do what Keras does; OSError.
+        """
+        from deidcli.networks.export import plan_of
+
+        assert self.preset is not None
+        plan, sums = plan_of(self.model), self.preset.config.get("files", {})
+        self._compare(plan)
+        files = {name: self.preset.file(name) for name in sums if Path(name).suffix in graphs.WEIGHTS}
+        graphs.write(plan, files, sums, path or self.place)
+        return plan
+
+    def _compare(self, plan: graphs.Plan) -> None:
+        """Raises PresetError where Keras and the graph differ by more than TOLERANCE on what is no face."""
+        rows = np.random.default_rng(0).random((TRIES, *plan.shape[1:]), np.float32)
+        outputs = zip(run_alone(alone(self.model), rows), run_rows(graphs.session(plan.onnx()), rows), strict=True)
+        apart = max(float(np.abs(a - b).max() / max(1.0, np.abs(a).max())) for a, b in outputs)
+        if not apart <= TOLERANCE:
+            raise PresetError(f"{self.name}: the graph is {apart:.2g} off Keras", "report this")
+
+
+def run_rows(session: InferenceSession, batch: np.ndarray) -> list[np.ndarray]:
+    """The outputs of a network of batches of one for (n, ...) as a list of arrays of n rows, for any n including 0."""
+    entry = session.get_inputs()[0].name
+    given = np.ascontiguousarray(batch if len(batch) else np.zeros((1, *batch.shape[1:])), np.float32)
+
+    def one(row: np.ndarray) -> list[np.ndarray]:
+        return session.run(None, {entry: row[None]})
+
+    made: Iterable = map(one, given) if len(given) == 1 else _threads().map(one, given)
+    return [np.concatenate(rows)[: len(batch)] for rows in zip(*made, strict=True)]
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    """As many threads as this process may use cores, for the rows of all networks."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ThreadPoolExecutor(cores, thread_name_prefix="deid-network")

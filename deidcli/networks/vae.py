@@ -39,30 +39,6 @@ class VaeConfig:
         return replace(self, encoder=scale(self.encoder), decoder=scale(self.decoder))
 
 
-@keras.saving.register_keras_serializable("deidcli")
-class Sampling(layers.Layer):
-    """z = mean + exp(log_variance / 2) * noise while training; otherwise the mean, which makes a face steady.
-
-    Adds `weight` times the Kullback-Leibler divergence of Equation 2, summed over the latent vector and averaged over
-    the batch, as a loss. ceiling: the largest log variance; without one a strange picture drowns in noise and upsets
-    the training.
-    """
-
-    def __init__(self, weight: float = 1.0, ceiling: float = 0.0, **kwargs):
-        super().__init__(**kwargs)
-        self.weight, self.ceiling = weight, ceiling
-        self.noise = keras.random.SeedGenerator(17)
-
-    def call(self, inputs, training=False):
-        mean, log_variance = (ops.cast(x, "float32") for x in inputs)
-        log_variance = ops.minimum(log_variance, self.ceiling)
-        divergence = -0.5 * ops.sum(1 + log_variance - ops.square(mean) - ops.exp(log_variance), axis=-1)
-        self.add_loss(self.weight * ops.mean(divergence))
-        if not training:
-            return mean
-        return mean + ops.exp(log_variance / 2) * keras.random.normal(ops.shape(mean), seed=self.noise)
-
-
 def build_encoder(config: VaeConfig) -> keras.Model:
     """Picture (batch, size, size, 3) in [0, 1] to latent mean and log variance, each (batch, identity + attributes)."""
     picture = layers.Input((config.size, config.size, 3), name="picture")

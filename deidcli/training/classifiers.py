@@ -64,7 +64,7 @@ def train(data: Sequence[Path], val: Sequence[Path], labels: Sequence[Path], rec
     (faces, targets), (strangers, answers) = (with_targets(pack, recipe.heads) for pack in sides)
     network = build_classifier(recipe.network())
     if recipe.start:
-        _take_blocks(network, load(load_preset(recipe.start, METHOD)).network)
+        _take_blocks(network, load(load_preset(recipe.start, METHOD)).network.model)
     trainer = keras.Model({"crops": network.input}, dict(zip(targets, network.outputs, strict=True)))
     compile_trainer(trainer, {name: _loss(rows, recipe.balance) for name, rows in targets.items()}, recipe.fit)
     fit(trainer, _feed(faces, targets, recipe), recipe.fit, work, lambda epoch: None)

@@ -13,6 +13,7 @@ from PIL import Image
 from deidcli.errors import UsageError
 from deidcli.methods.cleanir import turn
 from deidcli.networks.cleanir import TRAIT, Pair, load, save, together
+from deidcli.networks.store import Network
 from deidcli.networks.vae import VaeConfig
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.chips import MARGIN
@@ -91,8 +92,8 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     trainer = build_trainer(config, recipe.losses, space.spread, together(traits, config.identity))
     first = load(load_preset(recipe.start, "cleanir")) if recipe.start else None
     if first:
-        _take(trainer.get_layer("encoder"), first.encoder)
-        _take(trainer.get_layer("decoder"), first.decoder)
+        _take(trainer.get_layer("encoder"), first.encoder.model)
+        _take(trainer.get_layer("decoder"), first.decoder.model)
     if config.rank is not None:
         trainer.get_layer("encoder").get_layer("lift").set_weights([space.matrix])
     if config.erase and not (first and first.config.erase):
@@ -100,7 +101,8 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     # An encoder that is trained after the erasure encodes the identity in a nonlinear way; only the decoder learns on.
     trainer.get_layer("encoder").trainable = not (recipe.decoder_only or config.erase)
     compile_trainer(trainer, loss_functions(recipe.losses), recipe.fit)
-    pair = Pair(config, trainer.get_layer("encoder"), trainer.get_layer("decoder"), space.spread, traits, exact=False)
+    encoder, decoder = (Network.of(trainer.get_layer(name)) for name in ("encoder", "decoder"))
+    pair = Pair(config, encoder, decoder, space.spread, traits, exact=False)
 
     def feed(epoch: int) -> Iterator:
         options = recipe.fit
@@ -133,7 +135,7 @@ def _take(network: keras.Model, first: keras.Model) -> None:
 
 def _write(pair: Pair, space: IdentitySpace, recipe: Recipe, figures: dict, out: Path, data: tuple) -> Preset:
     known = {TRAIT + name: rows.astype(np.float32) for name, rows in pair.traits.items()}
-    names = save(out, pair.encoder, pair.decoder, **asdict(space), **known)
+    names = save(out, pair.encoder.model, pair.decoder.model, **asdict(space), **known)
     config = {
         "method": "cleanir",
         "crop": {"size": pair.config.size, "margin": MARGIN},

@@ -11,7 +11,8 @@ from keras import layers, ops
 from deidcli.networks import classifiers
 from deidcli.networks.critic import Critic
 from deidcli.networks.dlib_nets import build_recogniser
-from deidcli.networks.vae import Sampling, VaeConfig, build_decoder, build_encoder, join_latent, unit
+from deidcli.networks.own_layers import Sampling
+from deidcli.networks.vae import VaeConfig, build_decoder, build_encoder, join_latent, unit
 from deidcli.presets import load_preset
 from deidcli.training.chips import chip_samplers
 
@@ -236,7 +237,7 @@ class Expression(layers.Layer):
         super().__init__(dtype="float32", **kwargs)
         classifier = classifiers.load(load_preset("expression", classifiers.METHOD))
         self.weight, self.times = weight, size // classifier.config.size
-        self.classifier = classifier.network
+        self.classifier = classifier.network.model
         self.classifier.trainable = False
 
     def call(self, inputs):

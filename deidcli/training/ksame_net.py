@@ -23,6 +23,7 @@ from deidcli.faces.warp import warp_face
 from deidcli.methods.ksame.m import STEPS
 from deidcli.methods.ksame.proxies import Gallery, Proxies, mouth_weights
 from deidcli.networks.ksame_net import Generator, GeneratorConfig, build_generator, load, save
+from deidcli.networks.store import Network
 from deidcli.presets import Preset, save_preset
 from deidcli.training.data import Pack, load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
@@ -73,7 +74,7 @@ def train(gallery: str, faces: Path, recipe: Recipe, out: Path, work: Path) -> P
     network.get_layer("bias").begin(several.pictures.mean(axis=0) / 255)
     trainer = keras.Model({"inputs": network.input}, {"picture": network.output})
     compile_trainer(trainer, {"picture": _loss(recipe.detail)}, recipe.fit)
-    made = Generator(config, network)
+    made = Generator(config, Network.of(network))
     fit(trainer, _feed(single, several, recipe.fit), recipe.fit, work, _sheet(made, unseen, work / "sheet.png"))
     return _write(network, known, shown, recipe, unseen, out, faces.name)
 

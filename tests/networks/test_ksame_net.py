@@ -6,6 +6,7 @@ import pytest
 
 from deidcli.errors import PresetError
 from deidcli.networks.ksame_net import Generator, GeneratorConfig, _max_of_pairs, build_generator, load, save
+from deidcli.networks.store import Network
 from deidcli.presets import save_preset
 
 CONFIG = GeneratorConfig(6, 4, 32, (16, 8), (16, 8, 8), 4)
@@ -55,7 +56,7 @@ def test_a_silent_network_shows_the_mean():
     network, mean = build_generator(CONFIG), np.random.default_rng(3).uniform(0.05, 0.95, (32, 32, 3))
     network.get_layer("to_rgb").set_weights([0 * weight for weight in network.get_layer("to_rgb").get_weights()])
     network.get_layer("bias").begin(mean)
-    made = Generator(CONFIG, network).generate(*wanted(1))[0]
+    made = Generator(CONFIG, Network.of(network)).generate(*wanted(1))[0]
     assert np.abs(made - 255 * mean).max() < 1
 
 

@@ -179,7 +179,10 @@ def test_facenet_runs_with_the_weights_of_a_file(tmp_path, monkeypatch, portrait
     from keras_facenet import inception_resnet_v1 as source
 
     from deidcli.faces.recognisers import facenet
+    from deidcli.networks import graphs
+    from deidcli.networks.export import plan_of
     from deidcli.networks.facenet import build
+    from deidcli.networks.store import run_rows
 
     drawn = source.InceptionResNetV1(input_shape=(160, 160, 3), classes=512)
     weights, path = drawn.get_weights(), tmp_path / "drawn.h5"
@@ -190,7 +193,10 @@ def test_facenet_runs_with_the_weights_of_a_file(tmp_path, monkeypatch, portrait
     monkeypatch.setattr(source, "InceptionResNetV1", lambda **shape: drawn)
     network = build(path)
     assert all(np.array_equal(a, b) for a, b in zip(weights, network.get_weights(), strict=True))
-    monkeypatch.setattr(facenet, "_network", lambda: network)
+    graph, sums = tmp_path / "facenet.graph.json", {path.name: sha256(path)}
+    graphs.write(plan_of(network), {path.name: path}, sums, graph)
+    session = graphs.session(graphs.read(graph, lambda name: tmp_path / name, sums).onnx())
+    monkeypatch.setattr(facenet, "_network", lambda: lambda rows: run_rows(session, rows))
     judge = recogniser("facenet")
     chips = judge.chips(portrait, [face])
     rows = judge.embed(chips)

@@ -41,9 +41,7 @@ class FacenetRecogniser(Recogniser):
 
     def embed(self, chips: np.ndarray) -> np.ndarray:
         """Descriptors of unit length."""
-        from deidcli.networks.store import run
-
-        return run(_network(), (chips.astype(np.float32) - 127.5) / 127.5)[0]
+        return _network()((chips.astype(np.float32) - 127.5) / 127.5)[0]
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Cosine distance, row by row."""
@@ -77,6 +75,6 @@ def _around(pixels: np.ndarray, centre: np.ndarray, size: np.ndarray) -> tuple[n
 
 @cache
 def _network():
-    from deidcli.networks.facenet import build, weight_file
+    from deidcli.networks.facenet import network
 
-    return build(weight_file())
+    return network()

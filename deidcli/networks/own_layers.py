@@ -1,0 +1,72 @@
+"""Layers that Keras lacks. They stand apart because defining one imports Keras, which a run on the processor does
+without: functions that build a network import this module."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deidcli.networks.backend import keras, layers, ops
+
+
+class Alone(layers.Layer):
+    """Runs a network on one row of a batch at a time, in a loop inside the graph.
+
+    The last bits of a convolution depend on the size of the batch, and where several threads share a batch of one fixed
+    size, on the place of a row in it. A row that is computed alone has the same bits in any batch and order. They may
+    still differ between processors and between numbers of threads.
+    """
+
+    def __init__(self, model: keras.Model):
+        super().__init__()
+        self.model = model
+
+    def call(self, batch):
+        return keras.ops.map(self._one, batch)
+
+    def _one(self, row):
+        made = self.model(row[None], training=False)
+        return [rows[0] for rows in (made if isinstance(made, (list, tuple)) else [made])]
+
+    def compute_output_spec(self, batch):
+        outputs = self.model.outputs
+        return [keras.KerasTensor((batch.shape[0], *out.shape[1:]), out.dtype) for out in outputs]
+
+
+@keras.saving.register_keras_serializable("deidcli")
+class PictureBias(layers.Layer):
+    """ToRGB's bias, one for each pixel: begun with the mean face, it leaves the network only what faces differ in."""
+
+    def build(self, shape):
+        self.picture = self.add_weight(shape=shape[1:], initializer="zeros", name="picture")
+
+    def call(self, inputs):
+        return inputs + self.picture
+
+    def begin(self, mean: np.ndarray) -> None:
+        """Make the bias such that a network that says nothing shows `mean` (size, size, 3) in [0, 1]."""
+        mean = np.clip(mean, 0.01, 0.99)
+        self.picture.assign(np.log(mean / (1 - mean)))
+
+
+@keras.saving.register_keras_serializable("deidcli")
+class Sampling(layers.Layer):
+    """z = mean + exp(log_variance / 2) * noise while training; otherwise the mean, which makes a face steady.
+
+    Adds `weight` times the Kullback-Leibler divergence of Equation 2, summed over the latent vector and averaged over
+    the batch, as a loss. ceiling: the largest log variance; without one a strange picture drowns in noise and upsets
+    the training.
+    """
+
+    def __init__(self, weight: float = 1.0, ceiling: float = 0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.weight, self.ceiling = weight, ceiling
+        self.noise = keras.random.SeedGenerator(17)
+
+    def call(self, inputs, training=False):
+        mean, log_variance = (ops.cast(x, "float32") for x in inputs)
+        log_variance = ops.minimum(log_variance, self.ceiling)
+        divergence = -0.5 * ops.sum(1 + log_variance - ops.square(mean) - ops.exp(log_variance), axis=-1)
+        self.add_loss(self.weight * ops.mean(divergence))
+        if not training:
+            return mean
+        return mean + ops.exp(log_variance / 2) * keras.random.normal(ops.shape(mean), seed=self.noise)
