@@ -56,7 +56,9 @@ _PARTS: dict[str, type] = {
     "write": WriteOptions,
     "video": VideoOptions,
 }
-_NESTED = {*_PARTS, "faces", "inputs"}
+_NESTED = {*_PARTS, "faces", "inputs", "choice"}
+_OF_FILES = ("faces", "keep_people", "only_people", "zones", "decisions")  # options that speak of the files of a run
+_PATHS = (*_OF_FILES, "manifest", "quarantine")
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,8 @@ class Anonymizer:
     def __init__(self, method: str = "cleanir", **options: Any):
         """Raises UsageError for an option that is not known or out of range, PresetError, MissingDependency."""
         own, settings, _ = split_options(method, options)
+        if strange := [key for key in _OF_FILES if options.get(key) is not None]:
+            raise UsageError(f"{strange[0]} speaks of files", "use anonymize() on them")
         self.method = make(method, own, settings.seed)
         if self.method.closed:
             raise UsageError(f"{method} has to see all faces first", "use anonymize() on a folder")
@@ -300,7 +304,7 @@ def _place(key: str) -> str:
 def _run_value(key: str, value: Any) -> Any:
     if key == "since" and isinstance(value, str):
         return moment(value)
-    if key in ("faces", "manifest", "quarantine"):
+    if key in _PATHS:
         return Path(value) if value is not None else None
     if key == "faces_class":
         return tuple(word for word in value.split(",") if word) if isinstance(value, str) else tuple(value or ())

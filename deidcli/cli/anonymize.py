@@ -13,14 +13,16 @@ from deidcli.cli.devices import use_device
 from deidcli.cli.listing import named
 from deidcli.cli.progress import FrameMeter, log, shown
 from deidcli.engine.face_list import face_entry
-from deidcli.engine.frames import FileFailure, FileFrame
+from deidcli.engine.frames import Choice, FileFailure, FileFrame
 from deidcli.engine.jobs import MANIFEST, UNKNOWN_FILES
 from deidcli.engine.labels import FORMATS
 from deidcli.engine.manifest import FAILED, SALVAGED, Row, encoded
 from deidcli.engine.persona import PERSONAS
 from deidcli.engine.run import Run, Tally
 from deidcli.engine.settings import ON_NO_FACE
+from deidcli.engine.tracks import choice_entry
 from deidcli.faces.mask import FEATHER
+from deidcli.values import Face
 
 METADATA = ("none", "safe", "all")
 _HERE = (
@@ -49,6 +51,7 @@ _HERE = (
     opt.detection,
     opt.tracking,
     opt.faces,
+    opt.people,
     click.option("--mask-scale", type=opt.Real(0.5, 3), default=1.0, show_default=True,
                  help="Grow the part of the picture that is replaced."),
     click.option("--feather", type=opt.Real(0, 0.5), default=FEATHER, show_default=True,
@@ -115,7 +118,7 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
                 log(options, f"{name}: left out ({kind})", event="left out", input=name, kind=kind)
     if options["dry_run"]:
         return _dry_run(run, options)
-    if options["resume"] or options["incremental"]:
+    if run.options.resume:
         _tell(options, f"{run.done_before} of {run.total} files are done already")
     return _do(run, options)
 
@@ -169,15 +172,22 @@ def _dry_run(run: Run, options: dict[str, Any]) -> int:
     from deidcli.engine.local import find
 
     tally, settings = Tally(), run.settings
-    items = find(run.jobs, settings.detect, run.given, settings.workers, settings.read, settings.track)
+    chooser = run.chooser()
+    items = find(run.jobs, settings.detect, run.given, settings.workers, settings.read, settings.track, chooser)
     for item in shown(items, len(run.jobs), _style(options), "frame"):
         job, error = item.source.job, item.error if isinstance(item, FileFailure) else None
         frame, faces = (item.frame.index, item.faces) if isinstance(item, FileFrame) else (0, ())
         row = {"input": job.name, "frame": frame, "output": job.target and str(job.target)}
-        row |= {"faces": [face_entry(face, landmarks=False) for face in faces], "error": error}
+        choices = item.choices if isinstance(item, FileFrame) else {}
+        row |= {"faces": [_chosen(face, choices.get(face.track, Choice())) for face in faces], "error": error}
         tally.files[FAILED] += error is not None
         click.echo(encoded(json.dumps(row, ensure_ascii=False)))
     return run.status(tally)
+
+
+def _chosen(face: Face, choice: Choice) -> dict[str, Any]:
+    said = {"action": choice.action, **choice_entry(choice)} if choice.why else {}
+    return {**face_entry(face, landmarks=False), **said}
 
 
 def _style(options: dict[str, Any]) -> str:

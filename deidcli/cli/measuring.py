@@ -61,16 +61,22 @@ def make_bench(folder: Path, data: str, options: dict[str, Any], split: str = ""
     """The bench that the options ask for. labels: whether classifiers read labels. Raises UsageError."""
     from deidcli.evaluation.bench import Bench, Study
     from deidcli.evaluation.labels import installed
-    from deidcli.evaluation.originals import default_folder
 
     use_device(options["device"])
-    named = options["cache"]
-    place = None if named == "none" else Path(named) if named else default_folder()
+    place = cache_folder(options)
     study = Study(
         folder, data, split, opt.detect_options(options), options["recogniser"], options["distance"], options["seed"],
         bool(options.get("verify")), options.get("persona", "track"), place,
     )  # fmt: skip
     return Bench(study, progress(options), installed() if labels else ())
+
+
+def cache_folder(options: dict[str, Any]) -> Path | None:
+    """Where the faces of originals are kept, None for nowhere."""
+    from deidcli.evaluation.originals import default_folder
+
+    named = options["cache"]
+    return None if named == "none" else Path(named) if named else default_folder()
 
 
 def progress(options: dict[str, Any]) -> Callable[[Iterable, int, str], Iterator]:

@@ -226,6 +226,19 @@ def given_faces(options: dict[str, Any], names: Iterable[str]) -> FaceList | Non
     return read_faces(Path(options["faces"]), names, classes)
 
 
+people = stacked(
+    click.option("--keep-people", metavar="FOLDER",
+                 help="Leave the people of these pictures as they are (they consented): only where both recognisers "
+                      "are sure; whoever is in doubt is replaced."),
+    click.option("--only-people", metavar="FOLDER",
+                 help="Replace the people of these pictures and nobody else; whoever is in doubt is replaced, too."),
+    click.option("--zones", metavar="FILE",
+                 help="JSON lines of polygons that are always covered, or never touched (docs/people.md)."),
+    click.option("--decisions", metavar="FILE",
+                 help="What was decided on the page of `deid review`: the command as before, with this, does again "
+                      "only what changed."),
+)  # fmt: skip
+
 unattended = stacked(
     click.option("--incremental", is_flag=True,
                  help="As --resume, for runs that come again and again: an input of the same size and time as before "

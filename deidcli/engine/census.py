@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deidcli.engine.detection_cache import DetectionCache, DiskRows, RowSubset
-from deidcli.engine.frames import FileFrame, FrameOrFailure
+from deidcli.engine.frames import Choice, FileFrame, FrameOrFailure
 from deidcli.engine.persona import track_key
 from deidcli.engine.settings import RECOGNISER
 from deidcli.faces.align import align, apply_affine
@@ -72,7 +72,8 @@ class CensusTaker:
     def _faces(self, item: FileFrame) -> Iterator[_DescribedFace]:
         """The faces of a frame that can be described and that the method takes, each track now and then."""
         for face in item.faces:
-            if not serves(self.spec, face, item.frame):
+            # Who is left or covered in any case is nobody's surrogate.
+            if item.choices.get(face.track, Choice()).action != "replace" or not serves(self.spec, face, item.frame):
                 continue
             crop = align(item.frame, face, self.spec, track_key(item.source.job.name, face))
             if self.method.accepts(crop) and self._wanted(crop.key):

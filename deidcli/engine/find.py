@@ -61,6 +61,10 @@ class Finder:
         self.landmarks = landmarks
         self._one_at_a_time = threading.Lock()
 
+    def again(self, known: KnownFaces) -> Finder:
+        """One that takes what this one has found."""
+        return Finder(None, known, self.pool, self.depth, self.read, self.track, self.landmarks)
+
     def __call__(self, jobs: Iterable[Job]) -> Iterator[FrameOrFailure]:
         sources = ahead(self.pool, self._open, jobs, self.depth)
         # As many pictures as there are threads would hold gigabytes: what is decoded ahead is counted in pixels.

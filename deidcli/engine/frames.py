@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from deidcli.engine.jobs import Job
 from deidcli.errors import printable
@@ -31,12 +34,26 @@ class Source:
         return self.reader
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What is to become of a face. action: "replace", "leave" or "cover". why: empty where nobody asked for it.
+
+    doubt: whether somebody should look at it. match: whether it was taken for one of the people that the run knows.
+    """
+
+    action: str = "replace"
+    why: str = ""
+    doubt: bool = False
+    match: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class FileFrame:
     """A frame of a file. last: whether it ends its file. faces: those that were found in it, or given.
 
     begins: whether a shot of a video (the frames between two cuts) begins with it. searched: whether faces are looked
-    for in this very frame. parts: where, in whole pixels; empty for all of it.
+    for in this very frame. parts: where, in whole pixels; empty for all of it. choices: what is to become of faces, by
+    their numbers; the others are replaced. covers: masks (height, width) bool of what is filled with one colour.
     """
 
     source: Source
@@ -46,6 +63,8 @@ class FileFrame:
     begins: bool = False
     searched: bool = True
     parts: tuple[Box, ...] = ()
+    choices: Mapping[int, Choice] = field(default_factory=dict)
+    covers: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

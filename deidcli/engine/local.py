@@ -13,6 +13,7 @@ from weakref import WeakSet
 import cv2
 
 from deidcli.engine.census import take_census
+from deidcli.engine.choice import Chooser, FirstLook
 from deidcli.engine.face_list import FaceList, KnownFaces
 from deidcli.engine.find import Finder
 from deidcli.engine.frames import FrameOrFailure
@@ -41,12 +42,13 @@ def anonymize(
     watch: Watch = unwatched,
     whole: Sequence[Job] | None = None,
     seen: Callable[[Iterator[FrameOrFailure]], Iterator[FrameOrFailure]] = iter,
+    chooser: Chooser = Chooser(),  # noqa: B008 - nothing is chosen by it, and it remembers nothing
 ) -> Generator[Row, None, None]:
     """Replace every face of every job and write the files. A row for each file, in order, while the run goes on.
 
     output: the folder that is written into; None for one without a lock, in which nothing is replaced. watch: is told
     of every frame of a video. whole: for closed-set methods all jobs of the set, of which `jobs` are a part; None if
-    they are the same. seen: the frames of their first pass go through it.
+    they are the same. seen: the frames of their first pass go through it. chooser: says which faces are replaced.
     Raises UsageError at once, before anything is written, for settings that cannot be carried out.
     """
     judge = recogniser(settings.recogniser) if settings.describes else None
@@ -57,7 +59,8 @@ def anonymize(
         assert isinstance(method, ClosedSet)
         with _pool(settings.workers) as (pool, depth):
             finder = Finder(search, given, pool, depth, settings.read, settings.track, settings.detect.landmarks)
-            census = take_census(method, seen(finder(jobs if whole is None else whole)))
+            with _looked_at(chooser, finder, jobs if whole is None else whole) as (again, every):
+                census = take_census(method, seen(chooser.chosen(again(every))))
 
     def rows() -> Generator[Row, None, None]:
         with ExitStack() as last, _pool(settings.workers) as (pool, depth):
@@ -66,9 +69,11 @@ def anonymize(
                 last.callback(census.close)
                 known = census.cache
             finder = Finder(search, known, pool, depth, settings.read, settings.track, settings.detect.landmarks)
-            chain = Pipeline(method, settings, finder, replacer, output or OutputFolder(None), watch)
+            first = Chooser() if census is not None else chooser  # a census has seen everything
+            finder, todo = last.enter_context(_looked_at(first, finder, jobs))
+            chain = Pipeline(method, settings, finder, replacer, output or OutputFolder(None), watch, chooser)
             last.callback(chain.drop)
-            yield from chain(jobs, pool, depth)
+            yield from chain(todo, pool, depth)
 
     return rows()
 
@@ -80,15 +85,31 @@ def find(
     workers: int = 0,
     read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
     track: TrackOptions = TrackOptions(),  # noqa: B008 - frozen
+    chooser: Chooser = Chooser(),  # noqa: B008 - nothing is chosen by it, and it remembers nothing
 ) -> Iterator[FrameOrFailure]:
     """Every frame of every job with its faces, or with the error that ended its file. Raises UsageError at once."""
     search = None if given else detector(options)
 
     def frames() -> Iterator[FrameOrFailure]:
         with _pool(workers) as (pool, depth):
-            yield from Finder(search, given, pool, depth, read, track, options.landmarks)(jobs)
+            finder = Finder(search, given, pool, depth, read, track, options.landmarks)
+            with _looked_at(chooser, finder, jobs) as (again, todo):
+                yield from chooser.chosen(again(todo))
 
     return frames()
+
+
+@contextmanager
+def _looked_at(chooser: Chooser, finder: Finder, jobs: Iterable[Job]) -> Iterator[tuple[Finder, Iterable[Job]]]:
+    """A finder and the jobs for it, each of which the chooser has seen before, where it has to."""
+    if chooser.people is None:
+        yield finder, jobs
+        return
+    first = FirstLook(finder, chooser)
+    try:
+        yield finder.again(first.cache), first(jobs)
+    finally:
+        first.close()
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import errno
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,8 +18,9 @@ from deidcli.errors import DeidError, MediaError, UsageError
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 _BEGIN = b'{"input": '  # of every row
-ACTIONS = ("replaced", "covered")
+ACTIONS = ("replaced", "covered", "left")
 COPIED = "copied"  # a file that is neither a picture nor a video was copied as it is
+NAMED = 3  # files that failed and are named in the summary
 SALVAGED = "salvaged"  # what could be decoded of a damaged file was written
 
 
@@ -30,9 +32,10 @@ class Row:
     what lies there is of an earlier run, or not ours at all. sha256,
     output_sha256: of both files. size: [width, height] in pixels. faces: a dict for each face of each frame, of
     closed-set methods with `person`, `surrogate`, `group` and `guarantee` (methods/closed.py); tracks: in their place,
-    where faces were followed through a video, a dict for each track. detector: what found them, None where they were
-    given. search: what decided which faces were found (detector, threshold, min_face and so on), or the sha256 of the
-    list that gave them. settings: the fingerprint of all that decides what is written. seconds: from opening to
+    where faces were followed through a video, a dict for each track. zones: frames in which a zone was covered. sound:
+    what of a video is kept beside its pictures: "audio", "subtitle", "data". detector: what found them, None where they
+    were given. search: what decided which faces were found (detector, threshold, min_face and so on), or the sha256 of
+    the list that gave them. settings: the fingerprint of all that decides what is written. seconds: from opening to
     writing. error: one line. notes: what is not as in the source. stamp: size in bytes and time of the last change in
     nanoseconds of the input when it was read, None where these would not show a change.
     """
@@ -47,6 +50,8 @@ class Row:
     frames: int = 0
     faces: tuple[dict[str, Any], ...] = ()
     tracks: tuple[dict[str, Any], ...] = ()
+    zones: int = 0
+    sound: tuple[str, ...] = ()
     detector: str | None = None
     search: dict[str, Any] | None = None
     method: str | None = None
@@ -58,7 +63,7 @@ class Row:
     stamp: tuple[int, int] | None = None
 
     def actions(self) -> dict[str, int]:
-        """How many faces were "replaced" and "covered"; one that is in many frames counts in each."""
+        """How many faces were "replaced", "covered" and "left"; one that is in many frames counts in each."""
         count = {word: sum(track.get(word, 0) for track in self.tracks) for word in ACTIONS}
         for face in self.faces:
             count[face["action"]] += 1
@@ -227,3 +232,36 @@ def totals(rows: Iterable[Row]) -> dict[str, int]:
         for word, number in said.items():
             count[word] = count.get(word, 0) + number
     return count
+
+
+@dataclass
+class Tally:
+    """How many files of a run ended with each status, and how many faces with each action."""
+
+    files: Counter[str] = field(default_factory=Counter)
+    faces: Counter[str] = field(default_factory=Counter)
+    sound: Counter[str] = field(default_factory=Counter)  # files that keep each kind of track beside their pictures
+    doubts: int = 0  # faces of pictures, and tracks of videos, that somebody should look at
+    unchanged: int = 0  # files that were written without a face in them
+    failures: list[str] = field(default_factory=list)  # the names of the first ones
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        self.files[row.status] += 1
+        if row.status == FAILED and len(self.failures) < NAMED:
+            self.failures.append(row.input)
+        if row.status in (DONE, SALVAGED):
+            self.faces.update(row.actions())
+            self.unchanged += not (row.faces or row.tracks or row.zones)
+            self.sound.update(row.sound)
+            self.doubts += sum(bool(entry.get("doubt")) for entry in (*row.faces, *row.tracks))
+
+    @property
+    def written(self) -> int:
+        """Files that were written, whole or salvaged."""
+        return self.files[DONE] + self.files[SALVAGED]
+
+    @property
+    def failed(self) -> int:
+        """Files of which nothing was written."""
+        return self.files[FAILED]

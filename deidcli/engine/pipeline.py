@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from deidcli.engine.choice import Chooser
 from deidcli.engine.face_list import face_entry
 from deidcli.engine.find import UNDER_WAY, Finder, check_unchanged
 from deidcli.engine.flow import ahead, batched
@@ -20,8 +21,8 @@ from deidcli.engine.labels import Labelled, labelled, put_labels
 from deidcli.engine.manifest import DONE, FAILED, SALVAGED, SKIPPED, Row
 from deidcli.engine.output import OutputFolder, Target
 from deidcli.engine.replace import Outcome, Replaced, Replacer, Request
-from deidcli.engine.settings import Settings, fingerprint
-from deidcli.engine.tracks import PreviewSheet, Tracks
+from deidcli.engine.settings import Settings, fingerprint, marked
+from deidcli.engine.tracks import PreviewSheet, Tracks, choice_entry
 from deidcli.engine.written import Seen, WrittenCheck
 from deidcli.errors import MediaError, one_line
 from deidcli.media.stream import Writer
@@ -40,6 +41,7 @@ class _File:
     frames: int = 0
     faces: list[dict] = field(default_factory=list)
     tracks: Tracks = field(default_factory=Tracks)
+    zones: int = 0
     sheet: PreviewSheet | None = None
     labels: list[Labelled] = field(default_factory=list)
     error: str = ""
@@ -73,8 +75,9 @@ class Pipeline:
         replacer: Replacer,
         output: OutputFolder,
         watch: Watch = unwatched,
+        chooser: Chooser = Chooser(),  # noqa: B008 - nothing is chosen by it, and it remembers nothing
     ):
-        self.method, self.settings, self.output, self.watch = method, settings, output, watch
+        self.method, self.settings, self.output, self.watch, self.chooser = method, settings, output, watch, chooser
         self.finder, self.replacer = finder, replacer
         self.fingerprint = fingerprint(method, settings)
         self._under_way: set[_File] = set()
@@ -89,7 +92,7 @@ class Pipeline:
             faces = len(item.faces) if isinstance(item, FileFrame) else 0
             return max(faces / size, pixel_count(item) / UNDER_WAY)
 
-        batches = batched(self.finder(jobs), weight, 1, longest=4 * depth)
+        batches = batched(self.chooser.chosen(self.finder(jobs)), weight, 1, longest=4 * depth)
         done = (pair for batch in batches for pair in self._replace(batch))
         # A picture whose pixels changed is decoded again: those under way there are counted, too.
         return ahead(pool, self._finished, self._gather(done), depth, _decoded_again, UNDER_WAY)
@@ -104,7 +107,9 @@ class Pipeline:
         """The items with their new frames; a batch that fails as a whole is halved until each frame is alone."""
         frames = [item for item in items if isinstance(item, FileFrame)]
         try:
-            requests = [Request(item.frame, item.faces, item.source.job.name) for item in frames]
+            requests = [
+                Request(item.frame, item.faces, item.source.job.name, item.choices, item.covers) for item in frames
+            ]
             made = dict(zip(map(id, frames), self.replacer(requests), strict=True))
         except Exception as error:
             if len(items) == 1:
@@ -129,6 +134,7 @@ class Pipeline:
             elif file.error:
                 continue  # the rest of a file that has failed already
             self._write(file, item, replaced)
+            file.zones += bool(isinstance(item, FileFrame) and item.covers)
             file.ended = bool(file.error) or (isinstance(item, FileFrame) and item.last)
             if file.ended:
                 yield file
@@ -199,7 +205,7 @@ class Pipeline:
     def _finish(self, file: _File) -> Row:
         """Put a file in its place, or drop it, and say so."""
         status, digest = DONE, None
-        if not file.error and not file.faces and not file.tracks and self.settings.on_no_face != "copy":
+        if not file.error and not (file.faces or file.tracks or file.zones) and self.settings.on_no_face != "copy":
             status = SKIPPED
             if self.settings.on_no_face == "fail":
                 file.error = f"{file.source.job.name}: no face was found (--on-no-face fail)"
@@ -291,11 +297,13 @@ class Pipeline:
             frames=file.frames,
             faces=tuple(file.faces),
             tracks=file.tracks.entries(),
+            zones=file.zones,
+            sound=file.writer.beside if file.writer and digest else (),
             detector=None if self.settings.faces else self.settings.detect.detector,
             search=self._search(),
             method=self.method.name,
             options=asdict(self.method.options),
-            settings=self.fingerprint,
+            settings=marked(self.fingerprint, self.chooser.wishes.mark(job.name)),
             seconds=round(time.monotonic() - file.source.began, 3),
             error=named_error(job.name, file.error) if file.error else None,
             notes=_notes(file) if digest else (),
@@ -326,7 +334,8 @@ def _notes(file: _File) -> tuple[str, ...]:
 def _outcome_entry(outcome: Outcome, frame: int) -> dict:
     said = {"action": outcome.action, "method": outcome.method, "tries": outcome.tries}
     measured = {"distance": outcome.distance, "reason": outcome.reason or None}
-    return {"frame": frame, **face_entry(outcome.face, landmarks=False), **said, **measured, **outcome.marks}
+    more = {**measured, **outcome.marks, **choice_entry(outcome.choice)}
+    return {"frame": frame, **face_entry(outcome.face, landmarks=False), **said, **more}
 
 
 def _named(file: _File, error: str) -> str:

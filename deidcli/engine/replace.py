@@ -10,15 +10,17 @@ level that it reached there for some seconds (engine/escalation.py), and then tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from deidcli.engine.escalation import TrackLevels, levels
+from deidcli.engine.frames import Choice
 from deidcli.engine.persona import Personas
 from deidcli.engine.settings import Settings
+from deidcli.engine.zones import COVER, LEAVE, fill
 from deidcli.errors import MethodError, one_line
 from deidcli.faces.align import align
 from deidcli.faces.blend import Patch, patch
@@ -31,10 +33,11 @@ from deidcli.values import Crop, Face, Frame
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a face. action: "replaced" by the method, or "covered" by the fallback.
+    """What became of a face. action: "replaced" by the method, "covered" by the fallback, or "left" as it was.
 
     tries: how many levels were tried. distance: to the original by the recogniser, None where it was not measured.
     reason: why it was covered; empty for a replaced face. marks: what the method says of a face that it replaced.
+    choice: what was chosen for it before.
     """
 
     face: Face
@@ -44,6 +47,7 @@ class Outcome:
     distance: float | None = None
     reason: str = ""
     marks: dict[str, Any] = field(default_factory=dict)
+    choice: Choice = Choice()
 
 
 @dataclass(frozen=True)
@@ -62,21 +66,32 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Request:
-    """A frame, its faces, and the name its file has in draws. Frames of one file come in order."""
+    """A frame, its faces, and the name its file has in draws. Frames of one file come in order.
+
+    choices, covers: as in `FileFrame`.
+    """
 
     frame: Frame
     faces: tuple[Face, ...]
     name: str
+    choices: Mapping[int, Choice] = field(default_factory=dict)
+    covers: tuple[np.ndarray, ...] = ()
+
+    def choice(self, face: Face) -> Choice:
+        """What was chosen for a face."""
+        return self.choices.get(face.track, Choice())
 
 
 @dataclass(eq=False)
 class _Canvas:
-    """A frame on which faces are being replaced."""
+    """A frame on which faces are being replaced. left: what becomes of faces that are not."""
 
     source: Frame
     frame: Frame
     changed: np.ndarray | None = None
     owner: np.ndarray | None = None  # (height, width) int32, which face changed a pixel last; 0 for none
+    covers: tuple[np.ndarray, ...] = ()
+    left: tuple[Outcome, ...] = ()
 
     def cleared(self) -> _Canvas:
         """Without the new faces."""
@@ -105,13 +120,14 @@ class _FaceTask:
     """A face on its way through the levels. start: the first one that it takes. level: the last one.
 
     originals: its descriptors (looks, length) in every look of its frame. number: of the face in its frame, from 1 on.
-    before: what its last new face changed, as it was before.
+    before: what its last new face changed, as it was before. choice: what was chosen for it.
     """
 
     canvas: _Canvas
     face: Face
     name: str
     number: int = 1
+    choice: Choice = Choice()
     before: Patch | None = None
     key: str = ""
     originals: np.ndarray | None = None
@@ -137,15 +153,17 @@ class Replacer:
             self.threshold = recogniser.threshold if settings.distance is None else settings.distance
         self.personas = Personas(settings.persona, recogniser.distance if recogniser else None, self.threshold)
         self.levels = tuple(levels(method, settings.fallback))
+        self._first_cover = next(n for n, (action, _) in enumerate(self.levels) if action == "covered")
         self._track_levels = TrackLevels()
 
     def __call__(self, requests: Sequence[Request]) -> list[Replaced]:
-        canvases = [_Canvas(r.frame, r.frame) for r in requests]
+        canvases = [_Canvas(r.frame, r.frame, covers=r.covers, left=tuple(_left(r))) for r in requests]
         tasks = [
-            _FaceTask(canvas, face, request.name, number)
+            _FaceTask(canvas, face, request.name, number, request.choice(face))
             for canvas, request in zip(canvases, requests, strict=True)
             # The nearest face last: where two overlap it lies over the other, as in the scene.
             for number, face in enumerate(sorted(request.faces, key=lambda f: f.box.area), 1)
+            if request.choice(face).action != LEAVE
         ]
         self._describe(tasks)
         done: list[Replaced] = []
@@ -163,6 +181,8 @@ class Replacer:
             start = self._track_levels.start(task.name, task.canvas.source, task.face)
             task.start, task.reason, task.tries, task.outcome = start.level, start.reason, 0, None
             task.before = None
+            if task.choice.action == COVER and task.start < self._first_cover:
+                task.start, task.reason = self._first_cover, task.choice.why
         for level, (action, method) in enumerate(self.levels):
             due = [task for task in tasks if task.outcome is None and task.start <= level]
             if due:
@@ -183,6 +203,8 @@ class Replacer:
         return len(canvases)
 
     def _raised(self, task: _FaceTask) -> bool:
+        if task.choice.action == COVER:
+            return False  # each of its frames begins there anyway
         if not serves(self.levels[0][1].crop, task.face, task.canvas.source):
             return False  # it is covered because of how it is turned, and only for as long as it is
         return self._track_levels.note(task.name, task.canvas.source, task.face, task.level, task.reason)
@@ -275,15 +297,24 @@ class Replacer:
     def _close(self, task: _FaceTask, method: Method, action: str, distance: float | None) -> None:
         reason = task.reason if action == "covered" else ""
         marks = method.marks(task.key) if action == "replaced" else {}
-        task.outcome = Outcome(task.face, action, method.name, task.tries, distance, reason, marks)
+        task.outcome = Outcome(task.face, action, method.name, task.tries, distance, reason, marks, task.choice)
 
     def _result(self, canvas: _Canvas, tasks: Sequence[_FaceTask]) -> Replaced:
         own = [task for task in tasks if task.canvas is canvas]
         for task in own:
             if task.outcome is None:
                 raise MethodError(f"a face could neither be replaced nor covered: {task.reason}")
-        outcomes = tuple(task.outcome for task in own if task.outcome)
-        return Replaced(canvas.frame, canvas.changed, outcomes, tuple(task.originals for task in own))
+        outcomes = (*(task.outcome for task in own if task.outcome), *canvas.left)
+        originals = (*(task.originals for task in own), *(None for _ in canvas.left))
+        return Replaced(*fill(canvas.frame, canvas.covers, canvas.changed), outcomes, originals)
+
+
+def _left(request: Request) -> Iterator[Outcome]:
+    """What becomes of the faces that are left as they are."""
+    for face in request.faces:
+        choice = request.choice(face)
+        if choice.action == LEAVE:
+            yield Outcome(face, "left", "", 0, choice=choice)
 
 
 def _embed(recogniser: Recogniser, faces: Sequence[tuple[np.ndarray, Face]]) -> np.ndarray:

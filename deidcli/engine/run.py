@@ -9,58 +9,31 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from deidcli.engine import jobs as listing
 from deidcli.engine import unattended
+from deidcli.engine.choice import KEEP, ONLY, Chooser, People, load_people
 from deidcli.engine.face_list import FaceList
 from deidcli.engine.files import digest, tree_digest
 from deidcli.engine.frames import FrameOrFailure
 from deidcli.engine.jobs import MANIFEST, STREAM, Job, Listing
 from deidcli.engine.labels import read_faces
-from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, SKIPPED, Earlier, Manifest, Row
+from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, SKIPPED, Earlier, Manifest, Row, Tally
 from deidcli.engine.output import OutputFolder
 from deidcli.engine.pipeline import Watch, unwatched
 from deidcli.engine.records import Record
-from deidcli.engine.settings import RunOptions, Settings, fingerprint
+from deidcli.engine.settings import RunOptions, Settings, fingerprint, marked
+from deidcli.engine.zones import Wishes, load_wishes
 from deidcli.errors import DeidError, MediaError, UsageError, one_line
+from deidcli.faces.detect import detector
 from deidcli.methods.base import Method
 
-NAMED = 3  # files that failed and are named in the summary
 WAIT = 1.0  # seconds between two tries to claim a folder
 FirstPass = Callable[[Iterator[FrameOrFailure]], Iterator[FrameOrFailure]]
-
-
-@dataclass
-class Tally:
-    """How many files of a run ended with each status, and how many faces with each action."""
-
-    files: Counter[str] = field(default_factory=Counter)
-    faces: Counter[str] = field(default_factory=Counter)
-    unchanged: int = 0  # files that were written without a face in them
-    failures: list[str] = field(default_factory=list)  # the names of the first ones
-
-    def add(self, row: Row) -> None:
-        """Count a row."""
-        self.files[row.status] += 1
-        if row.status == FAILED and len(self.failures) < NAMED:
-            self.failures.append(row.input)
-        if row.status in (DONE, SALVAGED):
-            self.faces.update(row.actions())
-            self.unchanged += not row.faces and not row.tracks
-
-    @property
-    def written(self) -> int:
-        """Files that were written, whole or salvaged."""
-        return self.files[DONE] + self.files[SALVAGED]
-
-    @property
-    def failed(self) -> int:
-        """Files of which nothing was written."""
-        return self.files[FAILED]
 
 
 class Run:
@@ -79,8 +52,9 @@ class Run:
         settings: Settings,
         options: RunOptions = RunOptions(),  # noqa: B008 - frozen
     ):
-        options = replace(options, resume=options.resume or options.incremental)
-        self.files, self.method, self.options = files, method, options
+        self.files, self.method = files, method
+        self.single = output == STREAM or [job.target for job in files.jobs] == [Path(output)]
+        self.options = options = self._asked(options)
         self.problems: list[str] = []
         self.removed = 0
         self._broken = ""
@@ -91,9 +65,9 @@ class Run:
             listing.check_sheets(own)
         if settings.label_format:
             listing.check_labels(own, self.copies, settings.label_format)
-        self.single = output == STREAM or [job.target for job in own] == [Path(output)]
         self.place = self._manifest_place(output, own)
         self.given = self._given()
+        self.wishes = self._wishes()
         folder = None if self.single else Path(output)
         self._check_unattended(folder)
         recent = [job for job in own if options.since is None or not unattended.is_older(job, options.since)]
@@ -121,8 +95,9 @@ class Run:
             if self.output.root and self.output.root.is_dir():
                 self._lock(shared, told)
             due = self.deadline(self.jobs)
+            every = self.files.jobs
             work = anonymize(
-                due, self.method, self.settings, self.given, self.output, watch, self.files.jobs, first_pass
+                due, self.method, self.settings, self.given, self.output, watch, every, first_pass, self.chooser()
             )
             self._lock(shared, told)
             if self.output.stale:
@@ -139,6 +114,13 @@ class Run:
                 added = _added(manifest, row)
                 after(manifest, added)
                 yield added
+
+    def chooser(self) -> Chooser:
+        """What says which faces are replaced, left or covered. Raises UsageError, MissingDependency."""
+        folder, flag = self._people()
+        if folder is None:
+            return Chooser(None, self.wishes)
+        return Chooser(People(load_people(folder, flag, detector(self.settings.detect)), flag), self.wishes)
 
     def _guarded(self, work: Iterator[Row]) -> Iterator[Row]:
         """The rows, until something breaks that belongs to no file."""
@@ -165,6 +147,10 @@ class Run:
         """Everything that was in the inputs, counted, in one line."""
         words = [f"{tally.written} of {len(self.jobs)} files written"]
         words.append(f"{tally.faces['replaced']} faces replaced, {tally.faces['covered']} covered")
+        if tally.faces["left"]:
+            words[-1] += f", {tally.faces['left']} left as they were"
+        if tally.doubts:
+            words.append(f"{tally.doubts} of them in doubt (`deid review --list OUTPUT`)")
         if tally.unchanged:
             words.append(f"{tally.unchanged} without a face copied")
         words += [f"{tally.files[word]} {word}" for word in (COPIED, SKIPPED, SALVAGED, FAILED) if tally.files[word]]
@@ -179,8 +165,7 @@ class Run:
             words.append(f"{self.removed} sources removed")
         if self.deadline.left:
             words.append(f"{len(self.deadline.left)} left for the next run")
-        if said := self._left_unsearched():
-            words.append(said)
+        words += [said for said in (self._left_unsearched(), *told_by_others(tally)) if said]
         if self.files.left_out:
             words.append("left out: " + ", ".join(map(_counted, *zip(*self.files.left_out.items(), strict=True))))
         return "; ".join(words) + (f"; see {self.place}" if self.place else "")
@@ -198,8 +183,12 @@ class Run:
         if settings.persona == "identity" and (options.resume or options.shard):
             # Descriptors of people are written nowhere, so another process cannot know who was seen before.
             raise UsageError("--persona identity needs all files in one run", "leave out --resume and --shard")
+        folder, flag = self._people()
+        if folder is not None:
+            settings = replace(settings, choice=f"{flag} {_digest(folder, flag)}")
         if options.faces is not None:
-            settings = replace(settings, faces=_checksum(options.faces, options.faces_class))
+            said = _digest(options.faces, "--faces")
+            settings = replace(settings, faces=":".join((said, *options.faces_class)))
         return self._closed(settings) if self.method.closed else settings
 
     def _closed(self, settings: Settings) -> Settings:
@@ -217,6 +206,32 @@ class Run:
         for job in self.files.jobs:
             whole.update(f"{_source_digest(job)} {job.name}\0".encode("utf-8", "surrogateescape"))
         return replace(settings, inputs=whole.hexdigest())
+
+    def _asked(self, options: RunOptions) -> RunOptions:
+        """The options with what follows from them."""
+        if options.keep_people and options.only_people:
+            raise UsageError(f"{KEEP} and {ONLY} say two things of one person", "give one of them")
+        if (options.keep_people or options.only_people) and any(job.source is None for job in self.files.jobs):
+            raise UsageError("standard input cannot be read twice, as it has to be for people", "name files or folders")
+        decided = options.decisions is not None
+        resume = options.resume or options.incremental or (decided and not self.single)
+        return replace(options, resume=resume, overwrite=options.overwrite or decided)
+
+    def _people(self) -> tuple[Path | None, str]:
+        keep, only = self.options.keep_people, self.options.only_people
+        return (only, ONLY) if only else (keep, KEEP)
+
+    def _wishes(self) -> Wishes:
+        """The zones and decisions. Raises UsageError where one of them speaks of no file of the run."""
+        names, zones = [job.name for job in self.files.jobs], Wishes()
+        if self.options.zones is not None:
+            zones = load_wishes(self.options.zones, "--zones")
+            if zones.decisions:
+                raise UsageError(f"--zones {self.options.zones}: it holds decisions", "give it as --decisions")
+        whole = load_wishes(self.options.decisions, "--decisions") if self.options.decisions is not None else Wishes()
+        for each in (zones, whole):
+            each.check_files(names)
+        return whole.and_zones(zones.zones)
 
     def _given(self) -> FaceList | None:
         if self.options.faces is None:
@@ -243,8 +258,11 @@ class Run:
         if not self.options.resume or self.place is None:
             return list(jobs), {}
         earlier, said = Earlier.load(self.place), fingerprint(self.method, self.settings)
-        quick = self.options.incremental
-        waiting = [job for job in jobs if not earlier.has(job.name, job.source, job.target, said, quick)]
+        quick, mark = self.options.incremental, self.wishes.mark
+        waiting = [
+            job for job in jobs
+            if not earlier.has(job.name, job.source, job.target, marked(said, mark(job.name)), quick)
+        ]  # fmt: skip
         names = {job.name for job in jobs} - {job.name for job in waiting}
         return waiting, {name: row for name, row in earlier.rows.items() if name in names}
 
@@ -332,6 +350,18 @@ class Run:
             yield Row(job.name, place, COPIED if written else FAILED, written, written, seconds=seconds, error=error)
 
 
+def told_by_others(tally: Tally) -> Iterator[str]:
+    """What else than a face tells who it is, and was kept: sound, and text."""
+    words = {"audio": ("an audio track", "voices are not changed"), "subtitle": ("subtitles", "names in them stay"),
+             "data": ("data tracks", "what they tell stays")}  # fmt: skip
+    for kind, (what, then) in words.items():
+        if count := tally.sound[kind]:
+            mute = " (--streams none leaves it out)" if kind == "audio" else ""
+            yield f"{count} video{'s have' if count > 1 else ' has'} {what}: {then}{mute}"
+    if tally.files[COPIED]:
+        yield f"{tally.files[COPIED]} other files were copied as they are, whatever they tell"
+
+
 def _added(manifest: Manifest | None, row: Row) -> Row:
     """The row as it counts: a file that nobody can look up is not done, and the batch goes on."""
     try:
@@ -350,12 +380,12 @@ def _counted(kind: str, names: Sequence[str]) -> str:
     return f"{len(names)} {kind} ({shown})"
 
 
-def _checksum(faces: Path, classes: Sequence[str]) -> str:
-    """Of the list of faces, so that --resume knows when it was edited."""
+def _digest(path: Path, flag: str) -> str:
+    """Of a list or a folder that was given, so that --resume knows when it was edited."""
     try:
-        return ":".join((tree_digest(faces), *classes))
+        return tree_digest(path)
     except OSError as error:
-        raise UsageError(f"--faces {faces}: {error.strerror}", "give a file that `deid detect` wrote") from error
+        raise UsageError(f"{flag} {path}: {error.strerror}", "check the name and its permissions") from error
 
 
 def _source_digest(job: Job) -> str:

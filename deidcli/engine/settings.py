@@ -31,6 +31,7 @@ class Settings:
     fallback: the method that covers a face which the chosen one cannot replace. verify: compare every new face with its
     original and go on to stronger settings, then to the fallback, while `recogniser` still takes them for one person.
     distance: the recogniser's threshold, None for its own. persona: for whom secrets are drawn (`engine.persona`).
+    choice: the sha256 of the pictures of people who are left, or who alone are replaced; empty where there are none.
     faces: the sha256 of a list of faces that was given, empty where they are searched for. inputs: for closed-set
     methods the sha256 of all inputs, on which every surrogate depends; empty for others. preview_sheet: whether a video
     gets a picture of its tracks beside it. label_format: of the labels that lie beside each
@@ -49,6 +50,7 @@ class Settings:
     recogniser: str = RECOGNISER
     distance: float | None = None
     persona: str = "track"
+    choice: str = ""
     faces: str = ""
     preview_sheet: bool = False
     label_format: str = ""
@@ -76,6 +78,11 @@ def fingerprint(method: Method, settings: Settings) -> str:
     return hashlib.scrypt(text, salt=b"deid settings", n=1 << 14, r=8, p=1, dklen=8).hex()
 
 
+def marked(fingerprint: str, mark: str) -> str:
+    """The fingerprint of one file on which people have decided: another decision is another fingerprint."""
+    return f"{fingerprint}-{mark}" if mark else fingerprint
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """What a run does with files, beside how it treats them (`Settings`).
@@ -90,7 +97,9 @@ class RunOptions:
     inputs that were last changed before are left out. max_minutes: after so long no further file is begun. quarantine:
     a folder that gets a copy of every input that failed. remove_source: remove an input when its output is on the disk,
     verified, listed and read again; one that failed is moved into the quarantine. wait: for a run that writes into the
-    same folder, instead of failing.
+    same folder, instead of failing. keep_people, only_people: folders of pictures of people who are left, or who alone
+    are replaced. zones, decisions: lists of `engine.zones`; only files on which something else was decided than before
+    are done again.
     """
 
     faces: Path | None = None
@@ -108,6 +117,10 @@ class RunOptions:
     quarantine: Path | None = None
     remove_source: bool = False
     wait: bool = False
+    keep_people: Path | None = None
+    only_people: Path | None = None
+    zones: Path | None = None
+    decisions: Path | None = None
 
 
 def parse_shard(text: str) -> tuple[int, int]:

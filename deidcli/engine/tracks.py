@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from deidcli.engine.frames import Choice
 from deidcli.engine.replace import Outcome
 from deidcli.values import Box, Frame
 
@@ -36,6 +37,7 @@ class _Track:
     distance: float | None = None
     reason: str | None = None
     marks: dict[str, Any] = field(default_factory=dict)
+    choice: dict[str, Any] = field(default_factory=dict)
 
     def add(self, frame: Frame, outcome: Outcome) -> None:
         """Take the outcome of one frame."""
@@ -48,6 +50,7 @@ class _Track:
             self.distance = min(outcome.distance, outcome.distance if self.distance is None else self.distance)
         self.reason = outcome.reason or self.reason
         self.marks |= outcome.marks
+        self.choice |= choice_entry(outcome.choice)
 
     def _run(self, index: int, outcome: Outcome) -> None:
         said = [outcome.action, outcome.method]
@@ -60,7 +63,19 @@ class _Track:
         """The track as it stands in the manifest."""
         frames = [self.runs[0][0], self.runs[-1][1]]
         said = {"track": self.number, "frames": frames, "times": self.times, **self.counts, "runs": self.runs}
-        return {**said, "distance": self.distance, "reason": self.reason, **self.marks, "boxes": self.boxes}
+        return {
+            **said,
+            "distance": self.distance,
+            "reason": self.reason,
+            **self.marks,
+            **self.choice,
+            "boxes": self.boxes,
+        }
+
+
+def choice_entry(choice: Choice) -> dict[str, Any]:
+    """What was chosen for a face, as it stands in the manifest: nothing where nobody asked for it."""
+    return {"choice": choice.why, "doubt": choice.doubt, "match": choice.match} if choice.why else {}
 
 
 class Tracks:
@@ -81,10 +96,10 @@ class Tracks:
     def entries(self) -> tuple[dict[str, Any], ...]:
         """One for each track.
 
-        Its number; "frames", the first and the last; "times" of these in seconds; how often it was "replaced" and
-        "covered"; "runs" of frames with the same action and method; the least "distance" to the original; the last
-        "reason" why it was covered; what a closed-set method says of it; "boxes", each with the frame from which on it
-        holds.
+        Its number; "frames", the first and the last; "times" of these in seconds; how often it was "replaced",
+        "covered" and "left"; "runs" of frames with the same action and method; the least "distance" to the original;
+        the last "reason" why it was covered; what a closed-set method says of it; what was chosen for it ("choice",
+        "doubt", "match") where somebody asked for it; "boxes", each with the frame from which on it holds.
         """
         return tuple(track.entry() for track in self._tracks.values())
 

@@ -119,7 +119,7 @@ class _Tally:
             self._promised(row)
         self._output(manifest, row)
         for face in row.get("faces") or ():
-            self._face(row["input"], face, face.get("action") != "covered")
+            self._face(row["input"], face, face.get("action") == "replaced")
         for track in row.get("tracks") or ():
             self._face(row["input"], track, bool(track.get("replaced")))
 

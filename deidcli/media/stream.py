@@ -112,10 +112,12 @@ class Reader(ABC):
 class Writer(ABC):
     """Takes the frames of its reader back, in order, and ends with a whole file in `target`.
 
-    notes: what the user should know of the file, a line each; complete when it is finished.
+    notes: what the user should know of the file, a line each; beside: what of a video is copied beside its pictures
+    ("audio", "subtitle", "data"); both complete when it is finished.
     """
 
     notes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @abstractmethod
     def write(self, frame: Frame, changed: np.ndarray | None) -> None:

@@ -242,3 +242,14 @@ def test_real_footage_plays_as_before(deid, tmp_path, name):
     assert new.times == old.times and len(new.times) == count
     assert (new.picture.width, new.picture.height) == (old.picture.width, old.picture.height)
     assert {k: v for k, v in new.packets.items() if k} == {k: v for k, v in old.packets.items() if k}
+
+
+def test_what_else_tells_who_it_is_is_named(deid, video, tmp_path):
+    """A voice is kept unless it is muted, and the last line says which; never without a word."""
+    done = deid("anonymize", *QUICK, video.parent, tmp_path / "out")
+    assert "1 video has an audio track: voices are not changed (--streams none leaves it out)" in done.err
+    assert rows(tmp_path / "out")["walk.mp4"]["sound"] == ["audio"]
+    done = deid("anonymize", *QUICK, "--streams", "none", video.parent, tmp_path / "mute")
+    assert "audio" not in done.err and rows(tmp_path / "mute")["walk.mp4"]["sound"] == []
+    with av.open(str(tmp_path / "mute/walk.mp4")) as made:
+        assert not made.streams.audio

@@ -17,7 +17,7 @@ WRONG = (
     "recognised", "untouched", "place", "thumbnail", "metadata", "track", "hidden", "stray", "unlisted", "altered",
     "unreadable", "failed", "suspect", "unlooked", "missing",
 )  # fmt: skip
-KINDS = (*WRONG, "changed", "resized", "beside", "covered", "unmeasured", "close", "empty")
+KINDS = (*WRONG, "changed", "resized", "beside", "left", "covered", "unmeasured", "close", "empty")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ def _of_rows(record: Record) -> Iterator[Finding]:
     """What the manifest alone says of a file that was not looked at again."""
     for face in record.faces if record.written else ():
         place: dict[str, Any] = {"frame": face.frame, "box": face.box, "before": record.before, "after": record.after}
-        if face.action == "covered":
+        if face.action == "left":
+            yield Finding(record.name, "left", f"a face was left as it is: {face.reason}", **place)
+        elif face.action == "covered":
             yield Finding(record.name, "covered", _covered(face.reason), face.said, **place)
         elif face.said is not None:
             yield Finding(record.name, "close", f"distance {face.said:.2f} by the manifest", face.said, **place)
@@ -115,6 +117,8 @@ def _judged(face: Seen) -> tuple[str, str]:
     """The kind and the words of one face."""
     if face.action == UNKNOWN:
         return _unknown(face)
+    if face.action == "left":
+        return "left", f"a face was left as it is: {face.reason}"
     if face.matched:
         return (
             "recognised",

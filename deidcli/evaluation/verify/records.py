@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,8 @@ HEAD = 1 << 16  # bytes by which a text is told from other files
 
 @dataclass(frozen=True)
 class Known:
-    """A face of the manifest. action: "replaced" or "covered". said: its distance to the original as the run measured
-    it, None where the run did not. reason: why it was covered.
+    """A face of the manifest. action: "replaced", "covered" or "left". said: its distance to the original as the run
+    measured it, None where the run did not. reason: why it was covered or left.
     """
 
     frame: int
@@ -138,7 +139,7 @@ def _record(name: str, row: dict[str, Any], out: Path, inputs: Path | None) -> R
             sha256=row.get("sha256") or "",
             output_sha256=row.get("output_sha256") or "",
             frames=int(row.get("frames") or 0),
-            faces=tuple(_known(entry) for entry in row.get("faces") or ()),
+            faces=(*(_known(entry) for entry in row.get("faces") or ()), *_left_tracks(row)),
             settings=_settings(row),
             error=row.get("error") or "",
         )
@@ -150,7 +151,18 @@ def _known(entry: dict[str, Any]) -> Known:
     box = Box(*map(float, entry["box"]))
     said = None if entry.get("distance") is None else float(entry["distance"])
     place = int(entry.get("frame", 0)), box, int(entry.get("track", 0))
-    return Known(*place, str(entry["action"]), str(entry.get("method")), said, entry.get("reason") or "")
+    reason = entry.get("reason") or entry.get("choice") or ""
+    return Known(*place, str(entry["action"]), str(entry.get("method")), said, reason)
+
+
+def _left_tracks(row: dict[str, Any]) -> Iterator[Known]:
+    """The faces of tracks that were left as they were, frame by frame: nobody should take them for forgotten ones."""
+    for track in row.get("tracks") or ():
+        places = sorted((int(place[0]), Box(*map(float, place[1:]))) for place in track["boxes"])
+        for first, last, action, *_ in track["runs"]:
+            for frame in range(first, last + 1) if action == "left" else ():
+                box = places[max(0, bisect_right([start for start, _ in places], frame) - 1)][1]
+                yield Known(frame, box, int(track["track"]), action, "", None, track.get("choice") or "")
 
 
 def _settings(row: dict[str, Any]) -> str:

@@ -56,7 +56,8 @@ def _summary(v: Verdict) -> str:
         return f"{v.written} files are there of {v.files}; there is no manifest."
     files = f"{v.written} of {v.files} files were written"
     files += f", {v.skipped} skipped" if v.skipped else ""
-    return f"{files}; {v.replaced} faces replaced, {v.covered} covered."
+    left = f", {v.counts['left']} left as they were" if v.counts.get("left") else ""
+    return f"{files}; {v.replaced} faces replaced, {v.covered} covered{left}."
 
 
 def _measured(v: Verdict) -> Iterator[str]:

@@ -42,6 +42,10 @@ class BothRecogniser(Recogniser):
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The smaller of the two distances, row by row, 1 at the threshold of its recogniser."""
+        return self.distances(a, b).min(axis=-1)
+
+    def distances(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Both distances, row by row, each as a multiple of its recogniser's threshold: (n, 256) twice to (n, 2)."""
         a, b, end = np.asarray(a), np.asarray(b), self.parts[0].length
         halves = zip(self.parts, ((a[..., :end], b[..., :end]), (a[..., end:], b[..., end:])), strict=True)
-        return np.minimum(*(part.distance(x, y) / part.threshold for part, (x, y) in halves))
+        return np.stack([part.distance(x, y) / part.threshold for part, (x, y) in halves], axis=-1)

@@ -63,6 +63,7 @@ class Output:
         self._from = self._held.enter_context(source.opened())
         self._out = self._opened(target)
         self._copies: dict[int, Stream] = {}
+        self.beside: set[str] = set()
         self._ahead: Iterator[Packet] | None = None
         self._next: Packet | None = None
         self._pictures, self._wanted = -1, range(0)
@@ -138,6 +139,7 @@ class Output:
         for original in self._from.streams:
             if original.type == "audio" and "audio" in kinds:
                 self._copies[original.index] = self._template(original)
+                self.beside.add(original.type)
             elif original.type in kinds:
                 self._try_template(original)
         self._out.set_chapters(tags.chapters(self._from.chapters(), self.options.metadata))
@@ -255,6 +257,7 @@ class Output:
             self.notes.append(f"the {original.type} track ({name}) does not fit into {self.muxer}: left out")
             return
         self._copies[original.index] = self._template(original)
+        self.beside.add(original.type)
 
     def _dress(self, stream: Stream, original: Stream) -> None:
         stream.metadata.clear()

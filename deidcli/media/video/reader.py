@@ -96,6 +96,10 @@ class VideoWriter(Writer):
         own = self._track.notes if self._track else ()
         return (*own, *self._out.notes)
 
+    @property
+    def beside(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(sorted(self._out.beside))
+
     def _same(self) -> bool:
         """Whether the compressed pictures may be copied as they are.
 

@@ -1,0 +1,95 @@
+"""`evaluate people`: how often --keep-people and --only-people are wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deidcli.cli import measuring
+from deidcli.cli import options as opt
+from deidcli.cli.devices import use_device
+from deidcli.cli.progress import say, shown
+from deidcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from deidcli.evaluation.people import PeopleRates, Rate
+
+COLUMNS = ("left_strangers", "left", "doubted", "missed", "replaced", "unsure")
+
+
+@click.command("people", cls=opt.Command)
+@click.argument("folder", metavar="FOLDER")
+@opt.stacked(
+    click.option("--split", metavar="FILE", help="CSV with columns person, split; only `val` is looked at."),
+    click.option("--sizes", default="1,10,50", show_default=True, metavar="N,...",
+                 help="How many people there are pictures of."),
+    click.option("--pictures", type=click.IntRange(1), default=1, show_default=True,
+                 help="How many pictures there are of each of them."),
+    click.option("--limit", type=click.IntRange(1), help="Only so many people, spread over all."),
+    measuring.cache,
+    opt.seed,
+    opt.detection,
+    opt.device,
+    click.option("--json", "as_json", is_flag=True, help="A JSON line a row instead of a table."),
+    opt.config,
+    opt.progress,
+)  # fmt: skip
+def command(folder: str, **options: Any) -> int:
+    """Measure --keep-people and --only-people over FOLDER, which has one sub-folder a person.
+
+    Some people's first pictures are taken for those that are at hand, and every other picture is looked at. With
+    --keep-people: strangers who are left (the error that matters), and of those who consented who is left, and who is
+    replaced as doubtful. With --only-people: subjects who are left (the error that matters), strangers who are
+    replaced, and how many of all strangers as doubtful. The share, and in brackets what it is at most, at 95 %. By
+    both recognisers, as a run decides, and by each alone.
+
+    \b
+    deid evaluate people lfw/images --split lfw/people.csv
+    """
+    from deidcli.evaluation.bench import evenly, pictures_of
+    from deidcli.evaluation.originals import Cache, Originals
+    from deidcli.evaluation.people import people_rates
+    from deidcli.faces.embed import recogniser
+    from deidcli.training.data import split_of
+
+    use_device(options["device"])
+    sizes = [opt.whole(word, f"--sizes {options['sizes']}") for word in options["sizes"].split(",")]
+    people = pictures_of(Path(folder))
+    if options["split"]:
+        wanted = split_of(Path(options["split"]), "val")
+        people = {who: names for who, names in people.items() if who in wanted}
+    people = {who: people[who] for who in evenly(sorted(people), options["limit"])}
+    cache = measuring.cache_folder(options)
+    kept = Cache(cache) if cache else None
+    originals = Originals(Path(folder), opt.detect_options(options), recogniser("both"), kept)
+    names = [name for own in people.values() for name in own]
+    for _ in shown(originals.read(names), len(names), "none" if options["quiet"] else options["progress"], "picture"):
+        pass
+    rows = {name: known.descriptor for name, known in originals.known.items()}
+    if not any(sum(name in rows for name in own) > options["pictures"] for own in people.values()):
+        raise UsageError(f"{folder}: nobody has more than {options['pictures']} pictures with a face", "add pictures")
+    for number, rates in enumerate(people_rates(rows, people, sizes, options["pictures"], options["seed"] or 0)):
+        click.echo(json.dumps(asdict(rates)) if options["as_json"] else _line(rates, not number))
+    say(f"{len(rows)} faces of {len(people)} people; {len(originals.blank)} pictures without one")
+    for reason in originals.failed.values():
+        say(f"deid: {reason}")
+    return 1 if originals.failed else 0
+
+
+def _line(rates: PeopleRates, head: bool) -> str:
+    def cell(rate: Rate) -> str:
+        return f"{rate.share:8.3%} ({rate.most:.3%})"
+
+    said = f"{rates.by:6} {rates.people:7} {rates.pictures:9} " + " ".join(
+        f"{cell(getattr(rates, name)):>19}" for name in COLUMNS
+    )
+    if not head:
+        return said
+    above = f"{'':24} {'--keep-people: ':>19}{'':40} {'--only-people: ':>19}"
+    titles = ("strangers left", "consenting left", "in doubt", "subjects left", "others replaced", "others in doubt")
+    names = f"{'by':6} {'people':>7} {'pictures':>9} " + " ".join(f"{title:>19}" for title in titles)
+    return "\n".join((above, names, said))
