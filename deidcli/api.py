@@ -158,7 +158,7 @@ def plan(
     """The run that `anonymize` would do, checked and not begun. listed: further inputs (--files-from)."""
     own, settings, run = split_options(method, options)
     made = method if isinstance(method, Method) else make(method, own, settings.seed)
-    files: Listing = list_files(inputs, output, run.sequence, listed, run.unknown, run.sidecars)
+    files: Listing = list_files(inputs, output, run.sequence, listed, run.unknown, run.sidecars, run.column)
     if options.get("verify") is None:
         settings = replace(settings, verify=made.judged)
     return Run(files, output, made, settings, run)
@@ -304,6 +304,8 @@ def _place(key: str) -> str:
 def _run_value(key: str, value: Any) -> Any:
     if key == "since" and isinstance(value, str):
         return moment(value)
+    if key == "column":
+        return (value,) if isinstance(value, str) else tuple(value)
     if key in _PATHS:
         return Path(value) if value is not None else None
     if key == "faces_class":

@@ -14,12 +14,13 @@ from deidcli.cli.listing import named
 from deidcli.cli.progress import FrameMeter, log, shown
 from deidcli.engine.face_list import face_entry
 from deidcli.engine.frames import Choice, FileFailure, FileFrame
-from deidcli.engine.jobs import MANIFEST, UNKNOWN_FILES
+from deidcli.engine.jobs import UNKNOWN_FILES
 from deidcli.engine.labels import FORMATS
 from deidcli.engine.manifest import FAILED, SALVAGED, Row, encoded
 from deidcli.engine.persona import PERSONAS
 from deidcli.engine.run import Run, Tally
 from deidcli.engine.settings import ON_NO_FACE
+from deidcli.engine.survey import MANIFEST
 from deidcli.engine.tracks import choice_entry
 from deidcli.faces.mask import FEATHER
 from deidcli.values import Face
@@ -63,6 +64,9 @@ _HERE = (
     click.option("--sidecars", type=click.Choice(("skip", "copy")), default="skip", show_default=True,
                  help="What happens to texts beside the pictures of a folder (.txt, .json, .xml, .csv and the like): "
                       "left out, or copied as they are."),
+    click.option("--column", multiple=True, metavar="NAME",
+                 help="Read .parquet files, too, and take the pictures of this column; give it for each such column. "
+                      "All other columns are kept."),
     click.option("--on-no-face", type=click.Choice(ON_NO_FACE), default="copy", show_default=True,
                  help="What happens to a picture without a face."),
     opt.fallback,

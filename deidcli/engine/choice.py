@@ -15,7 +15,8 @@ import numpy as np
 from deidcli.engine.detection_cache import DetectionCache
 from deidcli.engine.find import Finder
 from deidcli.engine.frames import Choice, FileFailure, FileFrame, FrameOrFailure
-from deidcli.engine.jobs import Job, walk
+from deidcli.engine.jobs import Job
+from deidcli.engine.survey import walk
 from deidcli.engine.zones import ALIKE, COVER, LEAVE, NEVER, Decision, Wishes, lies_within
 from deidcli.errors import MediaError, UsageError, one_line
 from deidcli.faces.detect import Detector

@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from deidcli.engine.stored import Stored, digest_of
 from deidcli.media.numbered import numbered
 from deidcli.presets import sha256
 
@@ -31,11 +32,13 @@ def part_name() -> str:
     return f".{secrets.token_hex(12)}{PART}"
 
 
-def digest(path: Path) -> str:
+def digest(path: Path | Stored) -> str:
     """The sha256 of a file; of a folder that of its numbered pictures, or of all its files where it has none, by name.
 
-    Raises OSError.
+    Raises OSError, and MediaError for a stored file.
     """
+    if isinstance(path, Stored):
+        return digest_of(path)
     if not path.is_dir():
         return sha256(path)
     names = sorted(p.name for p in path.iterdir() if p.is_file())
@@ -94,9 +97,9 @@ def claim(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def mode_of(source: Path | None) -> int:
+def mode_of(source: Path | Stored | None) -> int:
     """The permissions that an output takes from its input; what a new file gets where there is none."""
-    if source is not None:
+    if isinstance(source, Path):
         with suppress(OSError):
             return stat.S_IMODE(source.stat().st_mode) & 0o777
     return new_mode()
@@ -163,12 +166,14 @@ def remove_unheld(fd: int, name: str) -> None:
         os.close(held)
 
 
-def stamp_of(path: Path) -> tuple[int, int] | None:
+def stamp_of(path: Path | Stored) -> tuple[int, int] | None:
     """Size and time of the last change (nanoseconds) of a file, by which a later run sees that it is another one.
 
     None for a folder, and for a file that was changed a moment ago or, by its clock, will be: it could be changed once
     more without its time showing it.
     """
+    if isinstance(path, Stored):
+        return path.stamp()
     try:
         found = path.stat()
     except OSError:

@@ -21,6 +21,7 @@ from deidcli.engine.flow import ahead, batched, one_ahead
 from deidcli.engine.follow import followed, planned
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source, pixel_count
 from deidcli.engine.jobs import Job
+from deidcli.engine.stored import Copy, Stored, fetched
 from deidcli.errors import MediaError, one_line
 from deidcli.faces.detect import Detector
 from deidcli.faces.landmarks import locate
@@ -97,6 +98,11 @@ class Finder:
         began = time.monotonic()
         try:
             stamp = stamp_of(job.source) if job.source else None
+            if isinstance(job.source, Stored):
+                held, checksum = fetched(job.source)
+                copy = held if isinstance(held, Copy) else None
+                data: bytes | Path = held.path if isinstance(held, Copy) else held
+                return Source(job, open_reader(data, job.name, self.read), checksum, began, stamp, copy)
             data, checksum = _read(job)
             return Source(job, open_reader(data, job.name, self.read), checksum, began, stamp)
         except Exception as error:
@@ -236,6 +242,7 @@ def _frames(source: Source) -> Iterator[FrameOrFailure]:
 
 def _read(job: Job) -> tuple[bytes | Path, str]:
     """What is opened, and its sha256: a video is opened where it lies, a picture as the bytes that were read once."""
+    assert not isinstance(job.source, Stored)
     try:
         if job.source is not None and is_stream(job.source):
             return job.source, digest(job.source)
@@ -251,10 +258,10 @@ def _read(job: Job) -> tuple[bytes | Path, str]:
 def check_unchanged(source: Source) -> None:
     """Raises MediaError where a file is no longer the one that was opened: what was written may not have been searched.
 
-    It is read again for that, whole. Standard input is read once and cannot change.
+    It is read again for that, whole. Standard input is read once and cannot change, nor can the copy of a stored file.
     """
     name, path = source.job.name, source.job.source
-    if path is None:
+    if not isinstance(path, Path):
         return
     try:
         same = digest(path) == source.sha256

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deidcli.engine.jobs import Job
+from deidcli.engine.stored import Copy
 from deidcli.errors import printable
 from deidcli.media.stream import Reader
 from deidcli.values import Box, Face, Frame
@@ -17,7 +18,7 @@ from deidcli.values import Box, Face, Frame
 class Source:
     """A file under way. sha256: of its bytes. began: when it was opened, by the monotonic clock. stamp: see `stamp_of`.
 
-    reader and sha256 are None for a file that could not be opened.
+    reader and sha256 are None for a file that could not be opened. copy: of a stored file that is read from the disk.
     """
 
     job: Job
@@ -25,6 +26,14 @@ class Source:
     sha256: str | None
     began: float
     stamp: tuple[int, int] | None = None
+    copy: Copy | None = None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.reader is not None:
+            self.reader.close()
+        if self.copy is not None:
+            self.copy.close()
 
     @property
     def opened(self) -> Reader:

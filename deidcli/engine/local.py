@@ -12,6 +12,7 @@ from weakref import WeakSet
 
 import cv2
 
+from deidcli.engine.archives import Archive, Member
 from deidcli.engine.census import take_census
 from deidcli.engine.choice import Chooser, FirstLook
 from deidcli.engine.face_list import FaceList, KnownFaces
@@ -60,7 +61,7 @@ def anonymize(
         with _pool(settings.workers) as (pool, depth):
             finder = Finder(search, given, pool, depth, settings.read, settings.track, settings.detect.landmarks)
             with _looked_at(chooser, finder, jobs if whole is None else whole) as (again, every):
-                census = take_census(method, seen(chooser.chosen(again(every))))
+                census = take_census(method, seen(_let_go(chooser.chosen(again(every)))))
 
     def rows() -> Generator[Row, None, None]:
         with ExitStack() as last, _pool(settings.workers) as (pool, depth):
@@ -94,9 +95,23 @@ def find(
         with _pool(workers) as (pool, depth):
             finder = Finder(search, given, pool, depth, read, track, options.landmarks)
             with _looked_at(chooser, finder, jobs) as (again, todo):
-                yield from chooser.chosen(again(todo))
+                yield from _let_go(chooser.chosen(again(todo)))
 
     return frames()
+
+
+def _let_go(items: Iterable[FrameOrFailure]) -> Iterator[FrameOrFailure]:
+    """The same items; an archive is closed when the last frame of its members was taken."""
+    last: Archive | None = None
+    for item in items:
+        source = item.source.job.source
+        archive = source.packed.archive if isinstance(source, Member) else None
+        if last is not None and archive is not last:
+            last.close()
+        last = archive
+        yield item
+    if last is not None:
+        last.close()
 
 
 @contextmanager

@@ -14,10 +14,12 @@ from typing import IO, Any
 
 from deidcli.engine.files import claimed, digest, replace_file, stamp_of
 from deidcli.engine.records import LONGEST, Record, parsed
+from deidcli.engine.stored import Stored
 from deidcli.errors import DeidError, MediaError, UsageError
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 _BEGIN = b'{"input": '  # of every row
+Place = Path | Stored | None
 ACTIONS = ("replaced", "covered", "left")
 COPIED = "copied"  # a file that is neither a picture nor a video was copied as it is
 NAMED = 3  # files that failed and are named in the summary
@@ -175,7 +177,7 @@ class Earlier:
                 known[row["input"]] = row
         return cls(known)
 
-    def has(self, name: str, source: Path | None, target: Path | None, settings: str, by_stamp: bool = False) -> bool:
+    def has(self, name: str, source: Place, target: Place, settings: str, by_stamp: bool = False) -> bool:
         """Whether a file needs no second run: same input, same settings, and its output is still what was written.
 
         by_stamp: an input of the same size and time is the same, and an output that is there is; only where one of
@@ -189,7 +191,7 @@ class Earlier:
             return False
         if row["status"] == SKIPPED:
             return True
-        if same and target is not None and os.path.isfile(target) and os.path.getsize(target):
+        if same and _is_there(target):
             return True
         return target is not None and _digest(target) == row.get("output_sha256")
 
@@ -199,10 +201,16 @@ def left_alone(row: Mapping[str, Any]) -> bool:
     return row.get("status") == FAILED and row.get("output") is not None
 
 
-def _digest(path: Path) -> str:
+def _is_there(target: Place) -> bool:
+    if isinstance(target, Stored):
+        return bool(target.size)
+    return target is not None and os.path.isfile(target) and os.path.getsize(target) > 0
+
+
+def _digest(path: Path | Stored) -> str:
     try:
         return digest(path)
-    except OSError:
+    except (OSError, MediaError):
         return "unreadable"  # is no sha256: the run itself will say what is wrong with the file
 
 

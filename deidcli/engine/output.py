@@ -13,6 +13,8 @@ import io
 import os
 import stat
 import sys
+import tempfile
+from abc import abstractmethod
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +22,7 @@ from typing import BinaryIO
 from deidcli.engine import files
 from deidcli.engine.files import PART
 from deidcli.engine.lock import FolderLock
+from deidcli.engine.stored import Stored
 from deidcli.errors import MediaError, UsageError
 
 # In such a folder every file is going to fail for itself.
@@ -67,7 +70,7 @@ class OutputFolder:
         self._held.close()
         self._fd, self._locked = None, False
 
-    def target(self, path: Path | None, source: Path | None = None) -> Target:
+    def target(self, path: Path | None, source: Path | Stored | None = None) -> Target:
         """A file to be written at `path`, None for standard output. source: whose permissions it takes."""
         return Target(path, self, source)
 
@@ -131,8 +134,9 @@ class OutputFolder:
 class Target:
     """A file or a folder in the making. `path` None means standard output, which gets the whole file at once."""
 
-    def __init__(self, path: Path | None, output: OutputFolder, source: Path | None = None):
-        self.path, self.output, self.source = path, output, source
+    def __init__(self, path: Path | None, output: OutputFolder, source: Path | Stored | None = None):
+        self.path, self.output = path, output
+        self.source = source if isinstance(source, Path) else None
         self.file: BinaryIO | None = None
         self.folder: Path | None = None
         self._part = ""
@@ -286,6 +290,38 @@ class Target:
         if kept:
             raise MediaError(f"{self.path} holds other things, like {kept[0]}", "name another output folder")
         files.remove(fd, name)
+
+
+class HandedTarget(Target):
+    """A file that is built in a file without a name, and handed on whole."""
+
+    @property
+    def stands(self) -> bool:
+        """Whether something lies at its path."""
+        return False
+
+    def open(self) -> BinaryIO:
+        self.file = tempfile.TemporaryFile(prefix="deid-")  # noqa: SIM115 - closed by commit or discard
+        return self.file
+
+    def open_folder(self) -> Path:
+        raise MediaError(f"{self.path}: a folder has no place in an archive or a bucket", "write one file")
+
+    @abstractmethod
+    def hand(self, file: BinaryIO, size: int) -> None:
+        """Take the whole file, `size` bytes from its beginning on. Raises OSError and MediaError."""
+
+    def _commit(self) -> str:
+        assert self.file is not None
+        self.file.flush()
+        size = self.file.seek(0, os.SEEK_END)
+        self.file.seek(0)
+        digest = hashlib.sha256()
+        while block := self.file.read(1 << 20):
+            digest.update(block)
+        self.file.seek(0)
+        self.hand(self.file, size)
+        return digest.hexdigest()
 
 
 def _step(fd: int, part: str, mode: int) -> int:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from deidcli.engine.archives.packing import Packer
 from deidcli.engine.choice import Chooser
 from deidcli.engine.face_list import face_entry
 from deidcli.engine.find import UNDER_WAY, Finder, check_unchanged
@@ -49,9 +50,9 @@ class _File:
 
     def close(self) -> None:
         """Let go of the source, and of what a writer that was stopped still does."""
-        for held in (self.writer, self.source.reader):
-            if held is not None:
-                held.close()
+        if self.writer is not None:
+            self.writer.close()
+        self.source.close()
 
 
 STILL_SEEN = "use --method solid for it, or convert the picture to RGB first"
@@ -80,6 +81,7 @@ class Pipeline:
         self.method, self.settings, self.output, self.watch, self.chooser = method, settings, output, watch, chooser
         self.finder, self.replacer = finder, replacer
         self.fingerprint = fingerprint(method, settings)
+        self.packer = Packer(output)
         self._under_way: set[_File] = set()
         self._judging = threading.Lock()
 
@@ -95,13 +97,15 @@ class Pipeline:
         batches = batched(self.chooser.chosen(self.finder(jobs)), weight, 1, longest=4 * depth)
         done = (pair for batch in batches for pair in self._replace(batch))
         # A picture whose pixels changed is decoded again: those under way there are counted, too.
-        return ahead(pool, self._finished, self._gather(done), depth, _decoded_again, UNDER_WAY)
+        rows = ahead(pool, self._finished, self._gather(done), depth, _decoded_again, UNDER_WAY)
+        return self.packer.settled(rows)
 
     def drop(self) -> None:
         """Drop what an interrupted run has begun to write, once no thread works on it any more."""
         for file in self._under_way:
             file.close()
             file.target.discard()
+        self.packer.drop()
 
     def _replace(self, items: Sequence[FrameOrFailure]) -> Iterator[tuple[FrameOrFailure, Replaced | None]]:
         """The items with their new frames; a batch that fails as a whole is halved until each frame is alone."""
@@ -180,7 +184,7 @@ class Pipeline:
         return reader.writer(file.place, options, file.target.suffix)
 
     def _begun(self, source: Source) -> _File:
-        target = self.output.target(source.job.target, source.job.source)
+        target = self.packer.target(source.job.target, source.job.source)
         try:
             return _File(source, target, self._written_check())
         except Exception as error:

@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -20,13 +19,16 @@ from deidcli.engine.choice import KEEP, ONLY, Chooser, People, load_people
 from deidcli.engine.face_list import FaceList
 from deidcli.engine.files import digest, tree_digest
 from deidcli.engine.frames import FrameOrFailure
-from deidcli.engine.jobs import MANIFEST, STREAM, Job, Listing
+from deidcli.engine.jobs import STREAM, Job, Listing
 from deidcli.engine.labels import read_faces
-from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, SKIPPED, Earlier, Manifest, Row, Tally
+from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, Earlier, Manifest, Row, Tally
 from deidcli.engine.output import OutputFolder
 from deidcli.engine.pipeline import Watch, unwatched
 from deidcli.engine.records import Record
 from deidcli.engine.settings import RunOptions, Settings, fingerprint, marked
+from deidcli.engine.stored import Stored
+from deidcli.engine.survey import MANIFEST
+from deidcli.engine.tally import Carried, summed_up
 from deidcli.engine.zones import Wishes, load_wishes
 from deidcli.errors import DeidError, MediaError, UsageError, one_line
 from deidcli.faces.detect import detector
@@ -53,7 +55,7 @@ class Run:
         options: RunOptions = RunOptions(),  # noqa: B008 - frozen
     ):
         self.files, self.method = files, method
-        self.single = output == STREAM or [job.target for job in files.jobs] == [Path(output)]
+        self.single = output == STREAM or {job.place for job in files.jobs} == {Path(output)}
         self.options = options = self._asked(options)
         self.problems: list[str] = []
         self.removed = 0
@@ -74,6 +76,8 @@ class Run:
         self.older = len(own) - len(recent)
         self.jobs: list[Job] = []
         self._plan(recent)
+        self.carried = Carried(self.jobs)
+        self._check_archives()
         self.deadline = unattended.Deadline(options.max_minutes)
         self.output = OutputFolder(folder, options.overwrite or options.resume)
 
@@ -112,6 +116,7 @@ class Run:
             for row in chain(self._guarded(work), self._copied(), self._unreached(missing)):
                 missing.pop(row.input, None)
                 added = _added(manifest, row)
+                self.carried.add(added)
                 after(manifest, added)
                 yield added
 
@@ -145,37 +150,7 @@ class Run:
 
     def summary(self, tally: Tally) -> str:
         """Everything that was in the inputs, counted, in one line."""
-        words = [f"{tally.written} of {len(self.jobs)} files written"]
-        words.append(f"{tally.faces['replaced']} faces replaced, {tally.faces['covered']} covered")
-        if tally.faces["left"]:
-            words[-1] += f", {tally.faces['left']} left as they were"
-        if tally.doubts:
-            words.append(f"{tally.doubts} of them in doubt (`deid review --list OUTPUT`)")
-        if tally.unchanged:
-            words.append(f"{tally.unchanged} without a face copied")
-        words += [f"{tally.files[word]} {word}" for word in (COPIED, SKIPPED, SALVAGED, FAILED) if tally.files[word]]
-        if tally.failures:
-            more = f" and {tally.failed - len(tally.failures)} more" if tally.failed > len(tally.failures) else ""
-            words[-1] += f" ({', '.join(tally.failures)}{more})"
-        if self.options.incremental and self.done_before:
-            words.append(f"{self.done_before} as before")
-        if self.older:
-            words.append(f"{self.older} older")
-        if self.removed:
-            words.append(f"{self.removed} sources removed")
-        if self.deadline.left:
-            words.append(f"{len(self.deadline.left)} left for the next run")
-        words += [said for said in (self._left_unsearched(), *told_by_others(tally)) if said]
-        if self.files.left_out:
-            words.append("left out: " + ", ".join(map(_counted, *zip(*self.files.left_out.items(), strict=True))))
-        return "; ".join(words) + (f"; see {self.place}" if self.place else "")
-
-    def _left_unsearched(self) -> str:
-        """Which faces could not be found however plain they are, by what was set."""
-        search = self.settings.detect
-        words = [f"below {search.min_face} pixels (--min-face)"] if search.min_face else []
-        words += [f"of scores below {search.threshold:g} (--threshold)"] if search.threshold is not None else []
-        return f"faces {' and '.join(words)} were left as they are" if words and not self.given else ""
+        return summed_up(self, tally)
 
     def _settled(self, settings: Settings) -> Settings:
         """With the checksums of what the settings only name. Raises UsageError for those that do not go together."""
@@ -259,10 +234,12 @@ class Run:
             return list(jobs), {}
         earlier, said = Earlier.load(self.place), fingerprint(self.method, self.settings)
         quick, mark = self.options.incremental, self.wishes.mark
-        waiting = [
-            job for job in jobs
-            if not earlier.has(job.name, job.source, job.target, marked(said, mark(job.name)), quick)
-        ]  # fmt: skip
+        listing.made_members.cache_clear()
+        left = {
+            job.unit for job in jobs
+            if not earlier.has(job.name, job.source, job.written, marked(said, mark(job.name)), quick)
+        }  # fmt: skip
+        waiting = [job for job in jobs if job.unit in left]
         names = {job.name for job in jobs} - {job.name for job in waiting}
         return waiting, {name: row for name, row in earlier.rows.items() if name in names}
 
@@ -271,8 +248,19 @@ class Run:
         self.jobs[:], self._done = self._waiting(jobs)
         self.total, self.done_before = len(jobs), len(jobs) - len(self.jobs)
 
+    def _check_archives(self) -> None:
+        if self.options.resume or self.options.overwrite:
+            return
+        for job in self.jobs:
+            if job.place is not job.target and job.place is not None and os.path.lexists(job.place):
+                raise UsageError(f"{job.place} exists", "use --overwrite, or --resume to go on with an earlier run")
+
     def _check_unattended(self, output: Path | None) -> None:
         options, settings = self.options, self.settings
+        stored = any(isinstance(job.source, Stored) for job in self.files.jobs)
+        if stored and (options.quarantine is not None or options.remove_source):
+            said = "--quarantine and --remove-source do not go with archives, nor with buckets"
+            raise UsageError(said, "leave them out")
         if options.quarantine is not None:
             unattended.check_quarantine(options.quarantine, output, self.files.jobs)
         if options.remove_source:
@@ -288,7 +276,7 @@ class Run:
             try:
                 self.output.lock(shared)
                 if said and not self.method.closed:  # what the other run has done or removed is not done again
-                    self._plan([job for job in self._recent if job.source is None or os.path.lexists(job.source)])
+                    self._plan([job for job in self._recent if _is_there(job)])
                 return
             except UsageError:
                 raise
@@ -326,7 +314,7 @@ class Run:
 
     def _remove(self, job: Job, row: Mapping[str, Any]) -> None:
         self._say(unattended.remove_source(job, row))
-        self.removed += job.source is not None and not os.path.lexists(job.source)
+        self.removed += not _is_there(job)
 
     def _say(self, problem: str) -> None:
         if problem:
@@ -350,16 +338,8 @@ class Run:
             yield Row(job.name, place, COPIED if written else FAILED, written, written, seconds=seconds, error=error)
 
 
-def told_by_others(tally: Tally) -> Iterator[str]:
-    """What else than a face tells who it is, and was kept: sound, and text."""
-    words = {"audio": ("an audio track", "voices are not changed"), "subtitle": ("subtitles", "names in them stay"),
-             "data": ("data tracks", "what they tell stays")}  # fmt: skip
-    for kind, (what, then) in words.items():
-        if count := tally.sound[kind]:
-            mute = " (--streams none leaves it out)" if kind == "audio" else ""
-            yield f"{count} video{'s have' if count > 1 else ' has'} {what}: {then}{mute}"
-    if tally.files[COPIED]:
-        yield f"{tally.files[COPIED]} other files were copied as they are, whatever they tell"
+def _is_there(job: Job) -> bool:
+    return not isinstance(job.source, Path) or os.path.lexists(job.source)
 
 
 def _added(manifest: Manifest | None, row: Row) -> Row:
@@ -371,13 +351,6 @@ def _added(manifest: Manifest | None, row: Row) -> Row:
         said = str(error) if isinstance(error, MediaError) else f"{row.input}: has no line: {one_line(error)}"
         return replace(row, status=FAILED, error=row.error or said)
     return row
-
-
-def _counted(kind: str, names: Sequence[str]) -> str:
-    """How many files of a kind were left out, and their suffixes, the most frequent first."""
-    suffixes = Counter(Path(name).suffix.lower() or "no suffix" for name in names)
-    shown = ", ".join(suffix for suffix, _ in suffixes.most_common(4)) + (", ..." if len(suffixes) > 4 else "")
-    return f"{len(names)} {kind} ({shown})"
 
 
 def _digest(path: Path, flag: str) -> str:

@@ -15,6 +15,7 @@ from deidcli.engine.jobs import Job
 from deidcli.engine.manifest import DONE
 from deidcli.engine.output import OutputFolder
 from deidcli.engine.settings import Settings
+from deidcli.engine.stored import Stored
 from deidcli.errors import DeidError, UsageError, one_line
 from deidcli.media.open import open_reader
 
@@ -38,6 +39,9 @@ def moment(text: str) -> float:
 def is_older(job: Job, since: float) -> bool:
     """Whether a file was last changed before `since`; one that cannot be asked is not."""
     try:
+        if isinstance(job.source, Stored):
+            changed = job.source.changed()
+            return changed is not None and changed < since
         return job.source is not None and job.source.stat().st_mtime < since
     except OSError:
         return False
@@ -59,7 +63,8 @@ class Deadline:
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Job]:
         for number, job in enumerate(jobs):
-            if self.over:
+            # An archive that was begun is finished.
+            if self.over and (number == 0 or job.unit != jobs[number - 1].unit):
                 self.left += jobs[number:]
                 return
             yield job
@@ -71,7 +76,7 @@ def check_quarantine(folder: Path, output: Path | None, inputs: Sequence[Job]) -
     if output is not None and (real == (top := Path(os.path.realpath(output))) or real.is_relative_to(top)):
         raise UsageError(f"--quarantine {folder} lies in the output and would hold open faces", "name another folder")
     for job in inputs:
-        if job.source is not None:
+        if isinstance(job.source, Path):
             depth = len(Path(job.name).parts)
             root = Path(os.path.realpath(Path(*job.source.parts[: max(1, len(job.source.parts) - depth)])))
             if real == root or real.is_relative_to(root):
@@ -112,7 +117,7 @@ def remove_source(job: Job, row: Mapping[str, Any]) -> str:
     Both files are read again: the input must be the one that was read, the output the one that was written.
     """
     source, target = job.source, job.target
-    if source is None or target is None or row.get("status") != DONE:
+    if not isinstance(source, Path) or target is None or row.get("status") != DONE:
         return ""
     try:
         if source.is_symlink() or source.is_dir():
@@ -136,7 +141,7 @@ def remove_source(job: Job, row: Mapping[str, Any]) -> str:
 def put_aside(job: Job, folder: OutputFolder, move: bool) -> str:
     """Copy an input that failed into the quarantine, and remove it where it was if `move`; why not, "" where it is."""
     source = job.source
-    if source is None or folder.root is None or not os.path.isfile(source):
+    if not isinstance(source, Path) or folder.root is None or not os.path.isfile(source):
         return ""
     place = folder.root / job.name
     target = folder.target(place, source)

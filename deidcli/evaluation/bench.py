@@ -179,7 +179,7 @@ def person(name: str) -> str:
 
 def pictures_of(folder: Path) -> dict[str, list[str]]:
     """The pictures of each person of a folder with one sub-folder a person, all in order. Raises UsageError."""
-    from deidcli.engine.jobs import walk
+    from deidcli.engine.survey import walk
 
     people: dict[str, list[str]] = {}
     for path in walk(folder) if folder.is_dir() else ():

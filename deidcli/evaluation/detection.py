@@ -107,7 +107,7 @@ def _chunks(jobs: Sequence[Job]) -> Iterator[tuple[list[tuple[tuple[str, int], n
         try:
             if job.source is None:
                 raise UsageError("standard input cannot be searched twice", "name files or folders")
-            with open_reader(job.source) as reader:
+            with open_reader(job.source if isinstance(job.source, Path) else job.source.open()) as reader:
                 for frame in reader.frames():
                     chunk.append(((job.name, frame.index), frame.pixels))
                     if len(chunk) == CHUNK:

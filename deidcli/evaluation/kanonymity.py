@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deidcli.engine.archives import member_at
 from deidcli.engine.files import digest
 from deidcli.engine.manifest import DONE, SALVAGED, Row, left_alone
 from deidcli.errors import UsageError
@@ -136,7 +137,7 @@ class _Tally:
             return  # went to standard output
         # A folder that was moved still has the manifest beside its files.
         places = [Path(row["output"])] + ([manifest.parent / row["input"]] if manifest else [])
-        there = [place for place in places if place.exists()]
+        there = [found for place in places if (found := member_at(place))]
         if not there:
             self.problem(f"{row['input']}: the output {row['output']} is not there")
         elif not any(digest(place) == row.get("output_sha256") for place in there):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deidcli.engine.jobs import walk
+from deidcli.engine.survey import walk
 from deidcli.errors import UsageError
 from deidcli.evaluation import parts
 from deidcli.evaluation.bench import Bench, Subject, evenly, person, pictures_of

@@ -103,6 +103,12 @@ def is_media(path: Path) -> bool:
     return known or any(other.matches(head) for other in formats().values())
 
 
+def begins_as_media(head: bytes) -> bool:
+    """Whether the first `sniff.HEAD` bytes are those of a picture, or of a container of videos."""
+    known = sniff.image_kind(head) is not None or sniff.video_kind(head) is not None
+    return known or any(other.matches(head) for other in formats().values())
+
+
 def is_stream(path: Path) -> bool:
     """Whether a file is to be read from its path, bit by bit, since it may be of any length. Raises MediaError."""
     return path.is_dir() or _video_kind(_read(path, str(path), sniff.HEAD), path) is not None

@@ -200,7 +200,7 @@ def pack_origin(jobs: Sequence[Job], *settings: object) -> str:
     """A checksum that is the same while files (name, size, time of the last change), settings and version are."""
     digest = hashlib.sha256(repr((__version__, settings)).encode())
     for job in jobs:
-        state = job.source.stat() if job.source and job.source.exists() else None
+        state = job.source.stat() if isinstance(job.source, Path) and job.source.exists() else None
         said = (job.name, state and state.st_size, state and state.st_mtime_ns)
         digest.update(repr(said).encode("utf-8", "backslashreplace"))
     return digest.hexdigest()

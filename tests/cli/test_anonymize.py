@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deidcli.engine.jobs import MANIFEST
 from deidcli.engine.manifest import Earlier
+from deidcli.engine.survey import MANIFEST
 from tests.conftest import found, read, rows, save, tree
 
 QUICK = ("--method", "solid", "--no-verify")

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from deidcli.engine import jobs as room
-from deidcli.engine.jobs import MANIFEST, check_apart, list_jobs, shard, walk
+from deidcli.engine.jobs import check_apart, list_jobs, shard
+from deidcli.engine.survey import MANIFEST, walk
 from deidcli.errors import UsageError
 
 TREE = ["a.jpg", "b/c.PNG", "b/d/e.webp", "b/d/Ünï cödé ☃.tif", "with space/ f .gif"]

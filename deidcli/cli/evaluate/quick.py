@@ -10,7 +10,7 @@ import click
 from deidcli.cli import options as opt
 from deidcli.cli import verify
 from deidcli.cli.devices import use_device
-from deidcli.engine.jobs import MANIFEST
+from deidcli.engine.survey import MANIFEST
 
 ALLOWED = ("missing",)  # results that were moved away; what is there is judged
 

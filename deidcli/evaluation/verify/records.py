@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deidcli.engine.jobs import MANIFEST, SHEET, walk
+from deidcli.engine.jobs import SHEET
 from deidcli.engine.manifest import DONE, SALVAGED, Earlier
+from deidcli.engine.survey import MANIFEST, walk
 from deidcli.errors import UsageError
 from deidcli.media.open import is_media
 from deidcli.values import Box

@@ -1,0 +1,99 @@
+"""The last line of a run: everything that was in its inputs, counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deidcli.engine.archives import Member
+from deidcli.engine.jobs import Job
+from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, SKIPPED, Row, Tally
+
+if TYPE_CHECKING:
+    from deidcli.engine.run import Run
+
+
+class Carried:
+    """Counts what was taken along in archives, beside the members that were written."""
+
+    def __init__(self, jobs: Sequence[Job]):
+        self._members = {job.name: job.source for job in jobs if isinstance(job.source, Member)}
+        self._places: dict[str, set[int]] = {}
+
+    def add(self, row: Row) -> None:
+        """Take note of the row of a member."""
+        member = self._members.get(row.input)
+        if member is None or row.status not in (DONE, SALVAGED):
+            return
+        packed, sample = member.packed, member.entry.sample
+        alone = packed.archive.carries
+        samples = {packed.entries[index].sample for index in packed.jobs} if alone else set()
+        places = self._places.setdefault(packed.name, set())
+        places |= {
+            index
+            for index in packed.carried
+            if (packed.entries[index].sample == sample and sample) or packed.entries[index].sample not in samples
+        }
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self._places.values()))
+
+
+def summed_up(run: Run, tally: Tally) -> str:
+    """See `Run.summary`."""
+    words = [f"{tally.written} of {len(run.jobs)} files written"]
+    words.append(f"{tally.faces['replaced']} faces replaced, {tally.faces['covered']} covered")
+    if tally.faces["left"]:
+        words[-1] += f", {tally.faces['left']} left as they were"
+    if tally.doubts:
+        words.append(f"{tally.doubts} of them in doubt (`deid review --list OUTPUT`)")
+    if tally.unchanged:
+        words.append(f"{tally.unchanged} without a face copied")
+    words += [f"{tally.files[word]} {word}" for word in (COPIED, SKIPPED, SALVAGED, FAILED) if tally.files[word]]
+    if tally.failures:
+        more = f" and {tally.failed - len(tally.failures)} more" if tally.failed > len(tally.failures) else ""
+        words[-1] += f" ({', '.join(tally.failures)}{more})"
+    if run.carried.count:
+        words.append(f"{run.carried.count} carried along in archives")
+    if run.options.incremental and run.done_before:
+        words.append(f"{run.done_before} as before")
+    if run.older:
+        words.append(f"{run.older} older")
+    if run.removed:
+        words.append(f"{run.removed} sources removed")
+    if run.deadline.left:
+        words.append(f"{len(run.deadline.left)} left for the next run")
+    words += [said for said in (_left_unsearched(run), *told_by_others(tally)) if said]
+    if run.files.left_out:
+        words.append("left out: " + ", ".join(map(_counted, *zip(*run.files.left_out.items(), strict=True))))
+    return "; ".join(words) + (f"; see {run.place}" if run.place else "")
+
+
+def _left_unsearched(run: Run) -> str:
+    """Which faces could not be found however plain they are, by what was set."""
+    search = run.settings.detect
+    words = [f"below {search.min_face} pixels (--min-face)"] if search.min_face else []
+    words += [f"of scores below {search.threshold:g} (--threshold)"] if search.threshold is not None else []
+    return f"faces {' and '.join(words)} were left as they are" if words and not run.given else ""
+
+
+def told_by_others(tally: Tally) -> Iterator[str]:
+    """What else than a face tells who it is, and was kept: sound, and text."""
+    words = {"audio": ("an audio track", "voices are not changed"), "subtitle": ("subtitles", "names in them stay"),
+             "data": ("data tracks", "what they tell stays")}  # fmt: skip
+    for kind, (what, then) in words.items():
+        if count := tally.sound[kind]:
+            mute = " (--streams none leaves it out)" if kind == "audio" else ""
+            yield f"{count} video{'s have' if count > 1 else ' has'} {what}: {then}{mute}"
+    if tally.files[COPIED]:
+        yield f"{tally.files[COPIED]} other files were copied as they are, whatever they tell"
+
+
+def _counted(kind: str, names: Sequence[str]) -> str:
+    """How many files of a kind were left out, and their suffixes, the most frequent first."""
+    suffixes = Counter(Path(name).suffix.lower() or "no suffix" for name in names)
+    shown = ", ".join(suffix for suffix, _ in suffixes.most_common(4)) + (", ..." if len(suffixes) > 4 else "")
+    return f"{len(names)} {kind} ({shown})"
