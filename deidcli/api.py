@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -297,7 +298,9 @@ def _place(key: str) -> str:
         if _RENAMED.get(key, key) in names and key not in _RENAMED.values():
             return name
     owners = [name for name, kind in available().items() if key in {item.name for item in fields(kind.Options)}]
-    hint = f"it is for {' or '.join(owners)}" if owners else "see `deid anonymize --help`"
+    near = get_close_matches(key, [*own, *(item.name for kind in _PARTS.values() for item in fields(kind))], 1)
+    hint = f"did you mean {near[0]}?" if near else "see `deid anonymize --help`"
+    hint = f"it is for {' or '.join(owners)}" if owners else hint
     raise UsageError(f"no option is called {key!r} here", hint)
 
 

@@ -7,11 +7,12 @@ from importlib import import_module
 import click
 
 from deidcli import __version__
+from deidcli.cli.folder import Suggesting
 
-_COMMANDS = ("anonymize", "verify", "detect", "align", "train", "evaluate", "models", "doctor")
+_COMMANDS = ("anonymize", "blur", "verify", "detect", "align", "train", "evaluate", "models", "doctor")
 
 
-class _Commands(click.Group):
+class _Commands(Suggesting):
     """Loads `cli/NAME.py` for the command NAME, so that no command pays for what another one imports."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -8,11 +8,13 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import click
 
+from deidcli.cli.folder import ELSEWHERE
 from deidcli.cli.progress import say
 from deidcli.engine import records
 from deidcli.engine.face_list import FaceList
@@ -32,6 +34,16 @@ Decorator = Callable[[Callable], Callable]
 
 class Command(click.Command):
     """A command every option of which has an environment variable DEID_NAME, and that reads --config."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; a flag that another tool has is told with what it is called here."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in ELSEWHERE:
+                raise
+            instead = ELSEWHERE[error.option_name]
+            raise UsageError(f"no such option: {error.option_name}", f"it is {instead}") from error
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -69,9 +81,9 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
     entries = {key.replace("-", "_"): entry for key, entry in _toml(Path(value)).items()}
     for key, entry in entries.items():
         if key not in known:
-            raise UsageError(
-                f"{value}: no option is called {records.shortened(key)}", f"see `deid {ctx.info_name} --help`"
-            )
+            near = get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"see `deid {ctx.info_name} --help`"
+            raise UsageError(f"{value}: no option is called {records.shortened(key)}", hint)
         _check_entry(ctx, value, known[key], key, entry)
     ctx.default_map = {**(ctx.default_map or {}), **entries}
 
