@@ -21,6 +21,7 @@ from deidcli.faces import mesh
 from deidcli.faces.align import apply_affine
 from deidcli.faces.embed import Recogniser, recogniser
 from deidcli.faces.face_model import FaceModel, Identity, Reading
+from deidcli.faces.mask import face_size
 from deidcli.methods.base import Method, Models, Secret
 from deidcli.methods.new_face import Seen, composited, draw, read, shrunk
 from deidcli.presets import Preset, load_preset
@@ -32,7 +33,7 @@ REMEMBERED = 4096  # identities, the last that were used
 # New faces that are tried for a key until one is far enough from the old face by both recognisers; else the farthest is
 # taken. It is asked for more than their thresholds, so that other pictures of the person are far, too.
 TRIES = 8
-FEW, SMALL = 2, 48  # tries, and pixels of a face below which there are no more: recognisers can hardly tell small ones
+FEW, SMALL = 4, 48  # tries, and pixels of a face below which there are no more: recognisers can hardly tell small ones
 JUDGED = 160  # pixels of a face at which it is tried; recognisers see no more
 FAR = 1.1  # of dlib's and of SFace's threshold
 
@@ -78,9 +79,12 @@ class FaceModels(Models):
         old: descriptors by both. Where one recogniser finds it no farther than `least` the others are not asked.
         """
         placed, nearest = _placed(crop), np.inf
+        size = face_size(crop.face)
         for judge, before in zip(self.judges, old, strict=True):
             now = judge.embed(judge.chips(pixels, [placed]))
-            nearest = min(nearest, float(judge.distance(before[None], now)[0]) / judge.threshold)
+            nearest = min(
+                nearest, float(judge.distance(before[None], now)[0]) / (judge.threshold * judge.share_at(size))
+            )
             if nearest <= least:
                 break
         return nearest

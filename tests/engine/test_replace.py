@@ -284,6 +284,18 @@ def test_a_face_that_cannot_be_covered_is_an_error(request_of, monkeypatch):
         run(Painter(), request_of)
 
 
+def test_small_faces_are_compared_at_a_threshold_of_their_size(request_of):
+    """Where the command gives none: what it gives counts at all sizes."""
+
+    class Small(Fixed):
+        small = ((1.0, 0.5), (1e5, 0.5))
+
+    request = replace(request_of, faces=request_of.faces[:1])
+    assert run(Painter(), request, Small(0.4)).outcomes[0].action == "replaced"
+    assert run(Painter(), request, Fixed(0.4)).outcomes[0].action == "covered"
+    assert run(Painter(), request, Small(0.4), distance=0.6).outcomes[0].action == "covered"
+
+
 def test_what_a_level_drew_is_gone_when_the_next_one_draws(request_of):
     """The next level's face lies over the original's surroundings, and not over those of the level before."""
     small = Painter()

@@ -231,3 +231,10 @@ def test_both_asks_dlib_and_sface(portrait, face):
     assert judge.distance(rows[0][:1], rows[0][1:])[0] == pytest.approx(min(alone))
     assert judge.distance(rows[0], rows[0]) == pytest.approx([0, 0], abs=1e-6)
     assert judge.embed(judge.chips(portrait, [])).shape == (0, judge.length)
+
+
+@pytest.mark.parametrize("name", ["dlib", "sface", "both"])
+def test_the_smaller_a_face_the_nearer_strangers_come(name):
+    judge = recogniser(name)
+    shares = [judge.share_at(size) for size in (2, 8, 12, 20, 40, 80, 500)]
+    assert shares == sorted(shares) and 0.5 < shares[0] < shares[3] < shares[-1] == 1

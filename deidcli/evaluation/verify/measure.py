@@ -17,6 +17,7 @@ from deidcli.evaluation.verify.traces import Trace, traces
 from deidcli.faces.detect import Detector
 from deidcli.faces.embed import Recogniser
 from deidcli.faces.landmarks import locate
+from deidcli.faces.mask import face_size
 from deidcli.faces.nms import nms, same
 from deidcli.media.open import open_reader
 from deidcli.values import Box, Face, Frame
@@ -79,10 +80,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Judge:
-    """A recogniser, and the distance at and below which two faces count as one person."""
+    """A recogniser, and the distance at and below which two large faces count as one person."""
 
     recogniser: Recogniser
     threshold: float
+
+    def limit(self, face: Face) -> float:
+        """The distance that counts for a face of this size; any other threshold than its own counts at all sizes."""
+        own = self.threshold == self.recogniser.threshold
+        return self.threshold * (self.recogniser.share_at(face_size(face)) if own else 1.0)
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,7 @@ class Examiner:
             # The original's landmarks for both: a new face that only hides its landmarks has not protected anyone.
             rows = _embedded(judge.recogniser, [(old, face) for face in faces] + [(new, face) for face in faces])
             for place, index in enumerate(usable):
-                made[index] = _judged(made[index], judge, rows[place], rows[len(faces) + place])
+                made[index] = _judged(made[index], judge, rows[place], rows[len(faces) + place], faces[place])
         yield from made.values()
 
     def _anywhere(self, old: Frame, new: Frame, known: Sequence[Known]) -> Iterator[Seen]:
@@ -185,15 +191,15 @@ class Examiner:
             for judge in self.judges:
                 rows = _embedded(judge.recogniser, [(new, face), *((old, each) for each in originals)])
                 nearest = int(np.argmin(judge.recogniser.distance(rows[1:], np.broadcast_to(rows[0], rows[1:].shape))))
-                one = _judged(one, judge, rows[1 + nearest], rows[0])
+                one = _judged(one, judge, rows[1 + nearest], rows[0], face)
             yield replace(one, kept=bool(one.matched))
 
 
-def _judged(one: Seen, judge: Judge, original: np.ndarray, made: np.ndarray) -> Seen:
+def _judged(one: Seen, judge: Judge, original: np.ndarray, made: np.ndarray, face: Face) -> Seen:
     distance = float(judge.recogniser.distance(original[None], made[None])[0])
     if one.distance is None:
         one = replace(one, distance=round(distance, 4), descriptors=(original, made))
-    return replace(one, matched=one.matched or judge.recogniser.name) if distance <= judge.threshold else one
+    return replace(one, matched=one.matched or judge.recogniser.name) if distance <= judge.limit(face) else one
 
 
 def _embedded(recogniser: Recogniser, faces: Sequence[tuple[Frame, Face]]) -> np.ndarray:

@@ -21,7 +21,8 @@ class Recogniser(ABC):
 
     threshold: the distance at and below which two faces count as one person. length: of a descriptor. takes_file,
     needs_file: whether a file may stand behind its name, and whether it has to. weights: what `deid
-    models fetch` brings for it.
+    models fetch` brings for it. small: sides in pixels of the face square, rising, and the share of the threshold at
+    which as many strangers of that size are taken for one person as are at the threshold where faces are large.
     """
 
     name: ClassVar[str]
@@ -30,6 +31,7 @@ class Recogniser(ABC):
     takes_file: ClassVar[bool] = False
     needs_file: ClassVar[bool] = True
     weights: ClassVar[Packaged | None] = None
+    small: ClassVar[tuple[tuple[float, float], ...]] = ()
 
     def __init__(self, file: str = ""):
         self.file = file
@@ -48,6 +50,16 @@ class Recogniser(ABC):
         if face.landmarks is None:
             raise MethodError("a face without landmarks cannot be compared", "cover it")
         return face.landmarks
+
+    def share_at(self, size: float) -> float:
+        """What share of the threshold counts where the faces of both pictures are `size` pixels large.
+
+        Small faces look alike: of 14 pixels, a fifth of all strangers lie within dlib's threshold for large ones.
+        """
+        if not self.small:
+            return 1.0
+        sizes, shares = np.array(self.small).T
+        return float(np.interp(np.log(max(size, 1.0)), np.log(sizes), shares))
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """How far descriptors are apart, row by row: (n, length) twice to (n,). Euclidean."""

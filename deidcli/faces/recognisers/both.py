@@ -40,6 +40,10 @@ class BothRecogniser(Recogniser):
         split = np.ascontiguousarray(chips[:, :, :side]), np.ascontiguousarray(chips[:, :beside, side:])
         return np.concatenate([part.embed(each) for part, each in zip(self.parts, split, strict=True)], axis=1)
 
+    def share_at(self, size: float) -> float:
+        """The larger of both shares."""
+        return max(part.share_at(size) for part in self.parts)
+
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The smaller of the two distances, row by row, 1 at the threshold of its recogniser."""
         return self.distances(a, b).min(axis=-1)

@@ -17,13 +17,14 @@ WEIGHTS = Packaged(
 class SfaceRecogniser(OnnxRecogniser):
     """`sface`, or `sface:FILE`: a MobileFaceNet (Zhong et al. 2021), 128 numbers, cosine distance.
 
-    The threshold is the one that OpenCV recommends, a cosine of 0.363. Raises MissingDependency where the weights are
-    not installed and no file is given.
+    The threshold is the one that OpenCV recommends, a cosine of 0.363; `small` is by benchmarks/small_faces.py. Raises
+    MissingDependency where the weights are not installed and no file is given.
     """
 
     name = "sface"
     weights = WEIGHTS
     threshold = 0.637
+    small = ((8, 0.65), (11, 0.84), (14, 0.88), (18, 0.92), (22, 0.95), (27, 0.97), (34, 1.0))
     needs_file = False
     scale, shift, entry = 1.0, 0.0, "data"  # the network takes the mean off itself
 
