@@ -10,7 +10,7 @@ setup(
     packages=[*find_packages(include=["deidcli", "deidcli.*"]), "deidcli.models"],
     package_dir={"deidcli.models": "models"},
     package_data={
-        "deidcli.faces": ["mean_mesh.npy"],
+        "deidcli.faces": ["mean_mesh.npy", "mean_triangles.npy"],
         "deidcli.evaluation.report": ["templates/*"],
         "deidcli.models": [f"{name}/*" for name in PRESETS],
     },

@@ -12,7 +12,6 @@ from importlib.resources import files
 
 import cv2
 import numpy as np
-from scipy.spatial import Delaunay
 
 from deidcli.faces.align import resampled, similarity
 from deidcli.faces.mesh import POINTS, RIM
@@ -52,7 +51,7 @@ def canonical() -> Canonical:
     ring = with_ring(mean)[:, :2]
     scale = (SIZE - 2 * BORDER) / np.ptp(ring, axis=0).max()
     points = (ring - (ring.min(axis=0) + ring.max(axis=0)) / 2) * scale + (SIZE - 1) / 2
-    triangles = Delaunay(points).simplices.astype(np.int32)
+    triangles = _stored("mean_triangles.npy").astype(np.int32)
     # Every triangle has the same turning sense, so that one that is seen from behind shows it by its sign.
     turned = signed_areas(points[triangles]) < 0
     triangles[turned] = triangles[turned][:, ::-1]
@@ -69,8 +68,15 @@ def mean_mesh() -> np.ndarray:
     """The mean frontal mesh (468, 3) float64: Procrustes mean of synthetic faces, x from -1 to 1, z away from the
     camera.
     """
-    with files("deidcli.faces").joinpath("mean_mesh.npy").open("rb") as file:
-        return np.load(file, allow_pickle=False).astype(np.float64)
+    return _stored("mean_mesh.npy").astype(np.float64)
+
+
+def _stored(name: str) -> np.ndarray:
+    """A file of this folder. The triangles, of the mean mesh with its ring, are Delaunay's as SciPy finds them, whose
+    import takes longer than all else that a photograph needs.
+    """
+    with files("deidcli.faces").joinpath(name).open("rb") as file:
+        return np.load(file, allow_pickle=False)
 
 
 def with_ring(mesh: np.ndarray) -> np.ndarray:

@@ -14,7 +14,9 @@ import numpy as np
 
 from deidcli.networks import dlib_files as files
 from deidcli.networks.dlib_chips import CHIP, extract_chips
+from deidcli.networks.graphs import session
 from deidcli.networks.onnx_graph import Graph
+from deidcli.networks.store import run_rows
 from deidcli.presets import dlib_weights
 
 if TYPE_CHECKING:
@@ -40,21 +42,15 @@ def describe(chips: np.ndarray) -> np.ndarray:
     Each chip is computed alone, so that it has the same descriptor in any batch. Raises MissingDependency or
     PresetError where the weights are missing or damaged.
     """
-    session = _load()
-    given = np.ascontiguousarray(np.asarray(chips, np.float32).transpose(0, 3, 1, 2))
-    rows = [session.run(None, {ENTRY: given[i : i + 1]})[0] for i in range(len(given))]
-    return np.concatenate(rows) if rows else np.zeros((0, DESCRIPTOR), np.float32)
+    if not len(chips):
+        return np.zeros((0, DESCRIPTOR), np.float32)
+    return run_rows(_load(), np.asarray(chips, np.float32).transpose(0, 3, 1, 2))[0]
 
 
 @functools.cache
 def _load() -> InferenceSession:
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
-    # Threads that wait for work by turning in a loop take the processor from those that have some.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     network = files.read_network(dlib_weights(files.RECOGNISER))
-    return InferenceSession(_Writer().model(network), options, providers=["CPUExecutionProvider"])
+    return session(_Writer().model(network))
 
 
 class _Writer:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from deidcli.errors import PresetError
@@ -62,6 +61,8 @@ def arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         with np.load(path, allow_pickle=False) as stored:
             yield from ((name, stored[name]) for name in stored.files)
         return
+    import h5py  # not at the top: runs without such weights start sooner
+
     with h5py.File(path, "r") as file:
         names: list[str] = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
@@ -126,8 +127,10 @@ def read(path: Path, verified: Callable[[str], Path], sums: Mapping[str, str]) -
     return Plan(tuple(said["shape"]), constants, said["nodes"], said["outputs"])
 
 
-def session(model: bytes) -> InferenceSession:
-    """A network that ONNX Runtime holds ready, for one thread at a time or many.
+def session(model: bytes | str, widened: bool = False) -> InferenceSession:
+    """A network that ONNX Runtime holds ready, for one thread at a time or many. model: its bytes, or its path.
+
+    widened: whether weights of few bits are made float32 once, and not in every run.
 
     Each call computes in the thread that makes it: rows are spread over threads and not a row's own sums, so that what
     comes out depends neither on the number of threads nor on the company of a row.
@@ -136,6 +139,8 @@ def session(model: bytes) -> InferenceSession:
 
     options = SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    if widened:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     # What is reported are optimisations that do not apply.
     options.log_severity_level = 3
     return InferenceSession(model, options, providers=["CPUExecutionProvider"])

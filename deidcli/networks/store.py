@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from deidcli.errors import PresetError
@@ -25,6 +24,7 @@ from deidcli.networks.device import on_gpu
 from deidcli.presets import Preset, cache_folder
 
 if TYPE_CHECKING:
+    import h5py
     from onnxruntime import InferenceSession
 
 # A batch is padded to the next of these, so that a graph is traced a few times and not for every size.
@@ -35,6 +35,8 @@ TRIES = 4  # rows on which they are compared
 
 def save_half(model: keras.Model, path: Path) -> None:
     """Write the weights of `model` as float16. Keras reads the file like any other and widens what it reads."""
+    import h5py
+
     model.save_weights(path)
     with h5py.File(path, "r+") as file:
         names: list[str] = []
@@ -47,6 +49,8 @@ def save_half(model: keras.Model, path: Path) -> None:
 
 
 def _copy_tree(old: h5py.Group, new: h5py.Group, halves: dict[str, np.ndarray]) -> None:
+    import h5py
+
     for key, value in old.attrs.items():
         new.attrs[key] = value
     for key, item in old.items():

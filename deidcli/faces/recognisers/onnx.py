@@ -1,19 +1,21 @@
-"""Any recogniser that a user has as an ONNX file, through OpenCV: the honest judge is one that training never saw."""
+"""Any recogniser that a user has as an ONNX file: the honest judge is one that training never saw."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-from deidcli.errors import UsageError
+from deidcli.errors import UsageError, one_line
 from deidcli.faces.align import similarity, warp
 from deidcli.faces.recognisers.base import Recogniser, cosine_distance
 from deidcli.faces.shape import LEFT_EYE, RIGHT_EYE
 from deidcli.values import Face
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 SIDE = 112  # pixels of a chip
 NOSE_TIP, LEFT_CORNER, RIGHT_CORNER = 30, 48, 54
@@ -32,19 +34,20 @@ class OnnxRecogniser(Recogniser):
     takes_file = True
     scale, shift = 1 / 127.5, 127.5  # what of a pixel is subtracted, and what it is multiplied by then
     entry = ""  # name of the input, for files that list their weights as inputs, too
+    widened = False  # whether weights of few bits are made float32 once, which is twice as fast
 
     def __init__(self, file: str = ""):
         super().__init__(file)
         if not Path(file).is_file():
             raise UsageError(f"--recogniser {self.name}:{file}: there is no such file", "give the path of an ONNX file")
         try:
-            self._network = cv2.dnn.readNetFromONNX(file)
-            self._lock = threading.Lock()  # OpenCV's network keeps the picture it works on in itself
+            self._session = self._opened(Path(file))
             # A file that cannot take a chip is refused before anything is written.
-            self.length = self._describe(np.zeros((SIDE, SIDE, 3), np.uint8)).size
-        except cv2.error as error:
+            self.length = self._described(np.zeros((1, SIDE, SIDE, 3), np.uint8)).shape[1]
+        except Exception as error:  # ONNX Runtime's errors have no common class
             hint = f"it has to take one picture of {SIDE} x {SIDE} pixels and give one row of numbers"
-            raise UsageError(f"--recogniser {self.name}:{file}: OpenCV cannot run it: {error.err}", hint) from error
+            reason = f"ONNX Runtime cannot run it: {one_line(error)}"
+            raise UsageError(f"--recogniser {self.name}:{file}: {reason}", hint) from error
 
     def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
         """Upright faces of 112 pixels, placed by five points."""
@@ -52,19 +55,26 @@ class OnnxRecogniser(Recogniser):
         return np.stack(chips) if chips else np.zeros((0, SIDE, SIDE, 3), np.uint8)
 
     def embed(self, chips: np.ndarray) -> np.ndarray:
-        """One at a time: most files fix their batch at one."""
-        rows = [self._describe(chip) for chip in chips]
-        return np.stack(rows) if rows else np.zeros((0, self.length), np.float32)
+        """Each alone, as most files fix their batch at one; several at a time, in threads."""
+        return self._described(chips) if len(chips) else np.zeros((0, self.length), np.float32)
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Cosine distance, row by row."""
         return cosine_distance(a, b)
 
-    def _describe(self, chip: np.ndarray) -> np.ndarray:
-        blob = cv2.dnn.blobFromImage(chip, self.scale, (SIDE, SIDE), (self.shift,) * 3)
-        with self._lock:
-            self._network.setInput(blob, self.entry)
-            return np.array(self._network.forward(), np.float32).ravel()
+    def _opened(self, path: Path) -> InferenceSession:
+        from deidcli.networks import graphs, onnx_graph
+
+        # A path where nothing has to be taken out: large weights may lie in files beside it.
+        model = onnx_graph.with_one_input(path.read_bytes(), self.entry) if self.entry else str(path)
+        return graphs.session(model, self.widened)
+
+    def _described(self, chips: np.ndarray) -> np.ndarray:
+        from deidcli.networks.store import run_rows
+
+        rows = (np.asarray(chips, np.float32) - self.shift) * self.scale
+        made = run_rows(self._session, rows.transpose(0, 3, 1, 2))[0]
+        return made.reshape(len(chips), -1).astype(np.float32)
 
 
 def five_points(landmarks: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ class SfaceRecogniser(OnnxRecogniser):
     threshold = 0.637
     small = ((8, 0.65), (11, 0.84), (14, 0.88), (18, 0.92), (22, 0.95), (27, 0.97), (34, 1.0))
     needs_file = False
-    scale, shift, entry = 1.0, 0.0, "data"  # the network takes the mean off itself
+    scale, shift, entry, widened = 1.0, 0.0, "data", True  # the network takes the mean off itself
 
     def __init__(self, file: str = ""):
         super().__init__(file or str(WEIGHTS.verified("the recogniser sface")))
