@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from deidcli.engine.buckets import place_of
 from deidcli.engine.find import Finder
 from deidcli.engine.flow import batched
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source
@@ -310,7 +311,7 @@ def _run_value(key: str, value: Any) -> Any:
     if key == "column":
         return (value,) if isinstance(value, str) else tuple(value)
     if key in _PATHS:
-        return Path(value) if value is not None else None
+        return place_of(value) if value is not None else None
     if key == "faces_class":
         return tuple(word for word in value.split(",") if word) if isinstance(value, str) else tuple(value or ())
     return parse_shard(value) if key == "shard" and isinstance(value, str) else value

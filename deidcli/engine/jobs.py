@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from deidcli.engine.archives import Member, Packed, check_target, is_archive
 from deidcli.engine.archives.packing import CARRIED, surveyed
+from deidcli.engine.buckets import WEB, Object, Url, is_url, object_at, objects, place_of
 from deidcli.engine.stored import Stored
-from deidcli.engine.survey import MEDIA, SIDECAR, UNKNOWN, kind_of_stored, real_path, survey
-from deidcli.errors import UsageError
+from deidcli.engine.survey import MEDIA, SIDECAR, UNKNOWN, is_own, kind_of_stored, real_path, survey
+from deidcli.errors import UsageError, one_line
+from deidcli.media import sniff
 
 STREAM = "-"
 SHOWN = 300  # letters of a name in an error
@@ -51,7 +54,7 @@ class Job:
         """Its output as an earlier run left it."""
         if isinstance(self.source, Member):
             return made_members(self.source.packed).get(self.source.entry.path)
-        return self.target
+        return object_at(self.target) if isinstance(self.target, Url) else self.target
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,9 @@ def list_files(
     count = len(inputs) + len(listed)
     if STREAM in (*inputs, *listed) and count > 1:
         raise UsageError("standard input (-) stands alone", "give - and nothing else as input")
-    root = None if output in (None, STREAM) else Path(str(output))
+    root = None if output in (None, STREAM) else place_of(str(output))
+    if isinstance(root, Url) and urlsplit(str(root)).scheme.lower() in WEB:
+        raise UsageError(f"{root}: pages of the web can only be read", "name another output")
     notes: list[str] = []
     found = [pair for text in inputs for pair in _found(text, root, count == 1, sequences, notes)]
     found += [pair for text in listed for pair in _listed(text, root, sequences, notes)]
@@ -170,6 +175,9 @@ def _found(text: str, root: Path | None, alone: bool, sequences: bool, notes: li
     if text == STREAM:
         yield Job(None, _single_target(root, Path("stdin")), STREAM), MEDIA
         return
+    if is_url(text):
+        yield from _remote(text, root, alone)
+        return
     path = Path(text)
     if os.path.isdir(path):
         prefix = Path() if alone else Path(path.resolve().name)
@@ -185,9 +193,39 @@ def _found(text: str, root: Path | None, alone: bool, sequences: bool, notes: li
         yield Job(path, _single_target(root, path) if alone else root and root / path.name, path.name), MEDIA
 
 
+def _remote(text: str, root: Path | None, alone: bool) -> Iterator[tuple[Job, str]]:
+    """The objects below a URL, each with its kind; https:// names one."""
+    if urlsplit(text).scheme.lower() not in WEB:
+        place = place_of(text)
+        found = list(objects(place))
+        if found:
+            prefix = Path() if alone else Path(place.name)
+            for path, stored in found:
+                name, last = (prefix / path).as_posix(), path.rpartition("/")[2]
+                if is_own(last) or (root not in (None, place) and Url(f"{place}/{path}").is_relative_to(root)):
+                    continue
+                yield Job(stored, root and root / name, name), _kind_of_object(path, stored)
+            return
+    place_of(text)
+    try:
+        single = object_at(text)
+    except OSError as error:
+        raise UsageError(one_line(error), "check the URL and who may read there") from error
+    if single is None:
+        raise UsageError(f"{text[:SHOWN]}: there is no such file or folder", "check the URL")
+    target = _single_target(root, Path(single.name)) if alone else root and root / single.name
+    yield Job(single, target, single.name), MEDIA
+
+
+def _kind_of_object(path: str, stored: Stored) -> str:
+    if isinstance(stored, Object):
+        return kind_of_stored(path, lambda: stored.head(sniff.HEAD), stored.size)
+    return MEDIA
+
+
 def _listed(text: str, root: Path | None, sequences: bool, notes: list[str]) -> Iterator[tuple[Job, str]]:
     path = Path(text)
-    if text == STREAM or os.path.isdir(path) or not os.path.lexists(path):
+    if text == STREAM or is_url(text) or os.path.isdir(path) or not os.path.lexists(path):
         yield from _found(text, root, False, sequences, notes)
         return
     relative = Path(path.name) if path.is_absolute() or ".." in path.parts else path
@@ -235,8 +273,8 @@ def check_sheets(jobs: Sequence[Job]) -> None:
     """Raises UsageError if the sheet of a video could lie where a picture of the run is read or written, or nowhere."""
     taken = {real_path(place) for job in jobs for place in _places(job)}
     for job in jobs:
-        if isinstance(job.source, Stored):
-            raise UsageError("--preview-sheet has no place in an archive or a bucket", "leave it out")
+        if isinstance(job.source, Member):
+            raise UsageError("--preview-sheet has no place in an archive", "leave it out")
         if job.target is None:
             raise UsageError("--preview-sheet lies beside the output", "name an output folder, not standard output")
         if real_path(sheet_path(job.target)) in taken:
@@ -249,8 +287,8 @@ def check_labels(jobs: Sequence[Job], copies: Sequence[Job], form: str) -> None:
 
     taken = {real_path(place): job for job in (*jobs, *copies) for place in _places(job)}
     for job in jobs:
-        if isinstance(job.source, Stored):
-            raise UsageError("--labels have no place in an archive or a bucket", "leave it out")
+        if isinstance(job.source, Member):
+            raise UsageError("--labels have no place in an archive", "leave them out")
         if job.target is None:
             raise UsageError("--labels lie beside the output", "name an output folder, not standard output")
         for place in label_paths(form, job.target):
@@ -261,7 +299,8 @@ def check_labels(jobs: Sequence[Job], copies: Sequence[Job], form: str) -> None:
 
 def _check(jobs: Iterable[Job], root: Path | None) -> None:
     taken: dict[str, Job] = {}
-    sources = {real_path(job.source) for job in jobs if isinstance(job.source, Path)}
+    sources = {real_path(Url(source.url) if isinstance(source, Object) else source)
+               for source in (job.source for job in jobs) if isinstance(source, (Path, Object))}  # fmt: skip
     top = real_path(root) if root else Path()
     for job in jobs:
         if job.target is None:

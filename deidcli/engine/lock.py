@@ -54,7 +54,8 @@ class FolderLock:
             before = _holder(file)
             if not self._take(file, before):
                 raise DeidError(
-                    f"another run writes into {self.root}{_said(before)}", "wait for it, or name another output folder"
+                    f"another run writes into {self.root}{said_of(before)}",
+                    "wait for it, or name another output folder",
                 )
             if inode(os.fstat(file)) != inode_of(LOCK, self._folder):
                 os.close(file)
@@ -63,7 +64,9 @@ class FolderLock:
             os.close(file)
             raise
         if before and not self.shared:
-            self.stale = f"the run that was writing into {self.root}{_said(before)} has ended without an end; going on"
+            self.stale = (
+                f"the run that was writing into {self.root}{said_of(before)} has ended without an end; going on"
+            )
         if not self.shared:
             said = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
             with suppress(OSError):  # on a full disk it is locked all the same
@@ -78,7 +81,7 @@ class FolderLock:
             if error.errno not in NO_LOCKS:
                 return False
             # A disk without locks: what the file says has to do.
-            return not before or (before["host"] == socket.gethostname() and not _lives(before["pid"]))
+            return not before or (before["host"] == socket.gethostname() and not lives(before["pid"]))
         return True
 
 
@@ -106,11 +109,13 @@ def _holder(file: int) -> dict[str, Any]:
     return {}
 
 
-def _said(holder: dict[str, Any]) -> str:
+def said_of(holder: dict[str, Any]) -> str:
+    """Who holds a lock, in parentheses, for an error."""
     return " (process {pid} on {host}, since {since})".format(**holder) if holder else ""
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether there is a process of this number on this machine."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

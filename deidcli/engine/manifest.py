@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from deidcli.engine.buckets import Url, saved
 from deidcli.engine.files import claimed, digest, replace_file, stamp_of
 from deidcli.engine.records import LONGEST, Record, parsed
-from deidcli.engine.stored import Stored
+from deidcli.engine.stored import Copy, Stored
 from deidcli.errors import DeidError, MediaError, UsageError
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
@@ -140,14 +141,36 @@ def _checked(path: Path) -> list[bytes]:
     with path.open("rb") as file:
         if not claimed(file.fileno()):
             raise _busy(path)
+        return whole_manifest(path, path)
+
+
+def whole_manifest(copy: Path, path: Path) -> list[bytes]:
+    """The whole lines of a manifest, or of a copy of it. Raises UsageError for a file that is none."""
+    with copy.open("rb") as file:
         first = file.readline(LONGEST + 1)
-    whole = _whole_lines(path)
+    whole = _whole_lines(copy)
     # Of a run that was killed at its first line there is half of it.
     torn = not first.endswith(b"\n") and first[: len(_BEGIN)] == _BEGIN[: len(first)]
     if first and not torn and not _is_whole(first):
         said = f"{path} is not a manifest and would be written over"
         raise UsageError(said, "give --manifest the name of a new file, or of a manifest")
     return whole
+
+
+def open_manifest(path: Path, keep: bool) -> Manifest:
+    """The manifest at a path or a URL, opened; see `Manifest`."""
+    if isinstance(path, Url):
+        from deidcli.engine.bucket_output import BucketManifest
+
+        return BucketManifest(path, keep)
+    return Manifest(path, keep)
+
+
+def _fetched(url: Url) -> Copy:
+    copy = Copy()
+    copy.file.writelines(saved(url))
+    copy.file.flush()
+    return copy
 
 
 def _busy(path: Path) -> DeidError:
@@ -167,11 +190,10 @@ class Earlier:
 
     @classmethod
     def load(cls, path: Path) -> Earlier:
-        """The rows of a manifest; none where there is no such file."""
-        if not path.exists():
-            return cls({})
+        """The rows of a manifest; none where there is no such file. Raises OSError for one in a bucket."""
+        copy = _fetched(path) if isinstance(path, Url) else None
         known: dict[str, Record] = {}
-        for line in _whole_lines(path):
+        for line in _whole_lines(path if copy is None else copy.path):
             row = parsed(line)
             if not (left_alone(row) and row["input"] in known):
                 known[row["input"]] = row

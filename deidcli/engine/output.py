@@ -65,6 +65,11 @@ class OutputFolder:
                 raise
         self._locked = True
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a folder that can be claimed."""
+        return self.root is not None and self.root.is_dir()
+
     def close(self) -> None:
         """Give the lock back."""
         self._held.close()
@@ -165,7 +170,7 @@ class Target:
             )
         except OSError as error:
             self._end()
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         return self.file
 
     def open_folder(self) -> Path:
@@ -179,7 +184,7 @@ class Target:
             files.claim(self._claim)
         except OSError as error:
             self._end()
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         self.folder = self.path.parent / self._part
         return self.folder
 
@@ -188,7 +193,7 @@ class Target:
         try:
             return self._commit()
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         finally:
             self.discard()
 
@@ -347,6 +352,7 @@ def _is_empty(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and next(path.iterdir(), None) is None
 
 
-def _unwritable(path: Path | None, error: OSError) -> MediaError:
+def unwritable(path: Path | None, error: OSError) -> MediaError:
+    """The error for a file that cannot be written, and why."""
     reason = (error.strerror or str(error)).lower()
     return MediaError(f"{path or 'standard output'} cannot be written: {reason}", "check room and permissions")

@@ -15,13 +15,15 @@ from typing import Any
 
 from deidcli.engine import jobs as listing
 from deidcli.engine import unattended
+from deidcli.engine.bucket_output import BucketFolder
+from deidcli.engine.buckets import Url, is_url, place_of
 from deidcli.engine.choice import KEEP, ONLY, Chooser, People, load_people
 from deidcli.engine.face_list import FaceList
 from deidcli.engine.files import digest, tree_digest
 from deidcli.engine.frames import FrameOrFailure
 from deidcli.engine.jobs import STREAM, Job, Listing
 from deidcli.engine.labels import read_faces
-from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, Earlier, Manifest, Row, Tally
+from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, Earlier, Manifest, Row, Tally, open_manifest
 from deidcli.engine.output import OutputFolder
 from deidcli.engine.pipeline import Watch, unwatched
 from deidcli.engine.records import Record
@@ -55,7 +57,7 @@ class Run:
         options: RunOptions = RunOptions(),  # noqa: B008 - frozen
     ):
         self.files, self.method = files, method
-        self.single = output == STREAM or {job.place for job in files.jobs} == {Path(output)}
+        self.single = output == STREAM or {job.place for job in files.jobs} == {place_of(output)}
         self.options = options = self._asked(options)
         self.problems: list[str] = []
         self.removed = 0
@@ -70,7 +72,7 @@ class Run:
         self.place = self._manifest_place(output, own)
         self.given = self._given()
         self.wishes = self._wishes()
-        folder = None if self.single else Path(output)
+        folder = None if self.single else place_of(output)
         self._check_unattended(folder)
         recent = [job for job in own if options.since is None or not unattended.is_older(job, options.since)]
         self.older = len(own) - len(recent)
@@ -79,7 +81,8 @@ class Run:
         self.carried = Carried(self.jobs)
         self._check_archives()
         self.deadline = unattended.Deadline(options.max_minutes)
-        self.output = OutputFolder(folder, options.overwrite or options.resume)
+        opened = BucketFolder if is_url(output) else OutputFolder
+        self.output = opened(folder, options.overwrite or options.resume)
 
     def rows(
         self, watch: Watch = unwatched, first_pass: FirstPass = iter, told: Callable[[str], object] = str
@@ -96,7 +99,7 @@ class Run:
         with ExitStack() as held:
             held.callback(self.output.close)
             # A folder that is there is claimed before anything takes long; a new one, when nothing can be refused.
-            if self.output.root and self.output.root.is_dir():
+            if self.output.exists:
                 self._lock(shared, told)
             due = self.deadline(self.jobs)
             every = self.files.jobs
@@ -107,7 +110,7 @@ class Run:
             if self.output.stale:
                 told(self.output.stale)
             keep = self.options.resume or not self.options.overwrite
-            manifest = Manifest(self.place, keep) if self.place else None
+            manifest = open_manifest(self.place, keep) if self.place else None
             if manifest:
                 held.callback(manifest.close)
             after, missing = self._after(held), {job.name: job for job in (*self.jobs, *self.copies)}
@@ -226,7 +229,7 @@ class Run:
                 raise UsageError("--resume needs to know what was done", "give --manifest FILE")
             return None
         part = "-{}-of-{}".format(*self.options.shard) if self.options.shard else ""
-        return Path(output) / MANIFEST.replace(".jsonl", f"{part}.jsonl")
+        return place_of(output) / MANIFEST.replace(".jsonl", f"{part}.jsonl")
 
     def _waiting(self, jobs: Sequence[Job]) -> tuple[list[Job], dict[str, Record]]:
         """The jobs that are to be done, and the rows of those that are done already."""
@@ -257,7 +260,7 @@ class Run:
 
     def _check_unattended(self, output: Path | None) -> None:
         options, settings = self.options, self.settings
-        stored = any(isinstance(job.source, Stored) for job in self.files.jobs)
+        stored = any(isinstance(job.source, Stored) or isinstance(job.target, Url) for job in self.files.jobs)
         if stored and (options.quarantine is not None or options.remove_source):
             said = "--quarantine and --remove-source do not go with archives, nor with buckets"
             raise UsageError(said, "leave them out")

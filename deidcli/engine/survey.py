@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from deidcli.engine.buckets import PIECE
+from deidcli.engine.lock import LOCK
 from deidcli.engine.stored import head_of, suffix_of
 from deidcli.media import sniff
 from deidcli.media.numbered import numbered
 
 MANIFEST = "deid-manifest.jsonl"
+TEXT = 1024  # bytes; no face is shown by fewer
 _OWN = (".deid-part", ".deid-lock")
 _SUFFIXES = frozenset([
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif",
@@ -64,7 +67,7 @@ def _walk(
     except OSError:
         yield folder, MEDIA
         return
-    entries = [entry for entry in entries if not _is_own(entry.name)]
+    entries = [entry for entry in entries if not is_own(entry.name)]
     inner = (banned, above | {real})
     if sequences and (frames := numbered(entry.name for entry in entries)):
         names = {name for _, name in frames}
@@ -119,9 +122,10 @@ def _is_container(path: Path) -> bool:
         return False
 
 
-def _is_own(name: str) -> bool:
+def is_own(name: str) -> bool:
     """Whether a file was written by deid itself, beside its outputs."""
-    return (name.startswith(MANIFEST.partition(".")[0]) and name.endswith(".jsonl")) or name.endswith(_OWN)
+    manifest = name.startswith(MANIFEST.partition(".")[0]) and (name.endswith(".jsonl") or PIECE in name)
+    return manifest or name.endswith(_OWN) or name.startswith(LOCK)
 
 
 def _waits(path: Path) -> bool:
@@ -138,8 +142,11 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def kind_of_stored(path: str, open_it: Callable[[], BinaryIO]) -> str:
-    """As `kind_of`, by the name and the first bytes of a file that lies in no folder."""
+def kind_of_stored(path: str, open_it: Callable[[], BinaryIO], size: int | None = None) -> str:
+    """As `kind_of`, by the name and the first bytes of a file that lies in no folder.
+
+    size: of an object, in bytes: a text of a few of them is believed to be one, since each look is a request.
+    """
     from deidcli.media.open import begins_as_media
 
     name, suffix = path.rpartition("/")[2].lower(), suffix_of(path)
@@ -149,6 +156,8 @@ def kind_of_stored(path: str, open_it: Callable[[], BinaryIO]) -> str:
         return MEDIA if not name.startswith("._") or begins_as_media(head_of(open_it)) else SHADOW
     if suffix in _SOUNDS:
         return SOUND
+    if suffix in _SIDECARS and size is not None and size <= TEXT:
+        return SIDECAR
     if begins_as_media(head_of(open_it)):
         return MEDIA
     if name.startswith("._"):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deidcli.engine.archives import member_at
+from deidcli.engine.buckets import Url, place_of, saved
 from deidcli.engine.files import digest
 from deidcli.engine.manifest import DONE, SALVAGED, Row, left_alone
 from deidcli.errors import UsageError
@@ -136,7 +137,7 @@ class _Tally:
         if row.get("output") is None:
             return  # went to standard output
         # A folder that was moved still has the manifest beside its files.
-        places = [Path(row["output"])] + ([manifest.parent / row["input"]] if manifest else [])
+        places = [place_of(row["output"])] + ([manifest.parent / row["input"]] if manifest else [])
         there = [found for place in places if (found := member_at(place))]
         if not there:
             self.problem(f"{row['input']}: the output {row['output']} is not there")
@@ -190,9 +191,9 @@ class _Tally:
 def _rows(path: Path) -> Iterator[tuple[int, dict | None]]:
     """(line number, row) of a manifest, None for a line that is no row."""
     try:
-        lines = path.read_bytes().splitlines()
+        lines = b"".join(saved(path)).splitlines() if isinstance(path, Url) else path.read_bytes().splitlines()
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", "give the manifest of a run") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}", "give the manifest of a run") from error
     if not lines:
         raise UsageError(f"{path} is empty", "give the manifest of a run")
     for number, line in enumerate(lines, 1):

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
+from deidcli.engine.buckets import Url, object_at
 from deidcli.engine.stored import Copy, Stored, copied, suffix_of, unsafe
 from deidcli.errors import DeidError, MediaError, MissingDependency, UsageError, one_line
 
@@ -153,9 +154,10 @@ class Packed:
 
     def written(self) -> dict[str, Member]:
         """The members of the new archive by name, where an earlier run has made it; none of one that is damaged."""
-        if self.target is None or not self.target.is_file():
+        place = stored_at(self.target) if self.target is not None else None
+        if place is None:
             return {}
-        made = type(self.archive)(self.target, self.archive.columns)
+        made = type(self.archive)(place, self.archive.columns)
         made.lenient = self.archive.lenient
         whole = Packed(made, self.name, None)
         try:
@@ -218,21 +220,28 @@ def check_target(name: str, target: Path | None, streamed: bool) -> None:
         raise UsageError(f"{name} would become {target.name}", "an archive stays of its kind: name it alike")
 
 
-def member_at(path: Path) -> Path | Member | None:
+def stored_at(path: Path) -> Path | Stored | None:
+    """What lies at a path or a URL; None where there is nothing. Raises OSError."""
+    if isinstance(path, Url):
+        return object_at(path)
+    return path if path.exists() else None
+
+
+def member_at(path: Path) -> Path | Stored | None:
     """What lies at a path of a manifest, which may lead into an archive; None where there is nothing."""
-    if path.exists():
-        return path
+    if (found := stored_at(path)) is not None:
+        return found
     for above in path.parents:
-        if suffix_of(above.name) in _KINDS and above.is_file():
+        if suffix_of(above.name) in _KINDS and (found := stored_at(above)) is not None:
             inside = path.relative_to(above).as_posix()
             columns = (inside.rpartition("/")[2],) if suffix_of(above.name) == ".parquet" else ()
-            found = above.stat()
-            return _members(above, columns, (found.st_ino, found.st_size, found.st_mtime_ns)).get(inside)
+            state = tuple(found.stat()[:9]) if isinstance(found, Path) else found.stamp()
+            return _members(above, columns, state).get(inside)
     return None
 
 
 @lru_cache(maxsize=8)
-def _members(path: Path, columns: tuple[str, ...], state: tuple[int, ...]) -> dict[str, Member]:
+def _members(path: Path, columns: tuple[str, ...], state: tuple[int, ...] | None) -> dict[str, Member]:
     """The members of an archive by name. state: shows that it was changed, and then it is listed anew."""
     archive = open_archive(path, columns)
     archive.lenient = True
