@@ -199,7 +199,9 @@ def test_the_examples_of_the_pages_run(page, portrait, tmp_path, monkeypatch):
     assert not np.array_equal(read(tmp_path / "out" / "one.png"), portrait)
 
 
-@pytest.mark.parametrize("page, least", [("README.md", 11), ("docs/labels.md", 5), ("docs/people.md", 4)])
+@pytest.mark.parametrize(
+    "page, least", [("README.md", 11), ("docs/labels.md", 5), ("docs/people.md", 4), ("docs/review.md", 3)]
+)
 def test_the_commands_of_the_pages_are_commands(page, least):
     """Every `deid ...` line of a page has a command and options that exist."""
     import click

@@ -9,7 +9,7 @@ import click
 from deidcli import __version__
 from deidcli.cli.folder import Suggesting
 
-_COMMANDS = ("anonymize", "blur", "verify", "detect", "align", "train", "evaluate", "models", "doctor")
+_COMMANDS = ("anonymize", "blur", "verify", "review", "detect", "align", "train", "evaluate", "models", "doctor")
 
 
 class _Commands(Suggesting):

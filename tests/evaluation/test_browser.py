@@ -2,9 +2,7 @@
 
 import html
 import json
-import os
 import re
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -13,15 +11,11 @@ import pytest
 
 from deidcli.evaluation.report.compare import as_page, compared
 from deidcli.evaluation.report.plots import PAPER
+from tests.evaluation.browser import FLAGS, executable
 from tests.evaluation.drawn_results import drawn
 
 pytest.importorskip("matplotlib")
 WIDTHS = (320, 360, 768, 1280)
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
-    "--disable-background-networking", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1400,900",
-    "--virtual-time-budget=4000", "--hide-scrollbars",
-)  # fmt: skip
 # A frame for each width, because a window cannot be as narrow as a phone; the page itself stays as it is.
 PROBE = """<!doctype html><meta charset="utf-8"><meta name="color-scheme" content="light dark"><pre id="said"></pre>
 <script>
@@ -49,15 +43,12 @@ onload = () => { said.textContent = JSON.stringify([...document.querySelectorAll
 @pytest.fixture(scope="module")
 def chrome():
     """`chrome(*flags, page)` runs a headless browser; what it wrote to standard output."""
-    named = (os.environ.get("CHROME"), "chromium", "chromium-browser", "google-chrome", "chrome")
-    found = next((path for name in named if name and (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("no Chromium or Chrome on this machine; install one or name it in CHROME")
+    found = executable()
 
     def call(*arguments):
         # Its own folder each time: a profile that is in use would hand the page to another process.
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-            command = [found, *FLAGS, f"--user-data-dir={profile}", *map(str, arguments)]
+            command = [found, *FLAGS, "--virtual-time-budget=4000", f"--user-data-dir={profile}", *map(str, arguments)]
             return subprocess.run(command, capture_output=True, text=True, timeout=120, errors="replace")
 
     probed = call("--dump-dom", "data:text/html,<p>ready")

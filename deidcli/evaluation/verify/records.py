@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def load(out: Path, inputs: Path | None, manifest: Path | None = None) -> Record
     Raises UsageError where a folder or every manifest is missing, or a manifest holds no whole line.
     """
     _check(out, inputs)
-    rows = _rows(out, manifest)
+    rows = rows_of(out, manifest)
     if not rows:
         said = manifest or out / MANIFEST
         raise UsageError(f"{said}: no manifest with a file in it", "give --manifest FILE if it lies elsewhere")
@@ -101,7 +101,7 @@ def paired(out: Path, inputs: Path, manifest: Path | None = None, trusted: bool 
     if out.is_file():
         before = inputs if inputs.is_file() else inputs / out.name
         return Records((Record(out.name, UNTOLD, before if before.exists() else None, out),), (), (), True, False)
-    rows = _rows(out, manifest) if trusted else {}
+    rows = rows_of(out, manifest) if trusted else {}
     listed = [_record(name, row, out, inputs) for name, row in sorted(rows.items())]
     strays, unlisted = list(_strays(out, inputs, listed)), list(_unlisted(out, inputs, rows))
     if not rows:
@@ -124,19 +124,27 @@ def _check(out: Path, inputs: Path | None) -> None:
         raise UsageError(f"--input {inputs}: there is no such folder", "leave --input out, or name it where it is now")
 
 
-def _rows(out: Path, manifest: Path | None) -> dict[str, dict[str, Any]]:
-    places = [manifest] if manifest else sorted(out.glob(f"{Path(MANIFEST).stem}*.jsonl"))
-    return {name: row for place in places for name, row in Earlier.load(place).rows.items()}
+def rows_of(out: Path, manifest: Path | None = None) -> dict[str, dict[str, Any]]:
+    """The last row of each input in the manifests of a folder, or in one that lies elsewhere. Raises UsageError."""
+    lists = [manifest] if manifest else sorted(out.glob(f"{Path(MANIFEST).stem}*.jsonl"))
+    return {name: row for place in lists for name, row in Earlier.load(place).rows.items()}
+
+
+def places(name: str, row: Mapping[str, Any], out: Path, inputs: Path | None) -> tuple[Path | None, Path | None]:
+    """Where the input of a row, if it is at hand, and its result lie; None for what is not found."""
+    # Beside the manifest first: folders are moved as a whole.
+    after = _first([out / name, *([Path(row["output"])] if row.get("output") else [])])
+    return _first(_inputs(name, inputs)) if inputs else None, after
 
 
 def _record(name: str, row: dict[str, Any], out: Path, inputs: Path | None) -> Record:
     try:
+        before, after = places(name, row, out, inputs)
         return Record(
             name=name,
             status=str(row.get("status")),
-            before=_first(_inputs(name, inputs)) if inputs else None,
-            # Beside the manifest first: folders are moved as a whole.
-            after=_first([out / name, *([Path(row["output"])] if row.get("output") else [])]),
+            before=before,
+            after=after,
             sha256=row.get("sha256") or "",
             output_sha256=row.get("output_sha256") or "",
             frames=int(row.get("frames") or 0),
