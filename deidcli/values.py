@@ -122,7 +122,8 @@ class CropSpec:
     size: side in pixels of the square crop, or None for the photograph's own resolution.
     margin: how much of the surroundings to show, as a share of the face's size on each side.
     align: "landmarks" turns the face upright by a similarity transform to the mean shape; "box" cuts the box as it is;
-    "window" cuts the part of the frame about the landmarks, its pixels as they are, and not square at a border.
+    "window" cuts the part of the frame about the landmarks, its pixels as they are, and not square at a border; with a
+    size it is as "landmarks".
     mask: the part that is put back: "inner" (brows to chin, as FATM), "full" (forehead to jaw), "high" (and
     where the hair begins) or "ellipse" of the box.
     transfer_lighting: whether the new face takes the tone and light of the old one while it is blended.

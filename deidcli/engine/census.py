@@ -45,7 +45,7 @@ class CensusTaker:
         self.cache = DetectionCache()
         self._files.callback(self.cache.close)
         self._tracks: dict[str, int] = {}
-        self._sightings: list[int] = []  # of each track: how often it was seen
+        self._sightings: dict[str, int] = {}  # of each track: how often it was seen
         self._of: list[int] = []  # of each row on disk: its track
 
     def close(self) -> None:
@@ -75,17 +75,17 @@ class CensusTaker:
             # Who is left or covered in any case is nobody's surrogate.
             if item.choices.get(face.track, Choice()).action != "replace" or not serves(self.spec, face, item.frame):
                 continue
-            crop = align(item.frame, face, self.spec, track_key(item.source.job.name, face))
-            if self.method.accepts(crop) and self._wanted(crop.key):
-                yield _DescribedFace(crop, self.recogniser.chips(item.frame.pixels, [face])[0])
+            key = track_key(item.source.job.name, face)
+            if self._wanted(key) and self.method.accepts(align(item.frame, face, self.method.crop, key)):
+                self._tracks.setdefault(key, len(self._tracks))
+                yield _DescribedFace(
+                    align(item.frame, face, self.spec, key), self.recogniser.chips(item.frame.pixels, [face])[0]
+                )
 
     def _wanted(self, key: str) -> bool:
         """Whether this sighting of a track is looked at: the 1st, 2nd, 4th, 8th and so on; long ones stay cheap."""
-        track = self._tracks.setdefault(key, len(self._tracks))
-        if track == len(self._sightings):
-            self._sightings.append(0)
-        self._sightings[track] += 1
-        return self._sightings[track].bit_count() == 1
+        self._sightings[key] = self._sightings.get(key, 0) + 1
+        return self._sightings[key].bit_count() == 1
 
     def _keep(self, seen: list[_DescribedFace]) -> None:
         if not seen:

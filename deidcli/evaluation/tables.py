@@ -159,7 +159,7 @@ _CLOSED = (
     "blur",
     "pixelate",
     *(f"{name}:k={k}" for name in ("ksame-pixel", "ksame-eigen", "ksame-m") for k in KS),
-    *(f"ksame-net:preserve=expression:k={k}" for k in KS),
+    *(f"ksame-net:preserve=none:k={k}" for k in KS),
 )
 _REFERENCE, _ANGLES = "cleanir:angle=0", (0, 30, 60, 90, 120, 150, 180)
 # Of the paper at its threshold 1.1; what is kept (--keep) is not in the paper.
@@ -193,11 +193,11 @@ TABLES = {
         Table("ksame-net-3", "k-Same-Net, Table 3, Figures 9 and 10: rank-1 of 50 people, five draws", _CLOSED,
               _closed("table:ksame-net-3", 50, 5), None,
               {"original": {"rank-1 photograph": 0.928, "rank-1 LBP": 0.828},
-               "ksame-net:preserve=expression:k=2": {"rank-1 photograph": 0.020, "rank-1 LBP": 0.021}},
+               "ksame-net:preserve=none:k=2": {"rank-1 photograph": 0.020, "rank-1 LBP": 0.021}},
               ("bound", *(f"{said} {look}" for look in VIEWS for said in ("rank-1", "worst"))), "", _ksame),
         Table("ksame-net-11", "k-Same-Net, Figure 11: expressions that are read as people read them",
-              tuple(f"ksame-net:preserve=expression:k={k}" for k in KS), _labelled, None,
-              {"ksame-net:preserve=expression:k=5": {"all": 0.924}},
+              tuple(f"ksame-net:preserve=none:k={k}" for k in KS), _labelled, None,
+              {"ksame-net:preserve=none:k=5": {"all": 0.924}},
               tuple(f"{word}{said}" for word in ("all", *WORDS) for said in (" before", "", " kept")), "",
               _expression, "expression"),
         Table("autoencoder-5", "Deep Autoencoders, Table 5: FCNS, DEID and DIV over clusters",

@@ -18,7 +18,7 @@ def align(frame: Frame, face: Face, spec: CropSpec, key: str = "") -> Crop:
     outside the frame repeats the border. Returns a crop of (side, side, 3) uint8 where side is `spec.size`, or the
     face's own size in pixels (up to LARGEST) where that is None.
     """
-    if spec.align == "window" and face.landmarks is not None:
+    if spec.align == "window" and spec.size is None and face.landmarks is not None:
         return _window(frame, face, spec.margin, key)
     transform, side = crop_transform(face, spec)
     return Crop(warp(frame.pixels, transform, side), transform, face, key)
@@ -40,7 +40,7 @@ def _window(frame: Frame, face: Face, margin: float, key: str) -> Crop:
 
 def crop_transform(face: Face, spec: CropSpec) -> tuple[np.ndarray, int]:
     """The (2, 3) similarity from frame to crop coordinates, and the side of the crop in pixels."""
-    if face.landmarks is not None and spec.align == "landmarks":
+    if face.landmarks is not None and spec.align != "box":
         square = similarity(MEAN_SHAPE[INNER], np.asarray(face.landmarks, np.float64)[INNER])
     else:
         square = _box_square(face)

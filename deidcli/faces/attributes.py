@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from deidcli.networks.classifiers import Answers, Classifier  # brings Keras, which help must not load
 
 PRESETS = ("attributes", "expression")
-SMILE, SURPRISE = "happiness", "surprise"  # words of the preset `expression`
 # Middles of the cheeks in the face square, and how far they reach: below the eyes, beside the nose, above the mouth.
 CHEEKS, REACH = ((0.28, 0.53), (0.72, 0.53)), 0.06
 

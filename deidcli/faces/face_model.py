@@ -95,6 +95,11 @@ class FaceModel:
         """How many faces the bank has."""
         return len(self.bank_texture)
 
+    @property
+    def people(self) -> int:
+        """How many different faces it has: each is in it twice, the second time, `people` further on, mirrored."""
+        return self.faces // 2
+
     def picture(self, coefficients: np.ndarray, mean: bool = True) -> np.ndarray:
         """The texture (256, 256, 3) float32 of coefficients (n,); without the mean where it is a difference."""
         flat = np.asarray(coefficients, np.float32) @ self.components[: len(coefficients)]
@@ -143,18 +148,35 @@ class FaceModel:
         return _shrunk(self.picture(np.zeros(1))), shrunk, inside, shrunk[:, inside].reshape(FITTED, -1)
 
     def _kept(self, texture: np.ndarray, shape: np.ndarray, dlib: np.ndarray) -> np.ndarray:
-        traits = unit(dlib - self.dlib_mean) @ self.trait_weights
         expression = self.expression @ (shape.reshape(-1) - self.shape_mean)
-        kept = np.concatenate([traits, tone_and_light(texture), expression])
+        kept = np.concatenate([self._raw_traits(dlib), tone_and_light(texture), expression])
         return np.clip((kept - self.kept_mean) / self.kept_deviation, -LIMIT, LIMIT).astype(np.float32)
+
+    def _raw_traits(self, dlib: np.ndarray) -> np.ndarray:
+        return unit(dlib - self.dlib_mean) @ self.trait_weights
+
+    def traits(self, dlib: np.ndarray) -> np.ndarray:
+        """Gender and age (n, 2), standardised as in `Reading`, from dlib's descriptors (n, 128)."""
+        rows = slice(len(TRAITS))
+        traits = (self._raw_traits(dlib) - self.kept_mean[rows]) / self.kept_deviation[rows]
+        return np.clip(traits, -LIMIT, LIMIT).astype(np.float32)
+
+    def coefficients(self, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+        """Who a face is, as the bank has it: the coefficients of its texture (n,) and of its shape (m,)."""
+        off = reading.texture[canonical().inside].reshape(-1) - self.mean
+        texture = self.components @ off - reading.kept @ self.texture_of_kept
+        return texture, self.shape_components @ self.own_shape(reading).reshape(-1)
 
     def identity(self, faces: np.ndarray, weights: np.ndarray, traits: np.ndarray) -> Identity:
         """The mixture of bank faces (m,) by weights (m,) whose squares sum to 1, so that it is as distinct as they
         are.
         """
-        texture = self.picture(weights @ self.bank_texture[faces], mean=False)
-        shape = (weights @ self.bank_shape[faces]) @ self.shape_components
-        return Identity(texture, shape.reshape(POINTS, 3), traits)
+        return self.drawn(weights @ self.bank_texture[faces], weights @ self.bank_shape[faces], traits)
+
+    def drawn(self, texture: np.ndarray, shape: np.ndarray, traits: np.ndarray) -> Identity:
+        """The identity of coefficients of texture (n,) and shape (m,), as `coefficients` has them."""
+        points = (shape @ self.shape_components).reshape(POINTS, 3)
+        return Identity(self.picture(texture, mean=False), points, traits)
 
     def base(self, kept: np.ndarray) -> np.ndarray:
         """The texture (256, 256, 3) that what is kept (k,) predicts."""

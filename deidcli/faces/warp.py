@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import cv2
 import numpy as np
 
-from deidcli.faces.align import apply_affine, similarity
-from deidcli.faces.mask import forehead
-from deidcli.faces.shape import INNER, JAW, MEAN_SHAPE
-
 COLLAPSED = 1e-3  # area in pixels below which a triangle has no inside
 FADE = 0.03  # how far inside its border a picture counts in full, as a share of its shorter side
-FINEST = 320  # longer side in pixels up to which places are worked out; those of a larger picture lie between
-RING = 1.35  # how far the ring around head and chin lies from the middle of the face, in half faces
-FAR = 4.0  # the corners of what a face can be bent with lie so many face squares from its middle
 
 
 @dataclass(frozen=True)
@@ -73,45 +65,6 @@ def lookup(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
     """The pixels of `picture` at `places` (height, width, 2); what lies outside repeats the border."""
     columns, rows = np.ascontiguousarray(places[..., 0]), np.ascontiguousarray(places[..., 1])
     return cv2.remap(picture, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-
-
-def warp_face(picture: np.ndarray, landmarks: np.ndarray, wanted: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The face in `picture` with its `landmarks` (68, 2) moved to `wanted` (68, 2), as a picture of `size`.
-
-    picture: (h, w, channels) uint8. size: (height, width). Forehead and surroundings follow, and the whole result is
-    covered. The time grows with the result, not with the picture: some 10 ms at 256 pixels.
-    Raises numpy.linalg.LinAlgError or ValueError where `wanted` falls on one point.
-    """
-    scale = min(1.0, FINEST / max(size))
-    small = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    shrink = np.array([small[1] / size[1], small[0] / size[0]])
-    # A pixel's centre stays a pixel's centre when pixels grow.
-    points = (face_points(wanted) + 0.5) * shrink - 0.5
-    places = Mesh.over(points, small, face_triangles()).places(face_points(landmarks))
-    if small != tuple(size):
-        places = cv2.resize(places, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    return lookup(picture, places)
-
-
-def face_points(landmarks: np.ndarray) -> np.ndarray:
-    """The points (n, 2) by which a face is bent: 68 landmarks, forehead, a ring around the head, and far corners.
-
-    The ring lies around jaw and forehead, wherever those are; the corners lie as the head as a whole does.
-    """
-    points = np.asarray(landmarks, np.float64)
-    brow = forehead(points)[1:-1]
-    edge = np.concatenate([points[JAW], brow[::-1]])
-    square = similarity(MEAN_SHAPE[INNER], points[INNER])
-    middle = apply_affine(square, np.array([[0.5, 0.5]]))
-    ring = middle + (edge[::2] - middle) * RING
-    corners = apply_affine(square, 0.5 + FAR * np.array([(-1.0, -1.0), (1, -1), (1, 1), (-1, 1)]))
-    return np.concatenate([points, brow, ring, corners])
-
-
-@cache
-def face_triangles() -> np.ndarray:
-    """(m, 3): the Delaunay triangles of the mean face's points; the same for every face."""
-    return delaunay(face_points(MEAN_SHAPE * 1000))
 
 
 def delaunay(points: np.ndarray) -> np.ndarray:

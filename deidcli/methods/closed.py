@@ -12,7 +12,7 @@ A subclass defines what a surrogate is; people, groups and names are handled her
 
         def learn(self, census): ...                  # optional: fit a model on the whole set
         def surrogate(self, faces, weights): ...      # the members' rows of the census > whatever `render` needs
-        def render(self, surrogates, crops): ...      # surrogates for targets, in a batch > pictures like the crops
+        def render(self, surrogates, crops): ...      # surrogates for targets, in a batch > crops with new pixels
 
 What the engine does. First pass: every input is searched as in the run itself, with `--shard` the inputs of all parts;
 the embedding of every face with landmarks that `accepts` lets in is computed and cut out as `crop` says, `stored`
@@ -93,8 +93,8 @@ class ClosedSet(Method):
         """A surrogate of people by their typical faces. faces: (m,) rows of `self.census`. weights: (m,), sum 1."""
 
     @abstractmethod
-    def render(self, surrogates: Sequence[Any], crops: Sequence[Crop]) -> list[np.ndarray]:
-        """The new pixels of each crop, of its shape, uint8: the surrogate in the target's place; alike in any batch."""
+    def render(self, surrogates: Sequence[Any], crops: Sequence[Crop]) -> list[Crop]:
+        """The crops with new pixels: each surrogate in its target's place; alike in any batch."""
 
     def learn(self, census: Census) -> None:
         """Fit what surrogates are made with on the whole set."""
@@ -112,8 +112,7 @@ class ClosedSet(Method):
 
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
         people = [self._known(crop.key) for crop in crops]
-        made = self.render([self._held(*self._name(person)) for person in people], crops)
-        return [crop.with_pixels(pixels) for crop, pixels in zip(crops, made, strict=True)]
+        return self.render([self._held(*self._name(person)) for person in people], crops)
 
     def marks(self, key: str) -> dict[str, Any]:
         person = self._known(key)

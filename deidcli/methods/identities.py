@@ -65,13 +65,25 @@ class FaceModels(Models):
         return FaceModel(self.model_preset.file("face_model.npz"))
 
     @cached_property
+    def dlib(self) -> Recogniser:
+        return recogniser("dlib")
+
+    @cached_property
     def judges(self) -> tuple[Recogniser, Recogniser]:
-        return recogniser("dlib"), recogniser("sface")
+        return self.dlib, recogniser("sface")
 
     def described(self, pixels: np.ndarray, crop: Crop) -> list[np.ndarray]:
         """The descriptors (128,) of the crop's face by both recognisers, in `pixels` of the crop's size."""
         placed = _placed(crop)
         return [judge.embed(judge.chips(pixels, [placed]))[0] for judge in self.judges]
+
+    def descriptor(self, pixels: np.ndarray, crop: Crop) -> np.ndarray:
+        """The descriptor (128,) of the crop's face by dlib's recogniser alone, in `pixels` of the crop's size."""
+        return self.dlib.embed(self.dlib.chips(pixels, [_placed(crop)]))[0]
+
+    def read(self, crop: Crop) -> Seen:
+        """What is in a crop."""
+        return read(self.model, crop, self.descriptor(crop.pixels, crop))
 
     def away(self, old: list[np.ndarray], pixels: np.ndarray, crop: Crop, least: float) -> float:
         """How far the face in `pixels` is from the old one, in thresholds of the recogniser that finds it nearer.
@@ -93,7 +105,6 @@ class FaceModels(Models):
         """Raises PresetError or MissingDependency for what is damaged or missing, before the first file is read."""
         self.model_preset.verify()
         mesh.WEIGHTS.verified(method)
-        self.judges  # noqa: B018
 
 
 class IdentityMethod(Method):
@@ -110,6 +121,7 @@ class IdentityMethod(Method):
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
         Method.__init__(self, options, secret, models)  # and not that of another class beside this one
         self.models.verify(self.name)
+        self.models.judges  # noqa: B018 - loaded here, so that what is missing is said before the first file is read
         self._identities: OrderedDict[str, Known] = OrderedDict()
 
     @abstractmethod

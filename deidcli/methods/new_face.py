@@ -93,13 +93,18 @@ def mesh_of(crop: Crop) -> np.ndarray:
     return np.column_stack([apply_affine(moved, mesh[:, :2]), mesh[:, 2] * scale])
 
 
+def share_replaced(seen: Seen) -> float:
+    """How much of a face a new one would cover: less than 1 where something lies over it."""
+    return float((face_alpha() * (1 - seen.reading.hidden)).sum() / face_alpha().sum())
+
+
 def draw(model: FaceModel, seen: Seen, identity: Identity, shape: float) -> Crop:
     """The crop with the new face, and the layer that says how it lies over the photograph.
 
     shape: how far the shape goes towards that of the identity. Raises MethodError where so much lies over the face, as
     it seems, that hardly any of it would be replaced.
     """
-    replaced = (face_alpha() * (1 - seen.reading.hidden)).sum() / face_alpha().sum()
+    replaced = share_replaced(seen)
     if replaced < LEAST_REPLACED:
         raise MethodError(f"{1 - replaced:.0%} of the face seem to be hidden", "another method replaces it")
     kept = seen.reading.kept.copy()

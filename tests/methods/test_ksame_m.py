@@ -1,134 +1,122 @@
-"""ksame-m: proxies that suit, mouths that fit, profiles that are refused, and surrogates of a closed set."""
+"""ksame-m: proxies that are means, suit, and keep their distance; surrogates of a closed set that all members share."""
 
-import cv2
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from deidcli.errors import MethodError, PresetError, UsageError
-from deidcli.faces.align import align
-from deidcli.faces.pose import mouth_gap
-from deidcli.faces.shape import MEAN_SHAPE
-from deidcli.methods.base import Secret
-from deidcli.methods.ksame.m import STEPS, KSameM
-from deidcli.methods.ksame.proxies import SAFE_DISTANCE, Gallery, ProxyAssignment, mouth_weights
-from deidcli.methods.ksame.render import SIDE, Posed, Surrogate, average_surrogate, fit_surrogate
+from deidcli.faces import face_model
+from deidcli.faces.align import align, apply_affine
+from deidcli.faces.face_model import FaceModel
+from deidcli.methods.base import Census, Secret
+from deidcli.methods.ksame.m import DRAWN, PROXY, KSameM
+from deidcli.methods.ksame.proxies import SHAPE, Proxies
 from deidcli.presets import load_preset
-from deidcli.values import Box, Crop, Face, Frame
+from deidcli.values import Frame
 from tests.conftest import found, rows
-
-IDENTITY = np.array([[1.0, 0, 0], [0, 1, 0]])
 
 
 @pytest.fixture(scope="module")
-def gallery():
-    return Gallery.load("ksame-gallery")
+def model():
+    return FaceModel(load_preset("face-256", "face-model").file("face_model.npz"))
 
 
-@pytest.fixture
-def crop(portrait):
-    return align(Frame(portrait), found(portrait)[0], KSameM.crop, "a#0")
+@pytest.fixture(scope="module")
+def proxies(model):
+    return Proxies(model)
 
 
-def test_the_gallery_is_whole(gallery):
-    """Every proxy has its pictures, its landmarks lie in them, and enough people are in each."""
-    config = load_preset("ksame-gallery", "ksame-m").config
-    mouths, side = len(config["mouths"]), config["side"]
-    assert len(gallery.names) >= 64 and mouths == len(STEPS) + 1
-    assert gallery.landmarks.shape == (len(gallery.names), mouths, 68, 2)
-    assert gallery.descriptors.shape == (len(gallery.names), mouths, 128)
-    assert all(min(config["people"][name]) >= 50 for name in gallery.names)
-    for proxy in (0, len(gallery.names) - 1):
-        for mouth in range(mouths):
-            assert gallery.picture(proxy, mouth).shape == (side, side, 3)
-    assert gallery.landmarks.min() > 0 and gallery.landmarks.max() < side
-    assert gallery.preset.size < 10_000_000
-    gaps = np.array([[mouth_gap(points) for points in row] for row in gallery.landmarks])
-    assert (np.diff(gaps, axis=1) > 0).all() and gaps[:, 0].max() < STEPS[0][1]
+@pytest.fixture(scope="module")
+def shots(portraits):
+    return [(pixels, found(pixels)[0]) for pixels in portraits]
 
 
-def test_nobody_in_a_proxy_is_nearer_to_it_than_others(gallery):
-    figures = gallery.preset.config["figures"]
-    assert max(figures[f"{seen}_worst"] for seen in ("dlib", "sface", "pixels")) <= 0.6 and figures["fewest"] >= 50
+@pytest.fixture(scope="module")
+def crop(shots):
+    return align(Frame(shots[0][0]), shots[0][1], KSameM.crop, "a#0")
 
 
-def test_proxies_suit_and_keep_their_distance(gallery):
-    """Somebody who looks like a proxy's people gets a proxy of their gender, and not the nearest one."""
-    adults = [i for i, name in enumerate(gallery.names) if int(name.split("-")[2]) > 20]
-    for proxy in adults[::5]:
-        own = gallery.descriptors[proxy, 0]
-        for seed in range(3):
-            chosen = gallery.choose(own, 0.5, np.random.default_rng(seed))
-            assert np.linalg.norm(gallery.descriptors[chosen] - own, axis=1).min() >= 0.5
-            assert gallery.names[chosen].split("-")[0] == gallery.names[proxy].split("-")[0]
-        assert gallery.names[gallery.nearest(own)[0]].split("-")[0] == gallery.names[proxy].split("-")[0]
+def length(rows):
+    return float(np.median(np.linalg.norm(rows, axis=1)))
 
 
-def test_nothing_far_enough_gives_one_that_will_do(gallery):
-    """Proxies themselves are the hardest people to serve: all others are averages like them."""
-    for own in gallery.descriptors[::4, 0]:
-        chosen = gallery.choose(own, 9.0, np.random.default_rng(0))
-        assert np.linalg.norm(gallery.descriptors[chosen] - own, axis=1).min() >= SAFE_DISTANCE
+def test_the_bank_has_every_face_and_its_mirror_image(model):
+    assert model.people * 2 == model.faces
+    assert np.array_equal(model.bank_dlib[: model.people], model.bank_dlib[model.people :])
 
 
-def test_a_track_keeps_its_proxy(gallery):
-    given, rng = ProxyAssignment(gallery), np.random.default_rng(1)
-    own = gallery.descriptors[3, 0]
-    first = given.proxy("a#0", own, 0.5, np.random.default_rng(1))
-    noise = rng.standard_normal((20, 128)) * 0.02
-    assert {given.proxy("a#0", own + n, 0.5, np.random.default_rng(9)) for n in noise} == {first}
+def test_a_proxy_is_the_mean_of_its_faces_at_the_length_of_one(proxies):
+    faces, weights = np.array([3, 50, 200, 400]), np.full(4, 0.25)
+    made = proxies.mean(faces, weights)
+    for got, given, factor in ((made.texture, proxies.texture, 1), (made.shape, proxies.shape, SHAPE)):
+        mean = given[faces].mean(axis=0)
+        assert np.linalg.norm(mean) < length(given), "a mean is shorter"
+        assert np.isclose(np.linalg.norm(got), factor * length(given), rtol=1e-5)
+        assert np.isclose(got @ mean, np.linalg.norm(got) * np.linalg.norm(mean), rtol=1e-5), "the direction is its own"
+    assert np.allclose(made.traits, proxies.kept[faces, :2].mean(axis=0))
+    weighted = proxies.mean(faces, np.array([0.7, 0.1, 0.1, 0.1]))
+    assert not np.allclose(weighted.texture, made.texture)
 
 
-@pytest.mark.parametrize("gap", [-0.1, 0.0, 0.05, 0.1, 0.19, 0.3, 0.9])
-def test_mouths_fade_into_each_other(gap):
-    shares = mouth_weights(gap, STEPS)
-    assert np.isclose(shares.sum(), 1) and (shares >= 0).all() and np.count_nonzero(shares) <= 2
-    assert shares[0] == 1 if gap < STEPS[0][0] else shares[0] < 1
+def test_coefficients_of_a_drawn_face_are_its_own(model, proxies, crop):
+    """What is drawn on the mean of what is kept is read again as the same identity."""
+    seen = KSameM(secret=Secret.seeded(1)).models.read(crop)
+    mean = proxies.mean(np.arange(4), np.full(4, 0.25))
+    identity = model.drawn(mean.texture, mean.shape, mean.traits)
+    reading = replace(seen.reading, texture=model.base(seen.reading.kept) + identity.texture)
+    assert np.allclose(model.coefficients(reading)[0], mean.texture, atol=0.05 * np.linalg.norm(mean.texture))
 
 
-def test_a_closed_mouth_shows_no_teeth(gallery):
-    """Whatever lies between the lips of a surrogate is not seen where the target's lips touch."""
-    face = Surrogate(gallery.picture(0, 0), gallery.landmarks[0, 0].astype(float))
-    shape = MEAN_SHAPE * 120 + 40
-    shape[[61, 62, 63]] = shape[[67, 66, 65]] = (shape[[61, 62, 63]] + shape[[67, 66, 65]]) / 2
-    target = Crop(np.full((200, 200, 3), 128, np.uint8), IDENTITY, Face(Box(40, 40, 160, 160), landmarks=shape))
-    marked = face.pixels.copy()
-    cv2.fillPoly(marked, [np.round(face.landmarks[60:68]).astype(np.int32)], (0, 255, 0))
-    plain, other = (
-        fit_surrogate([Posed(1.0, Surrogate(p, face.landmarks), shape)], target) for p in (face.pixels, marked)
-    )
-    assert np.abs(plain.astype(int) - other).mean() < 0.5
+def test_faces_that_suit_are_alike_in_gender_and_age(proxies):
+    for face in (0, 100, 300):
+        able = proxies.suiting(proxies.kept[face], 100)
+        everybody = np.abs(proxies.kept[:, :2] - proxies.kept[face, :2]).mean(axis=0)
+        assert able[0] == face
+        assert (np.abs(proxies.kept[able, :2] - proxies.kept[face, :2]).mean(axis=0) < 0.7 * everybody).all()
 
 
-def test_an_open_mouth_that_does_not_smile_is_dark_within(gallery):
-    """Behind the lips, and nowhere else."""
-    face = Surrogate(gallery.picture(0, 0), gallery.landmarks[0, 0].astype(float))
-    shape = MEAN_SHAPE * 120 + 40
-    shape[65:68, 1] += 20
-    shape[55:60, 1] += 20
-    target = Crop(np.full((200, 200, 3), 128, np.uint8), IDENTITY, Face(Box(40, 40, 160, 160), landmarks=shape))
-    posed = [Posed(1.0, face, shape)]
-    lit, dark = (fit_surrogate(posed, target, posed, hollow).mean(axis=2) for hollow in (False, True))
-    x, y = np.round(shape[60:68].mean(axis=0)).astype(int)
-    assert dark[y, x] < 0.4 * lit[y, x] and np.abs(dark - lit)[: int(shape[51, 1])].max() < 1
+def test_a_person_is_most_like_a_mean_of_their_own(model, proxies):
+    """Descriptors of the bank are taken as a person's: they are like a mean they are in."""
+    face = [model.bank_dlib[7] + model.dlib_mean, model.bank_sface[7]]
+    likeness = proxies.likeness(np.array([[7, 8, 9], [100, 200, 300]]), face)
+    assert likeness[0] > likeness[1] and likeness[0] > 0.4
 
 
-def test_profiles_are_refused(crop):
-    points = crop.face.landmarks.copy()
-    points[27:36] = points[16] - (3, 0)
-    turned = Crop(crop.pixels, crop.transform, Face(crop.face.box, landmarks=points), "b#0")
-    with pytest.raises(MethodError, match="turned away"):
-        KSameM(secret=Secret.seeded(1)).apply([turned])
-    assert not KSameM.create(KSameM.Options(k=2)).accepts(turned) and KSameM.create(KSameM.Options(k=2)).accepts(crop)
+def test_the_least_like_are_tried_first(crop):
+    method = KSameM(secret=Secret.seeded(1))
+    seen, old = method.models.read(crop), method.models.described(crop.pixels, crop)
+    first = list(method.candidates(seen.reading, old, "a#0"))
+    assert len(first) == DRAWN
+    later = method.escalate(1)
+    assert later.options.apart > method.options.apart
+    assert np.allclose(next(iter(later.candidates(seen.reading, old, "a#0"))).texture, first[8].texture)
+    assert PROXY >= 5
 
 
-def test_another_secret_gives_another_face(crop):
-    first, second = (KSameM(secret=Secret.seeded(seed)).apply([crop])[0].pixels for seed in (1, 2))
-    assert not np.array_equal(first, second)
+def test_another_person_stands_there(shots, crop):
+    """Far from the old face by dlib's recogniser, at its own threshold and more; the same for the same secret."""
+    method = KSameM(secret=Secret.seeded(1))
+    made = method.apply([crop])[0]
+    judge = method.models.dlib
+    old, new = (method.models.descriptor(pixels, crop) for pixels in (crop.pixels, made.pixels))
+    assert judge.distance(old[None], new[None])[0] > judge.threshold
+    other = KSameM(secret=Secret.seeded(2)).apply([crop])[0]
+    assert not np.array_equal(made.pixels, other.pixels)
+
+
+def test_hair_stays(crop):
+    """No pixel above the rim of the face is the new face's: hair, hats and the forehead's height are the person's."""
+    made = KSameM(secret=Secret.seeded(1)).apply([crop])[0]
+    marks = apply_affine(crop.transform, crop.face.landmarks)
+    brows, chin = marks[17:27, 1].mean(), marks[8, 1]
+    above = int(brows - 0.75 * (chin - brows))
+    assert made.layer is not None and made.layer.alpha[: max(above, 0)].max(initial=0) < 0.5
 
 
 def test_shape_keeps_more_of_the_person(crop):
-    none, half = (KSameM(KSameM.Options(shape=s), Secret.seeded(1)).apply([crop])[0].pixels for s in (0.0, 1.0))
-    assert not np.array_equal(none, half)
+    none, whole = (KSameM(KSameM.Options(shape=s), Secret.seeded(1)).apply([crop])[0].layer.bend for s in (0.0, 1.0))
+    assert np.abs(whole).max() < 0.01 * np.abs(none).max() + 1e-6
 
 
 @pytest.mark.parametrize("wrong", [{"k": 1}, {"k": 3, "shape": 0.5}])
@@ -137,18 +125,44 @@ def test_settings_that_hide_nobody_are_refused(wrong):
         KSameM.create(KSameM.Options(**wrong))
 
 
-def test_a_gallery_that_is_none_is_refused():
+@pytest.mark.parametrize("k", [0, 2])
+def test_a_gallery_that_is_none_is_refused(k):
     with pytest.raises(PresetError):
-        KSameM(KSameM.Options(gallery="cleanir-256"))
+        KSameM.create(KSameM.Options(gallery="cleanir-256", k=k))
 
 
-def test_an_average_of_copies_is_the_face_itself(crop):
-    points = crop.transform[:, :2] @ crop.face.landmarks.T + crop.transform[:, 2:]
-    one = average_surrogate([crop.pixels], [points.T], np.ones(1))
-    three = average_surrogate([crop.pixels] * 3, [points.T] * 3, np.full(3, 1 / 3))
-    assert one.pixels.shape == (SIDE, SIDE, 3)
-    assert np.abs(one.pixels.astype(int) - three.pixels).max() <= 1
-    assert np.allclose(one.landmarks, three.landmarks)
+@pytest.fixture(scope="module")
+def closed(shots):
+    """Two groups of two people: the first two portraits, and both again."""
+    method = KSameM.create(KSameM.Options(k=2, pairing="nearest"), Secret.seeded(1))
+    spec = replace(method.crop, size=method.stored)
+    cut = [align(Frame(pixels), face, spec) for pixels, face in shots[:2]]
+    points = np.stack([apply_affine(c.transform, c.face.landmarks) for c in cut]).astype(np.float32)
+    described = np.eye(4, 128, dtype=np.float32)[[0, 0, 1, 1]] + 0.01 * np.eye(4, 128, dtype=np.float32)
+    which = [0, 1, 0, 1]
+    pixels = np.stack([cut[i].pixels for i in which])
+    method.prepare(Census([f"{i}#0" for i in range(4)], pixels, points[which], described, np.arange(4)))
+    return method
+
+
+def test_a_surrogate_is_its_groups_and_the_same_for_all(closed, shots):
+    pixels, face = shots[2]
+    crops = [align(Frame(pixels), face, closed.crop, f"{i}#0") for i in range(4)]
+    made = [crop.pixels for crop in closed.apply(crops)]
+    group = closed.plan.group
+    assert np.array_equal(made[0], made[int(np.flatnonzero(group == group[0])[1])])
+    faces = closed._held(*closed._name(0))
+    assert np.isclose(np.linalg.norm(faces.texture), length(closed.models.proxies.texture), rtol=1e-4)
+
+
+def test_who_is_hidden_is_not_in_the_set(closed, shots, monkeypatch):
+    """A face that will be covered hides nobody else, so the first pass leaves it out."""
+    crop = align(Frame(shots[0][0]), shots[0][1], closed.crop)
+    assert closed.accepts(crop)
+    monkeypatch.setattr(face_model, "hidden", lambda unlike: np.ones((256, 256), np.float32))
+    assert not closed.accepts(crop)
+    with pytest.raises(MethodError, match="hidden"):
+        closed.apply([replace(crop, key="0#0")])
 
 
 def test_examples_from_end_to_end(deid, folder, tmp_path):

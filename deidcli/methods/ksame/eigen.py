@@ -56,8 +56,8 @@ class KSameEigen(ClosedSet):
         side = self.options.size
         return np.clip(flat.reshape(side, side, 3) + 0.5, 0, 255).astype(np.uint8)
 
-    def render(self, surrogates: Sequence[np.ndarray], crops: Sequence[Crop]) -> list[np.ndarray]:
-        return [pixels.copy() for pixels in surrogates]
+    def render(self, surrogates: Sequence[np.ndarray], crops: Sequence[Crop]) -> list[Crop]:
+        return [crop.with_pixels(pixels.copy()) for crop, pixels in zip(crops, surrogates, strict=True)]
 
 
 def _flat(pixels: np.ndarray) -> np.ndarray:

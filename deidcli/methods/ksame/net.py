@@ -1,128 +1,66 @@
-"""k-Same-Net (Meden et al. 2018, Algorithm 1): a generative network mixes identities of a proxy set into surrogates.
+"""k-Same-Net (Meden et al. 2018, Algorithm 1): a generative model mixes identities of a proxy set into surrogates.
 
 The people of the closed set are put in groups of at least k; each group gets a cluster of k proxies (the
-correspondence f, `correspondence`), and the network makes the face that all of them share. The proxies are averages of
-50 people and more, none of whom is in the pictures. What is kept of each picture is read by classifiers and handed to
-the network as its appearance; then the face is bent into the target's pose.
+correspondence f, `Correspondence`), and the generative model makes the face that all of them share: x of Equation 1
+says which proxies, each with 1 / k, and y what the face shows. The proxies are the faces of the face model's bank,
+nobody's; none of them is in the pictures.
 
-Of the target's shape only the pose (an affine map), four numbers (how far lips and lids are open, how high brows and
-corners of the mouth are), a wide open mouth and a third of the outline of the jaw are taken: bent to all landmarks, one
-and the same face is still recognised as different people. The mask covers the hairline for the same reason.
+Departures from the paper: the generator is the face model, which is linear and is not trained on one-hot vectors, where
+the paper trains a convolutional network; y is what the model keeps of each picture (expression, tone, light) beside the
+pose. The mix is scaled to the length of a single face (`proxies`). Two groups may get one cluster. Gender and age,
+which the paper calls possible further appearance parameters, are kept by the groups: people of one gender (or one of
+three ages) share a surrogate of that gender, unless one of them would be named with each that there is. Where fewer
+than k people have a value, they join the group that is nearest.
 
-Departures from the paper: its proxies are real people (RaFD), ours are averages. Two groups may get one cluster,
-because a set of a thousand people has more groups than there are proxies. Gender and age, which the paper calls
-possible further appearance parameters, are kept by the groups: people of one gender (or one of three ages) share a
-surrogate of that gender, unless one of them would be named with each that there is. Where fewer than k people have a
-value, they join the group that is nearest.
-
-The bound 1 / k holds for the new face itself, as in the paper (Section 4.3) under the assumption that pose, expression
-and what is taken of the jaw, which are the target's, do not tell who somebody is.
+The bound 1 / k holds for the new face itself, as in the paper (Section 4.3) under the assumption that pose and
+expression, which are the target's, do not tell who somebody is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.faces.attributes import SMILE, AttributeReader
-from deidcli.faces.blend import BlendOptions, blend
-from deidcli.faces.embed import recogniser
 from deidcli.faces.neighbours import Neighbours
-from deidcli.faces.pose import mouth_gap
-from deidcli.methods.base import Census, Models, Secret, option
+from deidcli.methods.base import Census, Secret, option
 from deidcli.methods.closed import ClosedSet, Plan, too_few_people
+from deidcli.methods.identities import JUDGED
 from deidcli.methods.ksame.grouping import attributes, group_by_value
-from deidcli.methods.ksame.proxies import ADULT_AGE, RECOGNISER, Proxies, alike, log_age, mouth_weights
-from deidcli.methods.ksame.render import (
-    Posed,
-    Surrogate,
-    can_pose,
-    crop_landmarks,
-    fit_open_mouth,
-    fit_surrogate,
-    pose_transfer,
-)
+from deidcli.methods.ksame.m import CanonicalClosedSet
+from deidcli.methods.ksame.proxies import MeanFace, Proxies
+from deidcli.methods.new_face import Seen, composited, draw, shrunk
 from deidcli.presets import Preset, load_preset
-from deidcli.values import Crop, CropSpec, Frame
 
-if TYPE_CHECKING:
-    from deidcli.networks.ksame_net import Generator
+KEPT = ("gender", "age")
 
 
-KEPT = ("expression", "gender", "age")
-
-
-@dataclass(frozen=True)
-class Mix:
-    """Which proxies a surrogate is made of: x of Equation 1, (p,), sum 1."""
-
-    identities: np.ndarray
-
-
-class KSameNetModels(Models):
-    """The preset, the classifiers of what is kept, the proxies and the network."""
-
-    @cached_property
-    def preset(self) -> Preset:
-        return load_preset(self.options.preset, "ksame-net")
-
-    @cached_property
-    def classifiers(self) -> list[Preset]:
-        kept = _kept(self.options.preserve)
-        names = ["expression"] * ("expression" in kept) + ["attributes"] * bool(kept & {"gender", "age"})
-        return [load_preset(name, "classifier") for name in names]
-
-    @cached_property
-    def proxies(self) -> Proxies:
-        return Proxies.of(self.preset)
-
-    @cached_property
-    def expressions(self) -> AttributeReader:
-        return AttributeReader("expression")
-
-    @cached_property
-    def network(self) -> Generator:
-        from deidcli.networks.ksame_net import load
-
-        return load(self.preset)
-
-
-class KSameNet(ClosedSet):
+class KSameNet(CanonicalClosedSet):
     """Raises PresetError where a preset is damaged, UsageError for a --preserve that is none."""
 
     name = "ksame-net"
-    summary = "k people share a face from a generative network that shows no real person; keeps expression, gender, age"
-    crop = CropSpec(size=None, margin=0.25, mask="high", transfer_lighting=False)
-    Models = KSameNetModels
+    summary = "k people share a mix of k faces of nobody; keeps expression, and gender and age as asked"
 
     @dataclass(frozen=True)
     class Options(ClosedSet.Options):
-        preserve: str = option("expression,gender", "what is kept: expression, gender, age, with commas, or none")
-        preset: str = option("ksame-net-96", "name or folder of the weights")
+        preserve: str = option("gender", "what is kept beside pose and expression: gender, age, with commas, or none")
+        gallery: str = option("face-256", "name or folder of a face model, whose bank the proxies are")
 
-    def __init__(self, options: Any = None, secret: Secret | None = None, models: KSameNetModels | None = None):
+    def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
         super().__init__(options, secret, models)
         self.kept = _kept(self.options.preserve)
-        self.models.proxies  # noqa: B018 - a damaged preset ends the run before it begins
-        for preset in self.models.classifiers:
-            preset.verify()
+        self._classifier: Preset | None = load_preset("attributes", "classifier") if self.kept else None
+        if self._classifier is not None:
+            self._classifier.verify()
 
     @property
     def weights(self) -> str:
-        return "+".join(preset.checksum for preset in (self.models.preset, *self.models.classifiers))
-
-    @property
-    def preset(self) -> str:
-        return self.options.preset
-
-    def accepts(self, crop: Crop) -> bool:
-        """Not a profile: no frontal face shows its side."""
-        return can_pose(crop)
+        """Of the face model, and of the classifier that tells groups apart."""
+        return super().weights + (f"+{self._classifier.checksum}" if self._classifier is not None else "")
 
     # --- lines 1 to 3 of Algorithm 1: clusters of the set, clusters of the proxies, and which gets which
 
@@ -142,72 +80,40 @@ class KSameNet(ClosedSet):
         describer, numbers = SurrogateDescriber(self, census), range(len(self._members))
         giver = np.where(self.plan.group < 0, -1, self.plan.source[self.plan.group])
         targets = [np.flatnonzero(giver == number) for number in numbers]
+        traits = self.models.model.traits(census.centres())
+        self._traits = [traits[members].mean(axis=0) for members in self._members]
 
         def described(people: np.ndarray, clusters: Sequence[np.ndarray]) -> np.ndarray:
-            return describer.describe(people, [self._mix(cluster, _alike(len(cluster))) for cluster in clusters])
+            mixes = [self._mix(cluster, _alike(len(cluster)), int(giver[who]))
+                     for who, cluster in zip(people, clusters, strict=True)]  # fmt: skip
+            return describer.describe(people, mixes)
 
         found = Correspondence(self.models.proxies, frozenset(self.kept), self.options.k, self.secret, described)
-        self._clusters = found.assigned(self._members, targets, census.centres())
+        self._clusters = found.assigned(self._traits, targets, census.centres())
 
     def _values(self, census: Census) -> list[tuple]:
         """What each person has of the attributes that groups have in common, read off their typical face."""
-        asked = [name for name in ("gender", "age") if name in self.kept]
+        asked = [name for name in KEPT if name in self.kept]
         return attributes(census, asked) if asked else [()] * census.count
 
     # --- lines 4 to 8: x, y, and the face
 
-    def surrogate(self, faces: np.ndarray, weights: np.ndarray) -> Mix:
+    def surrogate(self, faces: np.ndarray, weights: np.ndarray) -> MeanFace:
         """The cluster of the group that the faces belong to, mixed by `weights`."""
-        cluster = self._clusters[int(self.plan.group[self.census.people[faces[0]]])]
+        group = int(self.plan.group[self.census.people[faces[0]]])
+        cluster = self._clusters[group]
         # A group of more than k people still has k proxies, with equal weights unless each member has a mixture.
-        return self._mix(cluster, weights if self.options.diverse else _alike(len(cluster)))
+        return self._mix(cluster, weights if self.options.diverse else _alike(len(cluster)), group)
 
-    def _mix(self, cluster: np.ndarray, weights: np.ndarray) -> Mix:
-        identities = np.zeros(len(self.models.proxies.shapes))
-        np.add.at(identities, cluster[np.arange(len(weights)) % len(cluster)], weights)
-        return Mix(identities)
+    def _mix(self, cluster: np.ndarray, weights: np.ndarray, group: int) -> MeanFace:
+        """The mix of a cluster of proxies, of the age of a group, and of its gender where the cluster has that.
 
-    def render(self, surrogates: Sequence[Mix], crops: Sequence[Crop]) -> list[np.ndarray]:
-        seen = self._seen(crops)
-        wanted = [self._wanted(mix, *shown) for mix, shown in zip(surrogates, seen, strict=True)]
-        rows = np.array([row for face in wanted for _, row, _ in face])
-        count = len(self.models.proxies.shapes)
-        pictures = iter(self.models.network.generate(rows[:, :count], rows[:, count:]))
-        made = []
-        for face, (expression, _), crop in zip(wanted, seen, crops, strict=True):
-            faces = [(share, Surrogate(next(pictures), points)) for share, _, points in face]
-            word = self.models.proxies.expressions[expression]
-            posed = [Posed(share, one, self._shape(one.landmarks, crop, word)) for share, one in faces]
-            made.append(fit_surrogate(posed, crop) if word == SMILE or len(posed) == 1 else fit_open_mouth(posed, crop))
-        return made
-
-    def _seen(self, crops: Sequence[Crop]) -> list[tuple[int, np.ndarray]]:
-        """The number of the expression of each crop, and how much of each mouth it shows; neutral where not kept."""
-        if "expression" not in self.kept:
-            return [(0, mouth_weights(-1.0, self.models.proxies.steps))] * len(crops)
-        words = [found.expression for found in self.models.expressions.of_crops(crops)]
-        known, steps = self.models.proxies.expressions, self.models.proxies.steps
-        return [(known.index(word) if word in known else 0, mouth_weights(mouth_gap(crop_landmarks(crop)), steps))
-                for word, crop in zip(words, crops, strict=True)]  # fmt: skip
-
-    def _wanted(self, mix: Mix, expression: int, mouths: np.ndarray) -> list[tuple[float, np.ndarray, np.ndarray]]:
-        """(share, x and y side by side, landmarks in the network's picture) for each mouth that takes part.
-
-        The closed mouth comes first, with the share 0 where only the rest of its face is wanted.
+        A face of another age than the head's around it is seen at once, and the mean age of k people names none.
         """
-        known = self.models.proxies
-        rows = []
-        smiles = known.expressions[expression] == SMILE
-        for mouth in np.flatnonzero((mouths > 0) | (np.arange(len(mouths)) == 0) & (not smiles)):
-            appearance = np.concatenate([np.eye(len(known.moves))[expression], np.eye(len(mouths))[mouth]])
-            points = np.tensordot(mix.identities, known.shapes[:, mouth], 1) + known.moves[expression]
-            rows.append((float(mouths[mouth]), np.concatenate([mix.identities, appearance]), known.pixels(points)))
-        return rows
-
-    def _shape(self, points: np.ndarray, crop: Crop, expression: str) -> np.ndarray:
-        """Where the new face's landmarks come to lie in the crop: in the target's pose."""
-        target = crop_landmarks(crop)
-        return pose_transfer(points, target, moved="expression" in self.kept, expression=expression)
+        given = np.zeros(len(cluster))
+        np.add.at(given, np.arange(len(weights)) % len(cluster), weights)
+        mixed = self.models.proxies.mean(cluster, given)
+        return MeanFace(mixed.texture, mixed.shape, np.array([mixed.traits[0], self._traits[group][1]], np.float32))
 
 
 def _alike(count: int) -> np.ndarray:
@@ -218,13 +124,13 @@ def _kept(text: str) -> set[str]:
     """What --preserve names. Raises UsageError."""
     words = {word.strip() for word in text.split(",") if word.strip()}
     if not words or words - {*KEPT, "none"} or ("none" in words and len(words) > 1):
-        raise UsageError(f"--preserve {text}: not known", f"name some of {', '.join(KEPT)} with commas, or none")
+        raise UsageError(f"--preserve {text}: not known", "name gender, age or both, with a comma, or none")
     return words - {"none"}
 
 
 # --- Which cluster of proxies stands for which group: the correspondence f of Algorithm 1 (lines 2 and 3).
 #
-# The paper leaves f free. In a photograph hair, jaw and light stay, and where the gender stays as well, a cluster that
+# The paper leaves f free. In a photograph hair, head and light stay, and where the gender stays as well, a cluster that
 # is chosen at random lets a recogniser name more people than chance would. So clusters are tried and compared.
 # Embeddings are about 90 % additive: the embedding of a new face is close to what is left of the person plus what the
 # cluster contributes. So each person is rendered with one cluster and SAMPLES people with all of them, and the
@@ -253,49 +159,45 @@ class Correspondence:
     secret: Secret
     described: Described
 
-    def assigned(self, groups: Sequence[np.ndarray], targets: Sequence[np.ndarray], centres: np.ndarray) -> list:
-        """The proxies (size,) of each group. groups: people (m,) whose gender and age its proxies have.
+    def assigned(self, traits: Sequence[np.ndarray], targets: Sequence[np.ndarray], centres: np.ndarray) -> list:
+        """The proxies (size,) of each group. traits: gender and age (2,) of each, which its proxies have.
 
         targets: people (m,) who are to get them. centres: (p, 128), descriptors of all people.
         """
-        found: list[np.ndarray] = [np.zeros(0, int)] * len(groups)
+        found: list[np.ndarray] = [np.zeros(0, int)] * len(traits)
         kinds: dict[bytes, list[int]] = {}
-        fits = [self.fitting(centres[members]) for members in groups]
+        fits = [self.fitting(*own) for own in traits]
         for number, fit in enumerate(fits):
             kinds.setdefault(fit.tobytes(), []).append(number)
-        known = Neighbours(centres)
+        known, everybody = Neighbours(centres), np.arange(len(self.proxies.kept))
         for numbers in kinds.values():
             count = int(np.clip(SPARE * len(numbers), POOL, MOST))
             own = self._drawn(fits[numbers[0]], count, f"clusters {numbers[0]}")
-            other = self._drawn(self._grown(fits[numbers[0]]), count, f"others {numbers[0]}") if self.kept else []
+            other = self._drawn(everybody, count, f"others {numbers[0]}") if self.kept else []
             chosen = self._chosen(own, other, [targets[number] for number in numbers], centres, known)
             for number, cluster in zip(numbers, chosen, strict=True):
                 found[number] = cluster
         return found
 
-    def fitting(self, members: np.ndarray) -> np.ndarray:
-        """The proxies (f,) of the gender and age of members (m, 128), where those are kept; all where too few are.
+    def fitting(self, gender: float, age: float) -> np.ndarray:
+        """The proxies (f,) of a gender and of an age, where those are kept; all where too few are.
 
-        Children get children's faces whatever is kept. Nothing else has to be alike: proxies of the same race, for
-        example, would leave a recogniser fewer people to confuse a person with.
+        Age counts as young or old, so that groups have kinds of proxies in common. Nothing else has to be alike:
+        proxies of the same tone, for example, would leave a recogniser fewer people to confuse a person with.
         """
-        known, predicted = self.proxies, self.proxies.probe(members).mean(axis=0)
-        gender, age, _ = alike(known.traits, predicted)
-        fits = (gender | ("gender" not in self.kept)) & (age | ("age" not in self.kept))
-        fits &= (known.traits[:, 1] >= log_age(ADULT_AGE)) == (predicted[1] >= log_age(ADULT_AGE))
+        known = self.proxies.kept
+        fits = np.ones(len(known), bool)
+        for column, (name, own) in enumerate(zip(KEPT, (gender, age), strict=True)):
+            if name in self.kept:
+                fits &= (known[:, column] > 0) == (own > 0)
         return np.flatnonzero(fits if fits.sum() >= self.size else np.ones(len(fits), bool))
-
-    def _grown(self, fits: np.ndarray) -> np.ndarray:
-        """All proxies that are children or adults as those that fit are."""
-        adult = self.proxies.traits[:, 1] >= log_age(ADULT_AGE)
-        return np.flatnonzero(adult == adult[fits[0]])
 
     def _drawn(self, fits: np.ndarray, count: int, name: str) -> list[np.ndarray]:
         """Clusters (size,) of proxies that fit: one that is drawn, and others like it.
 
         The mean of proxies that have nothing in common would be the mean of all proxies.
         """
-        draws, described = self.secret.generator(name), self.proxies.descriptors
+        draws, described = self.secret.generator(name), self.proxies.described[0]
         size, clusters = min(self.size, len(fits)), []
         for _ in range(count):
             first = draws.choice(fits)
@@ -339,28 +241,26 @@ def _exposed(rows: np.ndarray, who: int, centres: np.ndarray, known: Neighbours)
 
 # --- Embeddings of people with the surrogates that they may get
 
-BATCH = 64  # faces that are made at once
+HELD = 8  # people whose faces are held ready for further surrogates
 
 
 class SurrogateDescriber:
     """Holds a census and the method whose surrogates are tried on."""
 
-    def __init__(self, method: ClosedSet, census: Census):
-        self._method, self._census, self._rows = method, census, census.typical()
-        self._recogniser = recogniser(RECOGNISER)
+    def __init__(self, method: KSameNet, census: Census):
+        self._models, self._census, self._rows = method.models, census, census.typical()
+        self._seen = lru_cache(maxsize=HELD)(self._read)
 
-    def describe(self, people: np.ndarray, surrogates: Sequence[Any]) -> np.ndarray:
+    def describe(self, people: np.ndarray, surrogates: Sequence[MeanFace]) -> np.ndarray:
         """dlib's descriptors (n, 128) of the typical faces of `people` (n,), each with its surrogate put on."""
-        starts = range(0, len(people), BATCH)
-        return np.concatenate([self._batch(people[i : i + BATCH], surrogates[i : i + BATCH]) for i in starts])
+        return np.stack([self._one(who, one) for who, one in zip(people.tolist(), surrogates, strict=True)])
 
-    def _batch(self, people: np.ndarray, surrogates: Sequence[Any]) -> np.ndarray:
-        crops = self._census.crops(self._rows[people])
-        made = self._method.render(surrogates, crops)
-        return self._recogniser.embed(
-            np.stack([self._chip(crop, pixels) for crop, pixels in zip(crops, made, strict=True)])
-        )
+    def _read(self, who: int) -> Seen:
+        """A face as it is tried on: small, and with nothing that lies over it, so that a surrogate always fits."""
+        seen = shrunk(self._models.read(self._census.crops(self._rows[[who]])[0]), JUDGED)
+        return replace(seen, reading=replace(seen.reading, hidden=np.zeros_like(seen.reading.hidden)))
 
-    def _chip(self, crop: Crop, pixels: np.ndarray) -> np.ndarray:
-        done = blend(Frame(crop.pixels), crop.with_pixels(pixels), self._method.crop, BlendOptions()).frame
-        return self._recogniser.chips(done.pixels, [crop.face])[0]
+    def _one(self, who: int, face: MeanFace) -> np.ndarray:
+        seen, model = self._seen(who), self._models.model
+        made = draw(model, seen, model.drawn(face.texture, face.shape, face.traits), 1.0)
+        return self._models.descriptor(composited(seen.crop, made), seen.crop)

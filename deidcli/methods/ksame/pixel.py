@@ -38,5 +38,5 @@ class KSamePixel(ClosedSet):
             mean += weight * self.census.pixels[face]
         return np.clip(mean + 0.5, 0, 255).astype(np.uint8)
 
-    def render(self, surrogates: Sequence[np.ndarray], crops: Sequence[Crop]) -> list[np.ndarray]:
-        return [pixels.copy() for pixels in surrogates]
+    def render(self, surrogates: Sequence[np.ndarray], crops: Sequence[Crop]) -> list[Crop]:
+        return [crop.with_pixels(pixels.copy()) for crop, pixels in zip(crops, surrogates, strict=True)]
