@@ -298,6 +298,11 @@ ACCURACY = Measure("accuracy", UTILITY, SHARE,
     "New faces of which a classifier says what people say of the original.", "higher")
 ACCURACY_BEFORE = Measure("before", OTHER, SHARE, "Originals of which a classifier says what people say.")
 DIFFERENCE = Measure("difference", UTILITY, "", "How much a classifier's number moved, as of years of age.", "lower")
+TOLD_APART = Measure("told from photographs", UTILITY, SHARE,
+    "Crops that a classifier trained on other people rightly takes for untouched or replaced; chance is half.",
+    "lower")
+FRECHET = Measure("Fréchet distance", UTILITY, "squared",
+    "How far the new faces, as the recogniser describes them, are from the originals as a whole.", "lower")
 STEADINESS = Measure("steadiness", UTILITY, "", "How much a new face changes from frame to frame.", "lower")
 FRAMES, TRACKS = (Measure(name, OTHER, name, f"How many {name} were looked at.") for name in ("frames", "tracks"))
 MILLISECONDS = Measure("milliseconds a face", COST, "milliseconds", "What it costs.", "lower")

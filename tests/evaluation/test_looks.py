@@ -1,0 +1,78 @@
+"""Whether new faces are told from untouched ones: by a classifier that learns on other people, and by distance."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from deidcli.evaluation.bench import Bench, Study, Subject
+from deidcli.evaluation.looks import Classifier, LooksPlan, description, frechet, looks
+from deidcli.faces.detect import DetectOptions
+from deidcli.methods import find
+from deidcli.values import Box, Face
+from tests.evaluation.conftest import Same
+
+
+@pytest.fixture(scope="module")
+def split(album, tmp_path_factory):
+    table = tmp_path_factory.mktemp("split") / "people.csv"
+    people = sorted(path.name for path in album.iterdir())
+    rows = [f"{who},{'train' if n < 4 else 'val'}" for n, who in enumerate(people)]
+    table.write_text("\n".join(["person,split", *rows]), encoding="utf-8")
+    return table
+
+
+def test_a_classifier_finds_what_differs_and_nothing_else():
+    random = np.random.default_rng(0)
+    people = np.repeat(np.arange(200), 2)
+    replaced = np.arange(400) % 2 == 1
+    features = random.standard_normal((400, 30)) + np.repeat(random.standard_normal((200, 30)), 2, axis=0)
+    features[:, 4] += np.where(replaced, 6.0, 0.0)
+    train = people < 150
+    guessed = Classifier(features[train], replaced[train], people[train])(features[~train]) > 0
+    assert np.mean(guessed == replaced[~train]) > 0.85
+    features[:, 4] -= np.where(replaced, 6.0, 0.0)
+    guessed = Classifier(features[train], replaced[train], people[train])(features[~train]) > 0
+    assert 0.2 < np.mean(guessed == replaced[~train]) < 0.8
+
+
+def test_frechet_distance_of_two_normal_distributions():
+    """Of mean and deviation alone: (2 - 0)² + (3 - 1)² in one direction, nothing in the others."""
+    rows = np.random.default_rng(1).standard_normal((4000, 4))
+    rows = (rows - rows.mean(axis=0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(rows, rowvar=False))).T
+    other = rows * (3, 1, 1, 1) + (2, 0, 0, 0)
+    assert frechet(rows, rows) == pytest.approx(0, abs=1e-6)
+    assert frechet(rows, other) == pytest.approx(8, abs=1e-3)
+
+
+def test_a_description_sees_softness_and_place(portrait, face):
+    soft = cv2.GaussianBlur(portrait, (0, 0), 2)
+    same, other = description(portrait, face), description(soft, face)
+    assert same.shape == other.shape and np.abs(same - other).max() > 0.5
+    moved = Face(Box(*(np.array(face.box.as_list()) + 8)))
+    assert np.abs(description(np.roll(portrait, (8, 8), (0, 1)), moved) - same).max() < 0.7
+
+
+def test_what_changes_nothing_is_told_by_chance(album, split):
+    bench = Bench(Study(album, "album", detect=DetectOptions("hog")))
+    plan = LooksPlan.read(album, split, 4, 3)
+    assert not {name.split("/")[0] for name in plan.train} & {name.split("/")[0] for name in plan.test}
+    bench.read([*plan.train, *plan.test])
+    told = {
+        label: looks(bench, Subject(label, method), plan)
+        for label, method in (("same", Same()), ("solid", find("solid")()))
+    }
+    distances = {label: run.figure("Fréchet distance").value for label, run in told.items()}
+    assert told["same"].figure("told from photographs").value <= 0.67
+    assert told["solid"].figure("told from photographs").value == 1
+    assert distances["same"] < 0.3 * distances["solid"]
+
+
+def test_the_command(album, split, deid):
+    options = "--methods", "solid", "--detector", "hog", "--cache", "none", "--progress", "none", "--json"
+    done = deid("evaluate", "looks", album, "--split", split, *options)
+    said = json.loads(done.out.splitlines()[-1])
+    assert done.status == 0 and (said["protocol"], said["label"]) == ("looks", "solid")
+    split.with_name("few.csv").write_text("person,split\nperson1,val\n", encoding="utf-8")
+    assert deid("evaluate", "looks", album, "--split", split.with_name("few.csv"), *options).status == 2
