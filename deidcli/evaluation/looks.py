@@ -65,7 +65,7 @@ def looks(bench: Bench, subject: Subject, plan: LooksPlan) -> Run:
     guessed = Classifier(train.features, train.replaced, train.people)(test.features)
     apart = frechet(test.descriptors[~test.replaced], test.descriptors[test.replaced])
     figures = (
-        metrics.share(TOLD_APART, (guessed > 0) == test.replaced, test.people),
+        metrics.share(TOLD_APART, (guessed > 0) == test.replaced, test.people.tolist()),
         FRECHET.figure(apart, count=len(test.people)),
         MILLISECONDS.figure(1000 * seconds / max(1, sum(side.replaced.sum() for side in sides))),
     )
