@@ -137,14 +137,18 @@ class IdentityMethod(Method):
             old = self.models.described(crop.pixels, crop)
             return self._first(read(self.models.model, crop, old[0]), old)
         self._identities.move_to_end(crop.key)
-        return draw(self.models.model, read(self.models.model, crop, known.dlib), known.identity, self.shape)
+        return self.drawn(read(self.models.model, crop, known.dlib), known.identity)
+
+    def drawn(self, seen: Seen, identity: Identity) -> Crop:
+        """The crop with the face of an identity, by the face model."""
+        return draw(self.models.model, seen, identity, self.shape)
 
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
         """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
         best, farthest, tried = None, -np.inf, shrunk(seen, JUDGED)
         tries = TRIES if np.ptp(seen.mesh[:, :2], axis=0).max() >= SMALL else FEW
         for identity in islice(self.candidates(seen.reading, old, seen.crop.key), tries):
-            made = draw(self.models.model, tried, identity, self.shape)
+            made = self.drawn(tried, identity)
             away = self.models.away(old, composited(tried.crop, made), tried.crop, farthest)
             if away > farthest:
                 best, farthest = identity, away
@@ -155,7 +159,7 @@ class IdentityMethod(Method):
         self._identities[seen.crop.key] = Known(best, old[0])
         if len(self._identities) > REMEMBERED:
             self._identities.popitem(last=False)
-        return draw(self.models.model, seen, best, self.shape)
+        return self.drawn(seen, best)
 
 
 def _placed(crop: Crop) -> Face:

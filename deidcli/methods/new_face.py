@@ -98,20 +98,26 @@ def share_replaced(seen: Seen) -> float:
     return float((face_alpha() * (1 - seen.reading.hidden)).sum() / face_alpha().sum())
 
 
-def draw(model: FaceModel, seen: Seen, identity: Identity, shape: float) -> Crop:
+def draw(model: FaceModel, seen: Seen, identity: Identity, shape: float, texture: np.ndarray | None = None) -> Crop:
     """The crop with the new face, and the layer that says how it lies over the photograph.
 
-    shape: how far the shape goes towards that of the identity. Raises MethodError where so much lies over the face, as
-    it seems, that hardly any of it would be replaced.
+    shape: how far the shape goes towards that of the identity. texture: (256, 256, 3) float32 in [0, 1], what is drawn
+    instead of the identity's own, in the tone and light of the face likewise. Raises MethodError where so much lies
+    over the face, as it seems, that hardly any of it would be replaced.
     """
     replaced = share_replaced(seen)
     if replaced < LEAST_REPLACED:
         raise MethodError(f"{1 - replaced:.0%} of the face seem to be hidden", "another method replaces it")
-    kept = seen.reading.kept.copy()
-    kept[: len(identity.traits)] = identity.traits
-    texture = lit(model.base(kept) + identity.texture, seen.reading)
+    texture = lit(texture_of(model, seen.reading, identity) if texture is None else texture, seen.reading)
     moved = seen.mesh + _movement(model, seen, identity, shape)
     return _laid_over(seen, moved, texture)
+
+
+def texture_of(model: FaceModel, reading: Reading, identity: Identity) -> np.ndarray:
+    """The texture (256, 256, 3) float32 of an identity with what is kept of a face."""
+    kept = reading.kept.copy()
+    kept[: len(identity.traits)] = identity.traits
+    return model.base(kept) + identity.texture
 
 
 def composited(crop: Crop, made: Crop) -> np.ndarray:
