@@ -3,6 +3,8 @@
 The network is small: a few of the blocks of CLEANIR's encoder, the mean over what is left of the picture, and one fully
 connected layer for each question. For a second opinion there is another style that shares no weight, no block and no
 colour with it: histograms of oriented gradients (Dalal and Triggs 2005) on the grey picture, and one hidden layer.
+EPD-Net's verifiers are two styles more: VGG-16 (Simonyan and Zisserman 2015), as wide as asked, and the mini-Xception
+of Arriaga et al. (2017).
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ import numpy as np
 
 from deidcli.errors import PresetError, UsageError
 from deidcli.networks.backend import keras, layers, ops
-from deidcli.networks.blocks import MOMENTUM, activate, conv_norm_relu, encoder_block
+from deidcli.networks.blocks import MOMENTUM, activate, conv_norm, conv_norm_relu, encoder_block
 from deidcli.networks.store import Network, loaded, save_half
 from deidcli.presets import Preset, load_preset
 
 METHOD, WEIGHTS = "classifier", "classifier.weights.h5"
 CELL, BLOCK = 4, 12  # pixels over which slopes are averaged, and by whose strength they are divided
+VGG = (2, 2, 3, 3, 3)  # convolutions of VGG-16's stages, after each of which the picture is halved
 FAINT = 0.01  # strength of slopes, of the range, that counts as none
 Answers = dict[str, np.ndarray]  # probabilities (n, classes) float32 by the name of the head
 
@@ -53,7 +56,9 @@ class ClassifierConfig:
     """size: side of the crops in pixels. dropout: share of the last features that is left out in training.
 
     channels: with style "residual" of the first convolution and of each block, every one of which halves the picture;
-    with "gradients" the first is the number of directions, the last that of hidden units.
+    with "gradients" the first is the number of directions, the last that of hidden units; with "vgg" of each of
+    VGG-16's five stages, 64, 128, 256, 512 and 512 in the paper; with "xception" of the two first convolutions, and of
+    each module.
     """
 
     heads: tuple[Head, ...]
@@ -132,7 +137,35 @@ def _gradients(x, channels: Sequence[int]):
     )
 
 
-_BODIES = {"residual": _residual, "gradients": _gradients}
+def _vgg(x, channels: Sequence[int]):
+    """VGG-16 with batch normalisation, and two hidden layers of twice the last channels where the paper has 4096."""
+    for i, (count, convolutions) in enumerate(zip(channels, VGG, strict=True)):
+        for j in range(convolutions):
+            x = conv_norm_relu(x, count, name=f"stage{i}_{j}")
+        x = layers.MaxPooling2D(name=f"stage{i}_pool")(x)
+    x = layers.Flatten(name="map")(x)
+    for i in range(2):
+        x = activate(layers.Dense(2 * channels[-1], name=f"hidden{i}")(x), f"hidden{i}_relu")
+    return x
+
+
+def _xception(x, channels: Sequence[int]):
+    """Mini-Xception on the grey picture: separable convolutions with a strided way around each pair."""
+    x = ops.mean(x, axis=-1, keepdims=True)
+    for i in range(2):
+        x = conv_norm_relu(x, channels[0], name=f"stem{i}")
+    for i, count in enumerate(channels[1:]):
+        # A strided convolution of one pixel looks at every second one, but its gradient kills TensorFlow 2.21.
+        around = conv_norm(x[:, ::2, ::2], count, kernel=1, name=f"module{i}_around")
+        for j in range(2):
+            x = x if j == 0 else activate(x, f"module{i}_relu")
+            x = layers.SeparableConv2D(count, 3, padding="same", use_bias=False, name=f"module{i}_{j}")(x)
+            x = layers.BatchNormalization(momentum=MOMENTUM, name=f"module{i}_{j}_norm")(x)
+        x = layers.Add(name=f"module{i}_add")([layers.MaxPooling2D(3, 2, "same", name=f"module{i}_pool")(x), around])
+    return layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+_BODIES = {"residual": _residual, "gradients": _gradients, "vgg": _vgg, "xception": _xception}
 
 
 def _answer(x, head: Head):

@@ -11,10 +11,13 @@ from deidcli.networks.dlib_chips import CHIP, chip_landmarks
 MARGIN = 0.06  # of the crops, as `deid align` cuts them by default
 
 
-def chip_samplers(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(150, size) float32 each: bilinear weights that sample rows and columns of a crop where dlib's chip has them."""
+def chip_samplers(size: int, points: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(150, size) float32 each: bilinear weights that sample rows and columns of a crop where dlib's chip has them.
+
+    points: where the landmarks 17 to 67 of a crop lie, (51, 2) pixels; by default those of an aligned one.
+    """
     mean = (MEAN_SHAPE[INNER] + MARGIN) / (1 + 2 * MARGIN) * size - 0.5
-    to_crop = similarity(chip_landmarks(), mean)
+    to_crop = similarity(chip_landmarks(), mean if points is None else points)
     columns, rows = (to_crop[axis, axis] * np.arange(CHIP) + to_crop[axis, 2] for axis in (0, 1))
     return _bilinear(rows, size), _bilinear(columns, size)
 

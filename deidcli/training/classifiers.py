@@ -62,27 +62,33 @@ def train(data: Sequence[Path], val: Sequence[Path], labels: Sequence[Path], rec
     """
     sides = [with_labels(pack, labels) for pack in _split(data, val, recipe)]
     (faces, targets), (strangers, answers) = (with_targets(pack, recipe.heads) for pack in sides)
+    network = learnt(faces, targets, recipe, work)
+    return _write(network, recipe, (strangers, answers), out, {"faces": len(faces), "data": [p.name for p in data]})
+
+
+def learnt(faces: Pack, targets: Targets, recipe: Recipe, work: Path) -> keras.Model:
+    """The network, trained on faces of its size and their targets; checkpoints and log go to `work`."""
     network = build_classifier(recipe.network())
     if recipe.start:
         _take_blocks(network, load(load_preset(recipe.start, METHOD)).network.model)
     trainer = keras.Model({"crops": network.input}, dict(zip(targets, network.outputs, strict=True)))
     compile_trainer(trainer, {name: _loss(rows, recipe.balance) for name, rows in targets.items()}, recipe.fit)
     fit(trainer, _feed(faces, targets, recipe), recipe.fit, work, lambda epoch: None)
-    return _write(network, recipe, (strangers, answers), out, {"faces": len(faces), "data": [p.name for p in data]})
+    return network
 
 
 def _split(data: Sequence[Path], val: Sequence[Path], recipe: Recipe) -> tuple[Pack, Pack]:
     """The faces to train on and those to measure on. Raises UsageError where a person is in both."""
-    pack = _small(load_pack(*data), recipe.size)
+    pack = resized(load_pack(*data), recipe.size)
     if not val:
         kept = held_out(pack.names, recipe.hold_out)
         return pack.where(~kept), pack.where(kept)
-    others = _small(load_pack(*val), recipe.size)
+    others = resized(load_pack(*val), recipe.size)
     check_apart(pack, others)
     return pack, others
 
 
-def _small(pack: Pack, side: int) -> Pack:
+def resized(pack: Pack, side: int) -> Pack:
     """The same pack with crops of `side` pixels. Raises UsageError where they would have to grow."""
     if pack.side < side:
         raise UsageError(f"crops of {pack.side} pixels, {side} are needed", f"align them with --size {side}")

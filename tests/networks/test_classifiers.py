@@ -14,11 +14,14 @@ WORD = Head("word", ("yes", "no", "never"))
 YEARS = Head("years", ("0", "10", "40"))
 
 
-@pytest.fixture(scope="module", params=["residual", "gradients"])
+CHANNELS = {"residual": (8, 8, 16), "gradients": (8, 8, 16), "vgg": (8, 8, 8, 8, 8), "xception": (8, 8, 16)}
+
+
+@pytest.fixture(scope="module", params=CHANNELS)
 def preset(request, tmp_path_factory):
     """Drawn weights for two questions, as a preset."""
     keras.utils.set_random_seed(4)
-    config = ClassifierConfig((WORD, YEARS), 32, (8, 8, 16), style=request.param)
+    config = ClassifierConfig((WORD, YEARS), 32, CHANNELS[request.param], style=request.param)
     folder = tmp_path_factory.mktemp("models") / "drawn"
     stored = {"method": classifiers.METHOD, "crop": {"margin": 0.06}, "network": config.stored()}
     return save_preset(folder, stored, save(folder, build_classifier(config)), "Drawn.")
