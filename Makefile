@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test lint bench readme coverage clean
+.PHONY: help demo test lint bench readme docs coverage clean
 
 help:
 	@echo "make demo      anonymize examples/in to examples/out"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     faces and pictures a second, and peak memory, of each method; dlib against its port"
 	@echo "make readme    measure every method on DEID_DATA and put the tables into README.md and docs/ (an hour)"
+	@echo "make docs      the documentation site and the manual pages, in site/"
 	@echo "make coverage  the tests with a coverage report"
 	@echo "make clean     remove the environment and everything that was made"
 
@@ -51,8 +52,14 @@ readme: $(READY)
 	  --out $(RESULTS)/cleanir-2 --detector hog --seed 1 --resume $(TABLE) || test $$? = 1
 	$(BIN)/deid evaluate readme $(RESULTS)/cleanir-2/report.json docs/evaluation.md
 
+# The site, from docs/, the commands and the docstrings; site/ can be copied to any web server. man/ has manual pages.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[docs]'
+	$(BIN)/mkdocs build --quiet
+	$(BIN)/python docs/man.py site/man
+
 coverage: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 clean:
-	rm -rf $(VENV) examples/out results build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage .hypothesis
+	rm -rf $(VENV) examples/out results site build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage .hypothesis

@@ -9,7 +9,9 @@ import click
 from deidcli import __version__
 from deidcli.cli.folder import Suggesting
 
-_COMMANDS = ("anonymize", "blur", "verify", "review", "detect", "align", "train", "evaluate", "models", "doctor")
+_COMMANDS = (
+    "anonymize", "blur", "verify", "review", "detect", "align", "train", "evaluate", "models", "doctor", "completion",
+)  # fmt: skip
 
 
 class _Commands(Suggesting):

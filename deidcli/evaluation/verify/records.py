@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deidcli.engine.jobs import SHEET
-from deidcli.engine.manifest import DONE, SALVAGED, Earlier
+from deidcli.engine.manifest import COPIED, DONE, SALVAGED, Earlier
 from deidcli.engine.survey import MANIFEST, walk
 from deidcli.errors import UsageError
 from deidcli.media.open import is_media
@@ -125,9 +125,13 @@ def _check(out: Path, inputs: Path | None) -> None:
 
 
 def rows_of(out: Path, manifest: Path | None = None) -> dict[str, dict[str, Any]]:
-    """The last row of each input in the manifests of a folder, or in one that lies elsewhere. Raises UsageError."""
+    """The last row of each input in the manifests of a folder, or in one that lies elsewhere. Raises UsageError.
+
+    A file that was copied as it is has none: it is looked at as what it is.
+    """
     lists = [manifest] if manifest else sorted(out.glob(f"{Path(MANIFEST).stem}*.jsonl"))
-    return {name: row for place in lists for name, row in Earlier.load(place).rows.items()}
+    rows = {name: row for place in lists for name, row in Earlier.load(place).rows.items()}
+    return {name: row for name, row in rows.items() if row.get("status") != COPIED}
 
 
 def places(name: str, row: Mapping[str, Any], out: Path, inputs: Path | None) -> tuple[Path | None, Path | None]:
