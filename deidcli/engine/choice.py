@@ -21,7 +21,7 @@ from deidcli.engine.zones import ALIKE, COVER, LEAVE, NEVER, Decision, Wishes, l
 from deidcli.errors import MediaError, UsageError, one_line
 from deidcli.faces.detect import Detector
 from deidcli.faces.landmarks import locate
-from deidcli.faces.match import OTHER, SAME, UNSURE, KnownPeople, describe, judged, tellable
+from deidcli.faces.match import WORDS, KnownPeople, describe, judged, tellable
 from deidcli.faces.recognisers.both import BothRecogniser
 from deidcli.media.open import open_reader
 from deidcli.values import Face, Frame
@@ -68,7 +68,7 @@ def _row(path: Path, flag: str, detector: Detector, both: BothRecogniser) -> np.
 class _Looks:
     """What was seen of a track so far: how often it was taken for each, the least distances, and the last look."""
 
-    counts: dict[str, int] = field(default_factory=lambda: {SAME: 0, UNSURE: 0, OTHER: 0})
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WORDS, 0))
     nearest: tuple[float, float] | None = None
     last: float | None = None
 
@@ -90,16 +90,16 @@ class People:
         if looks is None or looks.nearest is None:
             return Choice(why=f"{self.flag}: it cannot be told who it is", doubt=self.flag == ONLY)
         said = "dlib {:.2f}, sface {:.2f} of their thresholds".format(*looks.nearest)
-        same, unsure, other = (looks.counts[word] for word in (SAME, UNSURE, OTHER))
+        same, unsure, split, other = (looks.counts[word] for word in WORDS)
         if self.flag == KEEP:
-            if same and not other and same >= unsure:
+            if same and not other and same >= unsure + split:
                 return Choice(LEAVE, f"{KEEP}: a match ({said})", match=True)
             return (
                 Choice(why=f"{KEEP}: a doubtful match ({said})", doubt=True, match=True) if same or unsure else Choice()
             )
-        if not (same or unsure):
+        if not (same or unsure or split):
             return Choice(LEAVE, f"{ONLY}: nobody of them ({said})")
-        if same >= unsure and not other:
+        if same >= unsure + split and not other:
             return Choice(why=f"{ONLY}: a match ({said})", match=True)
         return Choice(why=f"{ONLY}: a doubtful match ({said})", doubt=True, match=True)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deidcli.evaluation.metrics import all_distances
-from deidcli.faces.match import LOOSE, OTHER, SAME, STRICT, UNSURE, judged
+from deidcli.faces.match import LOOSE, OTHER, SAME, SPLIT, STRICT, UNSURE, WORDS, judged
 from deidcli.faces.recognisers.both import BothRecogniser
 
 DRAWS = 20  # folders of people that are drawn
@@ -92,15 +92,15 @@ def _apart(probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 def _rates(
     by: str, size: int, pictures: int, nearest: np.ndarray, of: np.ndarray, folders: np.ndarray, columns: Sequence[int]
 ) -> PeopleRates:
-    count = {(own, word): 0 for own in (True, False) for word in (SAME, UNSURE, OTHER)}
+    count = {(own, word): 0 for own in (True, False) for word in WORDS}
     strict, loose = STRICT[list(columns)], LOOSE[list(columns)]
     for folder in folders:
         words = judged(nearest[:, folder].min(axis=1), strict, loose)
         inside = np.isin(of, folder)
         for own in (True, False):
-            for word in (SAME, UNSURE, OTHER):
+            for word in WORDS:
                 count[own, word] += int(((words == word) & (inside == own)).sum())
-    asked, strangers = (sum(count[who, word] for word in (SAME, UNSURE, OTHER)) for who in (True, False))
+    asked, strangers = (sum(count[who, word] for word in WORDS) for who in (True, False))
     return PeopleRates(
         by, size, pictures,
         left_strangers=Rate(count[False, SAME], strangers),
@@ -108,5 +108,5 @@ def _rates(
         doubted=Rate(count[True, UNSURE], asked),
         missed=Rate(count[True, OTHER], asked),
         replaced=Rate(strangers - count[False, OTHER], strangers),
-        unsure=Rate(count[False, UNSURE], strangers),
+        unsure=Rate(count[False, UNSURE] + count[False, SPLIT], strangers),
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Who is changed: people who are kept or alone replaced, zones, decisions. Whatever is not certain is replaced."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,16 +10,27 @@ from deidcli.engine.choice import KEEP, ONLY, Chooser, People, _Looks
 from deidcli.engine.frames import Choice
 from deidcli.engine.zones import Wishes, Zone, fill, lies_within, load_wishes
 from deidcli.errors import MediaError, UsageError
-from deidcli.faces.match import LOOSE, OTHER, SAME, STRICT, UNSURE, judged
+from deidcli.faces.match import LOOSE, OTHER, SAME, SPLIT, STRICT, UNSURE, judged, tellable
 from deidcli.values import Box, Frame
 from tests.conftest import found, read, rows, save, tree
 
 SURE, FAR, BETWEEN = STRICT * 0.9, LOOSE * 1.1, (STRICT + LOOSE) / 2
+TORN = np.array([BETWEEN[0], FAR[1]])  # one of them is sure that it is nobody
 
 
 def test_both_have_to_be_sure():
-    pairs = [SURE, FAR, BETWEEN, (SURE[0], FAR[1]), (FAR[0], SURE[1]), (SURE[0], BETWEEN[1]), (FAR[0], BETWEEN[1])]
-    assert judged(np.array(pairs)).tolist() == [SAME, OTHER, *[UNSURE] * 5]
+    pairs = [SURE, FAR, BETWEEN, (SURE[0], BETWEEN[1]), (SURE[0], FAR[1]), (FAR[0], SURE[1]), (FAR[0], BETWEEN[1])]
+    assert judged(np.array(pairs)).tolist() == [SAME, OTHER, UNSURE, UNSURE, SPLIT, SPLIT, SPLIT]
+    assert judged(np.array([[0.1], [9.0]]), STRICT[:1], LOOSE[:1]).tolist() == [SAME, OTHER], "by one of them alone"
+
+
+def test_a_face_that_looks_away_is_not_told(face):
+    """Turned by what moves the tip of its nose, or small, or without landmarks: nobody can say who it is."""
+    assert tellable(face) and not tellable(replace(face, landmarks=None))
+    assert not tellable(replace(face, box=face.box.scaled(30 / face.box.width)))
+    turned = face.landmarks.copy()
+    turned[30, 0] += 0.35 * (turned[45, 0] - turned[36, 0])
+    assert not tellable(replace(face, landmarks=turned))
 
 
 def choice(flag, *looks):
@@ -31,7 +43,8 @@ def choice(flag, *looks):
 @pytest.mark.parametrize("looks, action, doubt", [
     ([SURE], "leave", False), ([SURE, SURE, BETWEEN], "leave", False), ([BETWEEN], "replace", True),
     ([SURE, FAR], "replace", True), ([SURE, BETWEEN, BETWEEN], "replace", True), ([FAR], "replace", False),
-    ([], "replace", False),
+    ([], "replace", False), ([TORN], "replace", False), ([SURE, TORN], "leave", False),
+    ([TORN, TORN, SURE], "replace", True),
 ])  # fmt: skip
 def test_who_is_kept(looks, action, doubt):
     """A track is left only where it was surely the person, and never surely somebody else."""
@@ -42,6 +55,7 @@ def test_who_is_kept(looks, action, doubt):
 @pytest.mark.parametrize("looks, action, doubt", [
     ([FAR], "leave", False), ([FAR, BETWEEN], "replace", True), ([BETWEEN], "replace", True),
     ([SURE], "replace", False), ([SURE, FAR], "replace", True), ([], "replace", True),
+    ([TORN], "replace", True), ([FAR, TORN], "replace", True),
 ])  # fmt: skip
 def test_who_alone_is_replaced(looks, action, doubt):
     """A track is left only where it was surely nobody of them at every look."""

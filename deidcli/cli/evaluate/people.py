@@ -54,6 +54,7 @@ def command(folder: str, **options: Any) -> int:
     from deidcli.evaluation.originals import Cache, Originals
     from deidcli.evaluation.people import people_rates
     from deidcli.faces.embed import recogniser
+    from deidcli.faces.match import tellable
     from deidcli.training.data import split_of
 
     use_device(options["device"])
@@ -69,12 +70,14 @@ def command(folder: str, **options: Any) -> int:
     names = [name for own in people.values() for name in own]
     for _ in shown(originals.read(names), len(names), "none" if options["quiet"] else options["progress"], "picture"):
         pass
-    rows = {name: known.descriptor for name, known in originals.known.items()}
+    rows = {name: known.descriptor for name, known in originals.known.items() if tellable(known.face)}
+    untold = len(originals.known) - len(rows)
     if not any(sum(name in rows for name in own) > options["pictures"] for own in people.values()):
         raise UsageError(f"{folder}: nobody has more than {options['pictures']} pictures with a face", "add pictures")
     for number, rates in enumerate(people_rates(rows, people, sizes, options["pictures"], options["seed"] or 0)):
         click.echo(json.dumps(asdict(rates)) if options["as_json"] else _line(rates, not number))
-    say(f"{len(rows)} faces of {len(people)} people; {len(originals.blank)} pictures without one")
+    say(f"{len(rows)} faces of {len(people)} people; {len(originals.blank)} pictures without one, and {untold} faces "
+        "too small or turned away to be told, which are always replaced")  # fmt: skip
     for reason in originals.failed.values():
         say(f"deid: {reason}")
     return 1 if originals.failed else 0
