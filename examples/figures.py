@@ -1,4 +1,4 @@
-"""People to the waist: a composite face on a drawn head, with hair, neck and clothes in tones that fit."""
+"""People to the waist: a face of the face model on a drawn head, with hair, neck and clothes in tones that fit."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from hair import Comb, Hair
+from nobody import MARGIN, Drawn
 from paint import Canvas, Colour, blurred, ellipse, mirror, smooth, tint
 
 from deidcli.faces.align import apply_affine, compose, invert
-from deidcli.training.composites import MARGIN, Composite
 
-INSET = 0.965  # how far the face is cut inside its jaw: the average blurs where the jaw ends
+INSET = 0.965  # how far the face is cut inside its jaw: the texture ends there
 FEATHER = 0.022  # width of that cut's soft edge, as a share of the face square
-BROW = 0.16  # height at which the face gives way to drawn skin: research crops end there
+BROW = 0.16  # height at which the face gives way to drawn skin: above it textures show hair
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Place:
     tilt: float = 0.0
 
 
-def draw(canvas: Canvas, look: Look, place: Place, face: Composite, seed: int) -> np.ndarray:
+def draw(canvas: Canvas, look: Look, place: Place, face: Drawn, seed: int) -> np.ndarray:
     """Draw a figure and return the landmarks (68, 2) of its face on the canvas."""
     figure = Figure(canvas, look, place, face)
     comb = Comb(canvas, figure.head, look.hair, np.random.default_rng(seed))
@@ -57,7 +57,7 @@ def draw(canvas: Canvas, look: Look, place: Place, face: Composite, seed: int) -
 class Figure:
     """One figure on its canvas. body and head: (2, 3), from the face square to the canvas; the head may be tilted."""
 
-    def __init__(self, canvas: Canvas, look: Look, place: Place, face: Composite):
+    def __init__(self, canvas: Canvas, look: Look, place: Place, face: Drawn):
         self.canvas, self.look, self.face, self.unit = canvas, look, face, place.size
         turn = np.radians(place.tilt)
         rotation = place.size * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -67,9 +67,9 @@ class Figure:
         neck = apply_affine(self.head, np.array([[0.5, 0.86]]))[0]
         self.body = np.column_stack([np.eye(2) * place.size, neck - place.size * np.array([0.5, 0.94])])
         scale = (1 + 2 * MARGIN) / face.pixels.shape[0]
-        from_composite = np.array([[scale, 0, scale / 2 - MARGIN], [0, scale, scale / 2 - MARGIN]])
-        self.to_canvas = compose(self.head, from_composite)
-        self.points = apply_affine(from_composite, face.landmarks)
+        from_drawn = np.array([[scale, 0, scale / 2 - MARGIN], [0, scale, scale / 2 - MARGIN]])
+        self.to_canvas = compose(self.head, from_drawn)
+        self.points = apply_affine(from_drawn, face.landmarks)
         self.skin = self._skin()
 
     def neck(self) -> None:
@@ -208,7 +208,7 @@ class Figure:
         return np.concatenate([jaw, [(0.84, 0.26), (0.74, BROW), (0.5, BROW - 0.03), (0.26, BROW), (0.16, 0.26)]])
 
     def _warped(self, window: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
-        """The composite as it lies in a window, and the soft cut of its face."""
+        """The face as it lies in a window, and the soft cut of its face."""
         rows, columns = window
         shift = np.array([[1, 0, -columns.start], [0, 1, -rows.start]], np.float64)
         size = columns.stop - columns.start, rows.stop - rows.start

@@ -1,15 +1,14 @@
-"""Make the pictures of examples/in: drawn scenes with composite faces, which show nobody.
+"""Make the pictures of examples/in: drawn scenes with faces of the face model, which show nobody.
 
-    DEID_DATA=.../data python examples/make.py        or: --data .../data
+    python examples/make.py
 
-The data folder holds utkface/images/AGE_GENDER_RACE_DATE.webp. The same seed makes the same pictures. At the end every
-file is read back: dlib's detector must find the faces that were drawn and no others, and its landmarks must sit right.
+The same seed makes the same pictures. At the end every file is read back: dlib's detector must find the faces that were
+drawn and no others, and its landmarks must sit right.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import scenery
 from figures import Look, Place, draw
 from hair import Hair
+from nobody import Drawn
 from paint import Canvas
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -27,7 +27,6 @@ from deidcli.faces.detect import DetectOptions, detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.mask import face_size
 from deidcli.faces.shape import INNER
-from deidcli.training.composites import Composite
 from deidcli.values import Face
 
 OUT = Path(__file__).parent / "in"
@@ -58,7 +57,7 @@ class Scene:
     """A picture in the making. landmarks: of each face drawn in it, (68, 2) in pixels of the finished picture."""
 
     canvas: Canvas
-    faces: dict[str, Composite]
+    faces: dict[str, Drawn]
     rng: np.random.Generator
     landmarks: list[np.ndarray] = field(default_factory=list)
 
@@ -186,7 +185,7 @@ PICTURES = (
 )
 
 
-def make(faces: dict[str, Composite], out: Path, seed: int, only: Iterable[str] = ()) -> None:
+def make(faces: dict[str, Drawn], out: Path, seed: int, only: Iterable[str] = ()) -> None:
     """Write the pictures (or only some of them, by name) and check each."""
     for number, picture in enumerate(PICTURES):
         if only and picture.name not in only:
@@ -228,7 +227,7 @@ def _print_badge(canvas: Canvas) -> None:
     pen, dark = ImageDraw.Draw(image), (44, 62, 84)
     pen.rectangle((0, 0, image.width, 52 * FINE), fill=dark)
     words = [((30, 12), "VISITOR", 26, (250, 250, 250)), ((245, 90), "N. O. Body", 30, dark)]
-    words += [((245, 135), "Composite Faces Ltd.", 18, (90, 104, 120)), ((245, 165), "No. 0042", 18, (90, 104, 120))]
+    words += [((245, 135), "Nobody's Faces Ltd.", 18, (90, 104, 120)), ((245, 165), "No. 0042", 18, (90, 104, 120))]
     for (x, y), text, size, colour in words:
         pen.text((x * FINE, y * FINE), text, fill=colour, font=ImageFont.load_default(size * FINE))
     for number, wide in enumerate([3, 1, 2, 1, 1, 3, 2, 1, 3, 1, 1, 2, 3, 1, 2, 2, 1, 3, 1, 2]):
@@ -239,13 +238,10 @@ def _print_badge(canvas: Canvas) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=os.environ.get("DEID_DATA"), help="the folder of research data")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
-    if options.data is None:
-        parser.error("say where the research data are, with --data or DEID_DATA")
     cv2.setNumThreads(1)  # sums in one order on every machine
-    make(nobody.faces(Path(options.data), options.seed), OUT, options.seed)
+    make(nobody.faces(), OUT, options.seed)
 
 
 if __name__ == "__main__":

@@ -1,178 +1,122 @@
-"""The faces of the example pictures: composites of groups of people, and how close they are to any one of them."""
+"""The faces of the example pictures: drawn by the face model (models/face-256), they show nobody."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from deidcli.faces.detect import DetectOptions, Detector, detector
-from deidcli.faces.embed import recogniser
-from deidcli.faces.landmarks import locate
-from deidcli.faces.shape import LEFT_EYE, RIGHT_EYE
-from deidcli.networks.dlib_chips import extract_chips
-from deidcli.training.composites import MIN_PEOPLE, Composite, composite
+from deidcli.faces.align import apply_affine, similarity
+from deidcli.faces.canonical import canonical
+from deidcli.faces.face_model import EXPRESSION, TONE, FaceModel, rim_distance
+from deidcli.faces.mesh import ibug
+from deidcli.faces.render import render
+from deidcli.faces.shape import INNER, MEAN_SHAPE
+from deidcli.presets import load_preset
+from deidcli.training.face_model import FILE
 
-SIDE = 720  # of a composite, in pixels
-PEOPLE = 80  # in a composite
-CANDIDATES = 800  # crops that are looked at for one group
-SAME_PERSON = 0.6  # dlib's distance
-SURELY_ANOTHER = 0.4  # distance that two members must keep: the data name nobody, and show some people often
-GREY = 5.0  # mean distance from grey in Lab below which a crop is taken for a grey photograph
-TURNED = 0.09  # how far the tip of the nose may lie off the middle, as a share of the distance between the eyes
-OPEN = 0.08  # gap between the lips that shows teeth, as a share of the same
-
-
-@dataclass(frozen=True)
-class Group:
-    """Who is averaged, by UTKFace's labels. gender: 0 man, 1 woman. race: its codes 0 to 3. smile: teeth are seen."""
-
-    name: str
-    gender: int
-    race: int
-    youngest: int
-    oldest: int
-    smile: bool
-
-    def holds(self, path: Path) -> bool:
-        """Whether the labels in a file name AGE_GENDER_RACE_DATE fit; files that lack one never do."""
-        labels = path.stem.split("_")
-        if len(labels) != 4 or not all(label.isdigit() for label in labels[:3]):
-            return False
-        age, gender, race = (int(label) for label in labels[:3])
-        return gender == self.gender and race == self.race and self.youngest <= age <= self.oldest
-
-
-GROUPS = (
-    Group("ada", 1, 0, 20, 32, True),
-    Group("ben", 0, 1, 22, 42, False),
-    Group("cleo", 1, 1, 20, 35, True),
-    Group("dai", 0, 2, 20, 42, False),
-    Group("esha", 1, 3, 20, 40, False),
-    Group("finn", 0, 0, 60, 76, False),
-    Group("gao", 1, 2, 20, 34, False),
-    Group("hari", 0, 3, 20, 52, True),
-    Group("ines", 1, 0, 50, 76, True),
-    Group("jon", 0, 0, 22, 38, False),
-    Group("kofi", 0, 1, 42, 75, True),
-    Group("lin", 1, 2, 20, 34, True),
-)
+SIDE = 720  # of a face's picture, in pixels
+MARGIN = 0.25  # room around the face square on each side, as a share of it
+CORNERS = (61, 291)  # points of the mesh at the corners of the mouth
+MIXED, WEIGHT = 4, 0.4  # faces of the bank that are mixed, those nearest to the traits; the weight of each
+WITHIN = 6  # pixels of the frame within the rim from which on a texture is used: at the rim hair begins
+BROAD = 14  # pixels over which the light of both sides is made alike
 
 
 @dataclass(frozen=True)
-class Person:
-    """One crop of the data. sharpness: the contrast of its finest detail."""
+class Traits:
+    """woman: whether the face is a woman's. age and tone: standard deviations from the model's mean, age upwards and
+    tone from dark to light. smile: standard deviations of the expression that widens the mouth.
+    """
+
+    woman: bool
+    age: float
+    tone: float
+    smile: float
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """pixels: (side, side, 3) uint8 RGB, the face square in its middle, colours carried on outside of the face.
+    landmarks: (68, 2) float32 in its pixels.
+    """
 
     pixels: np.ndarray
     landmarks: np.ndarray
-    sharpness: float
 
 
-@dataclass(frozen=True)
-class Check:
-    """How close a composite is to people, in dlib's distance.
-
-    closest: to any member. members, others: share within 0.6 of it, among its members and among the other people of
-    its group who were looked at. nearer: how often a member lies nearer to it than one of those others; 0.5 where
-    having been averaged makes no difference.
-    """
-
-    group: Group
-    people: int
-    closest: float
-    members: float
-    others: float
-    nearer: float
-
-    def row(self) -> str:
-        shares = f"{self.members:8.0%} {self.others:8.0%} {self.nearer:8.2f}"
-        return f"{self.group.name:6} {self.people:6} {self.closest:8.3f} {shares}"
+PEOPLE = {
+    "ada": Traits(True, -0.6, 0.9, 1.6),
+    "ben": Traits(False, -0.2, -1.7, 0.0),
+    "cleo": Traits(True, -0.5, -1.6, 1.6),
+    "dai": Traits(False, -0.3, 0.5, 0.0),
+    "esha": Traits(True, -0.4, -0.6, 0.0),
+    "finn": Traits(False, 1.9, 0.5, 0.0),
+    "gao": Traits(True, -0.3, 0.8, 0.0),
+    "hari": Traits(False, -0.1, -0.8, 1.2),
+    "ines": Traits(True, 1.8, 0.7, 1.4),
+    "jon": Traits(False, 0.7, 0.9, 0.6),
+    "kofi": Traits(False, 1.0, -1.7, 1.2),
+    "lin": Traits(True, -0.6, 0.6, 1.4),
+}
 
 
-CHECK_HEAD = "face   people  closest  members   others   nearer   (dlib's distance; share within 0.6)"
+def faces() -> dict[str, Drawn]:
+    """The faces by name."""
+    model = FaceModel(load_preset("face-256").file(FILE))
+    return {name: face(model, traits) for name, traits in PEOPLE.items()}
 
 
-def faces(data: Path, seed: int) -> dict[str, Composite]:
-    """The composites by name, from the folder `data` that holds utkface/images; prints the check of each."""
-    paths = sorted((data / "utkface" / "images").iterdir())
-    print(CHECK_HEAD)
-    made = {}
-    for group in GROUPS:
-        made[group.name], check = face_of(group, paths, seed)
-        print(check.row(), flush=True)
-    return made
+def face(model: FaceModel, traits: Traits) -> Drawn:
+    """A mixture of the faces of the bank that are nearest to the traits, seen from in front."""
+    kept = np.zeros(model.texture_of_kept.shape[0], np.float32)
+    kept[0], kept[1], kept[TONE] = (1.0 if traits.woman else -1.0), traits.age, traits.tone
+    kept[EXPRESSION] = traits.smile * smile(model)
+    apart = ((model.bank_kept - kept[:5]) ** 2) @ (4.0, 1.0, 0.5, 0.5, 0.5)
+    near = np.argsort(apart, kind="stable")[: 2 * MIXED : 2]  # every second one is the mirror image of another
+    identity = model.identity(near, np.full(MIXED, WEIGHT), kept[:2])
+    texture = np.clip(even(model.base(kept) + identity.texture), 0, 1)
+    person = np.concatenate([kept[:2], kept[EXPRESSION]]).astype(np.float64)
+    shape = (model.shape_mean + person @ model.shape_of_kept).reshape(-1, 3) + identity.shape
+    return drawn(texture, shape)
 
 
-def face_of(group: Group, paths: list[Path], seed: int) -> tuple[Composite, Check]:
-    """The composite of a group and its check. The sharpest crops come first; no two members look like one person."""
-    fitting = [path for path in paths if group.holds(path)]
-    random.Random(f"{seed} {group.name}").shuffle(fitting)
-    seen = [person for person in map(read, fitting[:CANDIDATES]) if person and suits(person, group)]
-    seen.sort(key=lambda person: -person.sharpness)
-    descriptors = describe(seen)
-    chosen = different_people(descriptors)
-    made = composite([seen[i].pixels for i in chosen], [seen[i].landmarks for i in chosen], SIDE)
-    distance = np.linalg.norm(descriptors - describe([made]), axis=1)
-    return made, checked(group, distance[chosen], np.delete(distance, chosen))
+def smile(model: FaceModel) -> np.ndarray:
+    """The direction (e,) of length 1, in what is kept, that widens the mouth the most."""
+    ways = model.shape_of_kept[2:].reshape(-1, len(model.shape_mean) // 3, 3)
+    wider = ways[:, CORNERS[1], 0] - ways[:, CORNERS[0], 0]
+    return (wider / np.linalg.norm(wider)).astype(np.float32)
 
 
-def checked(group: Group, inside: np.ndarray, outside: np.ndarray) -> Check:
-    """The check from the distances of members (n,) and of others (m,)."""
-    within = [float(np.mean(d < SAME_PERSON)) if len(d) else float("nan") for d in (inside, outside)]
-    nearer = float(np.mean(inside[:, None] < outside)) if len(outside) else float("nan")
-    return Check(group, len(inside), float(inside.min()), *within, nearer)
-
-
-def different_people(descriptors: np.ndarray) -> list[int]:
-    """Indices of up to PEOPLE rows, first come first served, that keep their distance from each other."""
-    chosen: list[int] = []
-    for index, row in enumerate(descriptors):
-        if all(np.linalg.norm(row - descriptors[other]) > SURELY_ANOTHER for other in chosen):
-            chosen.append(index)
-        if len(chosen) == PEOPLE:
-            break
-    assert len(chosen) >= MIN_PEOPLE, f"only {len(chosen)} different people"
-    return chosen
-
-
-def read(path: Path) -> Person | None:
-    """The person of a crop, or None where no single face is found in it."""
-    pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-    found = searcher().detect([pixels])[0]
-    if len(found) != 1:
-        return None
-    points = locate(pixels, found)[0].landmarks
-    if points is None:
-        return None
-    light = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    return Person(pixels, points, float(cv2.Laplacian(light, cv2.CV_32F)[50:130, 40:120].std()))
-
-
-@cache
-def searcher() -> Detector:
-    return detector(DetectOptions(detector="hog", upsample=0, lift=False))
-
-
-def suits(person: Person, group: Group) -> bool:
-    """Whether the crop looks ahead, has colour, and smiles as the group does."""
-    points = person.landmarks
-    left, right = points[LEFT_EYE].mean(axis=0), points[RIGHT_EYE].mean(axis=0)
-    across = (right - left) / np.linalg.norm(right - left)
-    apart = float((right - left) @ across)
-    turned = abs(float((points[30] - (left + right) / 2) @ across)) / apart
-    gap = float(np.linalg.norm(points[66] - points[62])) / apart
-    chroma = cv2.cvtColor(person.pixels[60:130, 50:110], cv2.COLOR_RGB2LAB)[..., 1].astype(float) - 128
-    return turned < TURNED and (gap > OPEN) == group.smile and float(np.abs(chroma).mean()) > GREY
-
-
-def describe(people: Sequence[Person | Composite]) -> np.ndarray:
-    """dlib's descriptors (n, 128)."""
-    chips = [extract_chips(p.pixels, [p.landmarks]) for p in people]
-    return np.concatenate(
-        [recogniser("dlib").embed(np.concatenate(chips[i : i + 64])) for i in range(0, len(chips), 64)]
+def drawn(texture: np.ndarray, shape: np.ndarray) -> Drawn:
+    """A texture (256, 256, 3) in [0, 1] on a shape (468, 3) as in the mean mesh."""
+    marks = ibug(shape)[:, :2]
+    square = (MEAN_SHAPE + MARGIN) * SIDE / (1 + 2 * MARGIN) - 0.5
+    to_picture = similarity(marks[INNER], square[INNER])
+    scale = float(np.hypot(to_picture[0, 0], to_picture[1, 0]))
+    mesh = np.column_stack([apply_affine(to_picture, shape[:, :2]), shape[:, 2] * scale])
+    pack = np.dstack([texture, np.clip(rim_distance() - WITHIN, 0, 1)]).astype(np.float32)
+    drawn, _ = render(pack, mesh, (SIDE, SIDE))
+    pixels, seen = drawn[..., :3], np.clip(drawn[..., 3], 0, 1)
+    return Drawn(
+        np.clip(carried_on(pixels, seen) * 255 + 0.5, 0, 255).astype(np.uint8), ibug(mesh)[:, :2].astype(np.float32)
     )
+
+
+def even(texture: np.ndarray) -> np.ndarray:
+    """A texture (256, 256, 3) whose broad light is the same on both sides."""
+    inside = canonical().inside.astype(np.float32)[..., None]
+    weight = np.maximum(cv2.GaussianBlur(inside, (0, 0), BROAD)[..., None], 1e-3)
+    broad = cv2.GaussianBlur(texture * inside, (0, 0), BROAD) / weight
+    return texture + (broad[:, ::-1] - broad) / 2
+
+
+def carried_on(pixels: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """A picture (h, w, 3) with the colours of what was seen (h, w) carried on into the rest."""
+    core = cv2.erode(seen, np.ones((9, 9)))[..., None]
+    total, weight = pixels * core, core
+    for reach, share in ((6, 1e-2), (30, 1e-4), (120, 1e-6)):
+        total = total + share * cv2.GaussianBlur(pixels * core, (0, 0), reach)
+        weight = weight + share * cv2.GaussianBlur(core, (0, 0), reach).reshape(weight.shape)
+    return total / np.maximum(weight, 1e-12)

@@ -185,7 +185,7 @@ def test_frames_between_are_not_searched(deid, png, monkeypatch):
     assert len(searched) == 4, "0, 4, 8 and the last"
     assert [[face["track"] for face in row["faces"]] for row in said] == [[0]] * FRAMES
     lefts = [row["faces"][0]["box"][0] for row in said]
-    assert np.abs(np.diff(lefts) - 4).max() < 3
+    assert np.abs(np.diff(lefts) - 4).max() < 4
 
 
 def test_batches_and_threads_change_nothing(deid, png, tmp_path):
