@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -252,16 +252,6 @@ def _is_whole(line: bytes) -> bool:
         return line.endswith(b"\n") and row.text("output") != "" and "status" in row
     except ValueError:
         return False
-
-
-def totals(rows: Iterable[Row]) -> dict[str, int]:
-    """How many files ended with each status, and how many faces of the files that were written with each action."""
-    count: dict[str, int] = {}
-    for row in rows:
-        said = {row.status: 1, **(row.actions() if row.status in (DONE, SALVAGED) else {})}
-        for word, number in said.items():
-            count[word] = count.get(word, 0) + number
-    return count
 
 
 @dataclass

@@ -10,7 +10,6 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -155,13 +154,6 @@ def refuse(path: Path, entry: int, error: Exception) -> NoReturn:
     """Raise UsageError for an entry of a file."""
     said = " ".join(str(error).split()) or type(error).__name__
     raise UsageError(f"{path}, entry {entry}: {said}", "see `deid detect --help` for the format") from error
-
-
-def csv_line(row: list[Any]) -> str:
-    """A row as a line of CSV, without its end."""
-    text = StringIO()
-    csv.writer(text, lineterminator="").writerow(row)
-    return text.getvalue()
 
 
 def finite(text: str, what: str) -> float:

@@ -12,7 +12,6 @@ line with "action" decides on one face of a picture, or on one track of a video 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -192,11 +191,6 @@ def _check_words(row: Record, known: set[str]) -> None:
     strange = sorted(set(row) - known)
     if strange:
         raise ValueError(f"{records.shortened(strange[0])} is not known; there are {', '.join(sorted(known))}")
-
-
-def as_line(value: Mapping[str, object]) -> bytes:
-    """An entry as a line of such a list."""
-    return json.dumps(value).encode() + b"\n"
 
 
 def fill(frame: Frame, masks: Sequence[np.ndarray], changed: np.ndarray | None) -> tuple[Frame, np.ndarray | None]:

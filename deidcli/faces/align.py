@@ -130,3 +130,9 @@ def _box_square(face: Face) -> np.ndarray:
     """The unit square to the square about the face's box."""
     (x, y), side = face.box.center, max(face.box.width, face.box.height, 1.0)
     return np.array([[side, 0, x - side / 2 - 0.5], [0, side, y - side / 2 - 0.5]])
+
+
+def upright(landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks (68, 2) laid on the mean face, in the unit of the face square."""
+    points = np.asarray(landmarks, np.float64)
+    return apply_affine(similarity(points[INNER], MEAN_SHAPE[INNER]), points)

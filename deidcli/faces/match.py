@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deidcli.faces.align import upright
 from deidcli.faces.embed import Recogniser
-from deidcli.faces.pose import upright
 from deidcli.faces.recognisers.both import BothRecogniser
 from deidcli.values import Face
 

@@ -7,13 +7,121 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from deidcli.networks import dlib_files as files
-from deidcli.networks import dlib_pyramid as pyramid
 from deidcli.networks.backend import keras
+from deidcli.networks.dlib_files import COLOUR_RANGE
 from deidcli.networks.dlib_nets import build_detector
 from deidcli.presets import dlib_weights
+
+RATE = (6 - 1.0) / 6  # of one level to the one before; in doubles as dlib has it, because sizes are cut off
+RATE_UP = 6 / (6 - 1.0)  # back again; a division by RATE rounds some halves the other way
+GAP, BORDER = 10, 11  # pixels between levels and around them
+MIN_HEIGHT = 5  # rows of the smallest level
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Where the levels of a photograph lie in the frame.
+
+    tiles: (levels, 4) int64, left, top, width and height in pixels, the photograph itself first. height, width: of the
+    frame in pixels.
+    """
+
+    tiles: np.ndarray
+    height: int
+    width: int
+
+
+def tiling(height: int, width: int) -> Tiling:
+    """The layout for a photograph of `height` x `width` pixels, each at least 1."""
+    sizes = list(_sizes(height, width))
+    first = _first_column(sizes)
+    y, tiles = BORDER, []
+    for w, h in sizes[:first]:
+        tiles.append((BORDER, y, w, h))
+        y += h + GAP
+    frame_height = y - GAP + BORDER
+    tiles.extend(_second_column(sizes[first:], right=BORDER + width, bottom=y - GAP, ceiling=BORDER + height))
+    return Tiling(np.array(tiles), frame_height, width + 2 * BORDER)
+
+
+def fill(frame: np.ndarray, image: np.ndarray, tiles: np.ndarray, mean: np.ndarray) -> None:
+    """Writes all levels of `image`, (height, width, 3) uint8 RGB, into `frame`, float32 zeros of at least its tiling.
+
+    mean: (3,) the colour that is taken off, in [0, 255]. Values written are within -0.5 and 0.6.
+    """
+    level = (image.astype("float32") - mean.astype("float32")) / np.float32(COLOUR_RANGE)
+    for left, top, width, height in tiles:
+        level = resized(level, width, height)
+        frame[top : top + height, left : left + width] = level
+
+
+def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The picture in another size, bilinear, first and last pixels' centres on each other as dlib lays them."""
+    rows, columns = image.shape[:2]
+    if (rows, columns) == (height, width):
+        return image
+    # cv2.resize lays the pixels' outer edges on each other, which would shift a level by up to a tenth of a pixel.
+    x, y = (columns - 1) / max(width - 1, 1), (rows - 1) / max(height - 1, 1)
+    warp = np.array([[x, 0, 0], [0, y, 0]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, warp, (int(width), int(height)), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def to_photograph(points: np.ndarray, layout: Tiling, reach: float) -> np.ndarray:
+    """Windows of the frame as boxes of the photograph.
+
+    points: (N, 2) float64, x and y of the windows' centres in the frame, each taken to be of the level nearest to it.
+    reach: from a centre to a window's outermost pixels. Returns (N, 4) float64: left, top, right, bottom.
+    """
+    origins, last = layout.tiles[:, :2], layout.tiles[:, :2] + layout.tiles[:, 2:] - 1
+    away = np.maximum(np.maximum(origins - points[:, None], points[:, None] - last), 0)
+    level = np.hypot(away[..., 0], away[..., 1]).argmin(1)
+    centre = points - origins[level]
+    boxes = np.hstack([centre - reach, centre + reach])
+    # A level down is (x - 0.3) * 5/6 for dlib, whatever its resampling does; the way back repeats it level by level.
+    for step in range(len(layout.tiles) - 1):
+        boxes = np.where(level[:, None] > step, boxes * RATE_UP + 0.3, boxes)
+    return boxes
+
+
+def _sizes(height: int, width: int) -> Iterator[tuple[int, int]]:
+    yield width, height
+    height, width = math.floor(RATE * height), math.floor(RATE * width)
+    while width and height >= MIN_HEIGHT:
+        yield width, height
+        height, width = math.floor(RATE * height), math.floor(RATE * width)
+
+
+def _first_column(sizes: list[tuple[int, int]]) -> int:
+    """How many levels stand on the left: half of the height under the photograph, then until one fits on the right."""
+    width, height = sizes[0]
+    total = sum(h + GAP for _, h in sizes) - 2 * GAP
+    filled, before = 0, 0
+    for index, (w, h) in enumerate(sizes):
+        if w <= width - before - GAP and (filled - height) * 2 >= total - height:
+            return index
+        filled, before = filled + h + GAP, w
+    return len(sizes)
+
+
+def _second_column(
+    sizes: list[tuple[int, int]], right: int, bottom: int, ceiling: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """Tiles from the bottom up along the right edge, as long as they stay below the photograph."""
+    for w, h in sizes:
+        bottom -= h
+        if bottom < ceiling:
+            return
+        yield right - w, bottom, w, h
+        bottom -= GAP
+
+
+# --- The detector
+
 
 STRIDE, FIRST_CELL = 8, 14  # pixels of the frame from one cell to the next, and before the first cell's centre
 BUCKET = 32  # frames are as wide and high as a multiple of it, so that few sizes are ever prepared
@@ -43,7 +151,7 @@ def detect(images: Sequence[np.ndarray], threshold: float = 0.0, upsample: int =
     detector = _load()
     found: list[list[Detection]] = [[] for _ in images]
     doubled = [_doubled(image, upsample) for image in images]
-    layouts = [pyramid.tiling(*image.shape[:2]) for image in doubled]
+    layouts = [tiling(*image.shape[:2]) for image in doubled]
     for batch in _batches(layouts):
         scores = _scores(detector, [doubled[i] for i in batch], [layouts[i] for i in batch])
         for index, cells in zip(batch, scores, strict=True):
@@ -58,7 +166,7 @@ def _load() -> _Detector:
     return _Detector(build_detector(), np.array(stored.input.values), (width - 1) / 2, overlap)
 
 
-def _batches(layouts: Sequence[pyramid.Tiling]) -> Iterator[list[int]]:
+def _batches(layouts: Sequence[Tiling]) -> Iterator[list[int]]:
     """Indices of the pictures that are scored together: frames of one size, as many as memory allows."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index, layout in enumerate(layouts):
@@ -68,16 +176,16 @@ def _batches(layouts: Sequence[pyramid.Tiling]) -> Iterator[list[int]]:
         yield from (members[i : i + count] for i in range(0, len(members), count))
 
 
-def _frame_size(layout: pyramid.Tiling) -> tuple[int, int]:
+def _frame_size(layout: Tiling) -> tuple[int, int]:
     height, width = (math.ceil(side / BUCKET) * BUCKET for side in (layout.height, layout.width))
     return height, width
 
 
-def _scores(detector: _Detector, images: list[np.ndarray], layouts: list[pyramid.Tiling]) -> list[np.ndarray]:
+def _scores(detector: _Detector, images: list[np.ndarray], layouts: list[Tiling]) -> list[np.ndarray]:
     """The scores of the cells of each picture, (rows, columns) float32, without those of the padding."""
     frames = np.zeros((len(images), *_frame_size(layouts[0]), 3), "float32")
     for frame, image, layout in zip(frames, images, layouts, strict=True):
-        pyramid.fill(frame, image, layout.tiles, detector.mean)
+        fill(frame, image, layout.tiles, detector.mean)
     valid = np.array([[_cells(layout.height), _cells(layout.width)] for layout in layouts], "int32")
     scores = detector.network.predict_on_batch([frames, valid])
     return [cells[:rows, :columns] for cells, (rows, columns) in zip(scores, valid, strict=True)]
@@ -90,14 +198,12 @@ def _cells(pixels: int) -> int:
     return pixels
 
 
-def _faces(
-    detector: _Detector, cells: np.ndarray, layout: pyramid.Tiling, threshold: float, upsample: int
-) -> list[Detection]:
+def _faces(detector: _Detector, cells: np.ndarray, layout: Tiling, threshold: float, upsample: int) -> list[Detection]:
     rows, columns = np.nonzero(cells > threshold)
     scores = cells[rows, columns]
     order = np.argsort(-scores, kind="stable")
     points = np.stack([columns, rows], 1)[order] * float(STRIDE) + FIRST_CELL
-    boxes = _rounded(pyramid.to_photograph(points, layout, detector.reach))
+    boxes = _rounded(to_photograph(points, layout, detector.reach))
     kept = _suppressed(boxes, detector.overlap)
     for _ in range(upsample):
         boxes = boxes / 2 - np.tile(DOUBLING, 2)
@@ -135,5 +241,5 @@ def _doubled(image: np.ndarray, times: int) -> np.ndarray:
         height, width = image.shape[:2]
         # dlib maps the corner pixels by its doubling of points, and takes what they come to as the size.
         right, bottom = _rounded((np.array([width, height]) - 1 + DOUBLING) * 2)
-        image = pyramid.resized(image.astype("float32"), int(right) + 1, int(bottom) + 1).astype("uint8")
+        image = resized(image.astype("float32"), int(right) + 1, int(bottom) + 1).astype("uint8")
     return image

@@ -43,7 +43,7 @@ def build_recogniser() -> keras.Model:
 def build_detector() -> keras.Model:
     """The detector with its weights; height and width are free.
 
-    Inputs: tiled pyramids as `dlib_pyramid` makes them, (N, height, width, 3) float32, and how many rows and columns
+    Inputs: tiled pyramids as `dlib_detector` makes them, (N, height, width, 3) float32, and how many rows and columns
     of cells belong to each, (N, 2) int32. Cells past those are kept at zero in every layer, as dlib's border is, so
     that a picture scores the same in a wider frame. Output: the scores, (N, rows, columns) float32.
     Raises MissingDependency or PresetError where the weights are missing or damaged.

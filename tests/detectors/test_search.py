@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DetectOptions, Detector, detector
-from deidcli.faces.low_light import brightened, is_low_light
 from deidcli.faces.nms import nms, same
-from deidcli.faces.search import RIM, unturned
+from deidcli.faces.search import RIM, brightened, is_low_light, unturned
 from deidcli.values import Box, Face
 
 GREY = 100  # of a picture: not dim

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from deidcli.engine.face_list import COLUMNS, face_entry, load_faces
-from deidcli.engine.manifest import DONE, FAILED, SKIPPED, Earlier, Manifest, Row, totals
+from deidcli.engine.manifest import DONE, FAILED, SKIPPED, Earlier, Manifest, Row
 from deidcli.engine.output import PART, OutputFolder
 from deidcli.errors import MediaError, UsageError
 from deidcli.values import UNTRACKED, Box, Face
@@ -106,12 +106,6 @@ def test_earlier_knows_skipped_and_failed(tmp_path, done):
         other = Row("a.jpg", None, status, row.sha256, None, settings="5e77")
         path = recorded(tmp_path / f"{status}.jsonl", row, other)
         assert Earlier.load(path).has("a.jpg", source, target, "5e77") is known, "the last row counts"
-
-
-def test_totals_count_faces_of_written_files():
-    faces = ({"action": "replaced"}, {"action": "covered"}, {"action": "replaced"})
-    rows = [Row("a", "a", DONE, faces=faces), Row("b", None, FAILED, faces=faces), Row("c", None, SKIPPED)]
-    assert totals(rows) == {DONE: 1, FAILED: 1, SKIPPED: 1, "replaced": 2, "covered": 1}
 
 
 def target_at(path, overwrite):

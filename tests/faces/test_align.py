@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deidcli.faces.align import LARGEST, align, apply_affine, compose, invert, similarity, warp
+from deidcli.faces.align import LARGEST, align, apply_affine, compose, invert, similarity, upright, warp
 from deidcli.faces.blend import unwarp
 from deidcli.faces.mask import Mask
 from deidcli.faces.shape import INNER, MEAN_SHAPE, MIRROR
@@ -126,3 +126,8 @@ def test_crop_knows_its_face():
     face = turned()
     crop = align(ramp(), face, CropSpec(32, 0.1), "a/b.jpg#3")
     assert isinstance(crop, Crop) and crop.face is face and crop.key == "a/b.jpg#3"
+
+
+def test_upright_landmarks_lie_on_the_mean_face_in_any_size_and_turn():
+    turned = MEAN_SHAPE @ np.array([[0, 40], [-40, 0]]) + 7
+    assert np.allclose(upright(turned), MEAN_SHAPE)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deidcli.networks import dlib_detector, dlib_files, dlib_pyramid
+from deidcli.networks import dlib_detector, dlib_files
 from deidcli.networks.dlib_detector import detect
 
 from .dlib_drawn import model, needs_data, photographs, scene
@@ -38,7 +38,7 @@ def assert_same(received, expected):
 
 @pytest.mark.parametrize("size", [(360, 640), (250, 250), (720, 1280), (101, 333), (640, 90), (37, 41), (5, 300)])
 def test_levels_lie_inside_the_frame_and_apart(size):
-    layout = dlib_pyramid.tiling(*size)
+    layout = dlib_detector.tiling(*size)
     used = np.zeros((layout.height, layout.width), int)
     for left, top, width, height in layout.tiles:
         assert left >= 11 and top >= 11
@@ -49,23 +49,23 @@ def test_levels_lie_inside_the_frame_and_apart(size):
 
 
 def test_frame_of_a_video_is_dlibs():
-    layout = dlib_pyramid.tiling(360, 640)
+    layout = dlib_detector.tiling(360, 640)
     assert (layout.height, layout.width, len(layout.tiles)) == (1353, 662, 22)
     assert tuple(layout.tiles[1]) == (11, 381, 533, 300)
 
 
 def test_levels_keep_their_corner_pixels():
     ramp = np.repeat(np.arange(12, dtype="float32")[None, :, None], 3, 2).repeat(7, 0)
-    smaller = dlib_pyramid.resized(ramp, 10, 5)
+    smaller = dlib_detector.resized(ramp, 10, 5)
     assert smaller[0, :, 0] == pytest.approx(np.linspace(0, 11, 10), abs=1e-3)
-    assert dlib_pyramid.resized(ramp, 1, 1)[0, 0, 0] == 0
+    assert dlib_detector.resized(ramp, 1, 1)[0, 0, 0] == 0
 
 
 def test_a_window_goes_back_to_its_level():
-    layout = dlib_pyramid.tiling(360, 640)
-    first = dlib_pyramid.to_photograph(np.array([[111.0, 211.0]]), layout, 39.5)[0]
+    layout = dlib_detector.tiling(360, 640)
+    first = dlib_detector.to_photograph(np.array([[111.0, 211.0]]), layout, 39.5)[0]
     assert first == pytest.approx([60.5, 160.5, 139.5, 239.5])
-    second = dlib_pyramid.to_photograph(np.array([[111.0, 481.0]]), layout, 39.5)[0]
+    second = dlib_detector.to_photograph(np.array([[111.0, 481.0]]), layout, 39.5)[0]
     assert second == pytest.approx([60.5 * 1.2 + 0.3, 60.5 * 1.2 + 0.3, 139.5 * 1.2 + 0.3, 139.5 * 1.2 + 0.3])
 
 
