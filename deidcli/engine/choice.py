@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -199,11 +200,15 @@ class FirstLook:
         self.finder, self.chooser, self.cache = finder, chooser, DetectionCache()
 
     def __call__(self, jobs: Iterable[Job]) -> Iterator[Job]:
-        """The same jobs; the faces of each are in `cache`, and the chooser has seen them, when it comes out."""
-        for job in jobs:
-            for item in self.cache.noted(self.finder([job])):
+        """The same jobs; the faces of each are in `cache`, and the chooser has seen them, when it comes out.
+
+        Several are looked at together, so that one is read while another is searched.
+        """
+        waiting = iter(jobs)
+        while some := list(islice(waiting, self.finder.depth)):
+            for item in self.cache.noted(self.finder(some)):
                 self.chooser.see(item)
-            yield job
+            yield from some
 
     def close(self) -> None:
         """Let the cache go."""

@@ -155,15 +155,16 @@ def add_pictures(file: Reviewed, cards: Sequence[Card], drawable: bool, judge: R
 
     drawable: whether zones are to be drawn on it. Returns why it could not be looked at, "" where it could.
     """
+    if file.after is None:
+        return f"{file.name} is shown without pictures: its result is not at hand"
     wanted = {card.seen[0] for card in cards} or {0}
     try:
-        if file.after is not None:
-            for frame in _frames(file.after, wanted):
-                if drawable and not file.picture:
-                    file.picture, file.shown = _whole(frame.pixels)
-                for card in cards:
-                    if card.seen[0] == frame.index:
-                        card.after = _cut(frame.pixels, card.seen[1])
+        for frame in _frames(file.after, wanted):
+            if drawable and not file.picture:
+                file.picture, file.shown = _whole(frame.pixels)
+            for card in cards:
+                if card.seen[0] == frame.index:
+                    card.after = _cut(frame.pixels, card.seen[1])
         if file.before is not None:
             for frame in _frames(file.before, wanted):
                 for card in cards:

@@ -107,11 +107,16 @@ def test_what_is_not_there(deid, work, tmp_path):
         done = deid("review", *arguments)
         assert done.status == 2 and done.err.count("\n") == 1, done.err
     (tmp_path / "out").mkdir()
-    shutil.copy(work / "out/deid-manifest.jsonl", tmp_path / "out")
+    moved = (work / "out/deid-manifest.jsonl").read_text().replace(str(work / "out"), str(tmp_path / "gone"))
+    (tmp_path / "out/deid-manifest.jsonl").write_text(moved)
     (tmp_path / "in").mkdir()
     save(np.zeros((9, 9, 3), np.uint8), tmp_path / "in/one.png").write_bytes(b"no picture")
-    done = deid("review", tmp_path / "out", "--originals", tmp_path / "in", "--page", tmp_path / "p.html")
-    assert done.status == 1 and "one.png is shown without pictures" in done.err and (tmp_path / "p.html").exists()
+    call = ["review", tmp_path / "out", "--originals", tmp_path / "in", "--page", tmp_path / "p.html"]
+    done = deid(*call)
+    assert done.status == 1 and (tmp_path / "p.html").exists()
+    assert "one.png is shown without pictures: its result is not at hand" in done.err
+    shutil.copy(work / "out/one.png", tmp_path / "out")
+    assert re.search("one.png is shown without pictures: .*not a picture", deid(*call).err)
 
 
 # --- In a browser.
