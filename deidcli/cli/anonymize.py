@@ -19,6 +19,7 @@ from deidcli.engine.labels import FORMATS
 from deidcli.engine.manifest import FAILED, SALVAGED, Row, encoded
 from deidcli.engine.persona import PERSONAS
 from deidcli.engine.run import Run, Tally
+from deidcli.engine.runners import RUNNERS
 from deidcli.engine.settings import ON_NO_FACE
 from deidcli.engine.survey import MANIFEST
 from deidcli.engine.tracks import choice_entry
@@ -81,6 +82,9 @@ _HERE = (
     click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Faces made in one go."),
     opt.device,
     opt.workers,
+    click.option("--runner", type=click.Choice(RUNNERS), default=RUNNERS[0], show_default=True,
+                 help="Where the work is done: by threads of this process, or by processes of a cluster of Ray "
+                      "(RAY_ADDRESS; --workers: how many, 0: one a processor or GPU)."),
     click.option("--resume", is_flag=True, help="Leave out what the manifest says is done alike."),
     click.option("--overwrite", is_flag=True, help="Replace files that exist."),
     opt.unattended,

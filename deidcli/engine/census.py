@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deidcli.engine.detection_cache import DetectionCache, DiskRows, RowSubset
+from deidcli.engine.detection_cache import DetectionCache, Detections, DiskRows, RowSubset
 from deidcli.engine.frames import Choice, FileFrame, FrameOrFailure
 from deidcli.engine.persona import track_key
 from deidcli.engine.settings import RECOGNISER
@@ -28,6 +28,22 @@ class _DescribedFace:
 
     crop: Crop
     chip: np.ndarray
+
+
+@dataclass(frozen=True)
+class Portion:
+    """What the first pass has found in some files, to be sent to another process.
+
+    keys: of tracks. of: of each row its track. pixels: (n, side, side, 3) uint8, None where the method needs none.
+    landmarks: (n, 68, 2) float32. descriptors: (n, length) float32.
+    """
+
+    keys: tuple[str, ...]
+    of: tuple[int, ...]
+    pixels: np.ndarray | None
+    landmarks: np.ndarray
+    descriptors: np.ndarray
+    detections: Detections
 
 
 class CensusTaker:
@@ -54,6 +70,11 @@ class CensusTaker:
 
     def take(self, items: Iterable[FrameOrFailure]) -> Census:
         """The census of all frames. A failure adds nothing: its file will fail in the run itself."""
+        self.look(items)
+        return self.census()
+
+    def look(self, items: Iterable[FrameOrFailure]) -> None:
+        """Describe the faces of frames."""
         waiting: list[_DescribedFace] = []
         for item in self.cache.noted(items):
             if isinstance(item, FileFrame):
@@ -62,7 +83,25 @@ class CensusTaker:
                 self._keep(waiting[:BATCH])
                 waiting = waiting[BATCH:]
         self._keep(waiting)
-        return self._census()
+
+    def portion(self) -> Portion:
+        """What was described so far."""
+        numbers = np.arange(len(self._of))
+        pixels = self.pixels[numbers] if self.method.needs_pixels else None
+        rows = (pixels, self.landmarks[numbers], self.descriptors[numbers])
+        return Portion(tuple(self._tracks), tuple(self._of), *rows, self.cache.portion())
+
+    def add(self, portion: Portion) -> None:
+        """Take what another process has described of other files."""
+        first = len(self._tracks)
+        self._tracks |= {key: first + number for number, key in enumerate(portion.keys)}
+        self._of += [first + track for track in portion.of]
+        self.cache.add(portion.detections)
+        for number in range(len(portion.of)):
+            self.descriptors.add(portion.descriptors[number])
+            self.landmarks.add(portion.landmarks[number])
+            if portion.pixels is not None:
+                self.pixels.add(portion.pixels[number])
 
     def _rows(self, shape: tuple[int, ...], dtype: type) -> DiskRows:
         rows = DiskRows(shape, dtype)
@@ -100,7 +139,8 @@ class CensusTaker:
     def _described(self, seen: list[_DescribedFace]) -> np.ndarray:
         return self.recogniser.embed(np.stack([each.chip for each in seen]))
 
-    def _census(self) -> Census:
+    def census(self) -> Census:
+        """The census of all that was described."""
         of = np.array(self._of, int)
         rows = self.descriptors[np.arange(len(of))]
         means, best = _by_track(rows, of)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -74,6 +75,20 @@ class RowSubset:
         return self._rows[self._numbers[numbers]]
 
 
+@dataclass(frozen=True)
+class Detections:
+    """What a cache knows of some files, to be sent to another process.
+
+    frames: how many each has. digests: the sha256 of each. places: of frames with faces, the first row and how many.
+    rows: (n, WIDTH) float64.
+    """
+
+    frames: dict[str, int]
+    digests: dict[str, str | None]
+    places: dict[tuple[str, int], tuple[int, int]]
+    rows: np.ndarray
+
+
 class DetectionCache:
     """The faces of every frame, on disk; they serve as given ones (engine/face_list.py)."""
 
@@ -102,6 +117,37 @@ class DetectionCache:
                 for face in item.faces:
                     self._rows.add(_as_row(face))
             yield item
+
+    def portion(self, names: Iterable[str] | None = None) -> Detections:
+        """What is known of the files `names`, None for all."""
+        frames = self._frames if names is None else {n: self._frames[n] for n in names if n in self._frames}
+        places: dict[tuple[str, int], tuple[int, int]] = {}
+        numbers: list[int] = []
+        for name, count in frames.items():
+            for frame in range(count):
+                start, faces = self._places.get((name, frame), (0, 0))
+                if faces:
+                    places[name, frame] = len(numbers), faces
+                    numbers += range(start, start + faces)
+        with self._lock:
+            rows = self._rows[np.array(numbers, int)]
+        return Detections(dict(frames), {name: self._digests[name] for name in frames}, places, rows)
+
+    def add(self, portion: Detections) -> None:
+        """Take what another process has found."""
+        for (name, frame), (start, count) in portion.places.items():
+            self._places[name, frame] = len(self._rows), count
+            for row in portion.rows[start : start + count]:
+                self._rows.add(row)
+        self._frames |= portion.frames
+        self._digests |= portion.digests
+
+    @classmethod
+    def of_portion(cls, portion: Detections) -> DetectionCache:
+        """A cache that knows what another one did."""
+        cache = cls()
+        cache.add(portion)
+        return cache
 
     def of(self, name: str, frame: int, size: tuple[int, int] | None = None) -> list[Face]:
         """The faces of a frame. Raises MediaError for one that was not seen: it cannot be said to have none."""

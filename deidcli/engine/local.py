@@ -44,19 +44,21 @@ def anonymize(
     whole: Sequence[Job] | None = None,
     seen: Callable[[Iterator[FrameOrFailure]], Iterator[FrameOrFailure]] = iter,
     chooser: Chooser = Chooser(),  # noqa: B008 - nothing is chosen by it, and it remembers nothing
+    known: KnownFaces | None = None,
 ) -> Generator[Row, None, None]:
     """Replace every face of every job and write the files. A row for each file, in order, while the run goes on.
 
     output: the folder that is written into; None for one without a lock, in which nothing is replaced. watch: is told
     of every frame of a video. whole: for closed-set methods all jobs of the set, of which `jobs` are a part; None if
     they are the same. seen: the frames of their first pass go through it. chooser: says which faces are replaced.
+    known: what a first pass elsewhere has found, by which the method is prepared already.
     Raises UsageError at once, before anything is written, for settings that cannot be carried out.
     """
     judge = recogniser(settings.recogniser) if settings.describes else None
     replacer = Replacer(method, settings, judge)
     search = None if given else detector(settings.detect)
     census = None
-    if method.closed:
+    if method.closed and known is None:
         assert isinstance(method, ClosedSet)
         with _pool(settings.workers) as (pool, depth):
             finder = Finder(search, given, pool, depth, settings.read, settings.track, settings.detect.landmarks)
@@ -65,12 +67,12 @@ def anonymize(
 
     def rows() -> Generator[Row, None, None]:
         with ExitStack() as last, _pool(settings.workers) as (pool, depth):
-            known: KnownFaces | None = given
+            faces: KnownFaces | None = known or given
             if census is not None:
                 last.callback(census.close)
-                known = census.cache
-            finder = Finder(search, known, pool, depth, settings.read, settings.track, settings.detect.landmarks)
-            first = Chooser() if census is not None else chooser  # a census has seen everything
+                faces = census.cache
+            finder = Finder(search, faces, pool, depth, settings.read, settings.track, settings.detect.landmarks)
+            first = chooser if census is None and known is None else Chooser()  # a census has seen everything
             finder, todo = last.enter_context(_looked_at(first, finder, jobs))
             chain = Pipeline(method, settings, finder, replacer, output or OutputFolder(None), watch, chooser)
             last.callback(chain.drop)

@@ -27,6 +27,7 @@ from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, Earlier, Man
 from deidcli.engine.output import OutputFolder
 from deidcli.engine.pipeline import Watch, unwatched
 from deidcli.engine.records import Record
+from deidcli.engine.runners import runner
 from deidcli.engine.settings import RunOptions, Settings, fingerprint, marked
 from deidcli.engine.stored import Stored
 from deidcli.engine.survey import MANIFEST
@@ -93,8 +94,6 @@ class Run:
         through it. told: gets a line about the lock of a run that was killed. Raises UsageError before anything is
         written, DeidError where another run writes into the same folder.
         """
-        from deidcli.engine.local import anonymize
-
         shared = self.options.shard is not None
         with ExitStack() as held:
             held.callback(self.output.close)
@@ -103,7 +102,7 @@ class Run:
                 self._lock(shared, told)
             due = self.deadline(self.jobs)
             every = self.files.jobs
-            work = anonymize(
+            work = runner(self.options.runner)(
                 due, self.method, self.settings, self.given, self.output, watch, every, first_pass, self.chooser()
             )
             self._lock(shared, told)

@@ -99,7 +99,7 @@ class RunOptions:
     verified, listed and read again; one that failed is moved into the quarantine. wait: for a run that writes into the
     same folder, instead of failing. keep_people, only_people: folders of pictures of people who are left, or who alone
     are replaced. zones, decisions: lists of `engine.zones`; only files on which something else was decided than before
-    are done again. column: of tables, the columns that hold pictures.
+    are done again. column: of tables, the columns that hold pictures. runner: "local" or "ray" (`engine.runners`).
     """
 
     faces: Path | None = None
@@ -122,6 +122,7 @@ class RunOptions:
     zones: Path | None = None
     decisions: Path | None = None
     column: tuple[str, ...] = ()
+    runner: str = "local"
 
 
 def parse_shard(text: str) -> tuple[int, int]:

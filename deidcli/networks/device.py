@@ -16,10 +16,14 @@ def choose(name: str) -> None:
     _CHOSEN[:] = [name]
 
 
+def chosen() -> str:
+    """What `choose` was given last."""
+    return _CHOSEN[-1] if _CHOSEN else "auto"
+
+
 def on_gpu() -> bool:
     """Whether networks run in Keras on a GPU."""
-    chosen = _CHOSEN[-1] if _CHOSEN else "auto"
-    return gpu_is_there() if chosen == "auto" else chosen == "gpu"
+    return gpu_is_there() if chosen() == "auto" else chosen() == "gpu"
 
 
 @cache
