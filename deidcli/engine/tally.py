@@ -66,7 +66,7 @@ def summed_up(run: Run, tally: Tally) -> str:
         words.append(f"{run.removed} sources removed")
     if run.deadline.left:
         words.append(f"{len(run.deadline.left)} left for the next run")
-    words += [said for said in (_left_unsearched(run), *told_by_others(tally)) if said]
+    words += [said for said in (_left_unsearched(run), *told_by_others(tally, run.settings.write.metadata)) if said]
     if run.files.left_out:
         words.append("left out: " + ", ".join(map(_counted, *zip(*run.files.left_out.items(), strict=True))))
     return "; ".join(words) + (f"; see {run.place}" if run.place else "")
@@ -80,14 +80,16 @@ def _left_unsearched(run: Run) -> str:
     return f"faces {' and '.join(words)} were left as they are" if words and not run.given else ""
 
 
-def told_by_others(tally: Tally) -> Iterator[str]:
-    """What else than a face tells who it is, and was kept: sound, and text."""
+def told_by_others(tally: Tally, metadata: str) -> Iterator[str]:
+    """What else than a face tells who it is, and was kept: sound, and text. metadata: what of it is kept."""
     words = {"audio": ("an audio track", "voices are not changed"), "subtitle": ("subtitles", "names in them stay"),
              "data": ("data tracks", "what they tell stays")}  # fmt: skip
     for kind, (what, then) in words.items():
         if count := tally.sound[kind]:
             mute = " (--streams none leaves it out)" if kind == "audio" else ""
             yield f"{count} video{'s have' if count > 1 else ' has'} {what}: {then}{mute}"
+    if metadata == "all" and tally.written:
+        yield "metadata were kept: captions and names in them stay (--metadata safe leaves them out)"
     if tally.files[COPIED]:
         yield f"{tally.files[COPIED]} other files were copied as they are, whatever they tell"
 

@@ -249,6 +249,8 @@ def test_what_else_tells_who_it_is_is_named(deid, video, tmp_path):
     done = deid("anonymize", *QUICK, video.parent, tmp_path / "out")
     assert "1 video has an audio track: voices are not changed (--streams none leaves it out)" in done.err
     assert rows(tmp_path / "out")["walk.mp4"]["sound"] == ["audio"]
+    done = deid("anonymize", *QUICK, "--metadata", "all", video.parent, tmp_path / "told")
+    assert "captions and names in them stay" in done.err
     done = deid("anonymize", *QUICK, "--streams", "none", video.parent, tmp_path / "mute")
     assert "audio" not in done.err and rows(tmp_path / "mute")["walk.mp4"]["sound"] == []
     with av.open(str(tmp_path / "mute/walk.mp4")) as made:

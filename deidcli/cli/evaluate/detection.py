@@ -14,7 +14,7 @@ from deidcli.cli import options as opt
 from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import shown
-from deidcli.engine.face_list import load_faces
+from deidcli.engine.labels import read_faces
 
 
 @click.command("detection", cls=opt.Command)
@@ -22,7 +22,8 @@ from deidcli.engine.face_list import load_faces
 @opt.stacked(
     click.option("--detectors", default="cnn,hog", show_default=True, metavar="NAME,...",
                  help="What to compare: cnn, hog, mtcnn, yunet:FILE, all; NAME@N doubles the picture N times before."),
-    click.option("--truth", metavar="FILE", help="The known faces, in the format of `deid detect`."),
+    click.option("--truth", metavar="FILE",
+                 help="The known faces: what `deid detect` prints, or labels in pixels (COCO, CVAT, Pascal VOC)."),
     click.option("--central", is_flag=True, help="The known face of each picture is the one in its middle (LFW)."),
     click.option("--limit", type=click.IntRange(1), help="Only so many files, spread over all."),
     click.option("--json", "as_json", is_flag=True, help="A JSON line a detector instead of a table."),
@@ -47,9 +48,9 @@ def command(inputs: tuple[str, ...], **options: Any) -> int:
     from deidcli.evaluation.detection import plot, rates
 
     use_device(options["device"])
-    truth = load_faces(Path(options["truth"])) if options["truth"] else None
     jobs = gather(inputs, None, options["files_from"], options["null"])
     jobs = jobs[:: max(1, len(jobs) // options["limit"])][: options["limit"]] if options["limit"] else jobs
+    truth = read_faces(Path(options["truth"]), [job.name for job in jobs]) if options["truth"] else None
     rows = rates([_searched(jobs, name, options) for name in options["detectors"].split(",")], truth)
     if options["plot"]:
         plot(rows, Path(options["plot"]))
