@@ -20,12 +20,13 @@ def command() -> None:
 
 @command.command("list", cls=opt.Command)
 def list_command() -> int:
-    """One line for each preset: name, method, size and folder."""
+    """One line for each preset: name, method, size, what it may be used for where that is limited, and folder."""
     damaged = 0
     for folder in folders():
         try:
             preset = load_preset(str(folder))
-            click.echo(f"{preset.name:20} {preset.method:12} {preset.size / 1e6:7.2f} MB  {preset.folder}")
+            use = preset.config.get("use", "")
+            click.echo(f"{preset.name:20} {preset.method:12} {preset.size / 1e6:7.2f} MB  {use:8}  {preset.folder}")
         except PresetError as error:
             damaged += 1
             say(f"deid: {error}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from deidcli.errors import UsageError
 from deidcli.evaluation import measures, metrics, parts, results
+from deidcli.evaluation.autoencoder_rows import ROWS
 from deidcli.evaluation.bench import Bench, Subject, person
 from deidcli.evaluation.closed_sets import KS, VIEWS, WORDS, expression_draws, expressions, identification
 from deidcli.evaluation.metrics import all_distances, draws
@@ -151,7 +152,15 @@ def _labelled(pictures: Pictures, seed: int, limit: int | None, labels: Mapping[
 
 
 def _all(pictures: Pictures, seed: int, limit: int | None) -> Plan:
-    return Plan("table:autoencoder-5", tuple(paired(pictures, limit or 10_000, seed)))
+    return Plan("table:autoencoder", tuple(paired(pictures, limit or 10_000, seed)))
+
+
+def _people(pictures: Pictures, seed: int, limit: int | None) -> Plan:
+    """One picture each of 200 people."""
+    drawn = np.random.default_rng(seed).permutation(sorted(pictures))[: min(200, limit or 200)]
+    firsts = [pictures[who][0] for who in drawn]
+    pairs = tuple((a, b, False) for a, b in zip(firsts, firsts[1:], strict=False))
+    return Plan("table:autoencoder-8", pairs, also=tuple(firsts))
 
 
 _CLOSED = (
@@ -200,14 +209,11 @@ TABLES = {
               {"ksame-net:preserve=none:k=5": {"all": 0.924}},
               tuple(f"{word}{said}" for word in ("all", *WORDS) for said in (" before", "", " kept")), "",
               _expression, "expression"),
-        Table("autoencoder-5", "Deep Autoencoders, Table 5: FCNS, DEID and DIV over clusters",
-              ("original", *(f"attribute-shift:k={k}" for k in (10, 50, 180, 300)), "cleanir", "blur"), _all,
-              _autoencoder, {
-                  "attribute-shift:k=10": {"FCNS": 1.0, "DEID": 0.9774, "DIV": 0.0742},
-                  "attribute-shift:k=50": {"FCNS": 1.0, "DEID": 0.9576, "DIV": 0.2737},
-                  "attribute-shift:k=180": {"FCNS": 0.9983, "DEID": 0.9510, "DIV": 0.4493},
-                  "attribute-shift:k=300": {"FCNS": 0.9953, "DEID": 0.9491, "DIV": 0.4477},
-              }),
+        *(
+            Table(f"autoencoder-{number}", f"Deep Autoencoders, Table {number}: {title}", ("original", *rows),
+                  _people if number == 8 else _all, _autoencoder, rows, shown)
+            for number, (title, rows, shown) in ROWS.items()
+        ),
         Table("fatm-lfw", "FATM, Section 4: 1,000 pairs of LFW, the picture itself, SSIM",
               ("original", "fatm", "cleanir", "blur"), _thousand, _fatm, {
                   "original": {"match rate": 0.976},

@@ -187,6 +187,11 @@ class FaceModel:
         """(k, pixels * 3): what each of the traits that are kept adds to the texture."""
         return self.texture_of_kept @ self.components
 
+    def own_texture(self, reading: Reading) -> np.ndarray:
+        """The coefficients (n,) of the texture that is the person's own: without what is kept."""
+        off = reading.texture[canonical().inside].reshape(-1) - self.mean
+        return self.components @ off - reading.kept @ self.texture_of_kept
+
     def own_shape(self, reading: Reading) -> np.ndarray:
         """The shape (468, 3) that is the person's own: without what is kept, and without expression."""
         kept = np.concatenate([reading.kept[: len(TRAITS)], reading.kept[EXPRESSION]])

@@ -59,7 +59,7 @@ def arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Every array of a file of weights (`.h5`, or `.npz`) by name, as float32, those that were made smaller as read."""
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as stored:
-            yield from ((name, stored[name]) for name in stored.files)
+            yield from unscaled({name: stored[name] for name in stored.files}).items()
         return
     import h5py  # not at the top: runs without such weights start sooner
 
@@ -67,6 +67,18 @@ def arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         names: list[str] = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         yield from ((name, file[name][()].astype(np.float32)) for name in names)
+
+
+SCALE = "_scale"  # behind the name of an array of bytes in an `.npz`: what its columns are multiplied by
+
+
+def unscaled(held: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays by name, those that have a scale multiplied by it, as float32; the others as they are."""
+    whole = {name: values for name, values in held.items() if not name.endswith(SCALE)}
+    return {
+        name: values.astype(np.float32) * held[name + SCALE] if name + SCALE in held else values
+        for name, values in whole.items()
+    }
 
 
 def write(plan: Plan, files: Mapping[str, Path], sums: Mapping[str, str], path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,30 @@ def loaded(model: keras.Model, path: Path) -> keras.Model:
     """The network with the weights of a file."""
     model.load_weights(path)
     return model
+
+
+def save_bytes(weights: Sequence[np.ndarray], path: Path, **further: np.ndarray) -> None:
+    """Write arrays as one byte a number: each column of a matrix, and each channel of a filter, has a scale of its own.
+
+    Vectors are few and stay float32. further: arrays by name that are written as they are.
+    """
+    held: dict[str, np.ndarray] = dict(further)
+    for number, weight in enumerate(weights):
+        if weight.ndim < 2:
+            held[f"{number}"] = weight.astype(np.float32)
+            continue
+        scale = np.maximum(np.abs(weight).max(axis=tuple(range(weight.ndim - 1))), 1e-12) / 127
+        held[f"{number}"] = np.round(weight / scale).astype(np.int8)
+        held[f"{number}{graphs.SCALE}"] = scale.astype(np.float32)
+    np.savez_compressed(path, **held)  # type: ignore[arg-type]
+
+
+def load_bytes(path: Path) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """What `save_bytes` wrote: the arrays as float32, and the further ones by name. Nothing in it is pickled."""
+    with np.load(path, allow_pickle=False) as stored:
+        held = graphs.unscaled({name: stored[name] for name in stored.files})
+    numbers = sorted((name for name in held if name.isdigit()), key=int)
+    return [held.pop(number) for number in numbers], held
 
 
 def run(model: keras.Model, batch: np.ndarray, sizes: tuple[int, ...] = BATCHES) -> list[np.ndarray]:

@@ -78,8 +78,8 @@ def directions(pack: Pack, targets: np.ndarray) -> dict[str, np.ndarray]:
             found[trait] = _regression(targets[known], _answers(pack.labels[column][known]))
     if "expression" in found and pack.landmarks is not None:
         known = np.isfinite(pack.landmarks).all(axis=(1, 2))
-        mouths = _regression(targets[known], _mouth(pack.landmarks[known]))
-        found["expression"] = np.concatenate([found["expression"], mouths])
+        shapes = _regression(targets[known], mouths(pack.landmarks[known]))
+        found["expression"] = np.concatenate([found["expression"], shapes])
     return found
 
 
@@ -90,7 +90,7 @@ def _usable(column: np.ndarray) -> np.ndarray:
     return (column != MISSING) & (scale | (count >= FEWEST)[number])
 
 
-def _mouth(landmarks: np.ndarray) -> np.ndarray:
+def mouths(landmarks: np.ndarray) -> np.ndarray:
     """(n, 68, 2) to (n, 2): gap of the lips and width of the mouth, by the distance between the eyes."""
     apart = np.linalg.norm(landmarks[:, LEFT_EYE].mean(axis=1) - landmarks[:, RIGHT_EYE].mean(axis=1), axis=-1)
     gap = np.linalg.norm(landmarks[:, 66] - landmarks[:, 62], axis=-1)

@@ -15,7 +15,10 @@ from deidcli.errors import UsageError
 if TYPE_CHECKING:
     from deidcli.evaluation.results import Run
 
-TABLES = ("cleanir-2", "ksame-net-3", "ksame-net-11", "autoencoder-5", "fatm-lfw", "epdnet-1")
+TABLES = (
+    "cleanir-2", "ksame-net-3", "ksame-net-11", *(f"autoencoder-{n}" for n in (1, 3, 4, 5, 6, 7, 8)), "fatm-lfw",
+    "epdnet-1",
+)  # fmt: skip
 
 
 @click.command("table", cls=opt.Command)
