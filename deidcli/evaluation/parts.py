@@ -93,14 +93,19 @@ def match_rate_at_far(bench: Bench, outputs: Outputs, pairs: Sequence[Pair], far
 
     Every pair of two people counts, because the listed ones are too few for small rates.
     """
-    names = evenly(sorted(bench.originals.known), ORIGINALS)
-    whose, rows = np.array([person(name) for name in names]), bench.originals.descriptors(names)
-    strange = np.triu(whose[:, None] != whose[None, :])
-    limit = metrics.threshold_at(all_distances(bench.judge, rows, rows)[strange], far)
+    limit, count = threshold_at_far(bench, far)
     apart = pair_distances(bench, outputs, pairs)
     measure = results.MATCH_RATE.named(f"match rate at FAR {far:g}")
     rate = metrics.share(measure, apart.same <= limit, apart.people)
-    return Part((rate, results.THRESHOLD.named(f"threshold at FAR {far:g}").figure(limit, count=int(strange.sum()))))
+    return Part((rate, results.THRESHOLD.named(f"threshold at FAR {far:g}").figure(limit, count=count)))
+
+
+def threshold_at_far(bench: Bench, far: float) -> tuple[float, int]:
+    """The distance up to which so many pairs of two people match, among the originals, and of how many pairs."""
+    names = evenly(sorted(bench.originals.known), ORIGINALS)
+    whose, rows = np.array([person(name) for name in names]), bench.originals.descriptors(names)
+    strange = np.triu(whose[:, None] != whose[None, :])
+    return metrics.threshold_at(all_distances(bench.judge, rows, rows)[strange], far), int(strange.sum())
 
 
 def agreement(bench: Bench, outputs: Outputs, reference: Outputs, label: str, name: str) -> Part:

@@ -273,6 +273,7 @@ BOUND = Measure("bound", PRIVACY, SHARE, "The share that k-anonymity promises no
 DEVIATION = Measure("rank-1 deviation", PRIVACY, SHARE, "How much the share differs from draw to draw.")
 SWITCHING = Measure("switching de-identification", PRIVACY, SHARE,
     "New faces that are taken for nobody else in the gallery either.", "higher")
+MISSED = Measure("missed", PRIVACY, SHARE, "New faces whose person is not among the nearest of the gallery.", "higher")
 LINKABILITY = Measure("linkability", PRIVACY, SHARE,
     "Pairs of outputs of one person that can be put together.", "lower")
 DIVERSITY = Measure("DIV", PRIVACY, SHARE, "Pairs of new faces that look like two people.", "higher")

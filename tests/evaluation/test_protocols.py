@@ -96,6 +96,17 @@ def test_all_tables_tell_something_of_the_album(album, bench):
         assert run.figures and all(figure.name for figure in run.figures)
 
 
+def test_epd_nets_table_over_ranks(deid, album):
+    """No original is unlike itself, and the further ranks miss no more of the people than the first."""
+    done = deid("evaluate", "table", "epdnet-1", album, "--methods", "original", "--json", *QUICK)
+    assert done.status == 0, done.err
+    run = json.loads(done.out)
+    figures = {figure["name"]: figure["value"] for figure in run["figures"]}
+    missed = [figures[f"missed at rank {rank}"] for rank in range(1, 6)]
+    assert figures["unlike itself at FAR 0.001"] == 0 and missed == sorted(missed, reverse=True)
+    assert missed[0] < 0.5 and [c["name"] for c in run["curves"]] == ["misclassification"]
+
+
 def test_the_command_measures_doubles_from_another_package(deid, doubles, album):
     done = deid("evaluate", "folder", album, "--methods", "original,same,swap", "--people", PEOPLE, "--json", *QUICK)
     assert done.status == 0, done.err
