@@ -45,10 +45,13 @@ def is_url(text: object) -> bool:
 
 
 def place_of(text: str | Path) -> Path:
-    """The path, or the URL, that a text names. Raises UsageError for a URL that holds a password."""
+    """The path, or the URL, that a text names. Raises UsageError for a URL of this machine or with a password."""
     if not is_url(text) or isinstance(text, Url):
         return Path(text)
     parts = urlsplit(str(text))
+    if parts.scheme.lower() in ("file", "local"):
+        # Links would be followed that a path is kept from.
+        raise UsageError(f"{text}: a file of this machine", "give its path")
     if parts.password is not None or "::" in str(text):
         said = "a URL with a password would stand in manifests" if parts.password else f"{text}: not a plain URL"
         raise UsageError(said, "keep passwords in the settings of the service, and give a plain URL")

@@ -195,8 +195,8 @@ def _found(text: str, root: Path | None, alone: bool, sequences: bool, notes: li
 
 def _remote(text: str, root: Path | None, alone: bool) -> Iterator[tuple[Job, str]]:
     """The objects below a URL, each with its kind; https:// names one."""
+    place = place_of(text)
     if urlsplit(text).scheme.lower() not in WEB:
-        place = place_of(text)
         found = list(objects(place))
         if found:
             prefix = Path() if alone else Path(place.name)
@@ -206,7 +206,6 @@ def _remote(text: str, root: Path | None, alone: bool) -> Iterator[tuple[Job, st
                     continue
                 yield Job(stored, root and root / name, name), _kind_of_object(path, stored)
             return
-    place_of(text)
     try:
         single = object_at(text)
     except OSError as error:

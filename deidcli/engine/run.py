@@ -260,7 +260,9 @@ class Run:
     def _check_unattended(self, output: Path | None) -> None:
         options, settings = self.options, self.settings
         stored = any(isinstance(job.source, Stored) or isinstance(job.target, Url) for job in self.files.jobs)
-        if stored and (options.quarantine is not None or options.remove_source):
+        if isinstance(options.quarantine, Url) or (
+            stored and (options.quarantine is not None or options.remove_source)
+        ):
             said = "--quarantine and --remove-source do not go with archives, nor with buckets"
             raise UsageError(said, "leave them out")
         if options.quarantine is not None:

@@ -13,7 +13,7 @@ from deidcli.engine.manifest import Row
 from deidcli.engine.output import OutputFolder
 from deidcli.engine.pipeline import Watch
 from deidcli.engine.settings import Settings
-from deidcli.errors import MissingDependency
+from deidcli.errors import MissingDependency, UsageError
 from deidcli.methods.base import Method
 
 LOCAL, RAY = "local", "ray"
@@ -40,11 +40,13 @@ class Runner(Protocol):
 
 
 def runner(name: str) -> Runner:
-    """The runner called `name`, one of `RUNNERS`. Raises MissingDependency where the extra is not installed."""
+    """The runner called `name`, one of `RUNNERS`. Raises UsageError, MissingDependency."""
     if name == LOCAL:
         from deidcli.engine.local import anonymize
 
         return anonymize
+    if name != RAY:
+        raise UsageError(f"no runner is called {name!r}", f"choose one of {', '.join(RUNNERS)}")
     try:
         from deidcli.engine.on_ray import anonymize as on_ray
     except ImportError as error:

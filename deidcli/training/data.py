@@ -15,6 +15,7 @@ import numpy as np
 from deidcli import __version__
 from deidcli.engine.jobs import Job
 from deidcli.engine.output import OutputFolder
+from deidcli.engine.stored import Stored
 from deidcli.errors import UsageError
 from deidcli.faces.align import apply_affine
 from deidcli.faces.embed import recogniser
@@ -201,7 +202,9 @@ def pack_origin(jobs: Sequence[Job], *settings: object) -> str:
     digest = hashlib.sha256(repr((__version__, settings)).encode())
     for job in jobs:
         state = job.source.stat() if isinstance(job.source, Path) and job.source.exists() else None
-        said = (job.name, state and state.st_size, state and state.st_mtime_ns)
+        said: tuple[object, ...] = (job.name, state and state.st_size, state and state.st_mtime_ns)
+        if isinstance(job.source, Stored):
+            said = (job.name, job.source.size, job.source.changed())
         digest.update(repr(said).encode("utf-8", "backslashreplace"))
     return digest.hexdigest()
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import tarfile
 import zipfile
@@ -145,6 +146,18 @@ def test_archive_that_breaks_is_not_there(deid, tmp_path, pictures, monkeypatch)
     assert done.status == 3 and "No space" in done.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["deid-manifest.jsonl"]
     assert {row["status"] for row in rows(tmp_path / "out").values()} == {"failed"}
+
+
+def test_an_archive_that_changes_is_not_written(deid, tmp_path, pictures, monkeypatch):
+    """It is another one than was listed by the time that it is read."""
+    from deidcli.engine.archives import packing
+
+    source = tarred(tmp_path / "in.tar", pictures)
+    put = packing._Pack.put
+    monkeypatch.setattr(packing._Pack, "put", lambda self, *more: (os.utime(source, (1, 1)), put(self, *more))[1])
+    done = deid("anonymize", *QUICK, source, tmp_path / "out")
+    assert done.status == 3 and "it changed while it was read" in done.err
+    assert not (tmp_path / "out" / "in.tar").exists()
 
 
 def _full(self):

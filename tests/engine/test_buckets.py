@@ -181,6 +181,8 @@ def test_what_cannot_be_done_is_one_line(deid, bucket, folder):
         (("nonsense://a/b", f"{bucket[0]}/out"), "nonsense"),
         (("sftp://me:word@host/in", f"{bucket[0]}/out"), "password"),
         ((source, f"{bucket[0]}/out", "--quarantine", "aside"), "do not go with"),
+        ((folder, folder.parent / "out", "--quarantine", f"{bucket[0]}/aside"), "do not go with"),
+        ((f"file://{folder}", f"{bucket[0]}/out"), "give its path"),
         ((folder, f"{bucket[0]}/out", "--remove-source"), "do not go with"),
     ]
     for arguments, said in cases:

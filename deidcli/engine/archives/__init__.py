@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-from deidcli.engine.buckets import Url, object_at
+from deidcli.engine.buckets import Object, Url, object_at
 from deidcli.engine.stored import Copy, Stored, copied, suffix_of, unsafe
 from deidcli.errors import DeidError, MediaError, MissingDependency, UsageError, one_line
 
@@ -142,7 +142,7 @@ class Packed:
     """An archive of a run. name: as in the manifest. target: where the new one goes, None where nothing is written.
 
     entries: of the archive. jobs: the places of those that are read. carried: of those that are taken along as they
-    are; one that is of a sample goes with the pictures of it.
+    are; one that is of a sample goes with the pictures of it. state: of the archive when it was listed.
     """
 
     archive: Archive
@@ -151,6 +151,7 @@ class Packed:
     entries: tuple[Entry, ...] = ()
     jobs: frozenset[int] = frozenset()
     carried: frozenset[int] = frozenset()
+    state: tuple[int | None, ...] = ()
 
     def written(self) -> dict[str, Member]:
         """The members of the new archive by name, where an earlier run has made it; none of one that is damaged."""
@@ -218,6 +219,15 @@ def check_target(name: str, target: Path | None, streamed: bool) -> None:
         raise UsageError(f"{name} is an archive and cannot go to standard output", "name an output")
     if target is not None and suffix_of(target.name) != suffix_of(name):
         raise UsageError(f"{name} would become {target.name}", "an archive stays of its kind: name it alike")
+
+
+def state_of(place: Path | Stored) -> tuple[int | None, ...]:
+    """What shows that an archive was changed, as it is now. Raises OSError."""
+    if isinstance(place, Path):
+        found = place.stat()
+        return found.st_size, found.st_mtime_ns, found.st_ino
+    now = object_at(place.url) if isinstance(place, Object) else None
+    return (now.size, now.modified) if now is not None else ()
 
 
 def stored_at(path: Path) -> Path | Stored | None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from deidcli.engine.archives import Entry, Member, Packed, Rewriter, open_archive
+from deidcli.engine.archives import Entry, Member, Packed, Rewriter, open_archive, state_of
 from deidcli.engine.manifest import FAILED, Row
 from deidcli.engine.output import HandedTarget, OutputFolder, Target
 from deidcli.engine.stored import Refused, Stored
@@ -33,6 +33,7 @@ def surveyed(
     try:
         archive = open_archive(place, columns)
         archive.lenient = unknown == "copy"
+        state = state_of(place)
         entries = archive.checked()
         with archive.opened():
             kinds = [_kind(archive.open, index, entry, kind_of) for index, entry in enumerate(entries)]
@@ -50,7 +51,7 @@ def surveyed(
         ):
             kinds[index] = CARRIED
     carried = frozenset(index for index, kind in enumerate(kinds) if kind == CARRIED)
-    packed = Packed(archive, name, target, tuple(entries), jobs, carried)
+    packed = Packed(archive, name, target, tuple(entries), jobs, carried, state)
     return [
         (Member(packed, index, entry), kind)
         for index, (entry, kind) in enumerate(zip(entries, kinds, strict=True))
@@ -130,7 +131,6 @@ class _Pack:
         self.names = {f"{packed.name}/{packed.entries[index].path}": self for index in packed.jobs}
         place = packed.archive.place
         self.target = output.target(packed.target, place if isinstance(place, Path) else None)
-        self._before = _state(place)
         self._rewriter: Rewriter | None = None
         self._lock = threading.Lock()
         self._error: Exception | None = None
@@ -199,7 +199,7 @@ class _Pack:
             rewriter = self._begin()
             self._advance()
             rewriter.finish()
-        if _state(self.packed.archive.place) != self._before:
+        if state_of(self.packed.archive.place) != self.packed.state:
             raise MediaError("it changed while it was read", "run again when nothing writes to it any more")
         self.target.commit()
 
@@ -233,11 +233,3 @@ class _Pack:
         else:
             rewriter.put(index, None, 0)
         return True
-
-
-def _state(place: Path | Stored) -> object:
-    """What shows that an archive was changed."""
-    if isinstance(place, Path):
-        found = place.stat()
-        return found.st_size, found.st_mtime_ns, found.st_ino
-    return place.stamp()
