@@ -1,6 +1,7 @@
 """The main job on photographs of people, where the research data lie on this machine: DEID_DATA names their folder."""
 
 import csv
+import json
 import os
 import shutil
 from collections import defaultdict
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from deidcli.faces.embed import recogniser
+from deidcli.faces.recognisers.sface import WEIGHTS
 from tests.conftest import found, read, rows
 
 SCENES = ("two_people.jpg", "biden.jpg", "32bit.png")
@@ -68,3 +70,23 @@ def test_k_people_share_a_face(deid, tmp_path):
                 behind[face["surrogate"]].add(face["person"])
     assert sum(len(found_as) == 1 for found_as in central.values()) >= 18
     assert min(map(len, behind.values())) >= 3
+
+
+@pytest.mark.skipif(WEIGHTS.find() is None, reason="the weights of sface are missing")
+def test_known_people_are_told_apart(deid, tmp_path):
+    """Of eight people no stranger is left by --keep-people, and no subject by --only-people."""
+    data = os.environ.get("DEID_DATA")
+    if not data or not (Path(data) / "lfw" / "people.csv").is_file():
+        pytest.skip("DEID_DATA does not name the folder of the research data")
+    with (Path(data) / "lfw" / "people.csv").open(newline="") as file:
+        val = [row["person"] for row in csv.DictReader(file) if row["split"] == "val" and int(row["images"]) > 1]
+    for who in val[:: len(val) // 8][:8]:
+        (tmp_path / who).mkdir()
+        for path in sorted((Path(data) / "lfw" / "images" / who).iterdir())[:2]:
+            shutil.copy(path, tmp_path / who)
+    done = deid("evaluate", "people", tmp_path, "--sizes", "1,4", "--cache", "none", "--json")
+    told = [row for row in map(json.loads, done.out.splitlines()) if row["by"] == "both"]
+    assert [row["people"] for row in told] == [1, 4]
+    for row in told:
+        assert row["left_strangers"]["count"] == row["missed"]["count"] == 0
+        assert row["left"]["count"] >= row["left"]["of"] / 2 > 0

@@ -11,6 +11,7 @@ from deidcli.engine.frames import Choice
 from deidcli.engine.zones import Wishes, Zone, fill, lies_within, load_wishes
 from deidcli.errors import MediaError, UsageError
 from deidcli.faces.match import LOOSE, OTHER, SAME, SPLIT, STRICT, UNSURE, judged, tellable
+from deidcli.faces.recognisers.sface import WEIGHTS
 from deidcli.values import Box, Frame
 from tests.conftest import found, read, rows, save, tree
 
@@ -67,7 +68,14 @@ def test_who_alone_is_replaced(looks, action, doubt):
 
 
 @pytest.fixture
-def people(portraits, tmp_path):
+def both():
+    """Both recognisers are there."""
+    if WEIGHTS.find() is None:
+        pytest.skip("the weights of sface are missing")
+
+
+@pytest.fixture
+def people(portraits, both, tmp_path):
     save(portraits[1], tmp_path / "people" / "sub" / "second.png")
     return tmp_path / "people"
 
@@ -350,7 +358,7 @@ def test_verify_knows_who_was_left(deid, folder, people, tmp_path):
 # --- Error rates.
 
 
-def test_rates_of_drawn_people():
+def test_rates_of_drawn_people(both):
     """Twins are taken for each other, and nobody else for anybody."""
     from deidcli.evaluation.people import people_rates
 
@@ -371,7 +379,7 @@ def test_rates_of_drawn_people():
     assert both.left_strangers.most > both.left_strangers.share and dlib.left_strangers.count >= 4
 
 
-def test_rates_of_the_command(deid, portraits, tmp_path):
+def test_rates_of_the_command(deid, both, portraits, tmp_path):
     for number, portrait in enumerate(portraits):
         for turn in range(2):
             save(np.roll(portrait, turn, axis=1), tmp_path / "set" / f"p{number}" / f"{turn}.png")
