@@ -4,7 +4,7 @@
 
 Of so many photographs of LFW `val` (48), one a person, in the folder DEID_DATA: the share that each recogniser matches
 with the untouched photograph, at a false-accept rate of 0.001 among the untouched ones, when the face is one flat
-colour, when it is the mean face, and when `cleanir` drew it with its first choice, or the best of its eight.
+colour, when it is the mean face, and when `cleanir` and `ksame-m` drew it, `cleanir` with its first choice, too.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from deidcli.faces.face_model import skin
 from deidcli.faces.landmarks import locate
 from deidcli.faces.render import render
 from deidcli.methods import identities
-from deidcli.methods.base import Secret
+from deidcli.methods.base import Method, Secret
 from deidcli.methods.cleanir import Cleanir
+from deidcli.methods.ksame.m import KSameM
 from deidcli.methods.new_face import face_alpha, lit, mesh_of, read
 from deidcli.values import Face, Frame
 
@@ -75,7 +76,7 @@ def laid_over(method: Cleanir, pixels: np.ndarray, face: Face, flat: bool) -> np
     return out
 
 
-def replaced(method: Cleanir, number: int, pixels: np.ndarray, face: Face) -> np.ndarray:
+def replaced(method: Method, number: int, pixels: np.ndarray, face: Face) -> np.ndarray:
     crop = align(Frame(pixels), face, method.crop, f"{number}")
     return blend(Frame(pixels), method.apply([crop])[0], method.crop, BlendOptions()).frame.pixels
 
@@ -89,11 +90,11 @@ def main() -> None:
         apart = [judge.distance(np.repeat(row[None], len(rows), 0), rows) for row in rows]
         bounds.append(np.quantile(np.array(apart)[np.triu_indices(len(rows), 1)], 0.001))
     print(f"{len(shown)} photographs; thresholds {bounds[0]:.3f} (dlib) and {bounds[1]:.3f} (SFace)")
-    for name in ("one flat colour", "the mean face", "cleanir, its first choice", "cleanir"):
-        method = Cleanir.create(Cleanir.Options(), Secret.seeded(1))
+    for name in ("one flat colour", "the mean face", "cleanir, its first choice", "cleanir", "ksame-m"):
+        method = (KSameM if name == "ksame-m" else Cleanir).create(None, Secret.seeded(1))
         if name == "cleanir, its first choice":
             tries, identities.TRIES = identities.TRIES, 1
-        if name.startswith("cleanir"):
+        if name.startswith(("cleanir", "ksame")):
             made = [replaced(method, n, *one) for n, one in enumerate(shown)]
         else:
             made = [laid_over(method, *one, flat=name == "one flat colour") for one in shown]

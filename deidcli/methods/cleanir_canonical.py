@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from deidcli.faces.face_model import Identity, Reading, unit
+from deidcli.faces.face_model import Identity, Reading
 from deidcli.methods.base import Method, Secret
 from deidcli.methods.cleanir import Cleanir, kept_traits, rotate
-from deidcli.methods.identities import FAR, TRIES, WINDOW, FaceModels, IdentityMethod
+from deidcli.methods.identities import FAR, TRIES, WINDOW, FaceModels, IdentityMethod, joined
 from deidcli.presets import Preset, load_preset
 
-WEIGHTS = np.sqrt([0.4, 0.6])  # of dlib's descriptor and SFace's in the identity; their squares sum to 1
 MIXED = np.array([0.8, 0.6])  # weights of the two faces of the bank; their squares sum to 1
 # What a squared deviation of gender, age and of each colour of the tone costs, in cosines of the turned identity.
 COSTS = {"gender": (0.15,), "age": (0.10,), "tone": (0.03, 0.03, 0.03)}
@@ -79,7 +78,7 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
         random = self.secret.generator(key)
         axis = random.standard_normal(len(bank)) @ bank
         angle = max(0.0, self.options.angle - self.options.vary * random.random())
-        identity = joined(unit(old[0] - model.dlib_mean)[None], unit(old[1])[None])
+        identity = self.models.joined(old)[None]
         near = bank @ rotate(identity, axis[None], angle)[0]
         costs = np.concatenate([COSTS[name] if name in self._kept else np.zeros(len(COSTS[name])) for name in COSTS])
         near = near - (model.bank_kept - reading.kept[:5]) ** 2 @ costs
@@ -93,8 +92,3 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
         """A larger angle and other faces; at 180 degrees, let go of what was kept."""
         options = self._stronger()
         return None if options is None else CanonicalCleanir(options, self.secret, self.models, self.level + 1)
-
-
-def joined(dlib: np.ndarray, sface: np.ndarray) -> np.ndarray:
-    """Unit descriptors (n, 128) by both recognisers as one of length 1 (n, 256)."""
-    return np.concatenate([WEIGHTS[0] * dlib, WEIGHTS[1] * sface], axis=1)

@@ -20,7 +20,7 @@ from deidcli.errors import MethodError
 from deidcli.faces import mesh
 from deidcli.faces.align import apply_affine
 from deidcli.faces.embed import Recogniser, recogniser
-from deidcli.faces.face_model import FaceModel, Identity, Reading
+from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
 from deidcli.faces.mask import face_size
 from deidcli.methods.base import Method, Models, Secret
 from deidcli.methods.new_face import Seen, composited, draw, read, shrunk
@@ -36,6 +36,7 @@ TRIES = 8
 FEW, SMALL = 4, 48  # tries, and pixels of a face below which there are no more: recognisers can hardly tell small ones
 JUDGED = 160  # pixels of a face at which it is tried; recognisers see no more
 FAR = 1.1  # of dlib's and of SFace's threshold
+WEIGHTS = np.sqrt([0.4, 0.6])  # of dlib's descriptor and SFace's in a joined one; their squares sum to 1
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class FaceModels(Models):
         """The descriptors (128,) of the crop's face by both recognisers, in `pixels` of the crop's size."""
         placed = _placed(crop)
         return [judge.embed(judge.chips(pixels, [placed]))[0] for judge in self.judges]
+
+    def joined(self, descriptors: list[np.ndarray]) -> np.ndarray:
+        """Descriptors (128,) by both recognisers as one of length 1 (256,), as the bank's faces have it."""
+        dlib, sface = descriptors
+        return joined(unit(dlib - self.model.dlib_mean)[None], unit(sface)[None])[0]
 
     def descriptor(self, pixels: np.ndarray, crop: Crop) -> np.ndarray:
         """The descriptor (128,) of the crop's face by dlib's recogniser alone, in `pixels` of the crop's size."""
@@ -160,6 +166,11 @@ class IdentityMethod(Method):
         if len(self._identities) > REMEMBERED:
             self._identities.popitem(last=False)
         return self.drawn(seen, best)
+
+
+def joined(dlib: np.ndarray, sface: np.ndarray) -> np.ndarray:
+    """Unit descriptors (n, 128) by both recognisers as one of length 1 (n, 256)."""
+    return np.concatenate([WEIGHTS[0] * dlib, WEIGHTS[1] * sface], axis=1)
 
 
 def _placed(crop: Crop) -> Face:

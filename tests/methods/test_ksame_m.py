@@ -11,7 +11,7 @@ from deidcli.faces.align import align, apply_affine
 from deidcli.faces.face_model import FaceModel
 from deidcli.methods.base import Census, Secret
 from deidcli.methods.ksame.m import DRAWN, PROXY, KSameM
-from deidcli.methods.ksame.proxies import SHAPE, Proxies
+from deidcli.methods.ksame.proxies import TEXTURE, Proxies
 from deidcli.presets import load_preset
 from deidcli.values import Frame
 from tests.conftest import found, rows
@@ -49,7 +49,7 @@ def test_the_bank_has_every_face_and_its_mirror_image(model):
 def test_a_proxy_is_the_mean_of_its_faces_at_the_length_of_one(proxies):
     faces, weights = np.array([3, 50, 200, 400]), np.full(4, 0.25)
     made = proxies.mean(faces, weights)
-    for got, given, factor in ((made.texture, proxies.texture, 1), (made.shape, proxies.shape, SHAPE)):
+    for got, given, factor in ((made.texture, proxies.texture, TEXTURE), (made.shape, proxies.shape, 1)):
         mean = given[faces].mean(axis=0)
         assert np.linalg.norm(mean) < length(given), "a mean is shorter"
         assert np.isclose(np.linalg.norm(got), factor * length(given), rtol=1e-5)
@@ -78,9 +78,19 @@ def test_faces_that_suit_are_alike_in_gender_and_age(proxies):
 
 def test_a_person_is_most_like_a_mean_of_their_own(model, proxies):
     """Descriptors of the bank are taken as a person's: they are like a mean they are in."""
-    face = [model.bank_dlib[7] + model.dlib_mean, model.bank_sface[7]]
-    likeness = proxies.likeness(np.array([[7, 8, 9], [100, 200, 300]]), face)
+    methods = KSameM(secret=Secret.seeded(1))
+    person = methods.models.joined([model.bank_dlib[7] + model.dlib_mean, model.bank_sface[7]])
+    assert np.allclose(person, proxies.described[7], atol=1e-3)
+    likeness = proxies.likeness(np.array([[7, 8, 9], [100, 200, 300]]), person)
     assert likeness[0] > likeness[1] and likeness[0] > 0.4
+
+
+def test_a_proxy_is_of_faces_that_are_like_each_other(proxies):
+    able = np.arange(0, 500, 2)
+    like = proxies.like(40, able, 10)
+    assert like[0] == 40 and len(set(like.tolist())) == 10 and set(like.tolist()) <= set(able.tolist())
+    near, all_of_them = (np.mean(proxies.described[of] @ proxies.described[40]) for of in (like, able))
+    assert near > all_of_them + 0.1
 
 
 def test_the_least_like_are_tried_first(crop):
@@ -152,7 +162,7 @@ def test_a_surrogate_is_its_groups_and_the_same_for_all(closed, shots):
     group = closed.plan.group
     assert np.array_equal(made[0], made[int(np.flatnonzero(group == group[0])[1])])
     faces = closed._held(*closed._name(0))
-    assert np.isclose(np.linalg.norm(faces.texture), length(closed.models.proxies.texture), rtol=1e-4)
+    assert np.isclose(np.linalg.norm(faces.texture), TEXTURE * length(closed.models.proxies.texture), rtol=1e-4)
 
 
 def test_who_is_hidden_is_not_in_the_set(closed, shots, monkeypatch):

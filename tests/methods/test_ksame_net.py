@@ -27,7 +27,7 @@ def shots(portraits):
 def drawn(self, people, mixes):
     """Descriptors as numbers that hang on who has what, where it does not matter what a recogniser would see."""
     seeds = [[who, *np.abs(mix.texture[:3] * 100).astype(int)] for who, mix in zip(people.tolist(), mixes, strict=True)]
-    return np.stack([np.random.default_rng(seed).standard_normal(128) for seed in seeds])
+    return np.stack([np.random.default_rng(seed).standard_normal(256) for seed in seeds])
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def make(shots, monkeypatch):
     def made(preserve="none", seed=5, seen=False, **options):
         if not seen:
             monkeypatch.setattr(SurrogateDescriber, "describe", drawn)
+            monkeypatch.setattr(SurrogateDescriber, "known", lambda self: np.eye(PEOPLE, 256))
         options = KSameNet.Options(preserve=preserve, **options)
         loaded = next(iter(MODELS.values()), None)
         method = KSameNet(options, Secret.seeded(seed), loaded)
@@ -99,7 +100,7 @@ def test_what_is_tried_on_is_seen_by_the_recogniser(make):
     one, other = (method._mix(np.array([i]), np.ones(1), 0) for i in (20, 50))
     describer = SurrogateDescriber(method, method.census)
     rows = np.stack([describer._one(who, mix) for who, mix in ((0, one), (3, one), (1, one), (0, other))])
-    assert rows.shape == (4, 128) and np.allclose(rows[0], rows[1], atol=1e-4)
+    assert rows.shape == (4, 256) and np.allclose(rows[0], rows[1], atol=1e-4)
     assert min(np.linalg.norm(rows[0] - row) for row in rows[2:]) > 0.05
 
 

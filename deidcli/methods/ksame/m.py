@@ -19,12 +19,13 @@ from deidcli.faces.face_model import Identity, Reading
 from deidcli.methods.base import Method, Secret, option
 from deidcli.methods.closed import ClosedSet
 from deidcli.methods.identities import FAR, TRIES, WINDOW, IdentityMethod
-from deidcli.methods.ksame.proxies import MeanFace, ProxyModels
-from deidcli.methods.new_face import LEAST_REPLACED, draw, read, share_replaced
+from deidcli.methods.ksame.proxies import SHAPE, MeanFace, ProxyModels
+from deidcli.methods.new_face import LEAST_REPLACED, Seen, draw, read, share_replaced
 from deidcli.values import Crop
 
 PROXY = 10  # faces of the bank in a proxy
-SUITING = 120  # faces of the bank, the most like in gender, age and tone, of which a proxy is made
+SUITING = 300  # faces of the bank, the most like in gender, age and tone, of which proxies are made
+LIKE = 2  # the other faces of a proxy are drawn among so many times as many that are most like its first one
 DRAWN = 4 * TRIES  # proxies that are drawn for a person; those least like the person are tried first
 STEP, FARTHEST = 0.1, FAR + 0.2  # how much farther a proxy is for a face that is still recognised, and no more than
 
@@ -52,7 +53,7 @@ class KSameM(IdentityMethod):
         super().__init__(options, secret, models)
         if self.options.k:
             raise UsageError(f"--k {self.options.k} asks for a closed set", "make it with KSameM.create")
-        self.level, self.far, self.shape = level, self.options.apart, 1 - self.options.shape
+        self.level, self.far, self.shape = level, self.options.apart, SHAPE * (1 - self.options.shape)
 
     @classmethod
     def create(cls, options: Any = None, secret: Secret | None = None) -> Method:
@@ -60,11 +61,12 @@ class KSameM(IdentityMethod):
         return KSameMClosed(options, secret) if options is not None and options.k else cls(options, secret)
 
     def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
-        """Proxies that are drawn among faces which suit the person, the least like first."""
+        """Proxies about faces that are drawn among those which suit the person, the least like the person first."""
         proxies, random = self.models.proxies, self.secret.generator(key)
         able = proxies.suiting(reading.kept, SUITING)
-        drawn = np.stack([random.choice(able, PROXY, replace=False) for _ in range(DRAWN)])
-        order = np.argsort(proxies.likeness(drawn, old), kind="stable")
+        near = [proxies.like(first, able, LIKE * PROXY) for first in random.choice(able, DRAWN, replace=False)]
+        drawn = np.stack([np.append(like[0], random.choice(like[1:], PROXY - 1, replace=False)) for like in near])
+        order = np.argsort(proxies.likeness(drawn, self.models.joined(old)), kind="stable")
         for number in order[self.level * TRIES :]:
             mean = proxies.mean(drawn[number], np.full(PROXY, 1 / PROXY), reading.kept[:2].copy())
             yield self.models.model.drawn(mean.texture, mean.shape, mean.traits)
@@ -110,9 +112,12 @@ class CanonicalClosedSet(ClosedSet):
         return share_replaced(read(model, crop, model.dlib_mean)) >= LEAST_REPLACED  # whose face it is does not matter
 
     def render(self, surrogates: Sequence[MeanFace], crops: Sequence[Crop]) -> list[Crop]:
+        return [self.worn(one, self.models.read(crop)) for one, crop in zip(surrogates, crops, strict=True)]
+
+    def worn(self, face: MeanFace, seen: Seen) -> Crop:
+        """The crop with a surrogate on the face that was seen in it."""
         model = self.models.model
-        return [draw(model, self.models.read(crop), model.drawn(one.texture, one.shape, one.traits), 1.0)
-                for one, crop in zip(surrogates, crops, strict=True)]  # fmt: skip
+        return draw(model, seen, model.drawn(face.texture, SHAPE * face.shape, face.traits), 1.0)
 
 
 class KSameMClosed(CanonicalClosedSet):

@@ -33,7 +33,7 @@ from deidcli.methods.identities import JUDGED
 from deidcli.methods.ksame.grouping import attributes, group_by_value
 from deidcli.methods.ksame.m import CanonicalClosedSet
 from deidcli.methods.ksame.proxies import MeanFace, Proxies
-from deidcli.methods.new_face import Seen, composited, draw, shrunk
+from deidcli.methods.new_face import Seen, composited, shrunk
 from deidcli.presets import Preset, load_preset
 
 KEPT = ("gender", "age")
@@ -52,6 +52,7 @@ class KSameNet(CanonicalClosedSet):
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
         super().__init__(options, secret, models)
+        self.models.judges  # noqa: B018 - loaded here, so that what is missing is said before the first file is read
         self.kept = _kept(self.options.preserve)
         self._classifier: Preset | None = load_preset("attributes", "classifier") if self.kept else None
         if self._classifier is not None:
@@ -76,11 +77,12 @@ class KSameNet(CanonicalClosedSet):
         return Plan(group, np.arange(int(group.max()) + 1)) if own else super().planned(census, group, kind)
 
     def learn(self, census: Census) -> None:
-        """Give each group a cluster of proxies, chosen by how a recogniser sees its people with each candidate."""
+        """Give each group a cluster of proxies, chosen by how recognisers see its people with each candidate."""
         describer, numbers = SurrogateDescriber(self, census), range(len(self._members))
         giver = np.where(self.plan.group < 0, -1, self.plan.source[self.plan.group])
         targets = [np.flatnonzero(giver == number) for number in numbers]
         traits = self.models.model.traits(census.centres())
+        known = describer.known()
         self._traits = [traits[members].mean(axis=0) for members in self._members]
 
         def described(people: np.ndarray, clusters: Sequence[np.ndarray]) -> np.ndarray:
@@ -89,7 +91,7 @@ class KSameNet(CanonicalClosedSet):
             return describer.describe(people, mixes)
 
         found = Correspondence(self.models.proxies, frozenset(self.kept), self.options.k, self.secret, described)
-        self._clusters = found.assigned(self._traits, targets, census.centres())
+        self._clusters = found.assigned(self._traits, targets, known)
 
     def _values(self, census: Census) -> list[tuple]:
         """What each person has of the attributes that groups have in common, read off their typical face."""
@@ -150,7 +152,7 @@ class Correspondence:
     """proxies: of the preset. kept: of "gender" and "age" what a cluster has in common with its group. size: proxies of
     a cluster. secret: of the run.
 
-    described: (people (n,), the cluster of each) to the descriptors (n, 128) of their new faces.
+    described: (people (n,), the cluster of each) to the joined descriptors (n, 256) of their new faces.
     """
 
     proxies: Proxies
@@ -162,7 +164,7 @@ class Correspondence:
     def assigned(self, traits: Sequence[np.ndarray], targets: Sequence[np.ndarray], centres: np.ndarray) -> list:
         """The proxies (size,) of each group. traits: gender and age (2,) of each, which its proxies have.
 
-        targets: people (m,) who are to get them. centres: (p, 128), descriptors of all people.
+        targets: people (m,) who are to get them. centres: (p, 256), joined descriptors of all people.
         """
         found: list[np.ndarray] = [np.zeros(0, int)] * len(traits)
         kinds: dict[bytes, list[int]] = {}
@@ -197,7 +199,7 @@ class Correspondence:
 
         The mean of proxies that have nothing in common would be the mean of all proxies.
         """
-        draws, described = self.secret.generator(name), self.proxies.described[0]
+        draws, described = self.secret.generator(name), self.proxies.described
         size, clusters = min(self.size, len(fits)), []
         for _ in range(count):
             first = draws.choice(fits)
@@ -233,7 +235,7 @@ class Correspondence:
 
 
 def _exposed(rows: np.ndarray, who: int, centres: np.ndarray, known: Neighbours) -> np.ndarray:
-    """By how much a person is nearer to descriptors (n, 128) than anybody else is: (n,), below 0 for no nearer."""
+    """By how much a person is nearer to descriptors (n, 256) than anybody else is: (n,), below 0 for no nearer."""
     apart, numbers = known.nearest(rows, 2)
     others = np.where(numbers[:, 0] == who, apart[:, -1], apart[:, 0])
     return others - np.linalg.norm(rows - centres[who], axis=1)
@@ -248,19 +250,26 @@ class SurrogateDescriber:
     """Holds a census and the method whose surrogates are tried on."""
 
     def __init__(self, method: KSameNet, census: Census):
-        self._models, self._census, self._rows = method.models, census, census.typical()
+        self._method, self._census, self._rows = method, census, census.typical()
         self._seen = lru_cache(maxsize=HELD)(self._read)
 
+    def known(self) -> np.ndarray:
+        """The joined descriptors (people, 256) of everybody's own typical face."""
+        return np.stack([self._joined(seen.crop.pixels, seen) for seen in map(self._read, range(len(self._rows)))])
+
     def describe(self, people: np.ndarray, surrogates: Sequence[MeanFace]) -> np.ndarray:
-        """dlib's descriptors (n, 128) of the typical faces of `people` (n,), each with its surrogate put on."""
+        """Joined descriptors (n, 256) of the typical faces of `people` (n,), each with its surrogate put on."""
         return np.stack([self._one(who, one) for who, one in zip(people.tolist(), surrogates, strict=True)])
 
     def _read(self, who: int) -> Seen:
         """A face as it is tried on: small, and with nothing that lies over it, so that a surrogate always fits."""
-        seen = shrunk(self._models.read(self._census.crops(self._rows[[who]])[0]), JUDGED)
+        seen = shrunk(self._method.models.read(self._census.crops(self._rows[[who]])[0]), JUDGED)
         return replace(seen, reading=replace(seen.reading, hidden=np.zeros_like(seen.reading.hidden)))
 
     def _one(self, who: int, face: MeanFace) -> np.ndarray:
-        seen, model = self._seen(who), self._models.model
-        made = draw(model, seen, model.drawn(face.texture, face.shape, face.traits), 1.0)
-        return self._models.descriptor(composited(seen.crop, made), seen.crop)
+        seen = self._seen(who)
+        return self._joined(composited(seen.crop, self._method.worn(face, seen)), seen)
+
+    def _joined(self, pixels: np.ndarray, seen: Seen) -> np.ndarray:
+        models = self._method.models
+        return models.joined(models.described(pixels, seen.crop))
