@@ -10,7 +10,7 @@ help:
 	@echo "make demo      anonymize examples/in to examples/out"
 	@echo "make test      run the tests (set DEID_DATA to use research data too)"
 	@echo "make lint      ruff and mypy"
-	@echo "make bench     faces and pictures a second, and peak memory, of each method; dlib against its port"
+	@echo "make bench     speed and peak memory of each method and of whole runs, against deface where it is; dlib against its port"
 	@echo "make readme    measure every method on DEID_DATA and put the tables into README.md and docs/ (an hour)"
 	@echo "make docs      the documentation site and the manual pages, in site/"
 	@echo "make coverage  the tests with a coverage report"
@@ -40,6 +40,7 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/ports.py
+	$(BIN)/python benchmarks/against.py
 
 # Goes on where it stopped: a method is measured again when its weights have changed. TABLE for cleanir at all angles.
 RESULTS ?= results

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from deidcli.engine.written import Seen, WrittenCheck
 from deidcli.errors import MediaError, one_line
 from deidcli.media.stream import Writer
 from deidcli.methods.base import Method
+from deidcli.values import Frame
 
 
 @dataclass(eq=False)
@@ -46,6 +47,7 @@ class _File:
     sheet: PreviewSheet | None = None
     labels: list[Labelled] = field(default_factory=list)
     error: str = ""
+    only: tuple[Frame, Replaced] | None = None  # the one frame of a picture, until it is coded
     ended: bool = False  # whether its last frame was taken, or it failed
 
     def close(self) -> None:
@@ -55,6 +57,7 @@ class _File:
         self.source.close()
 
 
+_Made = tuple[FrameOrFailure, Replaced | None]  # a frame, or failure, on its way, and what it became
 STILL_SEEN = "use --method solid for it, or convert the picture to RGB first"
 
 # Told of every frame of a video that was written: its file, how many there are so far, and about how many in all.
@@ -92,10 +95,10 @@ class Pipeline:
         def weight(item: FrameOrFailure) -> float:
             # A batch is full by its faces or by its pixels, whichever comes first.
             faces = len(item.faces) if isinstance(item, FileFrame) else 0
-            return max(faces / size, pixel_count(item) / UNDER_WAY)
+            return max(faces / size, pixel_count(item) / (UNDER_WAY // 2))
 
         batches = batched(self.chooser.chosen(self.finder(jobs)), weight, 1, longest=4 * depth)
-        done = (pair for batch in batches for pair in self._replace(batch))
+        done = self._replaced(batches)
         # A picture whose pixels changed is decoded again: those under way there are counted, too.
         rows = ahead(pool, self._finished, self._gather(done), depth, _decoded_again, UNDER_WAY)
         return self.packer.settled(rows)
@@ -107,7 +110,16 @@ class Pipeline:
             file.target.discard()
         self.packer.drop()
 
-    def _replace(self, items: Sequence[FrameOrFailure]) -> Iterator[tuple[FrameOrFailure, Replaced | None]]:
+    def _replaced(self, batches: Iterator[list[FrameOrFailure]]) -> Iterator[_Made]:
+        """What `_replace` makes of batches, in a thread of its own: the next batch is searched and followed meanwhile.
+
+        One thread, because tracks and personas are carried from one batch to the next.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="deid-replace") as pool:
+            for made in ahead(pool, lambda batch: list(self._replace(batch)), batches, 2):
+                yield from made
+
+    def _replace(self, items: Sequence[FrameOrFailure]) -> Iterator[_Made]:
         """The items with their new frames; a batch that fails as a whole is halved until each frame is alone."""
         frames = [item for item in items if isinstance(item, FileFrame)]
         try:
@@ -126,7 +138,7 @@ class Pipeline:
         for item in items:
             yield item, made.get(id(item))
 
-    def _gather(self, done: Iterable[tuple[FrameOrFailure, Replaced | None]]) -> Iterator[_File]:
+    def _gather(self, done: Iterable[_Made]) -> Iterator[_File]:
         """Write frame after frame; yield a file when its last frame was taken, or at its first error."""
         file: _File | None = None
         for item, replaced in done:
@@ -152,18 +164,25 @@ class Pipeline:
         if replaced is None:
             file.error = f"{item.source.job.name}: frame {item.frame.index} was not treated"
             return
-        try:
-            if file.writer is None:
-                file.writer = self._writer(file)
-            file.writer.write(replaced.frame, replaced.changed)
-            if file.check is not None and not item.source.opened.streams:
-                file.check.add(item.frame, replaced)
-        except Exception as error:
-            file.error = one_line(error)
+        if item.last and not file.frames and not item.source.opened.streams:
+            file.only = item.frame, replaced  # a picture of one frame is coded where it is finished, in a thread
+        else:
+            self._put(file, item.frame, replaced)
         file.frames += 1
         self._note(file, replaced)
         if item.source.opened.streams:
             self.watch(item.source.job.name, file.frames, item.source.opened.info.frames)
+
+    def _put(self, file: _File, frame: Frame, replaced: Replaced) -> None:
+        """Hand a frame to the writer of its file; what goes wrong there is the file's error."""
+        try:
+            if file.writer is None:
+                file.writer = self._writer(file)
+            file.writer.write(replaced.frame, replaced.changed)
+            if file.check is not None and not file.source.opened.streams:
+                file.check.add(frame, replaced)
+        except Exception as error:
+            file.error = one_line(error)
 
     def _note(self, file: _File, replaced: Replaced) -> None:
         """What happened to the faces of a picture, or to the tracks of a video."""
@@ -209,6 +228,9 @@ class Pipeline:
     def _finish(self, file: _File) -> Row:
         """Put a file in its place, or drop it, and say so."""
         status, digest = DONE, None
+        if file.only is not None and not file.error:
+            self._put(file, *file.only)
+        file.only = None
         if not file.error and not (file.faces or file.tracks or file.zones) and self.settings.on_no_face != "copy":
             status = SKIPPED
             if self.settings.on_no_face == "fail":

@@ -57,7 +57,7 @@ class Blur(_Naive):
     def _hide(self, pixels: np.ndarray) -> np.ndarray:
         # The blur leaves nothing finer than itself, so a small picture carries it all: a wide kernel costs nothing.
         side = pixels.shape[0]
-        small = min(side, 64)
+        small = min(side, 32)
         sigma = self.options.blur * _face_share(pixels) * small / side
         shrunk = cv2.resize(pixels, (small, small), interpolation=cv2.INTER_AREA)
         blurred = cv2.GaussianBlur(shrunk, (0, 0), max(sigma, 0.5), borderType=cv2.BORDER_REPLICATE)

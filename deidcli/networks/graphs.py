@@ -22,7 +22,7 @@ from deidcli.errors import PresetError
 from deidcli.networks.onnx_graph import Graph
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, RunOptions
 
 ENTRY = "rows"  # name of a graph's one input
 WEIGHTS = (".h5", ".npz")  # files that constants are looked for in
@@ -151,11 +151,22 @@ def session(model: bytes | str, widened: bool = False) -> InferenceSession:
 
     options = SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # A plan of the memory is made and kept for each size of the input, and pictures come in many sizes.
+    options.enable_mem_pattern = False
     if widened:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     # What is reported are optimisations that do not apply.
     options.log_severity_level = 3
     return InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def letting_go() -> RunOptions:
+    """Options of a run after which the session gives back the memory that it took: for large inputs."""
+    from onnxruntime import RunOptions
+
+    options = RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _key(values: np.ndarray) -> tuple[tuple[int, ...], bytes]:

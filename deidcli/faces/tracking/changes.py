@@ -59,11 +59,13 @@ def changed(now: SmallFrame, before: SmallFrame) -> np.ndarray:
     height, width = now.grey.shape
     start = np.zeros((height, width, 2), np.float32)
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST).calc(now.grey, before.grey, start)
-    across, down = flow[..., 0] + np.arange(width), flow[..., 1] + np.arange(height)[:, None]
-    places = across.astype(np.float32), down.astype(np.float32)
+    places = (
+        flow[..., 0] + np.arange(width, dtype=np.float32),
+        flow[..., 1] + np.arange(height, dtype=np.float32)[:, None],
+    )
     bent = cv2.remap(before.colour, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     camera = np.median(flow[::3, ::3].reshape(-1, 2), axis=0)
-    far = np.linalg.norm(flow - camera, axis=2) > FAR
+    far = cv2.magnitude(*cv2.split(flow - camera.astype(np.float32))) > FAR
     return (plain > DIFFERENT) & (far | (_difference(now.colour, bent) > DIFFERENT))
 
 
@@ -107,4 +109,5 @@ def _within(box: Box, room: float, size: tuple[int, int]) -> Box:
 
 def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """(h, w) uint8: how much the block about each pixel differs on average, in its most different channel."""
-    return cv2.blur(cv2.absdiff(one, other), (BLOCK, BLOCK)).max(axis=2)
+    red, green, blue = cv2.split(cv2.blur(cv2.absdiff(one, other), (BLOCK, BLOCK)))
+    return cv2.max(cv2.max(red, green), blue)

@@ -110,8 +110,8 @@ def _window(shape: tuple[int, ...], box: Box) -> tuple[slice, slice, float]:
 
 
 def _part(shape: tuple[int, ...], box: Box) -> tuple[slice, slice]:
-    top, bottom = (int(np.clip(round(v), 0, shape[0])) for v in (box.top, box.bottom))
-    left, right = (int(np.clip(round(v), 0, shape[1])) for v in (box.left, box.right))
+    top, bottom = (min(max(round(v), 0), shape[0]) for v in (box.top, box.bottom))
+    left, right = (min(max(round(v), 0), shape[1]) for v in (box.left, box.right))
     return slice(top, max(top, bottom)), slice(left, max(left, right))
 
 
