@@ -115,9 +115,13 @@ class Pipeline:
 
         One thread, because tracks and personas are carried from one batch to the next.
         """
-        with ThreadPoolExecutor(1, thread_name_prefix="deid-replace") as pool:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="deid-replace")
+        try:
             for made in ahead(pool, lambda batch: list(self._replace(batch)), batches, 2):
                 yield from made
+        finally:
+            # A run that is stopped waits for the batch under way, and for no other.
+            pool.shutdown(cancel_futures=True)
 
     def _replace(self, items: Sequence[FrameOrFailure]) -> Iterator[_Made]:
         """The items with their new frames; a batch that fails as a whole is halved until each frame is alone."""
