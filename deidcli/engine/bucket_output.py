@@ -21,6 +21,7 @@ from deidcli.engine.buckets import (
     is_whole_at_once,
     key_of,
     object_at,
+    objects,
     saved,
     server_of,
 )
@@ -41,6 +42,13 @@ class BucketFolder(OutputFolder):
     def __init__(self, root: Path | None, overwrite: bool = False):
         super().__init__(root, overwrite)
         self._lock: _ObjectLock | None = None
+        self._standing: set[str] | None = None  # what lay here when it was claimed
+
+    def stands(self, url: str) -> bool:
+        """Whether an object lies at a URL, or did when the folder was claimed. Raises OSError."""
+        if self._standing is not None:
+            return key_of(url) in self._standing
+        return object_at(url) is not None
 
     @property
     def exists(self) -> bool:
@@ -54,6 +62,8 @@ class BucketFolder(OutputFolder):
             lock = _ObjectLock(str(self.root), shared)
             self.stale = lock.acquire()
             self._lock = lock
+            if not self.overwrite:
+                self._standing = {key_of(str(self.root)) + f"/{name}" for name, _ in objects(self.root)}
             if not is_whole_at_once(str(self.root)):
                 self._sweep()
         except OSError as error:
@@ -85,13 +95,12 @@ class ObjectTarget(HandedTarget):
     @property
     def stands(self) -> bool:
         """Whether an object lies at its URL."""
-        fs = filesystem(server_of(str(self.path)))
-        with as_os_error(str(self.path)):
-            return fs.exists(key_of(str(self.path)))
+        return object_at(str(self.path)) is not None
 
     def open(self) -> BinaryIO:
         try:
-            stands = not self.output.overwrite and self.stands
+            assert isinstance(self.output, BucketFolder)
+            stands = not self.output.overwrite and self.output.stands(str(self.path))
         except OSError as error:
             raise unwritable(self.path, error) from error
         if stands:

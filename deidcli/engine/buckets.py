@@ -125,9 +125,11 @@ def object_at(url: Path | str) -> Object | None:
     """What lies at a URL; None where there is no object. Raises OSError."""
     fs, key = filesystem(server_of(str(url))), key_of(str(url))
     with as_os_error(str(url)):
-        if not (fs.exists(key) and fs.isfile(key)):
+        try:
+            info = fs.info(key)
+        except FileNotFoundError:
             return None
-        return _object(str(url), fs.info(key))
+    return _object(str(url), info) if info["type"] != "directory" else None
 
 
 def objects(root: Path | str) -> Iterator[tuple[str, Stored]]:

@@ -49,12 +49,13 @@ class Job:
         """The file that it becomes, or becomes a part of."""
         return self.source.packed.target if isinstance(self.source, Member) else self.target
 
-    @property
-    def written(self) -> Path | Stored | None:
-        """Its output as an earlier run left it."""
+    def written(self, there: Mapping[str, Stored] | None = None) -> Path | Stored | None:
+        """Its output as an earlier run left it. there: what lies in the output, where that is a folder of a bucket."""
         if isinstance(self.source, Member):
             return made_members(self.source.packed).get(self.source.entry.path)
-        return object_at(self.target) if isinstance(self.target, Url) else self.target
+        if not isinstance(self.target, Url):
+            return self.target
+        return object_at(self.target) if there is None else there.get(str(self.target))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 from deidcli.engine import jobs as listing
 from deidcli.engine import unattended
 from deidcli.engine.bucket_output import BucketFolder
-from deidcli.engine.buckets import Url, is_url, place_of
+from deidcli.engine.buckets import Url, is_url, objects, place_of
 from deidcli.engine.choice import KEEP, ONLY, Chooser, People, load_people
 from deidcli.engine.face_list import FaceList
 from deidcli.engine.files import digest, tree_digest
@@ -73,7 +73,7 @@ class Run:
         self.place = self._manifest_place(output, own)
         self.given = self._given()
         self.wishes = self._wishes()
-        folder = None if self.single else place_of(output)
+        self._folder = folder = None if self.single else place_of(output)
         self._check_unattended(folder)
         recent = [job for job in own if options.since is None or not unattended.is_older(job, options.since)]
         self.older = len(own) - len(recent)
@@ -237,9 +237,12 @@ class Run:
         earlier, said = Earlier.load(self.place), fingerprint(self.method, self.settings)
         quick, mark = self.options.incremental, self.wishes.mark
         listing.made_members.cache_clear()
+        root, there = self._folder, None
+        if isinstance(root, Url):  # one listing instead of a request for each file
+            there = {f"{root}/{name}": stored for name, stored in objects(root)}
         left = {
             job.unit for job in jobs
-            if not earlier.has(job.name, job.source, job.written, marked(said, mark(job.name)), quick)
+            if not earlier.has(job.name, job.source, job.written(there), marked(said, mark(job.name)), quick)
         }  # fmt: skip
         waiting = [job for job in jobs if job.unit in left]
         names = {job.name for job in jobs} - {job.name for job in waiting}
