@@ -8,7 +8,7 @@ Its direction stays that of the mean, and k faces, or people, are in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,8 +17,9 @@ from deidcli.faces.face_model import FaceModel, unit
 from deidcli.methods.identities import FaceModels, joined
 
 RECOGNISER = "dlib"  # whose descriptors packs hold
-# How far a mean goes, in lengths of a single face's: its texture, which is seen in the photograph's contrast, and its
-# shape, because recognisers see proportions.
+# How far a mean goes, in lengths of a single face's: the texture of proxies, which is seen in the photograph's contrast
+# (that of people's photographs holds more than their faces, and goes no further), and each shape, because recognisers
+# see proportions.
 TEXTURE, SHAPE = 1.3, 1.6
 # What a squared difference in gender, age and each colour of the tone costs, in standard deviations.
 COSTS = np.array([1.0, 0.6, 0.1, 0.1, 0.1])
@@ -44,15 +45,18 @@ class Proxies:
         self._lengths = [float(np.median(np.linalg.norm(x, axis=1))) for x in (self.texture, self.shape)]
 
     def mean(self, faces: np.ndarray, weights: np.ndarray, traits: np.ndarray | None = None) -> MeanFace:
-        """The mean of `faces` (k,) by weights (k,) that sum to 1; with `traits` (2,), or their mean ones."""
+        """The mean of `faces` (k,) by weights (k,) that sum to 1, its texture TEXTURE times as long as a single one's;
+        with `traits` (2,), or their mean ones.
+        """
         traits = weights @ self.kept[faces, :2] if traits is None else traits
-        return self.lengthened(weights @ self.texture[faces], weights @ self.shape[faces], traits)
+        made = self.lengthened(weights @ self.texture[faces], weights @ self.shape[faces], traits)
+        return replace(made, texture=TEXTURE * made.texture)
 
     def lengthened(self, texture: np.ndarray, shape: np.ndarray, traits: np.ndarray) -> MeanFace:
-        """Mean coefficients (n,) and (m,), the texture at TEXTURE times a single face's length, the shape at that."""
+        """Mean coefficients (n,) and (m,) at the length of a single face's."""
         long, wide = (goal / max(float(np.linalg.norm(x)), 1e-9)
                       for goal, x in zip(self._lengths, (texture, shape), strict=True))  # fmt: skip
-        return MeanFace(texture * long * TEXTURE, shape * wide, np.asarray(traits, np.float32))
+        return MeanFace(texture * long, shape * wide, np.asarray(traits, np.float32))
 
     def suiting(self, kept: np.ndarray, count: int) -> np.ndarray:
         """The `count` faces that are most like in gender, age and tone to what is kept of a face (5,)."""
