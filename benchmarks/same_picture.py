@@ -4,7 +4,8 @@
 
 Of so many photographs of LFW `val` (48), one a person, in the folder DEID_DATA: the share that each recogniser matches
 with the untouched photograph, at a false-accept rate of 0.001 among the untouched ones, when the face is one flat
-colour, when it is the mean face, and when `cleanir` and `ksame-m` drew it, `cleanir` with its first choice, too.
+colour, when it is the mean face, and when `cleanir`, `ksame-m` and `autoencoder` drew it,
+`cleanir` with its first choice, too.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from deidcli.faces.face_model import skin
 from deidcli.faces.landmarks import locate
 from deidcli.faces.render import render
 from deidcli.methods import identities
+from deidcli.methods.autoencoder import Autoencoder
 from deidcli.methods.base import Method, Secret
 from deidcli.methods.cleanir import Cleanir
 from deidcli.methods.ksame.m import KSameM
@@ -90,11 +92,12 @@ def main() -> None:
         apart = [judge.distance(np.repeat(row[None], len(rows), 0), rows) for row in rows]
         bounds.append(np.quantile(np.array(apart)[np.triu_indices(len(rows), 1)], 0.001))
     print(f"{len(shown)} photographs; thresholds {bounds[0]:.3f} (dlib) and {bounds[1]:.3f} (SFace)")
-    for name in ("one flat colour", "the mean face", "cleanir, its first choice", "cleanir", "ksame-m"):
-        method = (KSameM if name == "ksame-m" else Cleanir).create(None, Secret.seeded(1))
+    for name in ("one flat colour", "the mean face", "cleanir, its first choice", "cleanir", "ksame-m", "autoencoder"):
+        kind = {"ksame-m": KSameM, "autoencoder": Autoencoder}.get(name, Cleanir)
+        method = kind.create(None, Secret.seeded(1))
         if name == "cleanir, its first choice":
             tries, identities.TRIES = identities.TRIES, 1
-        if name.startswith(("cleanir", "ksame")):
+        if name.startswith(("cleanir", "ksame", "autoencoder")):
             made = [replaced(method, n, *one) for n, one in enumerate(shown)]
         else:
             made = [laid_over(method, *one, flat=name == "one flat colour") for one in shown]

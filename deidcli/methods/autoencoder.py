@@ -65,7 +65,7 @@ class Autoencoder(Method):
         )
         clusters: int = option(180, "of --shift cluster: how many there are", 1, 10_000)
         neighbors: int = option(0, "of the other shifts: how many are looked at; 0: as the preset has it", 0, 1000)
-        alpha: float = option(0.0, "how far towards the target, up to 1; 0: as the preset has it", 0, 1)
+        alpha: float = option(0.0, "how far towards the target, above 1 beyond it; 0: as the preset has it", 0, 2)
         attributes: str = option("expression,mouth,race", "of --shift attribute: which, in order, with , or +")
         vary: float = option(
             1.4,
@@ -124,8 +124,8 @@ class Autoencoder(Method):
 def known_shift(preset: Preset, options: Any) -> str:
     """The name of the first shift of a preset that is what the options ask for.
 
-    An attribute that the preset keeps in every shift ("keeps" of its config) need not be moved towards. Raises
-    UsageError that names those that the preset knows.
+    Where none is asked for and the preset has no clusters, it is its first one. An attribute that it keeps in every
+    shift ("keeps" of its config) need not be moved towards. Raises UsageError that names those that the preset knows.
     """
     if options.shift == NONE:
         return NONE
@@ -141,7 +141,12 @@ def known_shift(preset: Preset, options: Any) -> str:
             same &= entry["attributes"] == asked
         if same and options.alpha in (0, entry["alpha"]):
             return name
-    known = ", ".join(preset.config.get("shifts", {})) or "none"
+    shifts = preset.config.get("shifts", {})
+    usual = type(options)()
+    asks = [getattr(options, name) != getattr(usual, name) for name in ("shift", "clusters", "neighbors", "alpha")]
+    if not any(asks) and all(entry["kind"] != usual.shift for entry in shifts.values()):
+        return next(iter(shifts), NONE)
+    known = ", ".join(shifts) or "none"
     raise UsageError(
         f"preset {preset.name} has no such shift: it knows {known}",
         "give one of these, or make it with `deid train autoencoder --start --shift`",
