@@ -28,6 +28,10 @@ HIDDEN = 0.17  # difference above which a pixel may belong to what hides the fac
 # pixels of the frame these reach beyond the lids, and where the cheeks lie at the side of a fit.
 DARK, ALL_DARK, EYE_ROOM = 0.55, 0.85, 7
 CHEEK_ROWS, CHEEKS = slice(37, 43), (slice(14, 23), slice(41, 50))
+# Thin glasses: pixels beyond the lids between which their rims lie, pixels that a line is narrower than, how strong the
+# lines about each eye of a face in glasses are as a share of its skin (one face in fifty without has such lines), and
+# how strong a pixel of the rims is: where it begins to count, and from which on it counts in full.
+RIMS, LINE, GLASSES, RIM_LINES = (14, 28), 13, 0.118, (0.06, 0.14)
 TRAITS = ("gender", "age")  # the first of what is kept; then come tone (3), light (3) and expression
 TONE, LIGHT, EXPRESSION = slice(2, 5), slice(5, 8), slice(8, None)
 LIMIT = 2.0  # standard deviations to which what is kept is clipped: beyond them the model has seen nothing
@@ -40,7 +44,7 @@ class Reading:
     texture: (256, 256, 3) float32 in [0, 1] as unwrapped, completed by the fit where it was not seen. visible: (256,
     256) float32 in [0, 1], how far a pixel was seen and is face. hidden: (256, 256), how far something lies over it.
     shape: (468, 3), the mesh in the pose of the mean mesh. kept: (k,) standardised: gender, age, tone, light,
-    expression.
+    expression. rims: (256, 256) float32 in [0, 1], the lines of thin glasses; None where there are none.
     """
 
     texture: np.ndarray
@@ -48,6 +52,7 @@ class Reading:
     hidden: np.ndarray
     shape: np.ndarray
     kept: np.ndarray
+    rims: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ class FaceModel:
         visible = seen * (1 - over)
         drawn = cv2.resize(drawn, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
         whole = given * visible[..., None] + drawn * (1 - visible[..., None])
-        return Reading(whole, visible, over, shape, self._kept(whole, shape, dlib))
+        return Reading(whole, visible, over, shape, self._kept(whole, shape, dlib), rims(given))
 
     def _fit(self, texture: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The fit (64, 64, 3) by what was seen, and its absolute difference to the face (64, 64).
@@ -281,6 +286,41 @@ def sunglasses(texture: np.ndarray) -> np.ndarray:
     covers = cv2.dilate(np.isin(labels, list(on_eyes)).astype(np.float32), np.ones((3, 3)))
     covers[CHEEK_ROWS.start :] = 0
     return np.clip(cv2.GaussianBlur(cv2.resize(covers, (SIZE, SIZE)), (0, 0), 2), 0, 1)
+
+
+def rims(texture: np.ndarray) -> np.ndarray | None:
+    """The lines of thin glasses, (256, 256) float32 in [0, 1], of a texture (256, 256, 3) float32 in [0, 1]; None where
+    there are no such lines on all sides of both eyes. Of 57 faces in glasses or sunglasses two in three have them, of
+    160 without one in fifty (CelebAMask-HQ). Lines that are darker than what is about them count twice.
+    """
+    light = cv2.GaussianBlur(cv2.cvtColor(np.ascontiguousarray(texture), cv2.COLOR_RGB2GRAY), (0, 0), 1)
+    element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (LINE, LINE))
+    bare = max(cv2.mean(light, skin().view(np.uint8))[0], 1e-3)
+    dark, bright = (cv2.morphologyEx(light, kind, element) for kind in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT))
+    lines = (dark + bright / 2) / np.float32(bare)
+    eyes, area = _sides_of_eyes()
+    if min(np.exp(np.mean([np.log(np.percentile(lines[side], 85) + 0.01) for side in eye])) for eye in eyes) < GLASSES:
+        return None
+    first, whole = RIM_LINES
+    return cv2.GaussianBlur(np.clip((lines - first) / (whole - first), 0, 1) * area, (0, 0), 0.7)
+
+
+@cache
+def _sides_of_eyes() -> tuple[list[list[tuple[np.ndarray, ...]]], np.ndarray]:
+    """Where the rims of glasses pass: within, below and outside of each eye; and all that may belong to them (256,
+    256) float32 in [0, 1].
+    """
+    near, far = (filled((LEFT_LIDS, RIGHT_LIDS), grow) > 0.5 for grow in RIMS)
+    ring = far & ~near & (filled((LEFT_BROW, RIGHT_BROW), 5) < 0.5)
+    y, x = np.indices(ring.shape)
+    left, right = (canonical().points[lids].mean(axis=0) for lids in (LEFT_LIDS, RIGHT_LIDS))
+    middle, below = x < SIZE / 2, y > left[1] + 8
+    sides = [
+        [middle & (x > left[0] + 10), middle & below, x < left[0] - 8],
+        [~middle & (x < right[0] - 10), ~middle & below, x > right[0] + 8],
+    ]
+    area = filled((LEFT_LIDS, RIGHT_LIDS), RIMS[1] + 8) * (1 - filled((LEFT_LIDS, RIGHT_LIDS), 5))
+    return [[np.nonzero(ring & side) for side in eye] for eye in sides], area * (1 - filled((LEFT_BROW, RIGHT_BROW)))
 
 
 @cache

@@ -61,6 +61,7 @@ class Cleanir(Method):
         angle: float = option(120.0, "degrees by which the identity is turned: 0 keeps it, 180 is its opposite", 0, 180)
         vary: float = option(0.0, "draw the angle in secret, up to so many degrees below --angle", 0, 90)
         keep: str = option(",".join(TRAITS), f"what is not turned: some of {','.join(TRAITS)}, or none")
+        glasses: str = option("keep", "thin glasses, by the preset cleanir-256", choices=("keep", "remove"))
         preset: str = option("cleanir-256", "name or folder of the weights")
         sharpen: float = option(
             0.4, "how far, at most, the softness of the preset cleanir-64 is countered; 0 leaves it", 0, 2

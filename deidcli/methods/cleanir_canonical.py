@@ -66,6 +66,7 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
         self.level = level
         self._kept = kept_traits(self.options.keep)
         self.far = FAR if self.options.angle else 0.0
+        self.glasses = self.options.glasses == "keep"
 
     @property
     def weights(self) -> str:

@@ -41,12 +41,13 @@ WEIGHTS = np.sqrt([0.4, 0.6])  # of dlib's descriptor and SFace's in a joined on
 
 @dataclass(frozen=True)
 class Known:
-    """The new identity of a key, and dlib's descriptor (128,) of the old face as it was first seen: its gender and age
-    stay the same through a video.
+    """The new identity of a key, dlib's descriptor (128,) of the old face as it was first seen, and whether it had
+    thin glasses then: gender, age and glasses stay the same through a video.
     """
 
     identity: Identity
     dlib: np.ndarray
+    glasses: bool
 
 
 class FaceModels(Models):
@@ -117,12 +118,13 @@ class IdentityMethod(Method):
     """A method that gives each key an identity, and keeps it. Its `Models` are FaceModels.
 
     shape: how far the shape goes towards that of the new identity, and beyond where it is above 1. far: how far a new
-    face has to be from the old one, in thresholds of both recognisers.
+    face has to be from the old one, in thresholds of both recognisers. glasses: whether thin glasses are kept.
     """
 
     crop = WINDOW
     shape: float = 1.0
     far: float = FAR
+    glasses: bool = False
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
         Method.__init__(self, options, secret, models)  # and not that of another class beside this one
@@ -141,9 +143,14 @@ class IdentityMethod(Method):
         known = self._identities.get(crop.key)
         if known is None:
             old = self.models.described(crop.pixels, crop)
-            return self._first(read(self.models.model, crop, old[0]), old)
+            return self._first(self._read(crop, old[0], self.glasses), old)
         self._identities.move_to_end(crop.key)
-        return self.drawn(read(self.models.model, crop, known.dlib), known.identity)
+        return self.drawn(self._read(crop, known.dlib, known.glasses), known.identity)
+
+    def _read(self, crop: Crop, dlib: np.ndarray, glasses: bool) -> Seen:
+        """What is in a crop; without its thin glasses unless `glasses` says that they are kept."""
+        seen = read(self.models.model, crop, dlib)
+        return seen if glasses else replace(seen, reading=replace(seen.reading, rims=None))
 
     def drawn(self, seen: Seen, identity: Identity) -> Crop:
         """The crop with the face of an identity, by the face model."""
@@ -162,7 +169,7 @@ class IdentityMethod(Method):
                 break
         if best is None:
             raise MethodError("the face model has no identity for it", "fetch the preset again")
-        self._identities[seen.crop.key] = Known(best, old[0])
+        self._identities[seen.crop.key] = Known(best, old[0], seen.reading.rims is not None)
         if len(self._identities) > REMEMBERED:
             self._identities.popitem(last=False)
         return self.drawn(seen, best)

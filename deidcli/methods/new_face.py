@@ -17,7 +17,7 @@ import numpy as np
 from deidcli.errors import MethodError
 from deidcli.faces.align import apply_affine, compose, places, resampled, similarity
 from deidcli.faces.blend import BlendOptions, blend
-from deidcli.faces.canonical import canonical, frame_map, mean_mesh, pose, posed_mean_mesh, unwrap, with_ring
+from deidcli.faces.canonical import SIZE, canonical, frame_map, mean_mesh, pose, posed_mean_mesh, unwrap, with_ring
 from deidcli.faces.face_model import FaceModel, Identity, Reading, openings, rim_distance
 from deidcli.faces.mesh import (
     IBUG,
@@ -36,7 +36,9 @@ from deidcli.values import Box, Crop, CropSpec, Frame, Layer
 NO_MASK = CropSpec(size=None, margin=0, align="window", transfer_lighting=False)  # a layer says how it lies
 LEVELS = 3  # octaves whose contrast is set: 1, 2 and 4 pixels of the frame
 CONTRAST = (0.12, 1.15)  # least and most of the contrast of the new texture in an octave that is left to it
-WIDE = 2.0  # standard deviation of the surroundings over which tone and light are compared, in pixels of 8 of the frame
+# Standard deviation of the surroundings over which tone and light are compared, in pixels of 8 of the frame, and at the
+# least in pixels of the photograph: what a small face has left at a finer scale is the face itself.
+WIDE, WIDE_SHOWN = 2.0, 2.5
 EDGE = (3.0, 10.0)  # pixels within the rim at which the new face begins, and from which on there is nothing of the old
 FADE = 30.0  # pixels within the rim from which on a point moves as its part of the face does, and not as the rim
 # Standard deviations over which the rim's movement is smoothed: in points along it, and in pixels of the frame.
@@ -45,6 +47,9 @@ FARTHEST = 0.10  # how far a point of the rim moves at most, in half widths of t
 SIZES = (0.85, 1.18)  # least and most by which eyes and mouth change their size
 SPREAD, BEND = 0.10, 0.28  # of the rim's movement in the picture: smoothed over, and gone at, these shares of the face
 LEAST_REPLACED = 0.6  # share of the face that the new one has to cover
+GAZE = 24  # pixels of a face from which gaze and teeth are seen and kept; of a smaller one they tell who it is at best
+GRAIN = (0.8, 1.6)  # standard deviations in pixels of the photograph, between which octaves of grain lie
+GRAIN_TILE, FEW_GRAINS = 256, 100  # side of the noise, which is repeated; pixels by which grain cannot be measured
 SEAM = 0.7  # share of the difference at the rim that is spread over the new face
 
 
@@ -108,7 +113,9 @@ def draw(model: FaceModel, seen: Seen, identity: Identity, shape: float, texture
     replaced = share_replaced(seen)
     if replaced < LEAST_REPLACED:
         raise MethodError(f"{1 - replaced:.0%} of the face seem to be hidden", "another method replaces it")
-    texture = lit(texture_of(model, seen.reading, identity) if texture is None else texture, seen.reading)
+    span = float(np.ptp(seen.mesh[:, :2], axis=0).max())
+    texture = texture_of(model, seen.reading, identity) if texture is None else texture
+    texture = lit(texture, seen.reading, max(WIDE, WIDE_SHOWN * SIZE / 8 / max(span, 1.0)))
     moved = seen.mesh + _movement(model, seen, identity, shape)
     return _laid_over(seen, moved, texture)
 
@@ -126,8 +133,11 @@ def composited(crop: Crop, made: Crop) -> np.ndarray:
     return blend(Frame(crop.pixels), replace(made, transform=here), NO_MASK, BlendOptions()).frame.pixels
 
 
-def lit(texture: np.ndarray, reading: Reading) -> np.ndarray:
-    """A texture (256, 256, 3) in the contrast of each octave, the tone and the light of a face."""
+def lit(texture: np.ndarray, reading: Reading, width: float = WIDE) -> np.ndarray:
+    """A texture (256, 256, 3) in the contrast of each octave, the tone and the light of a face.
+
+    width: standard deviation over which tone and light are compared, in pixels of 8 of the frame.
+    """
     face = (reading.visible > 0.9) & (rim_distance() > 12) & (openings() < 0.1)
     if face.sum() < 800:
         face = rim_distance() > 12
@@ -141,8 +151,8 @@ def lit(texture: np.ndarray, reading: Reading) -> np.ndarray:
         where = cv2.resize(where, new.shape[1::-1], interpolation=cv2.INTER_AREA)
     inside = cv2.resize((rim_distance() > 0).astype(np.float32), new.shape[1::-1], interpolation=cv2.INTER_AREA)
     weight = where + 0.02 * inside
-    wide = cv2.GaussianBlur(weight, (0, 0), WIDE)[..., None]
-    smooth = [cv2.GaussianBlur(base * weight[..., None], (0, 0), WIDE) / np.maximum(wide, 1e-6) for base in (new, old)]
+    wide = cv2.GaussianBlur(weight, (0, 0), width)[..., None]
+    smooth = [cv2.GaussianBlur(base * weight[..., None], (0, 0), width) / np.maximum(wide, 1e-6) for base in (new, old)]
     gain = _contrast(old - smooth[1], where) / max(_contrast(new - smooth[0], where), 1e-4)
     base = smooth[1] + (new - smooth[0]) * np.float32(np.clip(gain, *CONTRAST))
     for fine in reversed(bands):
@@ -208,14 +218,17 @@ def _laid_over(seen: Seen, moved: np.ndarray, texture: np.ndarray) -> Crop:
     height, width = old.shape[:2]
     # Where the frame's pixels lie in the old picture is drawn like its colours, so that the old face can follow.
     came_from = frame_map(canonical(), with_ring(seen.mesh)[:, :2])
-    pack = np.dstack([texture, face_alpha() * (1 - seen.reading.hidden), openings(), came_from]).astype(np.float32)
+    follows = openings() if np.ptp(seen.mesh[:, :2], axis=0).max() >= GAZE else np.zeros_like(openings())
+    if seen.reading.rims is not None:
+        follows = np.maximum(follows, seen.reading.rims)
+    pack = np.dstack([texture, face_alpha() * (1 - seen.reading.hidden), follows, came_from]).astype(np.float32)
     drawn, shown = render(pack, moved, (width, height))
     cover = np.clip(drawn[..., 3], 0, 1) * shown
     own = (np.clip(drawn[..., 4], 0, 1) * shown)[..., None]
     followed = resampled(old, np.ascontiguousarray(drawn[..., 5:]), cv2.INTER_CUBIC)
     face = drawn[..., :3] * (1 - own) + followed * own
     bend = _bend(seen.mesh, moved, (width, height))
-    face += _seam(_bent(old, bend) - face, cover) * (1 - own)
+    face += (_seam(_bent(old, bend) - face, cover) + _grain(old, face, (cover > 0.9) & (own[..., 0] < 0.1))) * (1 - own)
     pixels = np.clip(face * 255 + 0.5, 0, 255).astype(np.uint8)
     return seen.crop.with_pixels(pixels, Layer(cover, bend))
 
@@ -253,6 +266,33 @@ def _bend(mesh: np.ndarray, moved: np.ndarray, size: tuple[int, int]) -> np.ndar
 def _bent(old: np.ndarray, bend: np.ndarray) -> np.ndarray:
     height, width = old.shape[:2]
     return resampled(old, places(width, height) - bend)
+
+
+def _grain(old: np.ndarray, face: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """What is added to a new face (h, w, 3) so that it is as grainy as the photograph `old`: noise, (h, w, 1) float32.
+
+    In each of two octaves it makes up for what the new face lacks, by the medians over `where` (h, w), which lines and
+    features do not decide. Of the old face it takes these two numbers alone.
+    """
+    total: np.ndarray = np.zeros((*where.shape, 1), np.float32)
+    places = np.flatnonzero(where)[::3]
+    if len(places) < FEW_GRAINS:
+        return total
+    height, width = where.shape
+    noise = np.tile(_noise(), (height // GRAIN_TILE + 1, width // GRAIN_TILE + 1))[:height, :width]
+    layers = [*(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (old, face)), noise]
+    for width_of_octave in GRAIN:
+        softer = [cv2.GaussianBlur(layer, (0, 0), width_of_octave) for layer in layers]
+        bands = [layer - soft for layer, soft in zip(layers, softer, strict=True)]
+        before, after, pattern = (float(np.median(np.abs(band.ravel()[places]))) for band in bands)
+        total[..., 0] += bands[2] * (np.sqrt(max(0.0, before**2 - after**2)) / max(pattern, 1e-6))
+        layers = softer
+    return total
+
+
+@cache
+def _noise() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((GRAIN_TILE, GRAIN_TILE)).astype(np.float32)
 
 
 def _seam(gap: np.ndarray, cover: np.ndarray) -> np.ndarray:
