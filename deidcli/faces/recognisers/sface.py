@@ -24,7 +24,7 @@ class SfaceRecogniser(OnnxRecogniser):
     name = "sface"
     weights = WEIGHTS
     threshold = 0.637
-    small = ((8, 0.65), (11, 0.84), (14, 0.88), (18, 0.92), (22, 0.95), (27, 0.97), (34, 1.0))
+    small = ((8, 0.67), (11, 0.81), (14, 0.92), (18, 0.97), (22, 0.97), (27, 1.0))
     needs_file = False
     scale, shift, entry, widened = 1.0, 0.0, "data", True  # the network takes the mean off itself
 
