@@ -18,7 +18,7 @@ from deidcli.methods.autoencoder_canonical import (
 from deidcli.methods.base import Secret
 from deidcli.methods.new_face import read
 from deidcli.networks.autoencoder import AutoencoderConfig, Parts
-from deidcli.presets import save_preset
+from deidcli.presets import load_preset, save_preset
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,14 @@ def options(drawn, **given):
 )
 def test_the_shift_that_is_meant(drawn, given, name):
     assert known_shift(drawn, options(drawn, **given)) == name
+
+
+def test_a_preset_without_clusters_takes_its_first_shift_where_nothing_is_asked():
+    preset = load_preset("autoencoder-conv-64")
+    usual = Autoencoder.Options(preset="autoencoder-conv-64")
+    assert known_shift(preset, usual) == known_shift(preset, replace(usual, push=0.5)) == "neighbor-9-0.8"
+    with pytest.raises(UsageError, match="it knows neighbor-9-0.8, cells-10-0.8"):
+        known_shift(preset, replace(usual, clusters=50))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +146,6 @@ def test_another_person_stands_there_for_both_recognisers(method, crop, frame, f
 
 def test_coefficients_come_back():
     from deidcli.faces.face_model import FaceModel
-    from deidcli.presets import load_preset
 
     model = FaceModel(load_preset("face-256").file("face_model.npz"))
     rows = identity_rows(model, model.bank_texture, model.bank_shape, model.bank_kept)
