@@ -103,12 +103,20 @@ def share_replaced(seen: Seen) -> float:
     return float((face_alpha() * (1 - seen.reading.hidden)).sum() / face_alpha().sum())
 
 
-def draw(model: FaceModel, seen: Seen, identity: Identity, shape: float, texture: np.ndarray | None = None) -> Crop:
+def draw(
+    model: FaceModel,
+    seen: Seen,
+    identity: Identity,
+    shape: float,
+    texture: np.ndarray | None = None,
+    within: np.ndarray | None = None,
+) -> Crop:
     """The crop with the new face, and the layer that says how it lies over the photograph.
 
     shape: how far the shape goes towards that of the identity. texture: (256, 256, 3) float32 in [0, 1], what is drawn
-    instead of the identity's own, in the tone and light of the face likewise. Raises MethodError where so much lies
-    over the face, as it seems, that hardly any of it would be replaced.
+    instead of the identity's own, in the tone and light of the face likewise. within: (256, 256) in [0, 1], where in
+    the frame the new face lies, where that is not all of it. Raises MethodError where so much lies over the face, as it
+    seems, that hardly any of it would be replaced.
     """
     replaced = share_replaced(seen)
     if replaced < LEAST_REPLACED:
@@ -117,7 +125,7 @@ def draw(model: FaceModel, seen: Seen, identity: Identity, shape: float, texture
     texture = texture_of(model, seen.reading, identity) if texture is None else texture
     texture = lit(texture, seen.reading, max(WIDE, WIDE_SHOWN * SIZE / 8 / max(span, 1.0)))
     moved = seen.mesh + _movement(model, seen, identity, shape)
-    return _laid_over(seen, moved, texture)
+    return _laid_over(seen, moved, texture, face_alpha() if within is None else face_alpha() * within)
 
 
 def texture_of(model: FaceModel, reading: Reading, identity: Identity) -> np.ndarray:
@@ -212,7 +220,7 @@ def _around_the_rim() -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def _laid_over(seen: Seen, moved: np.ndarray, texture: np.ndarray) -> Crop:
+def _laid_over(seen: Seen, moved: np.ndarray, texture: np.ndarray, alpha: np.ndarray) -> Crop:
     """The crop with the texture on the mesh `moved`; mouth and eyes come along from the old face."""
     old = seen.crop.pixels.astype(np.float32) / 255
     height, width = old.shape[:2]
@@ -221,7 +229,7 @@ def _laid_over(seen: Seen, moved: np.ndarray, texture: np.ndarray) -> Crop:
     follows = openings() if np.ptp(seen.mesh[:, :2], axis=0).max() >= GAZE else np.zeros_like(openings())
     if seen.reading.rims is not None:
         follows = np.maximum(follows, seen.reading.rims)
-    pack = np.dstack([texture, face_alpha() * (1 - seen.reading.hidden), follows, came_from]).astype(np.float32)
+    pack = np.dstack([texture, alpha * (1 - seen.reading.hidden), follows, came_from]).astype(np.float32)
     drawn, shown = render(pack, moved, (width, height))
     cover = np.clip(drawn[..., 3], 0, 1) * shown
     own = (np.clip(drawn[..., 4], 0, 1) * shown)[..., None]

@@ -49,6 +49,19 @@ class PictureBias(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("deidcli")
+class PixelShuffle(layers.Layer):
+    """(batch, h, w, 4 c) to (batch, 2 h, 2 w, c): four channels become four neighbouring pixels."""
+
+    def call(self, x):
+        height, width, channels = x.shape[1:]
+        cells = ops.reshape(x, (-1, height, width, 2, 2, channels // 4))
+        return ops.reshape(ops.transpose(cells, (0, 1, 3, 2, 4, 5)), (-1, 2 * height, 2 * width, channels // 4))
+
+    def compute_output_shape(self, shape):
+        return shape[0], 2 * shape[1], 2 * shape[2], shape[3] // 4
+
+
+@keras.saving.register_keras_serializable("deidcli")
 class Sampling(layers.Layer):
     """z = mean + exp(log_variance / 2) * noise while training; otherwise the mean, which makes a face steady.
 
