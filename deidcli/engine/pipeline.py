@@ -227,7 +227,7 @@ class Pipeline:
 
     def _written_check(self) -> WrittenCheck:
         judge = self.replacer.recogniser if self.settings.verify else None
-        return WrittenCheck(judge, self.replacer.threshold, self._judging)
+        return WrittenCheck(judge, self.replacer.threshold_for, self._judging)
 
     def _finish(self, file: _File) -> Row:
         """Put a file in its place, or drop it, and say so."""
@@ -281,12 +281,12 @@ class Pipeline:
         entries = {index: file.check.outcomes(index, seen) for index in seen.regions}
         rest = [entry for entry in file.faces if entry["frame"] not in entries]
         file.faces = rest + [_outcome_entry(o, index) for index, outcomes in entries.items() for o in outcomes]
-        if self._look(file):
+        if self._look(file, seen):
             raise MediaError(f"{file.source.job.name}: a face can still be seen in what was to be written", STILL_SEEN)
 
-    def _look(self, file: _File) -> Seen:
+    def _look(self, file: _File, filled: Seen | None = None) -> Seen:
         written = self._writer_of(file).preview()
-        return file.check.look(written) if file.check is not None and written is not None else Seen()
+        return file.check.look(written, filled) if file.check is not None and written is not None else Seen()
 
     def _commit(self, file: _File) -> str:
         """All files or none: sheet and labels are whole on the disk before the file gets its name."""

@@ -290,14 +290,15 @@ class Replacer:
             rows = _embed(judge, [(task.canvas.frame.pixels, task.face) for task in judged])
             for (task, originals), row in zip(known, rows, strict=True):
                 distance = nearest_original(judge, originals, row)
-                if distance > self.threshold * self._share(judge, task.face):
+                if distance > self.threshold_for(judge, task.face):
                     self._close(task, method, action, round(float(distance), 4))
                 else:
                     task.reason = f"still recognised after {method.name} (distance {distance:.2f})"
 
-    def _share(self, judge: Recogniser, face: Face) -> float:
-        """The share of the threshold that counts for a face of this size; all of one that the command gave."""
-        return judge.share_at(face_size(face)) if self.settings.distance is None else 1.0
+    def threshold_for(self, judge: Recogniser, face: Face) -> float:
+        """The distance at and below which a face of this size is recognised; one that was given holds for all."""
+        share = judge.share_at(face_size(face)) if self.settings.distance is None else 1.0
+        return self.threshold * share
 
     def _close(self, task: _FaceTask, method: Method, action: str, distance: float | None) -> None:
         reason = task.reason if action == "covered" else ""

@@ -8,7 +8,7 @@ And does the recogniser take a face for its original? A region that fails is fil
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -83,10 +83,10 @@ class Seen:
 class WrittenCheck:
     """Collects the replaced frames of one file, and looks at what is to be written of them.
 
-    judge: None where faces are not compared. threshold: the distance at and below which a face is recognised.
+    judge: None where faces are not compared. threshold: the distance at and below which this face is recognised.
     """
 
-    def __init__(self, judge: Recogniser | None, threshold: float, lock: threading.Lock):
+    def __init__(self, judge: Recogniser | None, threshold: Callable[[Recogniser, Face], float], lock: threading.Lock):
         self.judge, self.threshold, self.lock = judge, threshold, lock
         self._treated: dict[int, _Treated] = {}
 
@@ -105,8 +105,13 @@ class WrittenCheck:
         regions = tuple(_regions(source, replaced.frame.pixels, replaced.changed))
         self._treated[source.index] = _Treated(regions, tuple(known), replaced.outcomes)
 
-    def look(self, written: Reader) -> Seen:
-        """Judge what is to be written, opened anew. Raises MediaError where it cannot be decoded."""
+    def look(self, written: Reader, filled: Seen | None = None) -> Seen:
+        """Judge what is to be written, opened anew. Raises MediaError where it cannot be decoded.
+
+        filled: what failed before and is one colour by now. A recogniser takes that for many a small face, so it has to
+        resemble the face as well.
+        """
+        filled = filled or Seen()
         seen = Seen()
         for frame in written.frames():
             treated = self._treated.get(frame.index)
@@ -114,7 +119,8 @@ class WrittenCheck:
                 continue
             for place in self._visible(treated, frame):
                 seen.regions.setdefault(frame.index, set()).add(place)
-            for known in self._recognised(treated, frame):
+            bare = [treated.regions[place] for place in filled.regions.get(frame.index, ())]
+            for known in self._recognised(treated, frame, bare):
                 seen.faces.setdefault(frame.index, set()).add(known.place)
                 touched = {n for n, region in enumerate(treated.regions) if region.touches(known.face.box)}
                 seen.regions.setdefault(frame.index, set()).update(touched)
@@ -156,18 +162,23 @@ class WrittenCheck:
             ):
                 yield place
 
-    def _recognised(self, treated: _Treated, frame: Frame) -> Iterator[_Known]:
+    def _recognised(self, treated: _Treated, frame: Frame, bare: Sequence[_Region]) -> Iterator[_Known]:
         if self.judge is None or not treated.known or _is_exact(treated, frame):
             return
         with self.lock:
             for number, look in enumerate(all_looks(frame)):
                 # Recognisers take pictures of nothing for anybody: other looks must resemble what stood there at all.
-                shown = [known for known in treated.known if number == 0 or _resembles(treated, look, known.face)]
+                shown = [
+                    known
+                    for known in treated.known
+                    if (number == 0 and not any(region.touches(known.face.box) for region in bare))
+                    or _resembles(treated, look, known.face)
+                ]
                 if not shown:
                     continue
                 chips = np.stack([self.judge.chips(look, [known.face])[0] for known in shown])
                 for known, row in zip(shown, self.judge.embed(chips), strict=True):
-                    if nearest_original(self.judge, known.originals, row) <= self.threshold:
+                    if nearest_original(self.judge, known.originals, row) <= self.threshold(self.judge, known.face):
                         yield known
 
 

@@ -40,7 +40,7 @@ def treated(after, distance=None, originals=None, looks=()):
 
 
 def check(after, judge=None, **known):
-    made = WrittenCheck(judge, 10.0, threading.Lock())
+    made = WrittenCheck(judge, lambda judge, face: 10.0, threading.Lock())
     made.add(*treated(after, **known))
     return made
 
@@ -100,12 +100,23 @@ def test_a_face_that_is_recognised_in_the_file_alone_is_seen():
     assert seen.faces == {0: {0}} and seen.regions == {0: {0}}
 
 
+def test_what_was_filled_is_no_face_to_a_recogniser_unless_it_resembles_one():
+    """Of small faces a recogniser takes one colour for the original."""
+    originals = np.array([[200.0], [90.0]])
+    made = check(FLAT, ByMean(), distance=50.0, originals=originals)
+    filled = np.where(MASK[..., None], FLAT + 3, BEFORE).astype(np.uint8)
+    seen = made.look(file_of(filled))
+    assert seen and not made.look(file_of(filled), seen)
+    faint = np.where(MASK[..., None], 90 + (BEFORE.astype(float) - BEFORE[MASK].mean()) * 0.03, BEFORE)
+    assert made.look(file_of(np.clip(faint, 0, 255).astype(np.uint8)), seen)
+
+
 def test_a_face_that_was_never_judged_is_not_judged_here():
     made = check(FLAT, ByMean(), distance=None, originals=np.array([[90.0]]))
     assert not made.look(file_of(np.where(MASK[..., None], FLAT + 3, BEFORE).astype(np.uint8)))
 
 
 def test_no_change_is_no_check():
-    made = WrittenCheck(None, 0.6, threading.Lock())
+    made = WrittenCheck(None, lambda judge, face: 0.6, threading.Lock())
     made.add(Frame(BEFORE), Replaced(Frame(BEFORE), None, ()))
     assert not made
