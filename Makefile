@@ -11,7 +11,7 @@ help:
 	@echo "make test      run the tests (set DEID_DATA to use research data too)"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     speed and peak memory of each method and of whole runs, against deface where it is; dlib against its port"
-	@echo "make readme    measure every method on DEID_DATA and put the tables into README.md and docs/ (an hour)"
+	@echo "make readme    measure every method on DEID_DATA and put the tables into docs/ (an hour)"
 	@echo "make docs      the documentation site and the manual pages, in site/"
 	@echo "make coverage  the tests with a coverage report"
 	@echo "make clean     remove the environment and everything that was made"
@@ -48,7 +48,7 @@ SIZE   ?= --limit 200 --people 40 --training 300 --steps 400
 TABLE  ?= --limit 200
 readme: $(READY)
 	$(BIN)/deid evaluate all --data "$(DEID_DATA)" --out $(RESULTS) --detector hog --seed 1 --resume $(SIZE) || test $$? = 1
-	$(BIN)/deid evaluate readme $(RESULTS)/report.json README.md
+	$(BIN)/deid evaluate readme $(RESULTS)/report.json docs/results.md
 	$(BIN)/deid evaluate table cleanir-2 "$(DEID_DATA)/lfw/images" --split "$(DEID_DATA)/lfw/people.csv" \
 	  --out $(RESULTS)/cleanir-2 --detector hog --seed 1 --resume $(TABLE) || test $$? = 1
 	$(BIN)/deid evaluate readme $(RESULTS)/cleanir-2/report.json docs/evaluation.md

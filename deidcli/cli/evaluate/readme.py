@@ -18,7 +18,7 @@ def command(report: str, readme: str) -> int:
     The lines are <!-- results --> and <!-- /results -->; what stands between them is replaced.
 
     \b
-    deid evaluate readme report/report.json README.md
+    deid evaluate readme report/report.json docs/results.md
     """
     from deidcli.evaluation.report.readme import update
     from deidcli.evaluation.results import Results
