@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -219,3 +220,24 @@ def pytest_terminal_summary(terminalreporter) -> None:
         terminalreporter.section(f"{sum(reasons.values())} tests were not run")
         for reason, count in sorted(reasons.items(), key=lambda pair: -pair[1]):
             terminalreporter.line(f"{count:5} {reason}")
+
+
+def drawn_generator(folder: Path, config: Any, **more: str) -> Preset:
+    """A preset for epdnet with drawn weights that change a face plainly."""
+    from deidcli.networks import epd_net
+
+    network = epd_net.build_generator(config)
+    layer = network.get_layer("change")
+    kernel, bias = layer.get_weights()
+    layer.set_weights([np.random.default_rng(2).normal(0, 0.03, kernel.shape), bias])
+    stored = {"method": "epdnet", "crop": {"size": config.size, "margin": 0.06}, "network": config.stored()}
+    return save_preset(folder, stored | more, epd_net.save(folder, network), "Drawn.")
+
+
+@pytest.fixture(scope="session")
+def generator_preset(tmp_path_factory) -> Preset:
+    """A preset for epdnet in the canonical frame, with few channels and drawn weights."""
+    from deidcli.networks.epd_net import EpdConfig
+
+    folder = tmp_path_factory.mktemp("models") / "epdnet"
+    return drawn_generator(folder, EpdConfig(64, (8, 8, 12), True), model="face-256")

@@ -57,10 +57,14 @@ def methods(default: str) -> opt.Decorator:
     return click.option("--methods", default=default, show_default=True, help=text)
 
 
-def make_bench(folder: Path, data: str, options: dict[str, Any], split: str = "", labels: bool = True) -> Bench:
-    """The bench that the options ask for. labels: whether classifiers read labels. Raises UsageError."""
+def make_bench(
+    folder: Path, data: str, options: dict[str, Any], split: str = "", labels: bool = True, verifiers: str = ""
+) -> Bench:
+    """The bench that the options ask for. labels: whether classifiers read labels. verifiers: a preset of epdnet whose
+    verifiers read them instead. Raises UsageError.
+    """
     from deidcli.evaluation.bench import Bench, Study
-    from deidcli.evaluation.labels import installed
+    from deidcli.evaluation.labels import installed, verifiers_of
 
     use_device(options["device"])
     place = cache_folder(options)
@@ -68,7 +72,8 @@ def make_bench(folder: Path, data: str, options: dict[str, Any], split: str = ""
         folder, data, split, opt.detect_options(options), options["recogniser"], options["distance"], options["seed"],
         bool(options.get("verify")), options.get("persona", "track"), place,
     )  # fmt: skip
-    return Bench(study, progress(options), installed() if labels else ())
+    readers = verifiers_of(verifiers) if verifiers else installed() if labels else ()
+    return Bench(study, progress(options), readers)
 
 
 def cache_folder(options: dict[str, Any]) -> Path | None:

@@ -41,13 +41,18 @@ def likeliest(labeller_classes: Sequence[str], answers: np.ndarray) -> np.ndarra
 
 
 class ClassifierLabeller:
-    """Reads the labels of a classifier's preset off aligned crops. Raises PresetError where that is damaged."""
+    """Reads the labels of a preset's classifier off aligned crops. Raises PresetError where that is damaged.
 
-    def __init__(self, preset: str):
-        from deidcli.networks.classifiers import load
+    verifier: which one, of a preset of epdnet; "" for a preset that is a classifier.
+    """
 
-        self._classifier: Any = load(preset)
-        self.name = f"{preset} {load_preset(preset).checksum}"
+    def __init__(self, preset: str, verifier: str = ""):
+        from deidcli.networks import classifiers, epd_net
+
+        self._classifier: Any = (
+            epd_net.load_verifier(load_preset(preset), verifier) if verifier else classifiers.load(preset)
+        )
+        self.name = " ".join([preset, load_preset(preset).checksum, verifier]).strip()
         self._spec = CropSpec(self._classifier.config.size, self._classifier.margin)
         heads = self._classifier.heads
         self.classes = {name: () if head.places is not None else tuple(head.classes) for name, head in heads.items()}
@@ -75,6 +80,11 @@ class SkinToneLabeller:
 def group_of(label: str, numbers: np.ndarray) -> np.ndarray | None:
     """In which group of GROUPS each number lies, as (n,) int; None for a label that has no groups."""
     return np.digitize(numbers, GROUPS[label]) if label in GROUPS else None
+
+
+def verifiers_of(preset: str) -> tuple[Labeller, ...]:
+    """The verifiers that a preset of epdnet was trained with: of identity, and of emotion. Raises PresetError."""
+    return tuple(ClassifierLabeller(preset, name) for name in ("identity", "emotion"))
 
 
 def installed() -> tuple[Labeller, ...]:

@@ -15,16 +15,17 @@ import numpy as np
 from deidcli.errors import UsageError
 from deidcli.evaluation import measures, metrics, parts, results
 from deidcli.evaluation.autoencoder_rows import ROWS
-from deidcli.evaluation.bench import Bench, Subject, person
+from deidcli.evaluation.bench import Bench, Subject, evenly, person
 from deidcli.evaluation.closed_sets import KS, VIEWS, WORDS, expression_draws, expressions, identification
 from deidcli.evaluation.metrics import all_distances, draws
 from deidcli.evaluation.observe import Outputs
 from deidcli.evaluation.parts import Part
 from deidcli.evaluation.plan import Plan, matched, paired
 from deidcli.evaluation.results import Curve, Run
+from deidcli.presets import load_preset
 
 Pictures = Mapping[str, Sequence[str]]
-FAR, RANKS = 0.001, range(1, 6)  # of EPD-Net's table
+FAR, RANKS, GALLERY = 0.001, range(1, 6), "epdnet-64"  # of EPD-Net's tables; GALLERY is the preset of its verifiers
 APART = f"unlike itself at FAR {FAR:g}"
 AS_TURNED_BY_0 = "expression as at 0°"
 ETA = tuple(round(0.1 * step, 1) for step in range(1, 18))  # thresholds of CLEANIR's Table 2
@@ -39,7 +40,8 @@ class Table:
     own figures by the name of ours. columns: the figures that are printed, all for none. reference: the row whose
     outputs those of later rows are compared with. sets: (bench, subject, plan) to the figures of closed sets, in place
     of `tell`. readme: (figure, title) of the columns of its table in a text, all the usual ones for none. label: a
-    column of --labels, of which `plan` is given the word of each picture, too.
+    column of --labels, of which `plan` is given the word of each picture, too. verifiers: a preset of epdnet whose
+    verifiers judge, instead of the usual classifiers.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Table:
     sets: Callable[[Bench, Subject, Plan], Part] | None = None
     label: str = ""
     readme: tuple[tuple[str, str], ...] = ()
+    verifiers: str = ""
 
     def of_sets(self, bench: Bench, subject: Subject, plan: Plan) -> Run:
         """The run of a row whose sets are made one after the other."""
@@ -150,6 +153,28 @@ def _missed(missed: Sequence[np.ndarray], people: Sequence[str]) -> Part:
     return Part(tuple(figures), (curve,))
 
 
+def _epdnet_gallery(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
+    """Section IV of EPD-Net by its own verifiers, on pictures of the gallery's people that nothing was trained on."""
+    from deidcli.training.epd_figures import THRESHOLD, distances, places
+    from deidcli.training.epd_net import word
+
+    who = [person(name) for name in outputs.names]
+    classes = next(reader.classes["identity"] for reader in bench.instruments.labellers if "identity" in reader.classes)
+    people = np.array([word(name) for name in who])[:, None] == np.array(classes)[None]
+    said, before = (known.labels["emotion"] for known in (outputs, bench.labelled))
+    answers = outputs.labels["identity"]
+    apart = distances(answers)
+    figures = (
+        measures.self_deidentified(apart[people], THRESHOLD, who),
+        measures.switched(np.where(people, np.inf, apart), who, classes, THRESHOLD),
+        measures.emotion_error(before[bench.labelled.rows(outputs.names)], said, who),
+        metrics.average(results.SSIM, outputs.ssim, who),
+        metrics.average(results.FACE_SSIM, outputs.face_ssim, who),
+        metrics.share(results.FACES_FOUND, outputs.found, who),
+    )
+    return Part(figures) + _missed([places(answers, people) >= rank for rank in RANKS], who)
+
+
 def _lists(pictures: Pictures, seed: int, limit: int | None) -> Plan:
     return Plan("table:cleanir-2", tuple(paired(pictures, limit or 3000, seed)))
 
@@ -165,6 +190,21 @@ def _closed(name: str, people: int, repetitions: int) -> Callable[[Pictures, int
         return Plan(name, tuple(paired(pictures, limit or 200, seed)), sets)
 
     return plan
+
+
+def _held_out(pictures: Pictures, seed: int, limit: int | None) -> Plan:
+    """The pictures of the people that the verifier of the preset GALLERY knows, of those that nothing learnt from."""
+    from deidcli.training.classifiers import held_out
+    from deidcli.training.epd_net import HELD_OUT, word
+
+    known = load_preset(GALLERY, "epdnet").config["identity"]["heads"][0]["classes"]
+    names = [name for who, each in sorted(pictures.items()) if word(who) in known for name in each]
+    kept = [name for name, free in zip(names, held_out(np.array(names), HELD_OUT), strict=True) if free]
+    if not kept:
+        raise UsageError(
+            f"the folder has no picture of the people that {GALLERY} knows", "give LFW's images, no --split"
+        )
+    return Plan("table:epdnet-gallery", also=tuple(evenly(kept, limit)))
 
 
 def _labelled(pictures: Pictures, seed: int, limit: int | None, labels: Mapping[str, str]) -> Plan:
@@ -209,6 +249,9 @@ _SHOWN = (
     "expression kept",
     AS_TURNED_BY_0,
 )
+_EPD = ("original", "epdnet", "epdnet:shape=0", f"epdnet:preset={GALLERY}", "ksame-net", "ksame-m", "cleanir", "blur")
+_EPD_PAPER = {"self de-identification": 0.6990, "switching de-identification": 0.8608, "emotion error": 0.0099}
+_MISSED = tuple(f"missed at rank {rank}" for rank in RANKS)
 _IN_TEXT = (
     ("match rate", "matched"), ("match rate at FAR 0.001", "matched at FAR 0.001"), ("faces found", "found"),
     ("gender kept", "gender"), ("age group kept", "age group"), ("tone group kept", "tone"),
@@ -243,11 +286,13 @@ TABLES = {
               }, ("pairs no longer matched", "itself no longer matched", "SSIM", "match rate", "milliseconds a face",
                   "DIV")),
         Table("epdnet-1", "EPD-Net, Table I and Section IV: de-identification, switching, emotion error",
-              ("original", "epdnet", "ksame-net", "ksame-m", "cleanir", "blur"), _closed("table:epdnet-1", 67, 1),
-              _epdnet, {"epdnet": {"self de-identification": 0.6990, "switching de-identification": 0.8608,
-                                   "emotion error": 0.0099}},
+              _EPD, _closed("table:epdnet-1", 67, 1), _epdnet, {"epdnet": _EPD_PAPER},
               ("self de-identification", "switching de-identification", APART, "emotion error", "SSIM", "face SSIM",
-               "faces found", *(f"missed at rank {rank}" for rank in RANKS))),
+               "faces found", *_MISSED)),
+        Table("epdnet-gallery", "EPD-Net, Section IV by its own verifiers, on its gallery's people", _EPD, _held_out,
+              _epdnet_gallery, {f"epdnet:preset={GALLERY}": _EPD_PAPER},
+              ("self de-identification", "switching de-identification", "emotion error", "SSIM", "face SSIM",
+               "faces found", *_MISSED), verifiers=GALLERY),
     )
 }  # fmt: skip
 

@@ -9,7 +9,13 @@ from deidcli.networks.store import Network
 from deidcli.presets import Preset
 
 # By the method of a preset: the module whose `load(preset)` returns what holds its networks.
-_LOADERS = {"autoencoder": "autoencoder", "classifier": "classifiers", "cleanir": "cleanir", "fatm": "fatm"}
+_LOADERS = {
+    "autoencoder": "autoencoder",
+    "classifier": "classifiers",
+    "cleanir": "cleanir",
+    "epdnet": "epd_net",
+    "fatm": "fatm",
+}
 
 
 def networks_of(preset: Preset) -> list[Network]:

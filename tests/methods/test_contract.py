@@ -43,6 +43,8 @@ def make(request, census_of):
         given = {"preset" if has_preset(kind) else "gallery": str(SHIPPED[request.param].folder)}
     elif name == "cleanir":
         given = {"preset": str(request.getfixturevalue("tiny_preset").folder)}
+    elif name == "epdnet":
+        given = {"preset": str(request.getfixturevalue("generator_preset").folder)}
     own = {item.name for item in dataclasses.fields(kind.Options)}
     if "labels" in own:
         given |= {"labels": str(request.getfixturevalue("labels")), "select": "kind"}

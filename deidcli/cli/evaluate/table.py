@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TABLES = (
     "cleanir-2", "ksame-net-3", "ksame-net-11", *(f"autoencoder-{n}" for n in (1, 3, 4, 5, 6, 7, 8)), "fatm-lfw",
-    "epdnet-1",
+    "epdnet-1", "epdnet-gallery",
 )  # fmt: skip
 
 
@@ -56,9 +56,8 @@ def command(name: str, folder: str, **options: Any) -> int:
         pictures = {who: names for who, names in pictures.items() if who in people}
     texts = options["methods"].split(",") if options["methods"] else chosen.methods
     wanted, missing = measuring.existing(texts, options["seed"])
-    bench = measuring.make_bench(
-        Path(folder), Path(folder).parent.name or folder, options, "val" * bool(options["split"])
-    )
+    data, split = Path(folder).parent.name or folder, "val" * bool(options["split"])
+    bench = measuring.make_bench(Path(folder), data, options, split, verifiers=chosen.verifiers)
     plan = chosen.plan(pictures, bench.study.draw, options["limit"], *labels)
     bench.read(plan.names)
     runs: list[Run] = []

@@ -1,0 +1,176 @@
+"""The graph in which EPD-Net's generator is trained, its losses (Equations 1 to 11), and how it alternates with its
+adversary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from deidcli.networks.dlib_nets import build_recogniser
+from deidcli.training.cleanir_graph import dissimilarity
+
+SHARE = 4  # one face in SHARE is described by the recogniser, which costs as much as all the rest
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The weights of Equations 7, 9 and 11, and those of this project's own terms.
+
+    adversarial, identity, emotion: lambda 1 to 3, each in [0, 1] in the paper. structure: phi of Equation 7, in [0, 1].
+    alpha: of Equation 9, how far an answer of the identity verifier has to lie from the person's own.
+    descriptor: weight of the recogniser's distance to the original, as far as it lies below `margin`; the paper has
+    none, and its verifier knows only the people that it was trained on. change: weight of the mean absolute difference
+    to the picture that the generator changes; the L1 term of pix2pix.
+    """
+
+    adversarial: float = 1.0
+    identity: float = 1.0
+    emotion: float = 1.0
+    structure: float = 0.25
+    alpha: float = 1.2
+    descriptor: float = 0.0
+    margin: float = 0.8
+    change: float = 0.0
+
+
+def adversarial(real, verdict):
+    """One side of Equation 1, (batch,): the cross entropy of verdicts (batch, rows, columns, 1) for photographs where
+    `real` (batch, 1) is 1, and for translations where it is 0.
+    """
+    target = ops.ones_like(verdict) * ops.reshape(ops.cast(real, verdict.dtype), (-1, 1, 1, 1))
+    return ops.mean(ops.binary_crossentropy(target, verdict, from_logits=True), axis=(1, 2, 3))
+
+
+def structural(face, made):
+    """Equation 6, (batch,), of pictures (batch, height, width, 3) in [0, 1], by the SSIM of Equations 2 to 5 with
+    exponents of 1.
+    """
+    return dissimilarity(face, made) / 2
+
+
+def contrastive(person, answer, alpha: float):
+    """Equation 9, (batch,), of one-hot people and answers (batch, M); 0 for whom the verifier does not know."""
+    apart = ops.sqrt(ops.sum(ops.square(person - answer), axis=-1) + 1e-12)
+    return ops.sum(person, axis=-1) * ops.square(ops.relu(alpha - apart))
+
+
+def crossentropy(emotion, answer):
+    """Equation 10, (batch,), summed over the emotions (batch, classes); both in [0, 1]."""
+    answer = ops.clip(ops.cast(answer, "float32"), 1e-5, 1 - 1e-5)
+    return -ops.sum(emotion * ops.log(answer) + (1 - emotion) * ops.log(1 - answer), axis=-1)
+
+
+def unlike(descriptors, answer, margin: float):
+    """How far descriptors (share, 128) lie within `margin` of those of the originals (batch, 128), squared: (share,).
+
+    The first faces of the batch are the ones that were described.
+    """
+    near = descriptors[: ops.shape(answer)[0]]
+    apart = ops.sqrt(ops.sum(ops.square(near - answer), axis=-1) + 1e-12)
+    return ops.square(ops.relu(margin - apart))
+
+
+@keras.saving.register_keras_serializable("deidcli")
+class Describe(layers.Layer):
+    """Descriptors (batch / SHARE, 128) of the first pictures (batch, size, size, 3) in [0, 1], by dlib's network.
+
+    rows, columns: (150, size), the weights with which its chip is cut from a picture.
+    """
+
+    def __init__(self, rows: np.ndarray, columns: np.ndarray, **kwargs):
+        super().__init__(dtype="float32", trainable=False, **kwargs)
+        self.recogniser = build_recogniser()
+        self.recogniser.trainable = False
+        self.rows, self.columns = ops.convert_to_tensor(rows), ops.convert_to_tensor(columns)
+
+    def call(self, pictures):
+        share = pictures[: (ops.shape(pictures)[0] + SHARE - 1) // SHARE]
+        chips = ops.einsum("ry,byxc,sx->brsc", self.rows, share * 255, self.columns)
+        return self.recogniser(chips, training=False)
+
+
+class Alternating(keras.Model):
+    """The generator's trainer: before each of its steps, its adversary makes one on the same faces (Equation 12)."""
+
+    def __init__(self, inputs: Any, outputs: Any, generator: keras.Model, critic: keras.Model):
+        super().__init__(inputs, outputs)
+        self.generator, self.critic = generator, critic
+        real, made = (layers.Input(critic.input_shape[1:], name=name) for name in ("real", "made"))
+        self.adversary = keras.Model({"real": real, "made": made}, {"real": critic(real), "made": critic(made)})
+        self.critic.trainable = False
+
+    def compile_adversary(self, rate: float) -> None:
+        """Give the adversary an optimizer of its own: two time scales (Heusel et al. 2017)."""
+        self.adversary.compile(keras.optimizers.Adam(rate, beta_1=0.5), {"real": adversarial, "made": adversarial})
+        with _learning(self.critic):
+            self.adversary.optimizer.build(self.adversary.trainable_variables)
+
+    def train_on_batch(self, x: Mapping, y: Mapping, **kwargs: Any) -> Any:
+        """A step of the adversary, then one of the generator; the log of both."""
+        made, ones = self.generator(x["given"], training=True), np.ones((len(x["given"]), 1), np.float32)
+        pictures = {"real": y["picture"][..., :3], "made": ops.convert_to_numpy(made)}
+        with _learning(self.critic):
+            said = self.adversary.train_on_batch(pictures, {"real": ones, "made": 0 * ones}, return_dict=True)
+        return {"adversary": said["loss"], **super().train_on_batch(x, y, **kwargs)}
+
+
+class _learning:
+    """While the body runs, the network learns."""
+
+    def __init__(self, network: keras.Model):
+        self.network = network
+
+    def __enter__(self) -> None:
+        self.network.trainable = True
+
+    def __exit__(self, *error: object) -> None:
+        self.network.trainable = False
+
+
+def build_trainer(
+    generator: keras.Model,
+    critic: keras.Model,
+    verifiers: Mapping[str, keras.Model],
+    samplers: tuple[np.ndarray, np.ndarray] | None,
+) -> Alternating:
+    """The training graph, uncompiled.
+
+    In: {"given": rows as the generator wants them}. Out: {"picture": (batch, size, size, 3) in [0, 1], "verdict", the
+    answer of each verifier by its name, and where there are samplers (of `Describe`) "descriptor"}.
+    """
+    given = layers.Input(generator.input_shape[1:], name="given")
+    made = generator(given)
+    outputs = {"picture": layers.Identity(dtype="float32", name="made")(made), "verdict": critic(made)}
+    for name, verifier in verifiers.items():
+        verifier.trainable, verifier.name = False, f"{name}_verifier"
+        times = made.shape[1] // verifier.input_shape[1]
+        small = layers.AveragePooling2D(times, dtype="float32")(made) if times > 1 else made
+        answer = keras.tree.flatten(verifier(small * 255, training=False))[0]
+        outputs[name] = layers.Identity(dtype="float32", name=f"{name}_answer")(answer)
+    if samplers:
+        outputs["descriptor"] = Describe(*samplers, name="describe")(made)
+    return Alternating({"given": given}, outputs, generator, critic)
+
+
+def loss_functions(losses: Losses) -> dict:
+    """The losses of `build_trainer`'s outputs, for `compile`. The target of "picture" is the face, and behind it in the
+    channels the picture that the generator changes, (batch, size, size, 6).
+    """
+
+    def picture(target, made):
+        alike = losses.adversarial * losses.structure * structural(target[..., :3], made)
+        return alike + losses.change * ops.mean(ops.abs(target[..., 3:] - made), axis=(1, 2, 3))
+
+    return {
+        "picture": picture,
+        "verdict": lambda real, verdict: losses.adversarial * adversarial(real, verdict),
+        "identity": lambda person, answer: losses.identity * contrastive(person, answer, losses.alpha),
+        "emotion": lambda emotion, answer: losses.emotion * crossentropy(emotion, answer),
+        "descriptor": lambda known, answer: losses.descriptor * unlike(known, answer, losses.margin),
+    }
