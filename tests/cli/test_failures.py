@@ -201,7 +201,7 @@ def test_memory_that_runs_out(deid, folder, tmp_path, monkeypatch):
         (["anonymize", "--method", "solid", "--device", "tpu", "IN", "OUT"], ["--device tpu"]),
         (["anonymize", "--method", "solid", "--shard", "0/3", "IN", "OUT"], ["--shard 0/3"]),
         (["anonymize", "--method", "solid", "--shard", "4/3", "IN", "OUT"], ["--shard 4/3"]),
-        (["anonymize", "--method", "solid", "--faces", "nothing", "IN", "OUT"], ["nothing", "deid detect"]),
+        (["anonymize", "--method", "solid", "--faces", "nothing", "IN", "OUT"], ["nothing", "check the name"]),
         (["anonymize", "--method", "solid", "--files-from", "nothing", "OUT"], ["nothing"]),
         (["anonymize", "--method", "solid", "--manifest", "IN/one.png", "IN", "OUT"], ["one.png"]),
         (["anonymize", "--method", "solid", "IN", "IN"], ["written over"]),

@@ -170,4 +170,4 @@ def test_a_flag_of_two_methods_keeps_what_each_says_of_it():
     assert "ksame-pixel" in first and "at least 2; default: 5" in first and "ksame-m" not in first
     assert "faces of the gallery" in second and second.endswith("[ksame-m; at least 0; default: 0]")
     (help,) = [param.help for param in command.params if param.name == "preset"]
-    assert help.count("Name or folder of the weights.") == 1 and help.count("default:") == 2
+    assert help.count("Name or folder of the weights.") == 1 and help.count("default:") == 4

@@ -72,10 +72,11 @@ def by_track(done):
 
 
 def hidden(done, request):
-    """For each face whether its box shows nothing but the flat colours that `solid` covers these faces with."""
+    """For each face whether it shows nothing but the flat colours that `solid` covers these faces with."""
     crops = [align(request.frame, face, Solid.crop) for face in request.faces]
     flat = {tuple(new.pixels[0, 0]) for new in Solid().apply(crops)}
-    boxes = [face.box for face in request.faces]
+    # A box has corners that the ellipse about a face leaves free.
+    boxes = [face.box.scaled(0.7) for face in request.faces]
     rows = [done.frame.pixels[max(0, int(b.top)) : int(b.bottom), max(0, int(b.left)) : int(b.right)] for b in boxes]
     return [{tuple(pixel) for pixel in row.reshape(-1, 3)} <= flat for row in rows]
 

@@ -88,7 +88,7 @@ def test_a_persona_of_the_run_joins_its_outputs_and_one_of_the_face_does_not(alb
 
 
 def test_the_axis_is_what_the_attacker_lacks(bench, crowd, cleanir):
-    method = cleanir(120)
+    method = cleanir(75)
     done = outcomes(bench, crowd, method, "reversal")
     right, wrong = done["reversal (same secret)"], done["reversal (wrong secret)"]
     assert right.rank1.value > wrong.rank1.value and not wrong.breaks

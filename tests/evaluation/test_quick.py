@@ -149,7 +149,7 @@ def test_without_verification(deid, folder, tmp_path):
     options = ("--method", "blur", "--blur", 0.05, "--no-verify", *LOOK)
     assert deid("anonymize", *options, folder, tmp_path / "out").status == 0
     status, said = look(deid, tmp_path / "out", "--input", folder)
-    assert status == 1 and said["counts"]["recognised"] >= 3 and said["unverified"] == 4
+    assert status == 1 and said["counts"]["recognised"] >= 2 and said["unverified"] == 4
     assert said["linkable"] == 4 and said["linked"] >= 3, "each lies nearest to its own original"
 
 

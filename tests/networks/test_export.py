@@ -32,7 +32,7 @@ def test_shipped_graphs_do_what_keras_does(name, tmp_path):
         rows = np.random.default_rng(5).random((3, *shape), np.float32) * (255 if network.name == "classifier" else 1)
         assert network.place.is_file(), f"run `deid models export {name}`"
         for ours, theirs in zip(network(rows), run_alone(alone(network.model), rows), strict=True):
-            assert np.abs(ours - theirs).max() < 1e-3 and np.ptp(ours, axis=0).max() > 1e-4
+            assert np.abs(ours - theirs).max() < 1e-3 and np.ptp(ours, axis=0).max() > 1e-5
         network.export(tmp_path / "again.json")
         assert (tmp_path / "again.json").read_text() == network.place.read_text(), f"run `deid models export {name}`"
 

@@ -174,6 +174,7 @@ def test_who_looks_like_somebody_known_is_left_out(deid, made, frame, tmp_path):
         (("--donor", "alice=nowhere.mp4", *CONSENT), "nowhere.mp4"),
     ],
 )
-def test_usage(deid, tmp_path, options, said):
+def test_usage(deid, tmp_path, options, said, monkeypatch):
+    monkeypatch.delenv("DEID_DATA", raising=False)  # it would be taken for --data
     done = deid("train", "fatm", *options, "--out", tmp_path / "out", *SMALL)
     assert done.status != 0 and said in done.err and not (tmp_path / "out").exists()

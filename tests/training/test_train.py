@@ -80,8 +80,8 @@ def test_the_stage_that_erases(deid, packs):
     done = train(deid, packs, second, "--epochs", 2, "--erase", "--start", first)
     assert done.status == 0, done.err
     before, after = (load(load_preset(str(folder), "cleanir")) for folder in (first, second))
-    known = {layer.name: layer.get_weights() for layer in after.encoder.layers if layer.weights}
-    for layer in before.encoder.layers:
+    known = {layer.name: layer.get_weights() for layer in after.encoder.model.layers if layer.weights}
+    for layer in before.encoder.model.layers:
         assert all(np.allclose(a, b) for a, b in zip(layer.get_weights(), known.get(layer.name, []), strict=True))
     assert not np.allclose(known["erase"][0], np.eye(512), atol=1e-3)
     moved = zip(before.decoder.get_weights(), after.decoder.get_weights(), strict=True)
@@ -118,7 +118,7 @@ def test_a_larger_decoder_on_a_trained_encoder(deid, packs):
     assert done.status == 0, done.err
     before, after = (load(load_preset(str(folder), "cleanir")) for folder in (first, second))
     assert after.config.size == 128 and len(after.config.decoder) == len(before.config.decoder) + 1
-    for a, b in zip(before.encoder.get_weights(), after.encoder.get_weights(), strict=True):
+    for a, b in zip(before.encoder.model.get_weights(), after.encoder.model.get_weights(), strict=True):
         assert np.allclose(a, b, atol=1e-3)
     pictures = load_pack(packs / "val.npz").crops
     assert after.decode(*after.encode(pictures)).shape == pictures.shape
