@@ -301,7 +301,8 @@ def test_a_standard_error_that_is_closed(drawn, tmp_path, closed):
         ["sh", "-c", line, sys.executable, faces, drawn, tmp_path / "out"], cwd=HOUSE, capture_output=True
     )
     assert done.returncode == 1 and done.stdout == b"", done
-    assert sorted(tree(tmp_path / "out")) == ["a.png", "b.png", "film.png"]
+    said = (tmp_path / "out" / "deid-manifest.jsonl").read_text()
+    assert sorted(tree(tmp_path / "out")) == ["a.png", "b.png", "film.png"], said
     assert (tmp_path / "out" / "b.png").read_bytes().startswith(b"\x89PNG") and len(rows(tmp_path / "out")) == 4
 
 

@@ -84,7 +84,7 @@ def test_the_stage_that_erases(deid, packs):
     for layer in before.encoder.model.layers:
         assert all(np.allclose(a, b) for a, b in zip(layer.get_weights(), known.get(layer.name, []), strict=True))
     assert not np.allclose(known["erase"][0], np.eye(512), atol=1e-3)
-    moved = zip(before.decoder.get_weights(), after.decoder.get_weights(), strict=True)
+    moved = zip(before.decoder.model.get_weights(), after.decoder.model.get_weights(), strict=True)
     assert any(not np.allclose(a, b, atol=1e-3) for a, b in moved)
     refused = train(deid, packs, packs / "third", "--epochs", 1, "--erase")
     assert refused.status == 2 and "--start" in refused.err
