@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from deidcli.errors import PresetError, UsageError
-from deidcli.methods.base import Method, Models, Secret, option
+from deidcli.errors import UsageError
+from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
 from deidcli.presets import Preset, load_preset
-from deidcli.values import Crop, CropSpec
+from deidcli.values import Crop
 
 if TYPE_CHECKING:
     from deidcli.networks.autoencoder import Networks
@@ -32,12 +32,10 @@ KINDS = ("cluster", "neighbor", "nth", "cells", "attribute", NONE)
 PUSH, FARTHEST = 0.5, 1.0  # how much farther a face that is still recognised goes, each time and at most
 
 
-class AutoencoderModels(Models):
+class AutoencoderModels(PresetModels):
     """The preset that the options name, and its networks."""
 
-    @cached_property
-    def preset(self) -> Preset:
-        return load_preset(self.options.preset, METHOD)
+    method = METHOD
 
     @cached_property
     def networks(self) -> Networks:
@@ -46,7 +44,7 @@ class AutoencoderModels(Models):
         return load(self.preset)
 
 
-class Autoencoder(Method):
+class Autoencoder(PresetMethod):
     """The chain of networks of a preset, on aligned crops. Raises PresetError where it is damaged, UsageError for a
     shift that it does not know.
     """
@@ -78,18 +76,9 @@ class Autoencoder(Method):
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
         super().__init__(options, secret, models)
-        # Damaged weights end the run before it begins; found later, they would cost every face its new one.
-        self.models.preset.verify()
+        self.models.verify(self.name)
         self.shift = known_shift(self.models.preset, self.options)
-        self._read_crop()
-
-    def _read_crop(self) -> None:
-        try:
-            shape = self.models.preset.config["crop"]
-            self.crop = CropSpec(size=int(shape["size"]), margin=float(shape["margin"]), mask="full")
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"preset {self.models.preset.name} does not say its crop"
-            raise PresetError(reason, "fetch the preset again") from error
+        self.crop = crop_of(self.models.preset)
 
     @classmethod
     def create(cls, options: Any = None, secret: Secret | None = None) -> Method:
@@ -111,14 +100,6 @@ class Autoencoder(Method):
             return None
         farther = replace(self.options, push=min(FARTHEST, self.options.push + PUSH))
         return type(self)(farther, self.secret, self.models)
-
-    @property
-    def weights(self) -> str:
-        return self.models.preset.checksum
-
-    @property
-    def preset(self) -> str:
-        return self.options.preset
 
 
 def known_shift(preset: Preset, options: Any) -> str:

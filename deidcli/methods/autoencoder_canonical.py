@@ -13,7 +13,6 @@ codes finds the old face's descriptor by SFace, the stronger recogniser; the far
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -24,7 +23,7 @@ from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
 from deidcli.faces.mesh import POINTS
 from deidcli.methods.autoencoder import NONE, PUSH, Autoencoder, AutoencoderModels, known_shift
 from deidcli.methods.base import Method, Secret
-from deidcli.methods.identities import FAR, TRIES, WINDOW, FaceModels, IdentityMethod
+from deidcli.methods.identities import FAR, TRIES, WINDOW, FramedModels, IdentityMethod
 
 READER = "reader.npz"
 KEPT = np.array([0.5, 0.4, 0.25, 0.25, 0.25], np.float32)  # weights of gender, age and tone beside texture and shape
@@ -35,22 +34,14 @@ REPELLED, FURTHER = 8.0, 2.0
 SHAPE = 1.6  # how far the shape goes towards that of the new identity, and on in its direction
 
 
-class CanonicalModels(AutoencoderModels, FaceModels):
+class CanonicalModels(FramedModels, AutoencoderModels):
     """The preset, the face model that it names, and the recognisers."""
-
-    @property
-    def model_name(self) -> str:
-        return self.preset.config["model"]
 
     @cached_property
     def reader(self) -> np.ndarray:
         """(d, 128): what a code says of SFace's descriptor, as far as a linear reader can tell."""
         with np.load(self.preset.file(READER), allow_pickle=False) as stored:
             return stored["reader"].astype(np.float32)
-
-    def verify(self, method: str) -> None:
-        self.preset.verify()
-        super().verify(method)
 
 
 class CanonicalAutoencoder(IdentityMethod, Autoencoder):
@@ -67,11 +58,6 @@ class CanonicalAutoencoder(IdentityMethod, Autoencoder):
         IdentityMethod.__init__(self, options, secret, models)
         self.shift = known_shift(self.models.preset, self.options)
         self.far = 0.0 if self.shift == NONE else FAR
-
-    @property
-    def weights(self) -> str:
-        both = self.models.preset.checksum + self.models.model_preset.checksum
-        return hashlib.sha256(both.encode()).hexdigest()
 
     def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
         """Faces that are drawn about the shifted code, the code itself where nothing varies."""

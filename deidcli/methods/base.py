@@ -7,11 +7,13 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from deidcli.errors import MethodError, UsageError
+from deidcli.errors import MethodError, PresetError, UsageError
+from deidcli.presets import Preset, load_preset
 from deidcli.values import Box, Crop, CropSpec, Face
 
 
@@ -153,6 +155,50 @@ class Method(ABC):
     def k(self) -> int:
         """People behind each new face, at least, as the method promises; 0 where it promises nothing of the kind."""
         return 0
+
+
+class PresetModels(Models):
+    """What a method loads from the preset that its options name. method: whose preset it has to be."""
+
+    method: ClassVar[str]
+
+    @cached_property
+    def preset(self) -> Preset:
+        """The preset. Raises PresetError where there is none, or one of another method."""
+        return load_preset(self.options.preset, self.method)
+
+    @property
+    def checksum(self) -> str:
+        """Of everything that decides what a new face looks like."""
+        return self.preset.checksum
+
+    def verify(self, method: str) -> None:
+        """Raises PresetError or MissingDependency for what is damaged or missing, before the first file is read.
+
+        Found later, damaged weights would cost every face its new one. method: who needs them, for the message.
+        """
+        self.preset.verify()
+
+
+class PresetMethod(Method):
+    """A method whose weights are a preset. Its `Models` are PresetModels, its `Options` have the field `preset`."""
+
+    @property
+    def weights(self) -> str:
+        return self.models.checksum
+
+    @property
+    def preset(self) -> str:
+        return self.options.preset
+
+
+def crop_of(preset: Preset) -> CropSpec:
+    """The aligned crop that the networks of a preset were trained on. Raises PresetError where it does not say."""
+    try:
+        shape = preset.config["crop"]
+        return CropSpec(size=int(shape["size"]), margin=float(shape["margin"]), mask="full")
+    except (KeyError, TypeError, ValueError) as error:
+        raise PresetError(f"preset {preset.name} does not say its crop", "fetch the preset again") from error
 
 
 def checked(options: Any) -> Any:

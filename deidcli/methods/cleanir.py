@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 
 from deidcli.errors import PresetError, UsageError
-from deidcli.methods.base import Method, Models, Secret, option
-from deidcli.presets import Preset, load_preset
-from deidcli.values import Crop, CropSpec
+from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
+from deidcli.presets import load_preset
+from deidcli.values import Crop
 
 if TYPE_CHECKING:
     from deidcli.networks.cleanir import Pair
@@ -34,12 +34,10 @@ TRAITS = ("gender", "age", "tone", "expression")
 STEP = 30.0  # degrees that a face which is still recognised is turned further
 
 
-class CleanirModels(Models):
+class CleanirModels(PresetModels):
     """The preset that the options name, and its two networks."""
 
-    @cached_property
-    def preset(self) -> Preset:
-        return load_preset(self.options.preset, "cleanir")
+    method = "cleanir"
 
     @cached_property
     def network(self) -> Pair:
@@ -48,7 +46,7 @@ class CleanirModels(Models):
         return load(self.preset)
 
 
-class Cleanir(Method):
+class Cleanir(PresetMethod):
     """Equations 5 and 6 between the encoder and the decoder of a preset. Raises PresetError where that is damaged."""
 
     name = "cleanir"
@@ -69,15 +67,8 @@ class Cleanir(Method):
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: CleanirModels | None = None):
         super().__init__(options, secret, models)
-        # Damaged weights end the run before it begins; found later, they would cost every face its new one.
-        self.models.preset.verify()
-        try:
-            shape = self.models.preset.config["crop"]
-            self.crop = CropSpec(size=int(shape["size"]), margin=float(shape["margin"]), mask="full")
-        except (KeyError, TypeError, ValueError) as error:
-            raise PresetError(
-                f"preset {self.models.preset.name} does not say its crop", "fetch the preset again"
-            ) from error
+        self.models.verify(self.name)
+        self.crop = crop_of(self.models.preset)
         self._kept = kept_traits(self.options.keep)
         known = self.models.preset.config.get("traits", [])
         if unknown := [name for name in self._kept if name not in known]:
@@ -119,14 +110,6 @@ class Cleanir(Method):
         if self._kept or self.options.vary:
             return replace(self.options, keep="none", vary=0.0)
         return None
-
-    @property
-    def weights(self) -> str:
-        return self.models.preset.checksum
-
-    @property
-    def preset(self) -> str:
-        return self.options.preset
 
     @cached_property
     def _directions(self) -> np.ndarray:

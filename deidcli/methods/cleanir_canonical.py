@@ -9,7 +9,6 @@ face is left in the new one, so it cannot be turned back.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -19,8 +18,7 @@ import numpy as np
 from deidcli.faces.face_model import Identity, Reading
 from deidcli.methods.base import Method, Secret
 from deidcli.methods.cleanir import Cleanir, kept_traits, rotate
-from deidcli.methods.identities import FAR, TRIES, WINDOW, FaceModels, IdentityMethod, joined
-from deidcli.presets import Preset, load_preset
+from deidcli.methods.identities import FAR, TRIES, WINDOW, FramedModels, IdentityMethod, joined
 
 MIXED = np.array([0.8, 0.6])  # weights of the two faces of the bank; their squares sum to 1
 # What a squared deviation of gender, age and of each colour of the tone costs, in cosines of the turned identity.
@@ -28,25 +26,15 @@ COSTS = {"gender": (0.15,), "age": (0.10,), "tone": (0.03, 0.03, 0.03)}
 SHAPE = 1.6  # how far the shape goes towards that of the new identity, and on in its direction
 
 
-class CanonicalModels(FaceModels):
+class CanonicalModels(FramedModels):
     """The preset, the face model that it names, and the recognisers."""
 
-    @cached_property
-    def preset(self) -> Preset:
-        return load_preset(self.options.preset, Cleanir.name)
-
-    @property
-    def model_name(self) -> str:
-        return self.preset.config["model"]
+    method = Cleanir.name
 
     @cached_property
     def bank(self) -> np.ndarray:
         """The identities (faces, 256) of the bank, of length 1."""
         return joined(self.model.bank_dlib, self.model.bank_sface)
-
-    def verify(self, method: str) -> None:
-        self.preset.verify()
-        super().verify(method)
 
 
 class CanonicalCleanir(IdentityMethod, Cleanir):
@@ -67,11 +55,6 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
         self._kept = kept_traits(self.options.keep)
         self.far = FAR if self.options.angle else 0.0
         self.glasses = self.options.glasses == "keep"
-
-    @property
-    def weights(self) -> str:
-        both = self.models.preset.checksum + self.models.model_preset.checksum
-        return hashlib.sha256(both.encode()).hexdigest()
 
     def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
         """The identities that lie nearest to the turned one, the nearest first."""

@@ -9,7 +9,6 @@ with the identity (`--shape`), which the paper, on crops, cannot do.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -19,15 +18,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import cv2
 import numpy as np
 
-from deidcli.errors import PresetError, UsageError
+from deidcli.errors import UsageError
 from deidcli.faces.canonical import SIZE
 from deidcli.faces.face_model import FaceModel, Identity, Reading, rim_distance, unit
-from deidcli.methods.base import Method, Models, Secret, option
+from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
 from deidcli.methods.cleanir_canonical import joined
-from deidcli.methods.identities import TRIES, WINDOW, FaceModels, IdentityMethod
+from deidcli.methods.identities import TRIES, WINDOW, FramedModels, IdentityMethod
 from deidcli.methods.new_face import Seen, draw, texture_of
-from deidcli.presets import Preset, load_preset
-from deidcli.values import Crop, CropSpec
+from deidcli.presets import load_preset
+from deidcli.values import Crop
 
 if TYPE_CHECKING:
     from deidcli.networks.epd_net import Translator
@@ -40,12 +39,10 @@ LEVELS = 2  # times that other identities are tried for a face that is still rec
 FARTHEST, STEP = 2.0, 0.1  # how far a shape goes at most, and how much further on each level
 
 
-class EpdModels(Models):
+class EpdModels(PresetModels):
     """The preset that the options name, and its generator."""
 
-    @cached_property
-    def preset(self) -> Preset:
-        return load_preset(self.options.preset, Epdnet.name)
+    method = "epdnet"
 
     @cached_property
     def network(self) -> Translator:
@@ -54,7 +51,7 @@ class EpdModels(Models):
         return load(self.preset)
 
 
-class Epdnet(Method):
+class Epdnet(PresetMethod):
     """G(x, z) of a preset for aligned crops. Raises PresetError where that is damaged."""
 
     name = "epdnet"
@@ -70,15 +67,8 @@ class Epdnet(Method):
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: EpdModels | None = None):
         super().__init__(options, secret, models)
-        # Damaged weights end the run before it begins; found later, they would cost every face its new one.
-        self.models.preset.verify()
-        try:
-            shape = self.models.preset.config["crop"]
-            self.crop = CropSpec(size=int(shape["size"]), margin=float(shape["margin"]), mask="full")
-        except (KeyError, TypeError, ValueError) as error:
-            raise PresetError(
-                f"preset {self.models.preset.name} does not say its crop", "fetch the preset again"
-            ) from error
+        self.models.verify(self.name)
+        self.crop = crop_of(self.models.preset)
 
     @classmethod
     def create(cls, options: Any = None, secret: Secret | None = None) -> Method:
@@ -97,25 +87,9 @@ class Epdnet(Method):
         made = np.clip(network.translate(pictures, noise) * 255 + 0.5, 0, 255).astype(np.uint8)
         return [crop.with_pixels(pixels) for crop, pixels in zip(crops, made, strict=True)]
 
-    @property
-    def weights(self) -> str:
-        return self.models.preset.checksum
 
-    @property
-    def preset(self) -> str:
-        return self.options.preset
-
-
-class CanonicalModels(FaceModels, EpdModels):
+class CanonicalModels(FramedModels, EpdModels):
     """The preset, its generator, the face model that it names, and the recognisers."""
-
-    @property
-    def model_name(self) -> str:
-        return self.preset.config["model"]
-
-    def verify(self, method: str) -> None:
-        self.preset.verify()
-        super().verify(method)
 
 
 class CanonicalEpdnet(IdentityMethod, Epdnet):
@@ -131,11 +105,6 @@ class CanonicalEpdnet(IdentityMethod, Epdnet):
         """level: how often it was escalated, so that each level tries other identities."""
         IdentityMethod.__init__(self, options, secret, models)
         self.level, self.shape = level, self.options.shape
-
-    @property
-    def weights(self) -> str:
-        both = self.models.preset.checksum + self.models.model_preset.checksum
-        return hashlib.sha256(both.encode()).hexdigest()
 
     def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
         """Identities of like gender, age and tone, drawn from the secret."""

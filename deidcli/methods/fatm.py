@@ -12,7 +12,6 @@ and the one that is nearest in gender, age and tone is taken unless another one 
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +26,8 @@ from deidcli.faces.canonical import SIZE, canonical
 from deidcli.faces.face_model import FaceModel, Identity, Reading
 from deidcli.faces.mask import inner_outline
 from deidcli.faces.mesh import IBUG, POINTS
-from deidcli.methods.base import Method, Models, Secret, option
-from deidcli.methods.identities import REMEMBERED, TRIES, WINDOW, FaceModels, IdentityMethod
+from deidcli.methods.base import Method, Models, PresetMethod, Secret, crop_of, option
+from deidcli.methods.identities import REMEMBERED, TRIES, WINDOW, FramedModels, IdentityMethod
 from deidcli.methods.new_face import Seen, draw, read, texture_of
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec
@@ -63,12 +62,10 @@ class DonorIdentity(Identity):
     donor: str
 
 
-class FatmModels(FaceModels):
+class FatmModels(FramedModels):
     """The preset, the face model that tells who is near, and the networks."""
 
-    @cached_property
-    def preset(self) -> Preset:
-        return load_preset(self.options.preset, Fatm.name)
+    method = "fatm"
 
     @property
     def model_name(self) -> str:
@@ -84,12 +81,8 @@ class FatmModels(FaceModels):
     def donors(self) -> tuple[Donor, ...]:
         return tuple(load_donors(self.preset, self.model))
 
-    def verify(self, method: str) -> None:
-        self.preset.verify()
-        super().verify(method)
 
-
-class Fatm(Method):
+class Fatm(PresetMethod):
     """A decoder's picture in place of an upright crop, as in the paper. Raises PresetError where the preset is
     damaged, UsageError for a donor that it does not have.
     """
@@ -123,15 +116,8 @@ class Fatm(Method):
         return (CanonicalFatm if in_frame else cls)(options, secret)
 
     def _spec(self) -> CropSpec:
-        try:
-            shape = self.models.preset.config["crop"]
-            size, margin = int(shape["size"]), float(shape["margin"])
-        except (KeyError, TypeError, ValueError) as error:
-            name = self.models.preset.name
-            raise PresetError(f"preset {name} does not say its crop", "fetch the preset again") from error
-        if self.options.paper:
-            return CropSpec(size, margin, mask="inner", transfer_lighting=False)
-        return CropSpec(size, margin, mask="full")
+        spec = crop_of(self.models.preset)
+        return replace(spec, mask="inner", transfer_lighting=False) if self.options.paper else spec
 
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
         return [self._one(crop) for crop in crops]
@@ -183,15 +169,6 @@ class Fatm(Method):
         if isinstance(self, CanonicalFatm) and self.options.shape < FARTHEST:
             return replace(self.options, shape=FARTHEST)
         return None
-
-    @property
-    def weights(self) -> str:
-        both = self.models.preset.checksum + self.models.model_preset.checksum
-        return hashlib.sha256(both.encode()).hexdigest()
-
-    @property
-    def preset(self) -> str:
-        return self.options.preset
 
 
 class CanonicalFatm(IdentityMethod, Fatm):

@@ -6,6 +6,7 @@ recognisers, is the track's and stays it.
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from deidcli.faces.align import apply_affine
 from deidcli.faces.embed import Recogniser, recogniser
 from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
 from deidcli.faces.mask import face_size
-from deidcli.methods.base import Method, Models, Secret
+from deidcli.methods.base import Method, Models, PresetModels, Secret
 from deidcli.methods.new_face import Seen, composited, draw, read, shrunk
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec, Face
@@ -112,6 +113,22 @@ class FaceModels(Models):
         """Raises PresetError or MissingDependency for what is damaged or missing, before the first file is read."""
         self.model_preset.verify()
         mesh.WEIGHTS.verified(method)
+
+
+class FramedModels(PresetModels, FaceModels):
+    """A preset, and the face model that it names under `model`."""
+
+    @property
+    def model_name(self) -> str:
+        return self.preset.config["model"]
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256((self.preset.checksum + self.model_preset.checksum).encode()).hexdigest()
+
+    def verify(self, method: str) -> None:
+        self.preset.verify()
+        FaceModels.verify(self, method)
 
 
 class IdentityMethod(Method):
