@@ -6,6 +6,7 @@ Members keep their names and their order; a member that fails is left out, and w
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -52,11 +53,20 @@ class Archive(ABC):
 
     def __init__(self, place: Path | Stored, columns: Sequence[str] = ()):
         self.place, self.columns = place, tuple(columns)
-        self._copy: Copy | None = None
+        self._begin()
 
     def __getstate__(self) -> dict[str, Any]:
         # What is open stays in its process.
-        return {"place": self.place, "columns": self.columns, "lenient": self.lenient, "_copy": None}
+        return {"place": self.place, "columns": self.columns, "lenient": self.lenient}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start with nothing open, here or in the process that the archive was sent to."""
+        self._copy: Copy | None = None
+        self._reading = threading.Lock()
 
     def checked(self) -> list[Entry]:
         """Every entry, in order. Raises MediaError for an archive that is damaged, or leads elsewhere, or is a bomb."""

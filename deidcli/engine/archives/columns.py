@@ -7,7 +7,6 @@ picture that fails becomes null in its row. Rows are read a few at a time, and r
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -27,16 +26,11 @@ _DIGITS = 9  # of a row's number in a name
 class Parquet(Archive):
     """A table. columns: those that hold pictures; others that hold bytes have to be named or allowed (`lenient`)."""
 
-    def __init__(self, place: Any, columns: Sequence[str]):
-        super().__init__(place, columns)
-        self._clear()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+    def _begin(self) -> None:
+        super()._begin()
         self._clear()
 
     def _clear(self) -> None:
-        self._reading = threading.Lock()
         self._file: pq.ParquetFile | None = None
         self._batches: Iterator[tuple[int, pa.RecordBatch]] = iter(())
         self._held: list[tuple[int, pa.RecordBatch]] = []

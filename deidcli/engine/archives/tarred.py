@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -19,14 +18,6 @@ class Tar(Archive):
 
     carries = True
 
-    def __init__(self, *args: Any):
-        super().__init__(*args)
-        self._opening = threading.Lock()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._opening = threading.Lock()
-
     @cached_property
     def _infos(self) -> list[tarfile.TarInfo]:
         with tarfile.open(self.local, "r:") as file:
@@ -35,7 +26,7 @@ class Tar(Archive):
     @property
     def infos(self) -> list[tarfile.TarInfo]:
         """What the archive says of its members."""
-        with self._opening:
+        with self._reading:
             return self._infos
 
     def entries(self) -> Iterator[Entry]:

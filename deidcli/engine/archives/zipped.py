@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from deidcli.engine.archives import Archive, Entry, Rewriter
 from deidcli.errors import MediaError
@@ -21,14 +20,6 @@ _LINK, _FORMAT = 0o120000, 0o170000
 class Zip(Archive):
     """A zip archive; its members are read where they lie."""
 
-    def __init__(self, *args: Any):
-        super().__init__(*args)
-        self._opening = threading.Lock()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._opening = threading.Lock()
-
     @cached_property
     def _file(self) -> zipfile.ZipFile:
         return zipfile.ZipFile(self.local)
@@ -36,7 +27,7 @@ class Zip(Archive):
     @property
     def infos(self) -> list[zipfile.ZipInfo]:
         """What the archive says of its members."""
-        with self._opening:
+        with self._reading:
             return self._file.infolist()
 
     def entries(self) -> Iterator[Entry]:
