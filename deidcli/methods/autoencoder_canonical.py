@@ -23,7 +23,7 @@ from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
 from deidcli.faces.mesh import POINTS
 from deidcli.methods.autoencoder import NONE, PUSH, Autoencoder, AutoencoderModels, known_shift
 from deidcli.methods.base import Method, Secret
-from deidcli.methods.identities import FAR, TRIES, WINDOW, FramedModels, IdentityMethod
+from deidcli.methods.identities import FAR, TRIES, WINDOW, IdentityMethod, PresetFaceModels
 
 READER = "reader.npz"
 KEPT = np.array([0.5, 0.4, 0.25, 0.25, 0.25], np.float32)  # weights of gender, age and tone beside texture and shape
@@ -34,7 +34,7 @@ REPELLED, FURTHER = 8.0, 2.0
 SHAPE = 1.6  # how far the shape goes towards that of the new identity, and on in its direction
 
 
-class CanonicalModels(FramedModels, AutoencoderModels):
+class CanonicalModels(PresetFaceModels, AutoencoderModels):
     """The preset, the face model that it names, and the recognisers."""
 
     @cached_property

@@ -18,7 +18,7 @@ import numpy as np
 from deidcli.faces.face_model import Identity, Reading
 from deidcli.methods.base import Method, Secret
 from deidcli.methods.cleanir import Cleanir, kept_traits, rotate
-from deidcli.methods.identities import FAR, TRIES, WINDOW, FramedModels, IdentityMethod, joined
+from deidcli.methods.identities import FAR, TRIES, WINDOW, IdentityMethod, PresetFaceModels, joined
 
 MIXED = np.array([0.8, 0.6])  # weights of the two faces of the bank; their squares sum to 1
 # What a squared deviation of gender, age and of each colour of the tone costs, in cosines of the turned identity.
@@ -26,7 +26,7 @@ COSTS = {"gender": (0.15,), "age": (0.10,), "tone": (0.03, 0.03, 0.03)}
 SHAPE = 1.6  # how far the shape goes towards that of the new identity, and on in its direction
 
 
-class CanonicalModels(FramedModels):
+class CanonicalModels(PresetFaceModels):
     """The preset, the face model that it names, and the recognisers."""
 
     method = Cleanir.name

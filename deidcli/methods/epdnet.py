@@ -23,7 +23,7 @@ from deidcli.faces.canonical import SIZE
 from deidcli.faces.face_model import FaceModel, Identity, Reading, rim_distance, unit
 from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
 from deidcli.methods.cleanir_canonical import joined
-from deidcli.methods.identities import TRIES, WINDOW, FramedModels, IdentityMethod
+from deidcli.methods.identities import TRIES, WINDOW, IdentityMethod, PresetFaceModels
 from deidcli.methods.new_face import Seen, draw, texture_of
 from deidcli.presets import load_preset
 from deidcli.values import Crop
@@ -88,7 +88,7 @@ class Epdnet(PresetMethod):
         return [crop.with_pixels(pixels) for crop, pixels in zip(crops, made, strict=True)]
 
 
-class CanonicalModels(FramedModels, EpdModels):
+class CanonicalModels(PresetFaceModels, EpdModels):
     """The preset, its generator, the face model that it names, and the recognisers."""
 
 

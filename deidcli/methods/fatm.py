@@ -27,7 +27,7 @@ from deidcli.faces.face_model import FaceModel, Identity, Reading
 from deidcli.faces.mask import inner_outline
 from deidcli.faces.mesh import IBUG, POINTS
 from deidcli.methods.base import Method, Models, PresetMethod, Secret, crop_of, option
-from deidcli.methods.identities import REMEMBERED, TRIES, WINDOW, FramedModels, IdentityMethod
+from deidcli.methods.identities import REMEMBERED, TRIES, WINDOW, IdentityMethod, PresetFaceModels
 from deidcli.methods.new_face import Seen, draw, read, texture_of
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec
@@ -62,7 +62,7 @@ class DonorIdentity(Identity):
     donor: str
 
 
-class FatmModels(FramedModels):
+class FatmModels(PresetFaceModels):
     """The preset, the face model that tells who is near, and the networks."""
 
     method = "fatm"

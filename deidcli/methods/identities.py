@@ -115,7 +115,7 @@ class FaceModels(Models):
         mesh.WEIGHTS.verified(method)
 
 
-class FramedModels(PresetModels, FaceModels):
+class PresetFaceModels(PresetModels, FaceModels):
     """A preset, and the face model that it names under `model`."""
 
     @property

@@ -89,7 +89,8 @@ def made_of_nobody(
     said(f"{len(donors)} donors, {len(moves.people)} expressions of {len(set(moves.people))} people")
     sets = [moved_set(model, name, face, moves, recipe.network) for name, face in donors.items()]
     trained = train(sets, recipe, work)
-    preset = _of_nobody(trained, donors, recipe, out, table, {"data": data.name})
+    learnt_from = {"data": data.name, "licences": sorted(set(pack.labels.get("licence", ())))}
+    preset = _of_nobody(trained, donors, recipe, out, table, learnt_from)
     if not known or pictures is None:
         return preset
     files = {name: [part.file for part in parts if part.donor == name] for name in donors}
@@ -103,7 +104,7 @@ def made_of_nobody(
         (out / decoder_file(name)).unlink()
     rows = {name: {each: asdict(nearest) for each, nearest in found[name].items()} for name in unknown}
     left = Trained(trained.encoder, {name: trained.decoders[name] for name in unknown}, trained.figures)
-    return _of_nobody(left, unknown, recipe, out, table, {"data": data.name}, rows)
+    return _of_nobody(left, unknown, recipe, out, table, learnt_from, rows)
 
 
 def _of_nobody(
@@ -112,7 +113,7 @@ def _of_nobody(
     recipe: Recipe,
     out: Path,
     table: Path,
-    training: dict[str, str],
+    training: dict[str, Any],
     likeness: dict[str, Any] | None = None,
 ) -> Preset:
     """Write a preset of donors who do not exist."""  # fmt: skip
@@ -295,7 +296,7 @@ def card(name: str, config: dict[str, Any]) -> str:
 FATM (Li and Lyu 2019) {where}: one encoder, and a decoder for each of {len(config["donors"])} donors, at
 {network["width"]:g} times the paper's width. A decoder draws {drawn}.
 
-**Donors**, and how they agreed:
+{_data(config["training"])}**Donors**, and how they agreed:
 
 {agreed}
 **Recipe**: batches of {fit["batch"]}, Adam with a rate of {fit["rate"]:g}, the mean absolute error, one donor after the
@@ -305,6 +306,14 @@ other, {fit["steps"]} steps an epoch; {together} epochs with one decoder for all
 **Figures**: the squared error on samples that were not learnt from, as a share of that of the mean picture:
 {", ".join(f"{donor} {value}" for donor, value in figures["remaining"].items())}.
 {_likeness_table(figures.get("likeness", {}))}"""
+
+
+def _data(training: Mapping[str, Any]) -> str:
+    if not training.get("licences"):
+        return ""
+    return (
+        f"**Data**: faces of nobody ({training['data']}), whose licences are {' and '.join(training['licences'])}.\n\n"
+    )
 
 
 def _likeness_table(rows: Mapping[str, Any]) -> str:
