@@ -1,10 +1,12 @@
 """EPD-Net's networks (Aggarwal et al. 2020, Section III-A): a U-Net that translates faces, and a PatchGAN.
 
-The verifiers of Section III-B are classifiers of the styles "vgg" and "xception" (`networks/classifiers.py`). Three
+The verifiers of Section III-B are classifiers of the styles "vgg" and "xception" (`networks/classifiers.py`). Four
 departures from the paper. The generator adds a change to a picture that it is given, so that it begins as the identity
 and the adversary only has to teach detail. The noise z is a list of numbers from which the dropout of pix2pix is
 decided, so that one list gives one face. The PatchGAN has spectral instead of batch normalisation, and sees a picture
-without the original beside it: there is no de-identified face in the data that could stand beside one.
+without the original beside it: there is no de-identified face in the data that could stand beside one. And where the
+generator is given a start, it changes only its detail, and the PatchGAN judges only that: what is wider than COARSE
+pixels and what has colour is the start's, so that no blotches come into the skin.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from deidcli.presets import Preset
 METHOD, GENERATOR = "epdnet", "generator.weights.h5"
 VERIFIERS = ("identity", "emotion")  # of Section III-B; NAME.weights.h5 and the entry NAME of config.json
 KERNEL = 4
+COARSE = 8  # pixels of the square whose mean is no detail any more
 CRITIC = (32, 64, 96)  # channels of the PatchGAN, each at half the height and width of the one before
 DROPPED, RATE = 2, 0.5  # blocks of the way up, the innermost ones, that drop this share of their numbers
 
@@ -109,8 +112,16 @@ def build_generator(config: EpdConfig) -> keras.Model:
         x = layers.Concatenate(name=f"up{i}_join")([layers.ReLU(name=f"up{i}_relu")(x), skips[-2 - i]])
     # A transposed convolution here would leave a grid in skin until it has learnt for long.
     x = layers.UpSampling2D(2, interpolation="bilinear", name="enlarged")(x)
-    change = layers.Conv2D(3, 3, padding="same", kernel_initializer="zeros", dtype="float32", name="change")(x)
+    colours = 1 if config.started else 3
+    change = layers.Conv2D(colours, 3, padding="same", kernel_initializer="zeros", dtype="float32", name="change")(x)
+    change = detail(change) if config.started else change
     return keras.Model(given, ops.clip(picture[..., -3:] + change, 0.0, 1.0), name="generator")
+
+
+def detail(grey):
+    """What a map (batch, size, size, 1) holds beside the smooth course of its means over squares of COARSE pixels."""
+    smooth = layers.AveragePooling2D(COARSE, dtype="float32")(grey)
+    return grey - layers.UpSampling2D(COARSE, interpolation="bilinear", dtype="float32")(smooth)
 
 
 def _dropped(x, noise, name: str):
@@ -119,13 +130,13 @@ def _dropped(x, noise, name: str):
     return x * ops.cast(kept, x.dtype) * (1 / (1 - RATE))
 
 
-def build_critic(size: int, channels: Sequence[int] = CRITIC) -> keras.Model:
+def build_critic(config: EpdConfig, channels: Sequence[int] = CRITIC) -> keras.Model:
     """PatchGAN: pictures (batch, size, size, 3) in [0, 1] to a verdict for each patch, (batch, rows, columns, 1).
 
     A verdict is the log of how much more likely the patch is one of a photograph; D of Equation 1 is its sigmoid.
     """
-    picture = layers.Input((size, size, 3), name="picture")
-    x = picture * 2 - 1
+    picture = layers.Input((config.size, config.size, 3), name="picture")
+    x = detail(ops.mean(picture, axis=-1, keepdims=True)) * 8 if config.started else picture * 2 - 1
     for i, count in enumerate(channels):
         conv = layers.Conv2D(count, KERNEL, 2, "same", name=f"critic{i}_conv")
         x = layers.LeakyReLU(SLOPE, name=f"critic{i}_relu")(layers.SpectralNormalization(conv, name=f"critic{i}")(x))

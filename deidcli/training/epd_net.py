@@ -136,7 +136,7 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     known = known.where(known.people.sum(axis=1) > 0)
     config, samplers = recipe.network(), _samplers(recipe)
     generator, seen_by = build_generator(config), samplers if recipe.losses.descriptor else None
-    trainer = build_trainer(generator, build_critic(config.size), verifiers, seen_by)
+    trainer = build_trainer(generator, build_critic(config), verifiers, seen_by)
     losses = {name: each for name, each in loss_functions(recipe.losses).items() if name in trainer.output}
     compile_trainer(trainer, losses, recipe.fit)
     trainer.compile_adversary(recipe.adversary_rate)
@@ -289,11 +289,6 @@ def _given(faces: Faces, rows: np.ndarray, random: np.random.Generator) -> np.nd
     if faces.starts is not None:
         both = np.concatenate([both, faces.starts[rows, random.integers(0, faces.starts.shape[1], len(rows))]], axis=-1)
     return Augment()(both, random)
-
-
-def _few(count: int) -> np.ndarray:
-    """QUICK of so many rows, the same ones every time."""
-    return np.random.default_rng(3).permutation(count)[:QUICK]
 
 
 def _config(recipe: Recipe, people: Sequence[str], data: dict) -> dict:

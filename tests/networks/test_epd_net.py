@@ -1,5 +1,6 @@
 """EPD-Net's generator begins as the identity and takes its noise from numbers; its adversary judges patches."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from deidcli.networks.epd_net import (
     Translator,
     build_critic,
     build_generator,
+    detail,
     load,
     load_verifier,
     packed,
@@ -75,7 +77,7 @@ def test_noise_has_a_number_for_each_that_may_be_dropped():
 
 def test_the_adversary_judges_patches():
     """A change in one corner changes the verdicts about that corner alone."""
-    critic = build_critic(64, (8, 8, 8))
+    critic = build_critic(EpdConfig(), (8, 8, 8))
     picture = np.full((1, 64, 64, 3), 0.5, np.float32)
     other = picture.copy()
     other[:, :8, :8] = 0
@@ -108,3 +110,25 @@ def test_a_network_that_cannot_be_is_refused(preset, change):
     preset.config["network"] = CONFIG.stored() | change
     with pytest.raises(PresetError, match="network"):
         load(preset)
+
+
+def test_a_start_is_changed_in_its_detail_alone():
+    config = EpdConfig(32, (4, 4, 8), started=True)
+    generator, random = build_generator(config), np.random.default_rng(1)
+    change = generator.get_layer("change")
+    change.kernel.assign(random.normal(0, 0.1, change.kernel.shape).astype(np.float32))
+    pictures = random.uniform(0.4, 0.6, (2, 32, 32, 6)).astype(np.float32)
+    rows = packed(pictures, random.random((2, config.noise), np.float32))
+    moved = keras.ops.convert_to_numpy(generator(rows)) - pictures[..., 3:]
+    assert np.abs(moved).max() > 0.01
+    assert np.allclose(moved, moved[..., :1], atol=1e-5)  # no colour
+    wide = keras.ops.convert_to_numpy(keras.ops.mean(moved, axis=(1, 2)))
+    assert np.abs(wide).max() < 0.01 * np.abs(moved).max()
+
+
+def test_detail_is_what_is_narrower_than_a_square():
+    rows, columns = np.mgrid[:64, :64].astype(np.float32)
+    slope, stripes = (columns + rows) / 128, (columns % 4 < 2).astype(np.float32)
+    for grey, kept in ((slope, 0.0), (stripes, 0.5)):
+        left = keras.ops.convert_to_numpy(detail(keras.ops.convert_to_tensor(grey[None, ..., None])))[0, 8:-8, 8:-8, 0]
+        assert abs(np.abs(left).mean() - kept) < 0.01

@@ -96,7 +96,7 @@ def test_a_gallery_names_nobody():
 def test_the_adversary_and_the_generator_take_turns():
     """Each step changes the weights of both, and each of both optimizers knows its own weights alone."""
     config = EpdConfig(32, (8, 8, 12))
-    generator, critic = build_generator(config), build_critic(32, (8, 8))
+    generator, critic = build_generator(config), build_critic(config, (8, 8))
     trainer = build_trainer(generator, critic, {}, None)
     losses = {name: loss_functions(Losses())[name] for name in trainer.output}
     compile_trainer(trainer, losses, FitOptions(rate=0.01, ema=0))
