@@ -6,7 +6,8 @@ and the adversary only has to teach detail. The noise z is a list of numbers fro
 decided, so that one list gives one face. The PatchGAN has spectral instead of batch normalisation, and sees a picture
 without the original beside it: there is no de-identified face in the data that could stand beside one. And where the
 generator is given a start, it changes only its detail, and the PatchGAN judges only that: what is wider than COARSE
-pixels and what has colour is the start's, so that no blotches come into the skin.
+pixels and what has colour is the start's, so that no blotches come into the skin. Of the face it then sees only what is
+wider than COARSE pixels: with all of it, the cheapest way to please the adversary is to copy the old face's features.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ def build_generator(config: EpdConfig) -> keras.Model:
     given = layers.Input((count + config.noise,), name="given")
     picture = layers.Reshape((config.size, config.size, config.inputs), name="pictures")(given[:, :count])
     noise, used = given[:, count:], 0
-    x, skips = picture * 2 - 1, []
+    join = layers.Concatenate(name="seen")
+    x = join([smooth(picture[..., :3]), picture[..., 3:]]) if config.started else picture
+    x, skips = x * 2 - 1, []
     for i, channels in enumerate(config.channels):
         x = layers.Conv2D(channels, KERNEL, 2, "same", use_bias=i == 0, name=f"down{i}")(x)
         x = x if i == 0 else layers.BatchNormalization(momentum=MOMENTUM, name=f"down{i}_norm")(x)
@@ -118,10 +121,15 @@ def build_generator(config: EpdConfig) -> keras.Model:
     return keras.Model(given, ops.clip(picture[..., -3:] + change, 0.0, 1.0), name="generator")
 
 
-def detail(grey):
-    """What a map (batch, size, size, 1) holds beside the smooth course of its means over squares of COARSE pixels."""
-    smooth = layers.AveragePooling2D(COARSE, dtype="float32")(grey)
-    return grey - layers.UpSampling2D(COARSE, interpolation="bilinear", dtype="float32")(smooth)
+def smooth(x):
+    """The means of a map (batch, size, size, channels) over squares of COARSE pixels, interpolated."""
+    means = layers.AveragePooling2D(COARSE, dtype="float32")(x)
+    return layers.UpSampling2D(COARSE, interpolation="bilinear", dtype="float32")(means)
+
+
+def detail(x):
+    """What a map (batch, size, size, channels) holds that `smooth` leaves out."""
+    return x - smooth(x)
 
 
 def _dropped(x, noise, name: str):
