@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import cache, cached_property
 from pathlib import Path
@@ -127,6 +128,16 @@ class Bench:
         from deidcli.engine.census import take_census
 
         self._prepared.append((method, take_census(method, self.frames(names))))
+
+    def by_each(self, outputs: Outputs) -> Iterator[tuple[str, Bench, Outputs]]:
+        """For every recogniser that the bench's own is made of its name, and bench and outputs as it sees them."""
+        end = 0
+        for judge in self.judge.parts or (self.judge,):
+            columns, end = slice(end, end + judge.length), end + judge.length
+            seen = copy(self)
+            seen.judge, seen.originals = judge, self.originals.seen_by(judge, columns)
+            seen.threshold = judge.threshold if self.judge.parts else self.threshold
+            yield judge.name, seen, replace(outputs, descriptors=outputs.descriptors[:, columns])
 
     def frames(self, names: Sequence[str]) -> Iterator[FileFrame]:
         """The known pictures among `names`, each with its face."""

@@ -188,4 +188,4 @@ def frechet(first: np.ndarray, second: np.ndarray) -> float:
     values, vectors = np.linalg.eigh(a)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b @ root), 0)).sum()
-    return float(gap @ gap + np.trace(a) + np.trace(b) - 2 * shared)
+    return max(0.0, float(gap @ gap + np.trace(a) + np.trace(b) - 2 * shared))

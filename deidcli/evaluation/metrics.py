@@ -6,7 +6,7 @@ known who is who, because pictures of one person succeed and fail together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -152,6 +152,7 @@ def _resamples(groups: int, draws: int, seed: int) -> np.ndarray:
 # --- Identification: whose face is this? Ranks among a gallery of known people, and the draws of such galleries.
 
 BLOCK = 8192  # pairs
+SHUFFLES = 200  # of the people of a gallery, to see what comes by chance
 TIE = 1e-9  # distances that differ by no more are equal
 
 
@@ -210,6 +211,26 @@ def cmc(distances: np.ndarray, probes: Sequence, gallery: Sequence, deepest: int
     figures = [share("", hits_at(distances, probes, gallery, rank), probes) for rank in ranks]
     y, low, high = (tuple(getattr(f, key) for f in figures) for key in ("value", "low", "high"))
     return Curve(name, tuple(map(float, ranks)), y, low, high, "rank", "share recognised")
+
+
+def average_precision(distances: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """For each probe the average precision (n,) of a gallery's pictures, the nearest first; NaN where none is right.
+
+    distances: (n, m), inf for a picture that is not searched. right: (n, m) bool, whether it shows the probe's person.
+    """
+    order = np.argsort(distances, axis=1, kind="stable")
+    hits = np.take_along_axis(right & np.isfinite(distances), order, axis=1)
+    precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    return np.where(hits.any(axis=1), (precision * hits).sum(axis=1) / np.maximum(hits.sum(axis=1), 1), np.nan)
+
+
+def by_chance(measure: Measure, measured: Callable[[np.random.Generator], float], count: int, seed: int) -> Figure:
+    """The mean of what `measured` says of shuffled people, and the interval in which 95 % of the shuffles lie."""
+    generator = np.random.default_rng([seed, 7])
+    values = np.array([measured(generator) for _ in range(SHUFFLES)])
+    tail = (1 - LEVEL) / 2 * 100
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return measure.figure(float(values.mean()), float(low), float(high), count)
 
 
 def _by_person(distances: np.ndarray, gallery: Sequence) -> tuple[np.ndarray, dict]:

@@ -8,7 +8,8 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,13 @@ class Originals:
         """The first frame of a picture. Raises MediaError."""
         with open_reader(self.folder / name) as reader:
             return next(reader.frames())
+
+    def seen_by(self, judge: Recogniser, columns: slice) -> Originals:
+        """The same pictures as a part of the recogniser sees them. columns: of the descriptors that are the part's."""
+        seen = copy(self)
+        seen.judge = judge
+        seen.known = {name: replace(each, descriptor=each.descriptor[columns]) for name, each in self.known.items()}
+        return seen
 
     def descriptors(self, names: Sequence[str]) -> np.ndarray:
         """Of known pictures, (n, d)."""

@@ -136,12 +136,13 @@ def identification(bench: Bench, outputs: Outputs, draws: Sequence[Draw]) -> Par
     known, rows = bench.originals.known, outputs.row
     hits: dict[int, list] = {1: [], 5: []}
     people: list[str] = []
-    means, curves = [], []
+    means, curves, sets = [], [], []
     for draw in draws:
         able = [i for i, (p, g) in enumerate(zip(draw.probes, draw.gallery, strict=True)) if p in rows and g in known]
         who, probes, gallery = ([column[i] for i in able] for column in (draw.people, draw.probes, draw.gallery))
         apart = all_distances(bench.judge, outputs.of(probes), bench.originals.descriptors(gallery))
         people += who
+        sets.append((apart, who))
         for rank, found in hits.items():
             found.extend(hits_at(apart, who, who, rank))
         means.append(np.mean(hits_at(apart, who, who, 1)) if who else np.nan)
@@ -150,10 +151,52 @@ def identification(bench: Bench, outputs: Outputs, draws: Sequence[Draw]) -> Par
         metrics.share(results.RANK_1 if rank == 1 else results.RANK_1.named(f"rank-{rank}"), np.array(found), people)
         for rank, found in hits.items()
     ]
-    chance = np.mean([1 / max(1, len(draw.people)) for draw in draws])
-    figures.append(results.CHANCE.figure(float(chance), count=len(people)))
+    figures += [_by_chance(bench, sets, rank, len(people)) for rank in hits] if people else []
     figures.append(results.DEVIATION.figure(float(np.nanstd(means)) if people else np.nan, count=len(draws)))
     return Part(tuple(figures), tuple(_mean_curve([c for c in curves if c])))
+
+
+def _by_chance(bench: Bench, sets: Sequence[tuple[np.ndarray, list[str]]], rank: int, count: int) -> Figure:
+    """What the same distances say of shuffled people. sets: distances of each draw, and whose rows and columns are."""
+
+    def guessed(generator: np.random.Generator) -> float:
+        shuffled = ((apart, who, generator.permutation(who).tolist()) for apart, who in sets)
+        return float(np.mean(np.concatenate([hits_at(apart, who, other, rank) for apart, who, other in shuffled])))
+
+    return metrics.by_chance(results.CHANCE.named(f"rank-{rank} by chance"), guessed, count, bench.study.draw)
+
+
+def retrieval(bench: Bench, outputs: Outputs) -> Part:
+    """Every output is searched for among all originals but its own: mean average precision, and that by chance."""
+    names = sorted(bench.originals.known)
+    apart = all_distances(bench.judge, outputs.descriptors, bench.originals.descriptors(names))
+    apart[np.array(outputs.names)[:, None] == np.array(names)[None, :]] = np.inf
+    probes, gallery = (np.array([person(name) for name in each]) for each in (outputs.names, names))
+    found = metrics.average_precision(apart, probes[:, None] == gallery[None, :])
+    able = np.isfinite(found)
+    if not able.any():
+        return Part()
+
+    def guessed(generator: np.random.Generator) -> float:
+        shuffled = generator.permutation(gallery)
+        return float(np.nanmean(metrics.average_precision(apart[able], probes[able, None] == shuffled[None, :])))
+
+    figure = metrics.average(results.RETRIEVAL, found, probes.tolist())
+    return Part((figure, metrics.by_chance(results.RETRIEVAL_CHANCE, guessed, figure.count, bench.study.draw)))
+
+
+def protected(bench: Bench, outputs: Outputs, pairs: Sequence[Pair]) -> Part:
+    """PSR as FDeID-Toolbox (Wei et al. 2026) counts it: of all pairs of one person those that matched and do no more.
+
+    There both pictures are replaced; here one is, since whoever searches has photographs of the person.
+    """
+    rows = outputs.row
+    same = [pair for pair in pairs if pair[2] and pair[0] in bench.originals.known and pair[1] in rows]
+    before, after = (bench.originals.descriptors([b for _, b, _ in same]), outputs.of([b for _, b, _ in same]))
+    first = bench.originals.descriptors([a for a, _, _ in same])
+    old, new = (np.asarray(bench.judge.distance(first, each)) for each in (before, after))
+    lost = (old <= bench.threshold) & (new > bench.threshold)
+    return Part((metrics.share(results.PROTECTED, lost, [person(a) for a, _, _ in same]),))
 
 
 def _mean_curve(curves: Sequence[Curve]) -> list[Curve]:

@@ -268,7 +268,14 @@ THRESHOLD = Measure("threshold", PRIVACY, "distance",
 ETA = Measure("eta", PRIVACY, SHARE, "Pairs of one person that match up to this distance (CLEANIR, Table 2).", "lower")
 EQUAL_ERROR = Measure("equal error rate", PRIVACY, SHARE,
     "The error where both errors are alike; 50 % is a coin.", "higher")
-CHANCE = Measure("rank-1 by chance", PRIVACY, SHARE, "What blind guessing gets.")
+CHANCE = Measure("rank-1 by chance", PRIVACY, SHARE,
+    "What guessing gets: the people of the gallery shuffled again and again, and the interval of what came of it.")
+RETRIEVAL = Measure("mAP", PRIVACY, SHARE,
+    "Retrieval: how far in front the untouched pictures of the right person stand when a new face is searched for "
+    "(mean average precision).", "lower")
+RETRIEVAL_CHANCE = replace(CHANCE, name="mAP by chance")
+PROTECTED = Measure("PSR", PRIVACY, SHARE,
+    "Pairs of one person that matched while both were untouched, and do not after one was anonymized.", "higher")
 BOUND = Measure("bound", PRIVACY, SHARE, "The share that k-anonymity promises not to exceed: 1 / k.")
 DEVIATION = Measure("rank-1 deviation", PRIVACY, SHARE, "How much the share differs from draw to draw.")
 SWITCHING = Measure("switching de-identification", PRIVACY, SHARE,

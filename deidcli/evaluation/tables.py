@@ -8,7 +8,7 @@ same quantity where data or recogniser differ.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,10 +17,11 @@ from deidcli.evaluation import measures, metrics, parts, results
 from deidcli.evaluation.autoencoder_rows import ROWS
 from deidcli.evaluation.bench import Bench, Subject, evenly, person
 from deidcli.evaluation.closed_sets import KS, VIEWS, WORDS, expression_draws, expressions, identification
+from deidcli.evaluation.looks import frechet
 from deidcli.evaluation.metrics import all_distances, draws
 from deidcli.evaluation.observe import Outputs
 from deidcli.evaluation.parts import Part
-from deidcli.evaluation.plan import Plan, matched, paired
+from deidcli.evaluation.plan import Plan, matched, paired, people_of
 from deidcli.evaluation.results import Curve, Run
 from deidcli.presets import load_preset
 
@@ -41,7 +42,7 @@ class Table:
     outputs those of later rows are compared with. sets: (bench, subject, plan) to the figures of closed sets, in place
     of `tell`. readme: (figure, title) of the columns of its table in a text, all the usual ones for none. label: a
     column of --labels, of which `plan` is given the word of each picture, too. verifiers: a preset of epdnet whose
-    verifiers judge, instead of the usual classifiers.
+    verifiers judge, instead of the usual classifiers. recogniser: that judges where none is named.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Table:
     label: str = ""
     readme: tuple[tuple[str, str], ...] = ()
     verifiers: str = ""
+    recogniser: str = ""
 
     def of_sets(self, bench: Bench, subject: Subject, plan: Plan) -> Run:
         """The run of a row whose sets are made one after the other."""
@@ -104,6 +106,18 @@ def _expression(bench: Bench, subject: Subject, plan: Plan) -> Part:
 def _autoencoder(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
     """FCNS, DEID and DIV, and ANON of Table 8."""
     return parts.autoencoders(bench, outputs)
+
+
+def _fdeid(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
+    """Privacy by every part of the recogniser, retrieval beside verification; then utility and quality."""
+    told = parts.verification(bench, outputs, plan.pairs) + parts.self_matching(bench, outputs)
+    for name, seen, own in bench.by_each(outputs):
+        part = parts.match_rate_at_far(seen, own, plan.pairs) + parts.protected(seen, own, plan.pairs)
+        part += parts.identification(seen, own, plan.draws) + parts.retrieval(seen, own)
+        apart = frechet(seen.originals.descriptors(own.names), own.descriptors)
+        part += Part((results.FRECHET.figure(apart, count=len(own.names)),))
+        told += Part(tuple(replace(each, name=f"{each.name}, {name}", recognised=0) for each in part.figures))
+    return told + parts.utility(bench, outputs, plan.truth)
 
 
 def _fatm(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
@@ -192,6 +206,12 @@ def _closed(name: str, people: int, repetitions: int) -> Callable[[Pictures, int
     return plan
 
 
+def _of_people(pictures: Pictures, seed: int, limit: int | None) -> Plan:
+    """Pairs, and closed sets of the people in them, so that few pictures serve for both."""
+    pairs = paired(pictures, limit or 300, seed)
+    return Plan("table:fdeid", tuple(pairs), tuple(draws(people_of(pairs), 50, 3, seed)))
+
+
 def _held_out(pictures: Pictures, seed: int, limit: int | None) -> Plan:
     """The pictures of the people that the verifier of the preset GALLERY knows, of those that nothing learnt from."""
     from deidcli.training.classifiers import held_out
@@ -257,6 +277,19 @@ _IN_TEXT = (
     ("gender kept", "gender"), ("age group kept", "age group"), ("tone group kept", "tone"),
     ("landmark error", "landmark error"), ("expression kept", "expression"), (AS_TURNED_BY_0, "expression as at 0°"),
 )  # fmt: skip
+_FDEID = ("original", "blur", "pixelate", "solid", "ksame-pixel", "ksame-eigen", "ksame-net", "ksame-m", "fatm",
+          "autoencoder", "cleanir", "epdnet")  # fmt: skip
+_BY = ("dlib", "sface")
+_LAYOUT = (
+    *((f"match rate at FAR {FAR:g}, {name}", f"privacy: TAR at FAR {FAR:g}, {name}") for name in _BY),
+    *((f"PSR, {name}", f"PSR, {name}") for name in _BY),
+    *((f"rank-{rank}, {name}", f"rank-{rank}, {name}") for rank in (1, 5) for name in _BY),
+    *((f"mAP, {name}", f"mAP, {name}") for name in _BY),
+    ("age difference", "utility: age, years off"), ("gender kept", "gender"), ("race kept", "race"),
+    ("expression kept", "expression"), ("landmark error", "landmarks off"), ("faces found", "found"),
+    ("SSIM", "quality: SSIM"), *((f"Fréchet distance, {name}", f"Fréchet, {name}") for name in _BY),
+    ("milliseconds a face", "ms a face"),
+)  # fmt: skip
 TABLES = {
     table.name: table
     for table in (
@@ -285,6 +318,10 @@ TABLES = {
                   "fatm": {"pairs no longer matched": 0.831, "itself no longer matched": 0.672, "SSIM": 0.97},
               }, ("pairs no longer matched", "itself no longer matched", "SSIM", "match rate", "milliseconds a face",
                   "DIV")),
+        Table("fdeid", "FDeID-Toolbox (Wei et al. 2026): privacy, utility and quality, by both recognisers", _FDEID,
+              _of_people, _fdeid, {}, (f"match rate at FAR {FAR:g}, dlib", f"match rate at FAR {FAR:g}, sface",
+                                       "PSR, sface", "rank-1, sface", "mAP, sface", "faces found", "SSIM"),
+              readme=_LAYOUT, recogniser="both"),
         Table("epdnet-1", "EPD-Net, Table I and Section IV: de-identification, switching, emotion error",
               _EPD, _closed("table:epdnet-1", 67, 1), _epdnet, {"epdnet": _EPD_PAPER},
               ("self de-identification", "switching de-identification", APART, "emotion error", "SSIM", "face SSIM",

@@ -9,6 +9,7 @@ from sklearn import metrics as sk
 
 from deidcli.evaluation import measures, metrics
 from deidcli.evaluation.measures import DEPTH, pose_difference
+from deidcli.evaluation.results import CHANCE
 from deidcli.faces.embed import Recogniser
 from deidcli.faces.shape import MEAN_SHAPE, MIRROR
 
@@ -124,6 +125,28 @@ def test_people_who_cannot_be_told_apart_are_chance():
 
 def test_who_is_not_in_the_gallery_is_not_found():
     assert metrics.hits_at(np.array([[0.1]]), ["x"], ["a"], 1).tolist() == [0]
+
+
+def test_average_precision_is_that_of_scikit_learn():
+    generator = np.random.default_rng(4)
+    apart, right = generator.random((9, 30)), generator.random((9, 30)) < 0.2
+    right[0] = False
+    apart[1:, 0] = np.inf  # is not searched
+    found = metrics.average_precision(apart, right)
+    assert np.isnan(found[0])
+    expected = [sk.average_precision_score(right[i, 1:], -apart[i, 1:]) for i in range(1, 9)]
+    assert found[1:] == pytest.approx(expected)
+
+
+def test_chance_is_what_shuffled_people_give():
+    apart, people = np.random.default_rng(2).random((20, 20)), [str(i) for i in range(20)]
+    floor = metrics.by_chance(
+        CHANCE, lambda g: float(metrics.hits_at(apart, people, g.permutation(people).tolist(), 1).mean()), 20, 1
+    )
+    assert floor.value == pytest.approx(1 / 20, abs=0.02) and 0 <= floor.low < floor.value < floor.high <= 0.2
+    # Distances that do not tell anybody apart leave exactly the guess.
+    even = metrics.by_chance(CHANCE, lambda g: float(metrics.hits_at(apart * 0, people, people, 1).mean()), 20, 1)
+    assert (even.value, even.low, even.high) == pytest.approx((0.05, 0.05, 0.05))
 
 
 def test_draws_are_repeatable_and_never_show_a_picture_twice():

@@ -9,11 +9,15 @@ import pytest
 
 from deidcli.errors import UsageError
 from deidcli.evaluation import closed_sets, everything
+from deidcli.evaluation.bench import Bench, Study, Subject
 from deidcli.evaluation.closed_sets import WORDS, expression_draws
 from deidcli.evaluation.plan import limited, load_pairs, matched, paired
 from deidcli.evaluation.report import readme
 from deidcli.evaluation.results import Results
 from deidcli.evaluation.tables import ETA, TABLES, eta
+from deidcli.faces.detect import DetectOptions
+from deidcli.faces.embed import recogniser
+from deidcli.faces.recognisers.sface import WEIGHTS as SFACE
 from deidcli.values import Frame
 from tests.conftest import found
 from tests.evaluation.conftest import PEOPLE
@@ -82,7 +86,7 @@ def test_every_table_is_offered():
 
 
 def test_all_tables_tell_something_of_the_album(album, bench):
-    from deidcli.evaluation.bench import Subject, pictures_of
+    from deidcli.evaluation.bench import pictures_of
     from deidcli.evaluation.labels import ClassifierLabeller
 
     bench.instruments = replace(bench.instruments, labellers=(ClassifierLabeller("expression-judge"),))
@@ -96,6 +100,40 @@ def test_all_tables_tell_something_of_the_album(album, bench):
             everything.evaluate_table(bench, table, [Subject("original")], plan, None, False, lambda label: None)
         )
         assert run.figures and all(figure.name for figure in run.figures)
+
+
+def test_privacy_utility_and_quality_in_one_table(deid, doubles, album, tmp_path):
+    """Nobody is protected who is left as he is; with a neighbour's face everybody is, and retrieval finds no one."""
+    asked = "--methods", "original,same,swap", "--recogniser", "dlib", "--out", tmp_path
+    done = deid("evaluate", "table", "fdeid", album, *asked, *QUICK)
+    assert done.status == 0, done.err
+    runs = {run.label: {f.name: f for f in run.figures} for run in Results.load(tmp_path).runs}
+    for name in ("PSR", "rank-1", "rank-5", "mAP", "match rate at FAR 0.001"):
+        assert runs["original"][f"{name}, dlib"] == runs["same"][f"{name}, dlib"], name
+    assert [runs[who]["PSR, dlib"].value for who in ("same", "swap")] == [0, 1]
+    assert [runs[who]["rank-1, dlib"].value for who in ("same", "swap")] == [1, 0]
+    assert runs["swap"]["mAP, dlib"].value < 0.5 < runs["same"]["mAP, dlib"].value == 1
+    floor = runs["original"]["rank-1 by chance, dlib"]
+    assert floor.low <= 1 / PEOPLE <= floor.high and floor.value == pytest.approx(1 / PEOPLE, abs=0.03)
+    assert runs["original"]["Fréchet distance, dlib"].value < 1e-6 < runs["swap"]["face SSIM"].value < 0.99
+    said = readme.markdown(Results.load(tmp_path))
+    assert all(each in said for each in ("| privacy: TAR at FAR 0.001, dlib |", "quality: SSIM", "rank-1 by chance"))
+
+
+def test_each_part_of_a_recogniser_sees_its_own_numbers(album):
+    if SFACE.find() is None:
+        pytest.skip("the weights of sface are not there: deid models fetch")
+    bench = Bench(Study(album, "album", detect=DetectOptions("hog"), recogniser="both"))
+    names = bench.read(["person1/1.png", "person2/1.png"])
+    seen = {name: (each, own) for name, each, own in bench.by_each(bench.observe(Subject("original"), names))}
+    assert list(seen) == ["dlib", "sface"] and bench.originals.descriptors(names).shape[1] == 256
+    alone = recogniser("dlib")
+    frame, known = bench.originals.frame(names[0]), bench.originals.known[names[0]]
+    row = alone.embed(alone.chips(frame.pixels, [known.face]))
+    for each, own in (seen["dlib"],):
+        assert each.threshold == alone.threshold and np.allclose(own.of(names[:1]), row, atol=1e-5)
+        assert np.allclose(each.originals.descriptors(names[:1]), row, atol=1e-5)
+    assert seen["sface"][0].judge.name == "sface" and not np.allclose(seen["sface"][1].of(names[:1]), row)
 
 
 def test_epd_nets_table_over_ranks(deid, album):

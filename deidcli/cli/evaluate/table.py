@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from deidcli.cli import measuring
 from deidcli.cli import options as opt
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 TABLES = (
     "cleanir-2", "ksame-net-3", "ksame-net-11", *(f"autoencoder-{n}" for n in (1, 3, 4, 5, 6, 7, 8)), "fatm-lfw",
-    "epdnet-1", "epdnet-gallery",
+    "epdnet-1", "epdnet-gallery", "fdeid",
 )  # fmt: skip
 
 
@@ -49,6 +50,9 @@ def command(name: str, folder: str, **options: Any) -> int:
     chosen = table(name)
     if chosen.label and not options["labels"]:
         raise UsageError(f"{name} needs --labels", f"give a CSV with the columns image and {chosen.label}")
+    named = click.get_current_context().get_parameter_source("recogniser")
+    if chosen.recogniser and named is ParameterSource.DEFAULT:
+        options["recogniser"] = chosen.recogniser
     labels = (load_labels(Path(options["labels"])).get(chosen.label, {}),) if chosen.label else ()
     pictures = pictures_of(Path(folder))
     if options["split"]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deidcli.errors import UsageError
+from deidcli.evaluation.metrics import SHUFFLES
 from deidcli.evaluation.report.summary import UNTOUCHED
 from deidcli.evaluation.results import Attack, Results, Run
 from deidcli.evaluation.tables import TABLES
@@ -75,6 +76,10 @@ def _measured_on(results: Results) -> Iterator[str]:
         f"{run.data} {run.split}, {count}recogniser {judge.recogniser} at {judge.threshold:g}; seed "
         f"{'secret' if run.seed is None else run.seed}; 95 % intervals by person; deid {_code(results.runs)}."
     )
+    chance = [figure for figure in run.figures if " by chance" in figure.name]
+    if chance:
+        said = "; ".join(f"{figure.name} {figure.text(DIGITS)}" for figure in chance)
+        yield f"By chance (names shuffled {SHUFFLES} times, and where 95 % of that lies): {said}."
     naive = [attack for attack in results.attacks if attack.method == UNTOUCHED and attack.name == "naive"]
     if results.attacks:
         among = naive[0] if naive else results.attacks[0]

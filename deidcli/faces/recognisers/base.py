@@ -23,6 +23,7 @@ class Recogniser(ABC):
     needs_file: whether a file may stand behind its name, and whether it has to. weights: what `deid
     models fetch` brings for it. small: sides in pixels of the face square, rising, and the share of the threshold at
     which as many strangers of that size are taken for one person as are at the threshold where faces are large.
+    parts: the recognisers that it is made of, whose descriptors lie behind each other in its own; none for most.
     """
 
     name: ClassVar[str]
@@ -32,6 +33,7 @@ class Recogniser(ABC):
     needs_file: ClassVar[bool] = True
     weights: ClassVar[Packaged | None] = None
     small: ClassVar[tuple[tuple[float, float], ...]] = ()
+    parts: tuple[Recogniser, ...] = ()
 
     def __init__(self, file: str = ""):
         self.file = file
