@@ -132,7 +132,7 @@ def tiny_preset(tmp_path_factory) -> Iterator[Preset]:
     import keras
 
     from deidcli.networks import cleanir
-    from deidcli.networks.vae import VaeConfig, build_decoder, build_encoder
+    from deidcli.networks.cleanir import VaeConfig, build_decoder, build_encoder
 
     keras.utils.set_random_seed(8)
     config = VaeConfig(encoder=(8, 8, 8, 8, 8), decoder=(8, 8, 8, 8, 8))

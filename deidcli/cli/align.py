@@ -10,7 +10,6 @@ import click
 import numpy as np
 
 from deidcli.cli import options as opt
-from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import say, shown
 from deidcli.engine.frames import FileFailure
@@ -21,6 +20,7 @@ from deidcli.errors import DeidError, UsageError, one_line
 from deidcli.faces.align import align
 from deidcli.faces.landmarks import serves
 from deidcli.faces.tracking.options import TrackOptions
+from deidcli.networks.device import use_device
 from deidcli.presets import sha256
 from deidcli.values import Crop, CropSpec, Face
 

@@ -9,7 +9,6 @@ import click
 from deidcli import api
 from deidcli.cli import media_options as med
 from deidcli.cli import options as opt
-from deidcli.cli.devices import use_device
 from deidcli.cli.listing import named
 from deidcli.cli.progress import FrameMeter, log, shown
 from deidcli.engine.face_list import face_entry
@@ -24,6 +23,7 @@ from deidcli.engine.settings import ON_NO_FACE
 from deidcli.engine.survey import MANIFEST
 from deidcli.engine.tracks import choice_entry
 from deidcli.faces.mask import FEATHER
+from deidcli.networks.device import use_device
 from deidcli.values import Face
 
 METADATA = ("none", "safe", "all")

@@ -14,7 +14,6 @@ import click
 
 from deidcli.cli import media_options as med
 from deidcli.cli import options as opt
-from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import say, shown
 from deidcli.engine.face_list import COLUMNS, face_entry, misplaced
@@ -23,6 +22,7 @@ from deidcli.engine.labels import FORMATS, PER_PICTURE, Labelled, document, labe
 from deidcli.engine.manifest import encoded
 from deidcli.engine.output import OutputFolder
 from deidcli.errors import UsageError
+from deidcli.networks.device import use_device
 
 
 @click.command(cls=opt.Command)

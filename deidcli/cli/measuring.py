@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deidcli.cli import options as opt
-from deidcli.cli.devices import use_device
 from deidcli.cli.progress import shown
 from deidcli.errors import DeidError, UsageError, one_line
+from deidcli.networks.device import use_device
 
 if TYPE_CHECKING:
     from deidcli.evaluation.bench import Bench, Subject

@@ -66,7 +66,7 @@ def export_command(names: tuple[str, ...]) -> int:
     By its graph a network runs on the processor without TensorFlow. Each is compared with Keras first. Presets come
     with theirs; one that was trained since gets it here, or in the cache when it is first used.
     """
-    from deidcli.networks.exports import networks_of
+    from deidcli.networks.store import networks_of
 
     failed = 0
     for name in names or map(str, folders()):

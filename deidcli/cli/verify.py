@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deidcli.cli import options as opt
-from deidcli.cli.devices import use_device
 from deidcli.cli.progress import shown
 from deidcli.errors import UsageError
 from deidcli.faces.detect import DEFAULTS, default
+from deidcli.networks.device import use_device
 
 if TYPE_CHECKING:
     from deidcli.evaluation.verify.measure import Judge

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from deidcli.faces.align import apply_affine, invert
-from deidcli.networks.noise import without_noise
+from deidcli.networks.backend import without_noise
 from deidcli.presets import FETCH, Packaged
 from deidcli.values import Box, Face
 

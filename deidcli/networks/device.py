@@ -1,12 +1,15 @@
-"""Which processor the networks in Keras are run on: a GPU by Keras, or the processor by ONNX Runtime without Keras."""
+"""Which processor the networks run on: a GPU by Keras, or the processor by ONNX Runtime without Keras (--device)."""
 
 from __future__ import annotations
 
 import ctypes.util
 import importlib.util
 import os
+import re
 from functools import cache
 from pathlib import Path
+
+from deidcli.errors import UsageError
 
 _CHOSEN: list[str] = []  # what `choose` was given last
 
@@ -39,3 +42,25 @@ def gpu_is_there() -> bool:
         return False
     bundled = importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.cudnn") is not None
     return bundled or ctypes.util.find_library("cudnn") is not None
+
+
+def use_device(name: str) -> None:
+    """Run networks on the device `name`: "cpu" without TensorFlow, "gpu" or "gpu:N" by Keras, "auto" on what is there.
+
+    Raises UsageError for another name, and for a GPU that is not there: nothing falls back to the CPU in silence.
+    """
+    match = re.fullmatch(r"auto|cpu|gpu(?::(\d+))?", name)
+    if match is None:
+        raise UsageError(f"--device {name}: not known", "give auto, cpu, gpu or gpu:N")
+    choose(name.partition(":")[0])
+    if name == "auto":
+        return
+    if name == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        return
+    if match.group(1) is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = match.group(1)
+    import tensorflow as tf
+
+    if not tf.config.list_physical_devices("GPU"):
+        raise UsageError(f"--device {name}: TensorFlow sees no such GPU", "run `deid doctor`, or take --device cpu")

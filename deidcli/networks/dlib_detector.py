@@ -12,8 +12,7 @@ import numpy as np
 
 from deidcli.networks import dlib_files as files
 from deidcli.networks.backend import keras
-from deidcli.networks.dlib_files import COLOUR_RANGE
-from deidcli.networks.dlib_nets import build_detector
+from deidcli.networks.dlib_files import COLOUR_RANGE, build_detector
 from deidcli.presets import dlib_weights
 
 RATE = (6 - 1.0) / 6  # of one level to the one before; in doubles as dlib has it, because sizes are cut off

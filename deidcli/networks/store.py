@@ -232,3 +232,24 @@ def _threads() -> ThreadPoolExecutor:
     """As many threads as this process may use cores, for the rows of all networks."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return ThreadPoolExecutor(cores, thread_name_prefix="deid-network")
+
+
+# By the method of a preset: the module whose `load(preset)` returns what holds its networks.
+_LOADERS = {
+    "autoencoder": "autoencoder",
+    "classifier": "classifiers",
+    "cleanir": "cleanir",
+    "epdnet": "epd_net",
+    "fatm": "fatm",
+}
+
+
+def networks_of(preset: Preset) -> list[Network]:
+    """Every `Network` that the loaded preset holds, as an attribute or in a mapping. Raises PresetError."""
+    if preset.method not in _LOADERS or "network" not in preset.config:
+        return []
+    held = import_module(f"deidcli.networks.{_LOADERS[preset.method]}").load(preset)
+    parts = [
+        each for value in vars(held).values() for each in (value.values() if isinstance(value, Mapping) else [value])
+    ]
+    return [part for part in parts if isinstance(part, Network)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from deidcli.faces.align import similarity
 from deidcli.faces.shape import INNER, MEAN_SHAPE
-from deidcli.networks.dlib_chips import CHIP, chip_landmarks
+from deidcli.networks.dlib_recogniser import CHIP, chip_landmarks
 
 MARGIN = 0.06  # of the crops, as `deid align` cuts them by default
 

@@ -12,9 +12,8 @@ from PIL import Image
 
 from deidcli.errors import UsageError
 from deidcli.methods.cleanir import turn
-from deidcli.networks.cleanir import TRAIT, Pair, load, save, together
+from deidcli.networks.cleanir import TRAIT, Pair, VaeConfig, load, save, together
 from deidcli.networks.store import Network
-from deidcli.networks.vae import VaeConfig
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.chips import MARGIN
 from deidcli.training.cleanir_figures import measure, probe, quick

@@ -9,10 +9,9 @@ import numpy as np
 from keras import layers, ops
 
 from deidcli.networks import classifiers
-from deidcli.networks.critic import Critic
-from deidcli.networks.dlib_nets import build_recogniser
-from deidcli.networks.own_layers import Sampling
-from deidcli.networks.vae import VaeConfig, build_decoder, build_encoder, join_latent, unit
+from deidcli.networks.cleanir import VaeConfig, build_decoder, build_encoder, join_latent, unit
+from deidcli.networks.dlib_files import build_recogniser
+from deidcli.networks.own_layers import Critic, Sampling
 from deidcli.presets import load_preset
 from deidcli.training.chips import chip_samplers
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from deidcli.networks.dlib_nets import build_recogniser
+from deidcli.networks.dlib_files import build_recogniser
 from deidcli.training.cleanir_graph import dissimilarity
 
 SHARE = 4  # one face in SHARE is described by the recogniser, which costs as much as all the rest

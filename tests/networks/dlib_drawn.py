@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deidcli.networks.dlib_chips import chip_landmarks
+from deidcli.networks.dlib_recogniser import chip_landmarks
 from deidcli.presets import dlib_weights
 
 needs_data = pytest.mark.skipif(

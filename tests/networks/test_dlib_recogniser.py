@@ -5,8 +5,7 @@ import pytest
 
 from deidcli.errors import MethodError
 from deidcli.networks import dlib_files as files
-from deidcli.networks.dlib_chips import FITTED, chip_landmarks, extract_chips
-from deidcli.networks.dlib_recogniser import describe, describe_faces
+from deidcli.networks.dlib_recogniser import FITTED, chip_landmarks, describe, describe_faces, extract_chips
 
 from .dlib_drawn import face, model, needs_data, photographs, points, scene
 

@@ -10,8 +10,7 @@ from keras import layers, ops
 from deidcli.errors import PresetError
 from deidcli.networks import device, graphs
 from deidcli.networks.export import plan_of
-from deidcli.networks.exports import networks_of
-from deidcli.networks.store import Network, alone, run_alone, run_rows, save_half
+from deidcli.networks.store import Network, alone, networks_of, run_alone, run_rows, save_half
 from deidcli.presets import folders, load_preset, save_preset, sha256
 
 PRESETS = [folder.name for folder in folders() if "network" in load_preset(folder.name).config]

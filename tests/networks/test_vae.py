@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deidcli.networks.vae import VaeConfig, build_decoder, build_encoder, join_latent
+from deidcli.networks.cleanir import VaeConfig, build_decoder, build_encoder, join_latent
 
 # Table 1, row by row: the layer that makes each output, and its size.
 ENCODER = {

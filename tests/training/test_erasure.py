@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from deidcli.networks.vae import VaeConfig, build_encoder
+from deidcli.networks.cleanir import VaeConfig, build_encoder
 from deidcli.training.cleanir_latent import erase, erasure
 from deidcli.training.data import Pack
 

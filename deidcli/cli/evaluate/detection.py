@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from deidcli.cli import options as opt
-from deidcli.cli.devices import use_device
 from deidcli.cli.listing import gather
 from deidcli.cli.progress import shown
 from deidcli.engine.labels import read_faces
+from deidcli.networks.device import use_device
 
 
 @click.command("detection", cls=opt.Command)

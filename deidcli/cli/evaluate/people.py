@@ -11,9 +11,9 @@ import click
 
 from deidcli.cli import measuring
 from deidcli.cli import options as opt
-from deidcli.cli.devices import use_device
 from deidcli.cli.progress import say, shown
 from deidcli.errors import UsageError
+from deidcli.networks.device import use_device
 
 if TYPE_CHECKING:
     from deidcli.evaluation.people import PeopleRates, Rate

@@ -9,8 +9,8 @@ import click
 
 from deidcli.cli import options as opt
 from deidcli.cli import verify
-from deidcli.cli.devices import use_device
 from deidcli.engine.survey import MANIFEST
+from deidcli.networks.device import use_device
 
 ALLOWED = ("missing",)  # results that were moved away; what is there is judged
 

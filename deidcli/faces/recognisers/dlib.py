@@ -20,7 +20,7 @@ class DlibRecogniser(Recogniser):
 
     def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
         """Upright faces of 150 pixels with a quarter of room on each side."""
-        from deidcli.networks.dlib_chips import extract_chips
+        from deidcli.networks.dlib_recogniser import extract_chips
 
         return extract_chips(pixels, [face.landmarks for face in faces if face.landmarks is not None])
 
