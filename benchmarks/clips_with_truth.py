@@ -25,7 +25,7 @@ import numpy as np
 from deidcli.engine.find import Finder
 from deidcli.engine.frames import FileFrame, Source
 from deidcli.engine.jobs import Job
-from deidcli.faces.detect import DetectOptions, detector
+from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.values import Box, Frame
 

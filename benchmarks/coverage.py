@@ -22,7 +22,7 @@ from deidcli.engine.face_list import FaceList, load_faces
 from deidcli.engine.follow import planned
 from deidcli.engine.frames import FileFrame, Source
 from deidcli.engine.jobs import Job
-from deidcli.faces.detect import DetectOptions, default, detector
+from deidcli.faces.detectors import DetectOptions, default, detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.mask import mask
 from deidcli.faces.tracking.options import FrameFaces, TrackOptions

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deidcli.faces.detect import DetectOptions, Detector, detector
+from deidcli.faces.detectors import DetectOptions, Detector, detector
 from deidcli.media.open import open_reader
 
 SIDE = 250  # of the pictures, in pixels

@@ -20,7 +20,7 @@ import numpy as np
 
 from deidcli.faces.align import align
 from deidcli.faces.blend import BlendOptions, blend
-from deidcli.faces.detect import DetectOptions, detector
+from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.embed import recogniser
 from deidcli.faces.face_model import skin
 from deidcli.faces.landmarks import locate

@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deidcli.faces.detect import DetectOptions, detector
+from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.embed import recogniser
 from deidcli.faces.landmarks import locate
 from deidcli.faces.mask import face_size

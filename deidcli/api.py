@@ -38,7 +38,7 @@ from deidcli.engine.settings import RunOptions, Settings, parse_shard
 from deidcli.engine.unattended import moment
 from deidcli.errors import MediaError, UsageError
 from deidcli.faces.blend import BlendOptions
-from deidcli.faces.detect import DetectOptions, detector
+from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.embed import recogniser
 from deidcli.faces.landmarks import locate
 from deidcli.faces.tracking.options import TrackOptions

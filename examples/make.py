@@ -23,7 +23,7 @@ from nobody import Drawn
 from paint import Canvas
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from deidcli.faces.detect import DetectOptions, detector
+from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.mask import face_size
 from deidcli.faces.shape import INNER

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from deidcli.faces.detect import DetectOptions, detector
+from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.landmarks import locate
 from deidcli.media.open import open_reader
 from deidcli.methods.cleanir import TRAITS

@@ -30,7 +30,7 @@ class Toy(Method):
         return [crop.with_pixels(crop.pixels * 0 + self.options.shade) for crop in crops]
 """,
     "toy_detector": """
-from deidcli.faces.detect import Detector
+from deidcli.faces.detectors import Detector
 from deidcli.values import Box, Face
 
 class Toy(Detector):

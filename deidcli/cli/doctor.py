@@ -120,7 +120,7 @@ def _landmarks() -> list[str]:
 
 def _detector() -> list[str]:
     """Which detector is taken where none is named. The second choice is no fault: it needs nothing else."""
-    from deidcli.faces.detect import DEFAULTS, default
+    from deidcli.faces.detectors import DEFAULTS, default
     from deidcli.faces.detectors.centerface import WEIGHTS
 
     try:

@@ -21,7 +21,7 @@ from deidcli.engine.face_list import FaceList
 from deidcli.engine.labels import read_faces
 from deidcli.engine.settings import FALLBACKS, Settings
 from deidcli.errors import UsageError
-from deidcli.faces.detect import DEFAULTS, DetectOptions
+from deidcli.faces.detectors import DEFAULTS, DetectOptions
 from deidcli.faces.landmarks import KINDS
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.methods import available

@@ -12,7 +12,7 @@ import click
 from deidcli.cli import options as opt
 from deidcli.cli.progress import shown
 from deidcli.errors import UsageError
-from deidcli.faces.detect import DEFAULTS, default
+from deidcli.faces.detectors import DEFAULTS, default
 from deidcli.networks.device import use_device
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def looked(
     """The verdict of a second look. reach, both: as for `Examiner`."""
     from deidcli.evaluation.verify.measure import Examiner, chosen, examined
     from deidcli.evaluation.verify.verdict import judged
-    from deidcli.faces.detect import detector
+    from deidcli.faces.detectors import detector
 
     if len(detectors) > 1 and options["threshold"] is not None:
         raise UsageError("--threshold belongs to one detector", "name one with --detector")

@@ -20,7 +20,7 @@ from deidcli.engine.jobs import Job
 from deidcli.engine.survey import walk
 from deidcli.engine.zones import ALIKE, COVER, LEAVE, NEVER, Decision, Wishes, lies_within
 from deidcli.errors import MediaError, UsageError, one_line
-from deidcli.faces.detect import Detector
+from deidcli.faces.detectors import Detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.match import WORDS, KnownPeople, describe, judged, tellable
 from deidcli.faces.recognisers.both import BothRecogniser

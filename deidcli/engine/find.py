@@ -23,7 +23,7 @@ from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source
 from deidcli.engine.jobs import Job
 from deidcli.engine.stored import Copy, Stored, fetched
 from deidcli.errors import MediaError, one_line
-from deidcli.faces.detect import Detector
+from deidcli.faces.detectors import Detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.looks import detect_in_looks
 from deidcli.faces.nms import nms

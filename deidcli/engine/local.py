@@ -24,7 +24,7 @@ from deidcli.engine.output import OutputFolder
 from deidcli.engine.pipeline import Pipeline, Watch, unwatched
 from deidcli.engine.replace import Replacer
 from deidcli.engine.settings import Settings
-from deidcli.faces.detect import DetectOptions, detector
+from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.embed import recogniser
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.media.stream import ReadOptions

@@ -34,7 +34,7 @@ from deidcli.engine.survey import MANIFEST
 from deidcli.engine.tally import Carried, summed_up
 from deidcli.engine.zones import Wishes, load_wishes
 from deidcli.errors import DeidError, MediaError, UsageError, one_line
-from deidcli.faces.detect import detector
+from deidcli.faces.detectors import detector
 from deidcli.methods.base import Method
 
 WAIT = 1.0  # seconds between two tries to claim a folder

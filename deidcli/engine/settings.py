@@ -11,7 +11,7 @@ from pathlib import Path
 from deidcli import __version__
 from deidcli.errors import UsageError
 from deidcli.faces.blend import BlendOptions
-from deidcli.faces.detect import DetectOptions
+from deidcli.faces.detectors import DetectOptions
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.media.stream import ReadOptions, WriteOptions
 from deidcli.methods.base import Method

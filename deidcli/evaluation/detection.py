@@ -12,7 +12,7 @@ import numpy as np
 from deidcli.engine.face_list import FaceList
 from deidcli.engine.jobs import Job
 from deidcli.errors import DeidError, MissingDependency, UsageError
-from deidcli.faces.detect import Detector
+from deidcli.faces.detectors import Detector
 from deidcli.media.open import open_reader
 from deidcli.values import Box, Face
 

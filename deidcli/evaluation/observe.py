@@ -23,7 +23,7 @@ from deidcli.errors import MediaError, UsageError
 from deidcli.evaluation.labels import Answers, Labeller
 from deidcli.evaluation.measures import ssim
 from deidcli.evaluation.originals import Originals, describe
-from deidcli.faces.detect import Detector
+from deidcli.faces.detectors import Detector
 from deidcli.faces.embed import Recogniser
 from deidcli.faces.landmarks import locate
 from deidcli.media.open import open_reader

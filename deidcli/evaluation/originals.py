@@ -20,7 +20,7 @@ from deidcli.engine.frames import FileFailure, FileFrame
 from deidcli.engine.jobs import Job
 from deidcli.engine.local import find
 from deidcli.errors import MediaError, UsageError
-from deidcli.faces.detect import DetectOptions
+from deidcli.faces.detectors import DetectOptions
 from deidcli.faces.embed import Recogniser
 from deidcli.media.open import open_reader
 from deidcli.presets import sha256

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from deidcli.faces.detect import Detector
+from deidcli.faces.detectors import Detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.nms import nms
 from deidcli.values import Face, Frame

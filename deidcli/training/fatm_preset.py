@@ -14,7 +14,7 @@ import numpy as np
 from deidcli.engine.survey import walk
 from deidcli.errors import MediaError, UsageError
 from deidcli.faces.align import align
-from deidcli.faces.detect import DetectOptions, detector
+from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.face_model import FaceModel, skin
 from deidcli.faces.landmarks import locate
 from deidcli.media.open import open_reader

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from deidcli.errors import MissingDependency, PresetError, UsageError
-from deidcli.faces.detect import DEFAULTS, DetectOptions, Detector, detector
-from deidcli.faces.detectors import available, centerface
+from deidcli.faces.detectors import DEFAULTS, DetectOptions, Detector, available, centerface, detector
 from deidcli.faces.detectors.union import UnionDetector
 from deidcli.faces.recognisers.onnx import five_points
 from deidcli.faces.search import unturned

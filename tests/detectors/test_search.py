@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deidcli.errors import UsageError
-from deidcli.faces.detect import DetectOptions, Detector, detector
+from deidcli.faces.detectors import DetectOptions, Detector, detector
 from deidcli.faces.nms import nms, same
 from deidcli.faces.search import RIM, brightened, is_low_light, unturned
 from deidcli.values import Box, Face

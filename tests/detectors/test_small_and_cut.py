@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deidcli.faces.detect import DetectOptions, detector
+from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.detectors.centerface import WEIGHTS
 from deidcli.faces.nms import shared
 from deidcli.media.open import open_reader

@@ -38,7 +38,7 @@ from deidcli.engine.pipeline import Pipeline
 from deidcli.engine.run import Run, Tally
 from deidcli.engine.settings import RunOptions, Settings
 from deidcli.errors import MediaError
-from deidcli.faces.detect import DetectOptions
+from deidcli.faces.detectors import DetectOptions
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.methods.naive import Solid
 from deidcli.values import Box, Face, Frame

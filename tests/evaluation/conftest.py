@@ -13,7 +13,7 @@ import pytest
 from deidcli import methods
 from deidcli.evaluation.bench import Bench, Study
 from deidcli.evaluation.plan import Plan, from_folder
-from deidcli.faces.detect import DetectOptions
+from deidcli.faces.detectors import DetectOptions
 from deidcli.faces.embed import recogniser
 from deidcli.methods.base import Method
 from deidcli.presets import cache_folder

@@ -9,7 +9,7 @@ from deidcli.errors import UsageError
 from deidcli.evaluation.attacks import available, find
 from deidcli.evaluation.attacks.base import AttackOptions, load_attack_set, run_attacks
 from deidcli.evaluation.bench import Bench, Study, Subject
-from deidcli.faces.detect import DetectOptions
+from deidcli.faces.detectors import DetectOptions
 from deidcli.methods import find as find_method
 from deidcli.methods.base import Secret
 from tests.evaluation.conftest import PEOPLE, Same

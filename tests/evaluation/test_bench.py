@@ -11,7 +11,7 @@ from deidcli.evaluation import originals
 from deidcli.evaluation.bench import Bench, Study, Subject
 from deidcli.evaluation.observe import Instruments
 from deidcli.evaluation.plan import evaluate_subject
-from deidcli.faces.detect import DetectOptions
+from deidcli.faces.detectors import DetectOptions
 from deidcli.methods import find
 from deidcli.methods.base import Secret
 from tests.conftest import save

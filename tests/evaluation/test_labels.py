@@ -16,7 +16,7 @@ from deidcli.evaluation.labels import SkinToneLabeller, group_of
 from deidcli.evaluation.observe import Instruments
 from deidcli.evaluation.plan import Plan, evaluate_subject, from_folder
 from deidcli.evaluation.tables import AS_TURNED_BY_0, table
-from deidcli.faces.detect import DetectOptions
+from deidcli.faces.detectors import DetectOptions
 from deidcli.methods import find
 from deidcli.methods.base import Secret
 from tests.evaluation.conftest import PEOPLE, Same, Swap

@@ -8,7 +8,7 @@ import pytest
 
 from deidcli.evaluation.bench import Bench, Study, Subject
 from deidcli.evaluation.looks import Classifier, LooksPlan, description, frechet, looks
-from deidcli.faces.detect import DetectOptions
+from deidcli.faces.detectors import DetectOptions
 from deidcli.methods import find
 from deidcli.values import Box, Face
 from tests.evaluation.conftest import Same

@@ -6,7 +6,7 @@ from PIL import Image
 
 from deidcli.evaluation.bench import Bench, Study, Subject
 from deidcli.evaluation.video import video
-from deidcli.faces.detect import DetectOptions
+from deidcli.faces.detectors import DetectOptions
 from deidcli.methods import find
 from deidcli.methods.base import Method
 from deidcli.values import CropSpec

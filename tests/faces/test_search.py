@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deidcli.errors import UsageError
-from deidcli.faces.detect import DetectOptions, detector
+from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.embed import recogniser
 from deidcli.faces.landmarks import believable, locate
 from deidcli.faces.shape import MIRROR

@@ -64,7 +64,7 @@ def command(inputs: tuple[str, ...], **options: Any) -> int:
 
 def _searched(jobs: list, name: str, options: dict[str, Any]):
     from deidcli.evaluation.detection import search
-    from deidcli.faces.detect import detector
+    from deidcli.faces.detectors import detector
 
     word, _, doublings = name.partition("@")
     wanted = opt.detect_options({**options, "detector": word})

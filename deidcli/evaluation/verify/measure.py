@@ -14,7 +14,7 @@ from deidcli.engine.files import digest
 from deidcli.errors import one_line
 from deidcli.evaluation.verify.records import Known, Record
 from deidcli.evaluation.verify.traces import Trace, traces
-from deidcli.faces.detect import Detector
+from deidcli.faces.detectors import Detector
 from deidcli.faces.embed import Recogniser
 from deidcli.faces.landmarks import locate
 from deidcli.faces.mask import face_size

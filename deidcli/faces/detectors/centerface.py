@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from deidcli.errors import UsageError, one_line
-from deidcli.faces.detectors.base import CENTERFACE as WEIGHTS
-from deidcli.faces.detectors.base import DetectOptions, Detector
+from deidcli.faces.detectors import CENTERFACE as WEIGHTS
+from deidcli.faces.detectors import DetectOptions, Detector
 from deidcli.faces.nms import nms
 from deidcli.values import Box, Face
 

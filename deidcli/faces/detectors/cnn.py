@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deidcli.faces.detectors.base import Detector
+from deidcli.faces.detectors import Detector
 from deidcli.values import Box, Face
 
 

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from deidcli.faces.detectors.base import DetectOptions, Detector
+from deidcli.faces.detectors import DetectOptions, Detector
 from deidcli.values import Box, Face
 
 

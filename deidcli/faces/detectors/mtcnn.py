@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from deidcli.errors import MissingDependency
-from deidcli.faces.detectors.base import DetectOptions, Detector
+from deidcli.faces.detectors import DetectOptions, Detector
 from deidcli.values import Box, Face
 
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.faces.detectors.base import DetectOptions, Detector
+from deidcli.faces.detectors import DetectOptions, Detector
 from deidcli.faces.detectors.centerface import WEIGHTS, CenterfaceDetector
 from deidcli.faces.detectors.cnn import CnnDetector
 from deidcli.faces.detectors.hog import HogDetector

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.faces.detectors.base import DetectOptions, Detector
+from deidcli.faces.detectors import DetectOptions, Detector
 from deidcli.values import Box, Face
 
 OVERLAP = 0.3  # above which OpenCV drops the weaker of two boxes
