@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 
 from deidcli.faces.detectors import DetectOptions, detector
-from deidcli.faces.embed import recogniser
 from deidcli.faces.landmarks import locate
 from deidcli.faces.mask import face_size
+from deidcli.faces.recognisers import recogniser
 from deidcli.values import Face
 
 SIZES = (8, 11, 14, 18, 22, 27, 34, 44, 60, 90)  # pixels of the face square

@@ -26,7 +26,7 @@ from deidcli.engine.jobs import Job
 from deidcli.engine.replace import Replaced, Replacer, Request
 from deidcli.engine.settings import Settings
 from deidcli.faces.align import align
-from deidcli.faces.embed import recogniser
+from deidcli.faces.recognisers import recogniser
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.media.open import open_reader
 from deidcli.methods import find

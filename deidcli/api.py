@@ -39,8 +39,8 @@ from deidcli.engine.unattended import moment
 from deidcli.errors import MediaError, UsageError
 from deidcli.faces.blend import BlendOptions
 from deidcli.faces.detectors import DetectOptions, detector
-from deidcli.faces.embed import recogniser
 from deidcli.faces.landmarks import locate
+from deidcli.faces.recognisers import recogniser
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.media.stream import ReadOptions, VideoOptions, WriteOptions
 from deidcli.methods import available, make

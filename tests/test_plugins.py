@@ -41,7 +41,7 @@ class Toy(Detector):
 """,
     "toy_recogniser": """
 import numpy as np
-from deidcli.faces.embed import Recogniser
+from deidcli.faces.recognisers import Recogniser
 
 class Toy(Recogniser):
     name, threshold, length = "toy", 0.1, 3

@@ -107,7 +107,7 @@ def _pack(jobs: list[Job], options: dict[str, Any], output: Path, failed: list[s
 def _crops(jobs: list, options: dict[str, Any], failed: list[str], spec: CropSpec) -> Iterator[tuple[Crop, np.ndarray]]:
     """Every face that can be aligned, with the chip that the recogniser sees of it; errors are told and noted."""
     from deidcli.engine.local import find
-    from deidcli.faces.embed import recogniser
+    from deidcli.faces.recognisers import recogniser
 
     alone = TrackOptions(track=False)  # only landmarks that were located in the very frame are of use here
     given = opt.given_faces(options, [job.name for job in jobs])

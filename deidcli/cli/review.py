@@ -78,7 +78,7 @@ def command(output: str, **options: Any) -> int:
 
 def _judge() -> Any:
     from deidcli.engine.settings import RECOGNISER
-    from deidcli.faces.embed import recogniser
+    from deidcli.faces.recognisers import recogniser
 
     return recogniser(RECOGNISER)
 

@@ -109,7 +109,7 @@ def judges(names: str | None, distance: float | None = None) -> list[Judge]:
     distance: a threshold in place of their own. Raises UsageError.
     """
     from deidcli.evaluation.verify.measure import Judge
-    from deidcli.faces.embed import recogniser
+    from deidcli.faces.recognisers import recogniser
     from deidcli.faces.recognisers.sface import WEIGHTS
 
     known = [recogniser(name) for name in _names(names, "dlib,sface" if WEIGHTS.find() else "dlib")]

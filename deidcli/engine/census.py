@@ -13,9 +13,9 @@ from deidcli.engine.frames import Choice, FileFrame, FrameOrFailure
 from deidcli.engine.persona import track_key
 from deidcli.engine.settings import RECOGNISER
 from deidcli.faces.align import align, apply_affine
-from deidcli.faces.embed import Recogniser, recogniser
 from deidcli.faces.landmarks import serves
 from deidcli.faces.people import people
+from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.base import Census, Method
 from deidcli.values import Crop, CropSpec
 

@@ -25,7 +25,7 @@ from deidcli.engine.pipeline import Pipeline, Watch, unwatched
 from deidcli.engine.replace import Replacer
 from deidcli.engine.settings import Settings
 from deidcli.faces.detectors import DetectOptions, detector
-from deidcli.faces.embed import recogniser
+from deidcli.faces.recognisers import recogniser
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.media.stream import ReadOptions
 from deidcli.methods.base import Method

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from deidcli.engine.replace import Outcome, Replaced, nearest_original
-from deidcli.faces.embed import Recogniser
 from deidcli.faces.looks import all_looks
+from deidcli.faces.recognisers import Recogniser
 from deidcli.media.image.modes import luma
 from deidcli.media.stream import Reader
 from deidcli.values import Box, Face, Frame

@@ -31,7 +31,7 @@ from deidcli.evaluation.observe import (
 from deidcli.evaluation.originals import Cache, Originals, read_error
 from deidcli.evaluation.results import Judge, Run
 from deidcli.faces.detectors import DetectOptions, detector
-from deidcli.faces.embed import recogniser
+from deidcli.faces.recognisers import recogniser
 from deidcli.methods.base import Method
 
 Progress = Callable[[Iterable, int, str], Iterator]

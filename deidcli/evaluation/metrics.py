@@ -15,7 +15,7 @@ import numpy as np
 
 from deidcli.errors import MissingDependency
 from deidcli.evaluation.results import NAN, OTHER, SHARE, TRUE_ACCEPTS, Curve, Figure, Measure
-from deidcli.faces.embed import Recogniser
+from deidcli.faces.recognisers import Recogniser
 
 DRAWS, LEVEL = 2000, 0.95
 DRAWN = 200  # resamples that are drawn at once

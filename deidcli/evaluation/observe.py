@@ -24,8 +24,8 @@ from deidcli.evaluation.labels import Answers, Labeller
 from deidcli.evaluation.measures import ssim
 from deidcli.evaluation.originals import Originals, describe
 from deidcli.faces.detectors import Detector
-from deidcli.faces.embed import Recogniser
 from deidcli.faces.landmarks import locate
+from deidcli.faces.recognisers import Recogniser
 from deidcli.media.open import open_reader
 from deidcli.methods.base import Method
 from deidcli.values import Box, Face, Frame

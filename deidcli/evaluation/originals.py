@@ -21,7 +21,7 @@ from deidcli.engine.jobs import Job
 from deidcli.engine.local import find
 from deidcli.errors import MediaError, UsageError
 from deidcli.faces.detectors import DetectOptions
-from deidcli.faces.embed import Recogniser
+from deidcli.faces.recognisers import Recogniser
 from deidcli.media.open import open_reader
 from deidcli.presets import sha256
 from deidcli.values import Box, Face, Frame

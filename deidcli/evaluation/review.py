@@ -21,9 +21,9 @@ import numpy as np
 from deidcli.engine.zones import LEAVE, REPLACE, Wishes, Zone
 from deidcli.errors import UsageError, one_line
 from deidcli.evaluation.verify.records import places, rows_of
-from deidcli.faces.embed import Recogniser
 from deidcli.faces.landmarks import locate
 from deidcli.faces.people import people
+from deidcli.faces.recognisers import Recogniser
 from deidcli.media.open import open_reader
 from deidcli.values import Box, Face, Frame
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deidcli.faces.align import upright
-from deidcli.faces.embed import Recogniser
+from deidcli.faces.recognisers import Recogniser
 from deidcli.faces.recognisers.both import BothRecogniser
 from deidcli.values import Face
 

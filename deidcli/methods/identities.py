@@ -20,9 +20,9 @@ import numpy as np
 from deidcli.errors import MethodError
 from deidcli.faces import mesh
 from deidcli.faces.align import apply_affine
-from deidcli.faces.embed import Recogniser, recogniser
 from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
 from deidcli.faces.mask import face_size
+from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.base import Method, Models, PresetModels, Secret
 from deidcli.methods.new_face import Seen, composited, draw, read, shrunk
 from deidcli.presets import Preset, load_preset

@@ -18,7 +18,7 @@ from deidcli.engine.output import OutputFolder
 from deidcli.engine.stored import Stored
 from deidcli.errors import UsageError
 from deidcli.faces.align import apply_affine
-from deidcli.faces.embed import recogniser
+from deidcli.faces.recognisers import recogniser
 from deidcli.methods.ksame.proxies import RECOGNISER
 from deidcli.methods.labels import MISSING
 from deidcli.values import Crop

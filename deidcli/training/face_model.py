@@ -19,7 +19,6 @@ from scipy.optimize import linear_sum_assignment
 
 from deidcli.errors import UsageError
 from deidcli.faces.canonical import SIZE, canonical, mean_mesh, unwrap
-from deidcli.faces.embed import recogniser
 from deidcli.faces.face_model import (
     COARSE,
     FaceModel,
@@ -31,6 +30,7 @@ from deidcli.faces.face_model import (
     unit,
 )
 from deidcli.faces.mesh import LEFT_LIDS, POINTS, RIGHT_LIDS, ibug, locate_mesh
+from deidcli.faces.recognisers import recogniser
 from deidcli.presets import Preset, save_preset
 from deidcli.training.cleanir_latent import ridge
 from deidcli.values import Box, Face

@@ -11,8 +11,8 @@ import numpy as np
 
 from deidcli.errors import UsageError
 from deidcli.faces.align import align, apply_affine
-from deidcli.faces.embed import Recogniser, recogniser
 from deidcli.faces.mesh import PRESENT, ibug, locate_mesh
+from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.fatm import CanonicalFatm, Fatm
 from deidcli.methods.new_face import composited
 from deidcli.presets import Preset

@@ -14,9 +14,9 @@ import numpy as np
 from deidcli.engine.output import OutputFolder
 from deidcli.errors import UsageError
 from deidcli.faces.canonical import unwrap
-from deidcli.faces.embed import recogniser
 from deidcli.faces.face_model import frontal
 from deidcli.faces.mesh import ibug
+from deidcli.faces.recognisers import recogniser
 from deidcli.methods.new_face import mesh_of
 from deidcli.training.data import BATCH, labelled
 from deidcli.values import Box, Crop, CropSpec, Face

@@ -8,7 +8,7 @@ from deidcli.engine.detection_cache import DetectionCache, DiskRows
 from deidcli.engine.frames import FileFailure, FileFrame, Source
 from deidcli.engine.jobs import Job
 from deidcli.errors import MediaError
-from deidcli.faces.embed import recogniser
+from deidcli.faces.recognisers import recogniser
 from deidcli.methods import find
 from deidcli.values import Box, Face, Frame
 from tests.conftest import found

@@ -8,7 +8,7 @@ import pytest
 from deidcli.engine.escalation import STEADY
 from deidcli.engine.replace import Replacer, Request
 from deidcli.engine.settings import Settings
-from deidcli.faces.embed import Recogniser
+from deidcli.faces.recognisers import Recogniser
 from deidcli.faces.tracking.options import TrackOptions
 from deidcli.methods.base import Method, Secret
 from deidcli.values import CropSpec, Face, Frame

@@ -21,7 +21,7 @@ from deidcli.engine.output import Target
 from deidcli.engine.pipeline import Pipeline
 from deidcli.engine.written import WrittenCheck
 from deidcli.faces.detectors import DetectOptions, Detector
-from deidcli.faces.embed import Recogniser
+from deidcli.faces.recognisers import Recogniser
 from deidcli.media.image.reader import ImageReader, ImageWriter
 from deidcli.media.open import open_reader
 from deidcli.methods.naive import Pixelate

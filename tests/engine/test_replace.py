@@ -10,7 +10,7 @@ from deidcli.engine.settings import FALLBACKS, Settings, fingerprint
 from deidcli.errors import MethodError
 from deidcli.faces.align import align
 from deidcli.faces.blend import BlendOptions
-from deidcli.faces.embed import Recogniser, recogniser
+from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.base import Method, Secret
 from deidcli.methods.naive import Blur, Pixelate, Solid
 from deidcli.values import Box, CropSpec, Face, Frame

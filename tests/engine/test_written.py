@@ -9,7 +9,7 @@ from PIL import Image
 
 from deidcli.engine.replace import Outcome, Replaced
 from deidcli.engine.written import REASON, WrittenCheck
-from deidcli.faces.embed import Recogniser
+from deidcli.faces.recognisers import Recogniser
 from deidcli.media.open import open_reader
 from deidcli.values import Box, Face, Frame
 from tests.media.drawn import noise, region, smooth

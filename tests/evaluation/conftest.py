@@ -14,7 +14,7 @@ from deidcli import methods
 from deidcli.evaluation.bench import Bench, Study
 from deidcli.evaluation.plan import Plan, from_folder
 from deidcli.faces.detectors import DetectOptions
-from deidcli.faces.embed import recogniser
+from deidcli.faces.recognisers import recogniser
 from deidcli.methods.base import Method
 from deidcli.presets import cache_folder
 from deidcli.values import CropSpec

@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 from deidcli.evaluation import measures, metrics
 from deidcli.evaluation.measures import DEPTH, pose_difference
 from deidcli.evaluation.results import CHANCE
-from deidcli.faces.embed import Recogniser
+from deidcli.faces.recognisers import Recogniser
 from deidcli.faces.shape import MEAN_SHAPE, MIRROR
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from deidcli.errors import UsageError
 from deidcli.faces.detectors import DetectOptions, detector
-from deidcli.faces.embed import recogniser
 from deidcli.faces.landmarks import believable, locate
+from deidcli.faces.recognisers import recogniser
 from deidcli.faces.shape import MIRROR
 from deidcli.values import Box, Face
 from tests.conftest import SIDE, found

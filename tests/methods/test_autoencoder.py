@@ -8,7 +8,7 @@ import pytest
 from deidcli.errors import PresetError, UsageError
 from deidcli.faces.align import align
 from deidcli.faces.blend import BlendOptions, blend
-from deidcli.faces.embed import recogniser
+from deidcli.faces.recognisers import recogniser
 from deidcli.methods.autoencoder import Autoencoder, known_shift
 from deidcli.methods.autoencoder_canonical import (
     CanonicalAutoencoder,

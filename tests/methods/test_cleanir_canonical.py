@@ -11,9 +11,9 @@ from deidcli.errors import MethodError, PresetError, UsageError
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.blend import BlendOptions, blend
 from deidcli.faces.canonical import unwrap
-from deidcli.faces.embed import recogniser
 from deidcli.faces.face_model import FaceModel, hidden, rims, sunglasses, tone_and_light
 from deidcli.faces.landmarks import locate
+from deidcli.faces.recognisers import recogniser
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import Cleanir
 from deidcli.methods.cleanir_canonical import MIXED, CanonicalCleanir

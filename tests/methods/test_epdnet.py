@@ -9,8 +9,8 @@ import pytest
 from deidcli.errors import PresetError, UsageError
 from deidcli.faces.align import align
 from deidcli.faces.blend import BlendOptions, blend
-from deidcli.faces.embed import recogniser
 from deidcli.faces.face_model import FaceModel
+from deidcli.faces.recognisers import recogniser
 from deidcli.methods import find
 from deidcli.methods.base import Secret
 from deidcli.methods.epdnet import CanonicalEpdnet, Epdnet, drawn_faces

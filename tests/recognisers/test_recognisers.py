@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from deidcli.errors import MissingDependency, PresetError, UsageError
-from deidcli.faces.embed import cosine_distance, recogniser
-from deidcli.faces.recognisers import available
+from deidcli.faces.recognisers import available, cosine_distance, recogniser
 from deidcli.faces.recognisers.onnx import PLACES, five_points
 from deidcli.faces.recognisers.sface import WEIGHTS
 from deidcli.presets import Packaged, sha256

@@ -53,8 +53,8 @@ def command(folder: str, **options: Any) -> int:
     from deidcli.evaluation.bench import evenly, pictures_of
     from deidcli.evaluation.originals import Cache, Originals
     from deidcli.evaluation.people import people_rates
-    from deidcli.faces.embed import recogniser
     from deidcli.faces.match import tellable
+    from deidcli.faces.recognisers import recogniser
     from deidcli.training.data import split_of
 
     use_device(options["device"])

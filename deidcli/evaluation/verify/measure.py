@@ -15,10 +15,10 @@ from deidcli.errors import one_line
 from deidcli.evaluation.verify.records import Known, Record
 from deidcli.evaluation.verify.traces import Trace, traces
 from deidcli.faces.detectors import Detector
-from deidcli.faces.embed import Recogniser
 from deidcli.faces.landmarks import locate
 from deidcli.faces.mask import face_size
 from deidcli.faces.nms import nms, same
+from deidcli.faces.recognisers import Recogniser
 from deidcli.media.open import open_reader
 from deidcli.values import Box, Face, Frame
 

@@ -12,7 +12,7 @@ from deidcli.engine.manifest import FAILED, SKIPPED
 from deidcli.evaluation.verify.findings import WRONG, Finding, Look, findings, to_look_at
 from deidcli.evaluation.verify.measure import UNKNOWN, Check, Judge, Seen
 from deidcli.evaluation.verify.records import UNTOLD, Records
-from deidcli.faces.embed import Recogniser
+from deidcli.faces.recognisers import Recogniser
 
 LINKED = 2000  # faces that are compared with each other, at most: the work grows with the square
 CERTAIN = 0.95

@@ -1,11 +1,79 @@
-"""Recognisers: one file each. `available()` finds them; nothing else has to be edited to add one."""
+"""Recognisers: describe faces by numbers that lie close together for one person.
+
+A recogniser is a class in a file of this folder; nothing else is edited to add one."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cache
+from typing import ClassVar
 
-from deidcli.faces.recognisers.base import Recogniser
-from deidcli.faces.registry import offered, registered
+import numpy as np
+
+from deidcli.errors import MethodError
+from deidcli.faces.registry import named, offered, registered
+from deidcli.presets import Packaged
+from deidcli.values import Face
+
+
+class Recogniser(ABC):
+    """Describes faces.
+
+    threshold: the distance at and below which two faces count as one person. length: of a descriptor. takes_file,
+    needs_file: whether a file may stand behind its name, and whether it has to. weights: what `deid
+    models fetch` brings for it. small: sides in pixels of the face square, rising, and the share of the threshold at
+    which as many strangers of that size are taken for one person as are at the threshold where faces are large.
+    parts: the recognisers that it is made of, whose descriptors lie behind each other in its own; none for most.
+    """
+
+    name: ClassVar[str]
+    threshold: ClassVar[float]
+    length: int
+    takes_file: ClassVar[bool] = False
+    needs_file: ClassVar[bool] = True
+    weights: ClassVar[Packaged | None] = None
+    small: ClassVar[tuple[tuple[float, float], ...]] = ()
+    parts: tuple[Recogniser, ...] = ()
+
+    def __init__(self, file: str = ""):
+        self.file = file
+
+    @abstractmethod
+    def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
+        """The recogniser's own crops (n, h, w, 3) uint8 of faces with landmarks in a picture (height, width, 3)."""
+
+    @abstractmethod
+    def embed(self, chips: np.ndarray) -> np.ndarray:
+        """Descriptors (n, length) float32 of n crops, 0 included."""
+
+    @staticmethod
+    def points(face: Face) -> np.ndarray:
+        """The landmarks of a face (68, 2). Raises MethodError for a face without: it cannot be compared."""
+        if face.landmarks is None:
+            raise MethodError("a face without landmarks cannot be compared", "cover it")
+        return face.landmarks
+
+    def share_at(self, size: float) -> float:
+        """What share of the threshold counts where the faces of both pictures are `size` pixels large.
+
+        Small faces look alike: of 14 pixels, a fifth of all strangers lie within dlib's threshold for large ones.
+        """
+        if not self.small:
+            return 1.0
+        sizes, shares = np.array(self.small).T
+        return float(np.interp(np.log(max(size, 1.0)), np.log(sizes), shares))
+
+    def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """How far descriptors are apart, row by row: (n, length) twice to (n,). Euclidean."""
+        return np.linalg.norm(np.asarray(a) - np.asarray(b), axis=-1)
+
+
+def cosine_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """1 less the cosine of the angle between descriptors (n, length), row by row: (n,) in [0, 2]."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return 1 - np.sum(a * b, axis=-1) / np.maximum(norms, 1e-12)
 
 
 @cache
@@ -15,3 +83,12 @@ def available() -> dict[str, type[Recogniser]]:
     Importing them loads no library and no weights.
     """
     return offered(registered(__name__, __path__, Recogniser), "deidcli.recognisers")
+
+
+__all__ = ["Recogniser", "cosine_distance", "recogniser"]
+
+
+def recogniser(name: str) -> Recogniser:
+    """The recogniser called `name`, with ":FILE" behind it for one that needs a file. Raises UsageError."""
+    kind, file = named(available(), name, "recogniser")
+    return kind(file)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deidcli.faces.recognisers.base import Recogniser
+from deidcli.faces.recognisers import Recogniser
 from deidcli.values import Face
 
 

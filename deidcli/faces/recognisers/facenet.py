@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from deidcli.faces.align import similarity
-from deidcli.faces.recognisers.base import Recogniser, cosine_distance
+from deidcli.faces.recognisers import Recogniser, cosine_distance
 from deidcli.faces.shape import INNER, MEAN_SHAPE
 from deidcli.values import Face
 

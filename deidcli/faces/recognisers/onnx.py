@@ -10,7 +10,7 @@ import numpy as np
 
 from deidcli.errors import UsageError, one_line
 from deidcli.faces.align import similarity, warp
-from deidcli.faces.recognisers.base import Recogniser, cosine_distance
+from deidcli.faces.recognisers import Recogniser, cosine_distance
 from deidcli.faces.shape import LEFT_EYE, RIGHT_EYE
 from deidcli.values import Face
 
