@@ -10,8 +10,7 @@ import numpy as np
 from deidcli.errors import UsageError
 from deidcli.faces.detectors import DetectOptions, Detector
 from deidcli.faces.detectors.centerface import WEIGHTS, CenterfaceDetector
-from deidcli.faces.detectors.cnn import CnnDetector
-from deidcli.faces.detectors.hog import HogDetector
+from deidcli.faces.detectors.dlib import CnnDetector, HogDetector
 from deidcli.faces.detectors.mtcnn import MtcnnDetector
 from deidcli.faces.nms import nms
 from deidcli.values import Face
