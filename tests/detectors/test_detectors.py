@@ -9,7 +9,7 @@ import pytest
 from deidcli.errors import MissingDependency, PresetError, UsageError
 from deidcli.faces.detectors import DEFAULTS, DetectOptions, Detector, available, centerface, detector
 from deidcli.faces.detectors.union import UnionDetector
-from deidcli.faces.recognisers.onnx import five_points
+from deidcli.faces.recognisers.sface import five_points
 from deidcli.faces.search import unturned
 from deidcli.presets import Packaged
 from deidcli.values import Box, Face

@@ -11,8 +11,7 @@ import pytest
 
 from deidcli.errors import MissingDependency, PresetError, UsageError
 from deidcli.faces.recognisers import available, cosine_distance, recogniser
-from deidcli.faces.recognisers.onnx import PLACES, five_points
-from deidcli.faces.recognisers.sface import WEIGHTS
+from deidcli.faces.recognisers.sface import PLACES, WEIGHTS, five_points
 from deidcli.presets import Packaged, sha256
 from tests import onnx_drawn
 from tests.conftest import found

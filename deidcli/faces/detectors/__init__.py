@@ -1,6 +1,7 @@
 """Detectors: their contract, their options, and the one that --detector names.
 
-A detector is a class in a file of this folder; nothing else is edited to add one."""
+A detector is a class in a file of this folder; nothing else is edited to add one.
+"""
 
 from __future__ import annotations
 
@@ -123,9 +124,6 @@ def available() -> dict[str, type[Detector]]:
     Importing them loads no library and no weights.
     """
     return offered(registered(__name__, __path__, Detector), "deidcli.detectors")
-
-
-__all__ = ["DEFAULTS", "DetectOptions", "Detector", "default", "detector"]
 
 
 def detector(options: DetectOptions) -> Detector:

@@ -1,6 +1,7 @@
 """Recognisers: describe faces by numbers that lie close together for one person.
 
-A recogniser is a class in a file of this folder; nothing else is edited to add one."""
+A recogniser is a class in a file of this folder; nothing else is edited to add one.
+"""
 
 from __future__ import annotations
 
@@ -83,9 +84,6 @@ def available() -> dict[str, type[Recogniser]]:
     Importing them loads no library and no weights.
     """
     return offered(registered(__name__, __path__, Recogniser), "deidcli.recognisers")
-
-
-__all__ = ["Recogniser", "cosine_distance", "recogniser"]
 
 
 def recogniser(name: str) -> Recogniser:
