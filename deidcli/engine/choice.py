@@ -22,7 +22,7 @@ from deidcli.engine.zones import ALIKE, COVER, LEAVE, NEVER, Decision, Wishes, l
 from deidcli.errors import MediaError, UsageError, one_line
 from deidcli.faces.detectors import Detector
 from deidcli.faces.landmarks import locate
-from deidcli.faces.match import WORDS, KnownPeople, describe, judged, tellable
+from deidcli.faces.people import WORDS, KnownPeople, describe, judged, tellable
 from deidcli.faces.recognisers.both import BothRecogniser
 from deidcli.media.open import open_reader
 from deidcli.values import Face, Frame

@@ -37,7 +37,7 @@ from deidcli.engine.pipeline import Watch
 from deidcli.engine.settings import RECOGNISER, Settings
 from deidcli.engine.zones import Wishes
 from deidcli.errors import DeidError, UsageError, one_line
-from deidcli.faces.match import KnownPeople
+from deidcli.faces.people import KnownPeople
 from deidcli.faces.recognisers import recogniser
 from deidcli.faces.recognisers.both import BothRecogniser
 from deidcli.methods.base import Census, Method, Secret

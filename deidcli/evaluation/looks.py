@@ -22,7 +22,7 @@ from deidcli.evaluation.observe import BATCH, Original
 from deidcli.evaluation.originals import describe
 from deidcli.evaluation.results import FRECHET, MILLISECONDS, NAN, TOLD_APART, Judge, Run
 from deidcli.faces.align import warp
-from deidcli.faces.tone import to_lab
+from deidcli.faces.blend import to_lab
 from deidcli.training.data import split_of
 from deidcli.values import Face
 

@@ -10,8 +10,8 @@ import numpy as np
 from deidcli.evaluation import results
 from deidcli.evaluation.metrics import all_distances, as_measure, average, needed, share
 from deidcli.evaluation.results import SHARE, Figure, Matrix, Measure
+from deidcli.faces.align import LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
 from deidcli.faces.recognisers import Recogniser
-from deidcli.faces.shape import LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
 
 PAIRS = 10_000  # Section 4.1 of "Deep Autoencoders"
 

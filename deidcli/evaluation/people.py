@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deidcli.evaluation.metrics import all_distances
-from deidcli.faces.match import LOOSE, OTHER, SAME, SPLIT, STRICT, UNSURE, WORDS, judged
+from deidcli.faces.people import LOOSE, OTHER, SAME, SPLIT, STRICT, UNSURE, WORDS, judged
 from deidcli.faces.recognisers.both import BothRecogniser
 
 DRAWS = 20  # folders of people that are drawn

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deidcli.faces.align import align, apply_affine
-from deidcli.faces.tone import to_lab
+from deidcli.faces.blend import to_lab
 from deidcli.values import Crop, CropSpec, Face, Frame
 
 if TYPE_CHECKING:

@@ -22,9 +22,18 @@ from functools import cache
 import numpy as np
 
 from deidcli.faces import mesh
-from deidcli.faces.align import apply_affine, invert, similarity
+from deidcli.faces.align import (
+    INNER,
+    JAW,
+    LEFT_EYE,
+    MEAN_SHAPE,
+    MOUTH_OUTLINE,
+    RIGHT_EYE,
+    apply_affine,
+    invert,
+    similarity,
+)
 from deidcli.faces.canonical import mean_mesh, posed_mean_mesh
-from deidcli.faces.shape import INNER, JAW, LEFT_EYE, MEAN_SHAPE, MOUTH_OUTLINE, RIGHT_EYE
 from deidcli.values import Box, CropSpec, Face, Frame
 
 # Where the HOG detector draws its box: the centre and the side in the face square. Medians of 149 faces of LFW.

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from deidcli.faces.align import apply_affine, invert, similarity
-from deidcli.faces.shape import BROWS, INNER, JAW, MEAN_SHAPE
+from deidcli.faces.align import BROWS, INNER, JAW, MEAN_SHAPE, apply_affine, invert, similarity
 from deidcli.values import Face
 
 FEATHER = 0.05  # width of the soft edge (one standard deviation), as a share of the face's size

@@ -1,19 +1,73 @@
-"""People: which descriptors belong to one person. Average linkage over an index of neighbours, so that no chain of
-likenesses joins two who are unlike.
+"""People: who is one person, by descriptors.
 
-Of two mistakes the tool prefers one. Two strangers who are taken for one person count once: the group that they share
-has one person more than it says. One person who is taken for two counts twice: their halves are each other's nearest
-and fall into one group, which then has one person less than it says. So the threshold is the recogniser's own, which
-joins more strangers than it splits people: the figures are in docs/ksame.md.
+- `Neighbours`: the nearest of many descriptors, by faiss; exact for few, a graph (HNSW) for many.
+- `people`: which descriptors belong to one person. Average linkage over that index, so that no chain of likenesses
+  joins two who are unlike. Of two mistakes it prefers one. Two strangers who are taken for one person count once: the
+  group that they share has one person more than it says. One person who is taken for two counts twice: their halves
+  are each other's nearest and fall into one group, which then has one person less than it says. So the threshold is the
+  recogniser's own, which joins more strangers than it splits people: the figures are in docs/ksame.md.
+- `KnownPeople`, `judged`: whether a face is one of a few known people, as both shipped recognisers see it. It is the
+  `SAME` where both say so by a strict threshold, and `OTHER` where both say by a loose one that it is nobody of them.
+  Between it is `UNSURE`, and `SPLIT` where one of them says that it is nobody and the other does not. The thresholds
+  were chosen on 448 faces of LFW's training people; docs/people.md has their error rates on other people, and the
+  command that measures them.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from deidcli.faces.neighbours import Neighbours
+from deidcli.faces.align import upright
+from deidcli.faces.recognisers import Recogniser
+from deidcli.faces.recognisers.both import BothRecogniser
+from deidcli.values import Face
+
+# Up to here a search of all with all takes less time than building a graph does.
+EXACT = 10_000
+# Of the graph: links of a node, and candidates that are held while it is built and searched.
+LINKS, BUILD, SEARCH = 32, 80, 128
+
+
+class Neighbours:
+    """An index of points (n, d) float32. The same points in the same order give the same answers."""
+
+    def __init__(self, points: np.ndarray, exact: bool = False):
+        """exact: compare with every point, however many there are."""
+        import faiss
+
+        points = np.ascontiguousarray(points, np.float32)
+        self._count, self._exact = len(points), exact or len(points) <= EXACT
+        self._index: Any = faiss.IndexFlatL2(points.shape[1])
+        if self._exact:
+            self._index.add(points)
+            return
+        self._index = faiss.IndexHNSWFlat(points.shape[1], LINKS)
+        self._index.hnsw.efConstruction = BUILD
+        self._index.hnsw.efSearch = SEARCH
+        # Several threads would link the graph in another order in every run.
+        before = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            self._index.add(points)
+        finally:
+            faiss.omp_set_num_threads(before)
+
+    def nearest(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Distances (q, c) float32 and numbers (q, c) int of the up to `count` nearest points, nearest first.
+
+        Euclidean. The graph may miss some; a place without an answer holds the distance inf and the number -1.
+        """
+        count = min(count, self._count)
+        if not self._exact:
+            self._index.hnsw.efSearch = max(SEARCH, 2 * count)
+        squares, numbers = self._index.search(np.ascontiguousarray(queries, np.float32), count)
+        squares[numbers < 0] = np.inf
+        return np.sqrt(np.maximum(squares, 0)), numbers
+
 
 NEAREST = 24  # candidates for a merger that each cluster looks at in a round
 BLOCK = 100_000  # pairs that are measured at once
@@ -113,3 +167,55 @@ def _in_order(labels: np.ndarray) -> np.ndarray:
     rank = np.empty(len(first), int)
     rank[np.argsort(first)] = np.arange(len(first))
     return rank[inverse.reshape(-1)]
+
+
+SAME, UNSURE, SPLIT, OTHER = "same", "unsure", "split", "other"
+WORDS = (SAME, UNSURE, SPLIT, OTHER)
+# As multiples of the thresholds of dlib (0.6) and SFace (0.637).
+STRICT = np.array([0.85, 0.85])
+LOOSE = np.array([1.05, 1.15])
+SMALLEST = 40  # pixels of the shorter side of a face of which anything can be said
+# How far the tip of the nose may lie from the middle between the eyes, as a share of their distance: 35 degrees.
+TURNED = 0.3
+NOSE, EYES = 30, (36, 45)  # the tip of the nose and the outer corners of the eyes among the 68 landmarks
+
+
+def judged(distances: np.ndarray, strict: np.ndarray = STRICT, loose: np.ndarray = LOOSE) -> np.ndarray:
+    """SAME, UNSURE, SPLIT or OTHER for distances (n, 2) by dlib and SFace, each as a multiple of its threshold.
+
+    Words (n,). With the thresholds of one recogniser, distances (n, 1) are judged by it alone.
+    """
+    distances = np.asarray(distances).reshape(-1, len(strict))
+    same, far = (distances <= strict).all(axis=1), distances > loose
+    return np.select([same, far.all(axis=1), far.any(axis=1)], [SAME, OTHER, SPLIT], UNSURE)
+
+
+def tellable(face: Face) -> bool:
+    """Whether a face can be compared: it has landmarks, is large enough, and looks ahead."""
+    if face.landmarks is None or min(face.box.width, face.box.height) < SMALLEST:
+        return False
+    points = upright(face.landmarks)
+    left, right = points[EYES[0], 0], points[EYES[1], 0]
+    return bool(right > left and abs((points[NOSE, 0] - left) / (right - left) - 0.5) <= TURNED)
+
+
+class KnownPeople:
+    """The people whose pictures are at hand. rows: their descriptors (n, length), of both recognisers."""
+
+    def __init__(self, rows: np.ndarray, recogniser: BothRecogniser):
+        self.rows, self.recogniser = rows, recogniser
+
+    def distances(self, descriptors: np.ndarray) -> np.ndarray:
+        """How far faces are from the nearest picture of the people, by each recogniser: (m, length) to (m, 2)."""
+        return nearest(self.recogniser, np.asarray(descriptors), self.rows)
+
+
+def nearest(recogniser: BothRecogniser, faces: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The least distance of each of `faces` (m, length) to any of `known` (n, length), by dlib and by SFace: (m, 2)."""
+    apart = [recogniser.distances(np.repeat(face[None], len(known), axis=0), known).min(axis=0) for face in faces]
+    return np.array(apart).reshape(-1, 2)
+
+
+def describe(recogniser: Recogniser, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
+    """Descriptors (n, length) of the faces of one picture (height, width, 3) uint8; all have landmarks."""
+    return recogniser.embed(recogniser.chips(pixels, faces))

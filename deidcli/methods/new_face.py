@@ -17,7 +17,17 @@ import numpy as np
 from deidcli.errors import MethodError
 from deidcli.faces.align import apply_affine, compose, places, resampled, similarity
 from deidcli.faces.blend import BlendOptions, blend
-from deidcli.faces.canonical import SIZE, canonical, frame_map, mean_mesh, pose, posed_mean_mesh, unwrap, with_ring
+from deidcli.faces.canonical import (
+    SIZE,
+    canonical,
+    frame_map,
+    mean_mesh,
+    pose,
+    posed_mean_mesh,
+    render,
+    unwrap,
+    with_ring,
+)
 from deidcli.faces.face_model import FaceModel, Identity, Reading, openings, rim_distance
 from deidcli.faces.mesh import (
     IBUG,
@@ -30,7 +40,6 @@ from deidcli.faces.mesh import (
     SMALL,
     look,
 )
-from deidcli.faces.render import render
 from deidcli.values import Box, Crop, CropSpec, Frame, Layer
 
 NO_MASK = CropSpec(size=None, margin=0, align="window", transfer_lighting=False)  # a layer says how it lies

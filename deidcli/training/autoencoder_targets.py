@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from deidcli.errors import UsageError
-from deidcli.faces.neighbours import Neighbours
+from deidcli.faces.people import Neighbours
 from deidcli.methods.labels import MISSING
 
 NOBODY = -1  # in a list of neighbours: a place that no sample fills

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deidcli.faces.align import similarity
-from deidcli.faces.shape import INNER, MEAN_SHAPE
+from deidcli.faces.align import INNER, MEAN_SHAPE, similarity
 from deidcli.networks.dlib_recogniser import CHIP, chip_landmarks
 
 MARGIN = 0.06  # of the crops, as `deid align` cuts them by default

@@ -10,7 +10,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from deidcli.faces.shape import LEFT_EYE, RIGHT_EYE
+from deidcli.faces.align import LEFT_EYE, RIGHT_EYE
 from deidcli.methods.labels import MISSING
 from deidcli.networks.store import run
 from deidcli.training.data import Pack

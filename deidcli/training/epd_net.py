@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image
 
 from deidcli.errors import UsageError
+from deidcli.faces.align import INNER
 from deidcli.faces.canonical import SIZE, canonical
 from deidcli.faces.face_model import FaceModel
 from deidcli.faces.mesh import IBUG
-from deidcli.faces.shape import INNER
 from deidcli.methods.epdnet import MIXED, drawn_faces, within
 from deidcli.networks.classifiers import Head
 from deidcli.networks.epd_net import (

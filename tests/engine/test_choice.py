@@ -10,7 +10,7 @@ from deidcli.engine.choice import KEEP, ONLY, Chooser, People, _Looks
 from deidcli.engine.frames import Choice
 from deidcli.engine.zones import Wishes, Zone, fill, lies_within, load_wishes
 from deidcli.errors import MediaError, UsageError
-from deidcli.faces.match import LOOSE, OTHER, SAME, SPLIT, STRICT, UNSURE, judged, tellable
+from deidcli.faces.people import LOOSE, OTHER, SAME, SPLIT, STRICT, UNSURE, judged, tellable
 from deidcli.faces.recognisers.sface import WEIGHTS
 from deidcli.values import Box, Frame
 from tests.conftest import found, read, rows, save, tree

@@ -10,8 +10,8 @@ from sklearn import metrics as sk
 from deidcli.evaluation import measures, metrics
 from deidcli.evaluation.measures import DEPTH, pose_difference
 from deidcli.evaluation.results import CHANCE
+from deidcli.faces.align import MEAN_SHAPE, MIRROR
 from deidcli.faces.recognisers import Recogniser
-from deidcli.faces.shape import MEAN_SHAPE, MIRROR
 
 
 class Plain(Recogniser):

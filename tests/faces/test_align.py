@@ -5,10 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deidcli.faces.align import LARGEST, align, apply_affine, compose, invert, similarity, upright, warp
+from deidcli.faces.align import (
+    INNER,
+    LARGEST,
+    MEAN_SHAPE,
+    MIRROR,
+    align,
+    apply_affine,
+    compose,
+    invert,
+    similarity,
+    upright,
+    warp,
+)
 from deidcli.faces.blend import unwarp
 from deidcli.faces.mask import Mask
-from deidcli.faces.shape import INNER, MEAN_SHAPE, MIRROR
 from deidcli.values import Box, Crop, CropSpec, Face, Frame
 
 SIDE = 200

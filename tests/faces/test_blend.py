@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deidcli.faces.align import align
-from deidcli.faces.blend import BlendOptions, blend
+from deidcli.faces.blend import BlendOptions, blend, transfer_lighting
 from deidcli.faces.mask import mask
-from deidcli.faces.tone import transfer_lighting
 from deidcli.values import Box, CropSpec, Face, Frame
 
 from .test_align import turned

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deidcli.faces.tracking.cuts import CutDetector
+from deidcli.faces.tracking.changes import CutDetector
 from tests.faces.moving import background, pasted
 
 

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deidcli.faces import neighbours
 from deidcli.faces.people import people
 
 
@@ -58,7 +57,7 @@ def test_a_chain_joins_nobody():
 
 
 def test_by_the_graph(monkeypatch):
-    monkeypatch.setattr(neighbours, "EXACT", 50)
+    monkeypatch.setattr("deidcli.faces.people.EXACT", 50)
     points, true = drawn(7, 150)
     assert same(people(points, 0.6), true)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deidcli.faces.tracking.smooth import hull, smoothed
+from deidcli.faces.tracking.motion import hull, smoothed
 
 TIMES = np.arange(11) / 25
 

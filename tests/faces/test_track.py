@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deidcli.errors import UsageError
-from deidcli.faces.shape import MEAN_SHAPE
+from deidcli.faces.align import MEAN_SHAPE
 from deidcli.faces.tracking.options import FrameFaces, TrackOptions
 from deidcli.faces.tracking.tracker import MOST_FRAMES, tracked_frames
 from deidcli.values import Box, Face, Frame

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deidcli.faces import neighbours
 from deidcli.methods.ksame.grouping import group_people, pair_furthest, visiting_order
 
 COUNTS = st.tuples(st.integers(2, 7), st.integers(0, 60)).map(lambda pair: (pair[0], pair[0] + pair[1]))
@@ -58,7 +57,7 @@ def test_the_first_group_is_the_outlier_and_its_nearest():
 
 def test_a_graph_gives_groups_too(monkeypatch):
     """Above a size that a test can have, the index is a graph; equal points are its worst case."""
-    monkeypatch.setattr(neighbours, "EXACT", 50)
+    monkeypatch.setattr("deidcli.faces.people.EXACT", 50)
     for points in (drawn(5, 900, 16), np.zeros((300, 4), np.float32)):
         sizes = np.bincount(group_people(points, 4))
         assert sizes.min() == 4 and sizes.max() <= 7

@@ -53,7 +53,7 @@ def command(folder: str, **options: Any) -> int:
     from deidcli.evaluation.bench import evenly, pictures_of
     from deidcli.evaluation.originals import Cache, Originals
     from deidcli.evaluation.people import people_rates
-    from deidcli.faces.match import tellable
+    from deidcli.faces.people import tellable
     from deidcli.faces.recognisers import recogniser
     from deidcli.training.data import split_of
 

@@ -8,9 +8,8 @@ from functools import cache
 import cv2
 import numpy as np
 
-from deidcli.faces.align import similarity
+from deidcli.faces.align import INNER, MEAN_SHAPE, similarity
 from deidcli.faces.recognisers import Recogniser, cosine_distance
-from deidcli.faces.shape import INNER, MEAN_SHAPE
 from deidcli.values import Face
 
 SIDE = 160  # pixels of a chip

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deidcli.errors import UsageError, one_line
-from deidcli.faces.align import similarity, warp
+from deidcli.faces.align import LEFT_EYE, RIGHT_EYE, similarity, warp
 from deidcli.faces.recognisers import Recogniser, cosine_distance
-from deidcli.faces.shape import LEFT_EYE, RIGHT_EYE
 from deidcli.presets import FETCH, Packaged
 from deidcli.values import Face
 

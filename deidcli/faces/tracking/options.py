@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deidcli.errors import UsageError
-from deidcli.faces.tracking.smooth import REACH
+from deidcli.faces.tracking.motion import REACH
 from deidcli.values import Face, Frame
 
 

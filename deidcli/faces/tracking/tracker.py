@@ -14,9 +14,8 @@ import numpy as np
 
 from deidcli.faces.landmarks import plausible
 from deidcli.faces.nms import lies_in, shared
-from deidcli.faces.tracking.motion import correlation, grey, patch
+from deidcli.faces.tracking.motion import REACH, correlation, grey, hull, patch, smoothed
 from deidcli.faces.tracking.options import FrameFaces, TrackOptions
-from deidcli.faces.tracking.smooth import REACH, hull, smoothed
 from deidcli.faces.tracking.track import GreyFrame, Position, Track
 from deidcli.values import Box, Face, Frame
 

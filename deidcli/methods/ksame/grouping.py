@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 import numpy as np
 
 from deidcli.faces.attributes import AttributeReader, Attributes
-from deidcli.faces.neighbours import Neighbours
+from deidcli.faces.people import Neighbours
 from deidcli.methods.base import Census
 from deidcli.values import Frame
 

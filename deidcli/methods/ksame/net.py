@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.faces.neighbours import Neighbours
+from deidcli.faces.people import Neighbours
 from deidcli.methods.base import Census, Secret, option
 from deidcli.methods.closed import ClosedSet, Plan, too_few_people
 from deidcli.methods.identities import JUDGED
