@@ -81,7 +81,7 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
 
 def _pack(jobs: list[Job], options: dict[str, Any], output: Path, failed: list[str]) -> int | None:
     """Write one pack, whole or not at all. How many faces are in it; None where it is there already."""
-    from deidcli.methods.labels import load_labels
+    from deidcli.faces.attributes import load_labels
     from deidcli.training.data import origin_of, pack_faces, pack_origin, write_pack
     from deidcli.training.textures import WINDOW, unwrapped, write_textures
 

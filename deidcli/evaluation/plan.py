@@ -18,7 +18,7 @@ from deidcli.evaluation.metrics import Draw, draws
 from deidcli.evaluation.observe import ByFolder, Original, Outputs
 from deidcli.evaluation.parts import Pair, Part
 from deidcli.evaluation.results import Run, Worst
-from deidcli.methods.labels import load_labels
+from deidcli.faces.attributes import load_labels
 from deidcli.training.data import split_of
 
 HINT = "give LFW's pairs.txt, or a CSV with the columns a, b and same"

@@ -1,23 +1,28 @@
 """Attributes: what a face shows beside its identity: gender, age, race and expression by classifiers, tone as measured.
 
-A classifier speaks of how a face looks to people who labelled photographs; it knows nothing of the person.
+A classifier speaks of how a face looks to people who labelled photographs; it knows nothing of the person. Such labels
+of people are read here, too, from CSV files: for packs, for evaluation, and for groups of one attribute value.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deidcli.errors import UsageError
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.blend import to_lab
 from deidcli.values import Crop, CropSpec, Face, Frame
 
 if TYPE_CHECKING:
     from deidcli.networks.classifiers import Answers, Classifier  # brings Keras, which help must not load
+
 
 PRESETS = ("attributes", "expression")
 # Middles of the cheeks in the face square, and how far they reach: below the eyes, beside the nose, above the mouth.
@@ -124,3 +129,24 @@ def _words(classifier: Classifier, answers: Answers, i: int) -> dict:
 def _sure(classifier: Classifier, answers: Answers, i: int) -> list[tuple[str, float]]:
     words = [name for name, head in classifier.heads.items() if head.places is None]
     return [(name, float(answers[name][i].max())) for name in words]
+
+
+IMAGE = "image"  # the column that names the file; where none is called so, the first does
+MISSING = ""  # a label that is not known
+
+
+def load_labels(path: Path) -> dict[str, dict[str, str]]:
+    """For each column the value of each file, named relative to the folder of the pictures. Raises UsageError."""
+    hint = f"give a CSV with a head, file names in the column {IMAGE} or the first column"
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            rows = csv.DictReader(file)
+            columns = list(rows.fieldnames or [])
+            name = IMAGE if IMAGE in columns else columns[0] if columns else ""
+            table = [(row[name], row) for row in rows]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise UsageError(f"{path}: {error}", hint) from error
+    columns = [column for column in columns if column != name]
+    if not columns:
+        raise UsageError(f"{path}: has no labels", hint)
+    return {column: {name: row[column] or MISSING for name, row in table} for column in columns}

@@ -22,7 +22,7 @@ from deidcli.errors import UsageError
 from deidcli.faces.canonical import SIZE
 from deidcli.faces.face_model import FaceModel, Identity, Reading, rim_distance, unit
 from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
-from deidcli.methods.cleanir_canonical import joined
+from deidcli.methods.cleanir import joined
 from deidcli.methods.identities import TRIES, WINDOW, IdentityMethod, PresetFaceModels
 from deidcli.methods.new_face import Seen, draw, texture_of
 from deidcli.presets import load_preset

@@ -18,8 +18,7 @@ import numpy as np
 from keras import layers, ops
 from PIL import Image
 
-from deidcli.methods.autoencoder import METHOD
-from deidcli.methods.autoencoder_canonical import READER
+from deidcli.methods.autoencoder import METHOD, READER
 from deidcli.networks.autoencoder import (
     LUMA,
     PLAIN,

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from deidcli.errors import UsageError
+from deidcli.faces.attributes import MISSING
 from deidcli.faces.face_model import FaceModel
-from deidcli.methods.autoencoder_canonical import identity_rows
-from deidcli.methods.labels import MISSING
+from deidcli.methods.autoencoder import identity_rows
 from deidcli.networks import classifiers
 from deidcli.networks.autoencoder import LUMA, AutoencoderConfig
 from deidcli.presets import load_preset

@@ -14,8 +14,8 @@ import numpy as np
 from scipy import sparse
 
 from deidcli.errors import UsageError
+from deidcli.faces.attributes import MISSING
 from deidcli.faces.people import Neighbours
-from deidcli.methods.labels import MISSING
 
 NOBODY = -1  # in a list of neighbours: a place that no sample fills
 KINDS = ("cluster", "neighbor", "nth", "cells", "attribute")

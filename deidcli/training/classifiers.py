@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from deidcli.errors import UsageError
-from deidcli.methods.labels import load_labels
+from deidcli.faces.attributes import load_labels
 from deidcli.networks.classifiers import METHOD, Classifier, ClassifierConfig, Head, build_classifier, load, save
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.chips import MARGIN

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from deidcli.faces.align import LEFT_EYE, RIGHT_EYE
-from deidcli.methods.labels import MISSING
+from deidcli.faces.attributes import MISSING
 from deidcli.networks.store import run
 from deidcli.training.data import Pack
 

@@ -15,12 +15,12 @@ import numpy as np
 from deidcli import __version__
 from deidcli.engine.jobs import Job
 from deidcli.engine.output import OutputFolder
+from deidcli.engine.settings import RECOGNISER
 from deidcli.engine.stored import Stored
 from deidcli.errors import UsageError
 from deidcli.faces.align import apply_affine
+from deidcli.faces.attributes import MISSING
 from deidcli.faces.recognisers import recogniser
-from deidcli.methods.ksame.proxies import RECOGNISER
-from deidcli.methods.labels import MISSING
 from deidcli.values import Crop
 
 _LABEL, _SUM, _ORIGIN = "label_", "sha256", "origin"  # keys in the file

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from deidcli.methods.labels import MISSING
+from deidcli.faces.attributes import MISSING
 from deidcli.training.data import Pack
 
 

@@ -9,11 +9,12 @@ from deidcli.errors import PresetError, UsageError
 from deidcli.faces.align import align
 from deidcli.faces.blend import BlendOptions, blend
 from deidcli.faces.recognisers import recogniser
-from deidcli.methods.autoencoder import Autoencoder, known_shift
-from deidcli.methods.autoencoder_canonical import (
+from deidcli.methods.autoencoder import (
+    Autoencoder,
     CanonicalAutoencoder,
     coefficients,
     identity_rows,
+    known_shift,
 )
 from deidcli.methods.base import Secret
 from deidcli.methods.new_face import read

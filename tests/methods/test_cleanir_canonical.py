@@ -15,8 +15,7 @@ from deidcli.faces.face_model import FaceModel, hidden, rims, sunglasses, tone_a
 from deidcli.faces.landmarks import locate
 from deidcli.faces.recognisers import recogniser
 from deidcli.methods.base import Secret
-from deidcli.methods.cleanir import Cleanir
-from deidcli.methods.cleanir_canonical import MIXED, CanonicalCleanir
+from deidcli.methods.cleanir import MIXED, CanonicalCleanir, Cleanir
 from deidcli.methods.new_face import WIDE, _grain, draw, lit, mesh_of, read
 from deidcli.presets import load_preset
 from deidcli.values import Frame

@@ -10,8 +10,7 @@ from deidcli.faces import face_model
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.face_model import FaceModel
 from deidcli.methods.base import Census, Secret
-from deidcli.methods.ksame.m import DRAWN, PROXY, KSameM
-from deidcli.methods.ksame.proxies import TEXTURE, Proxies
+from deidcli.methods.ksame.m import DRAWN, PROXY, TEXTURE, KSameM, Proxies
 from deidcli.presets import load_preset
 from deidcli.values import Frame
 from tests.conftest import found, rows

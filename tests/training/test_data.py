@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deidcli.errors import UsageError
-from deidcli.methods.labels import load_labels
+from deidcli.faces.attributes import load_labels
 from deidcli.training.chips import MARGIN, describe_crops
 from deidcli.training.data import Pack, check_apart, labelled, load_pack, origin_of
 from deidcli.training.sampling import Augment, batches

@@ -44,7 +44,7 @@ def command(name: str, folder: str, **options: Any) -> int:
     from deidcli.evaluation.bench import pictures_of
     from deidcli.evaluation.everything import evaluate_table
     from deidcli.evaluation.tables import table
-    from deidcli.methods.labels import load_labels
+    from deidcli.faces.attributes import load_labels
     from deidcli.training.data import split_of
 
     chosen = table(name)

@@ -31,8 +31,7 @@ from deidcli.methods.base import Census, Secret, option
 from deidcli.methods.closed import ClosedSet, Plan, too_few_people
 from deidcli.methods.identities import JUDGED
 from deidcli.methods.ksame.grouping import attributes, group_by_value
-from deidcli.methods.ksame.m import CanonicalClosedSet
-from deidcli.methods.ksame.proxies import MeanFace, Proxies
+from deidcli.methods.ksame.m import CanonicalClosedSet, MeanFace, Proxies
 from deidcli.methods.new_face import Seen, composited, shrunk
 from deidcli.presets import Preset, load_preset
 
