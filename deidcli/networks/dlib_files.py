@@ -233,12 +233,14 @@ def build_detector() -> keras.Model:
     that a picture scores the same in a wider frame. Output: the scores, (N, rows, columns) float32.
     Raises MissingDependency or PresetError where the weights are missing or damaged.
     """
+    from deidcli.networks.own_layers import Inside
+
     weights = folded(read_network(dlib_weights(DETECTOR)))
     x = tiles = keras.Input((None, None, 3), dtype=DTYPE, name="tiles")
     valid = keras.Input((2,), dtype="int32", name="cells")
     for _ in range(3):
         x = _conv(x, next(weights), stride=2)
-    inside = _Inside(dtype=DTYPE, name="inside")([x, valid])
+    inside = Inside(dtype=DTYPE, name="inside")([x, valid])
     x = layers.Multiply(dtype=DTYPE)([x, inside])
     for _ in range(3):
         x = layers.Multiply(dtype=DTYPE)([_conv(x, next(weights)), inside])
@@ -280,17 +282,3 @@ def _dense(x, record: Record):
     y = layer(x)
     layer.set_weights([weights.reshape(weights.shape[:2])])
     return y
-
-
-class _Inside(layers.Layer):
-    """1 where a cell belongs to its picture and 0 past it: [(N, H, W, C), (N, 2) rows and columns] to (N, H, W, 1)."""
-
-    def call(self, inputs):
-        cells, valid = inputs
-        height, width = ops.shape(cells)[1:3]
-        rows = ops.arange(height, dtype="int32")[None, :] < valid[:, :1]
-        columns = ops.arange(width, dtype="int32")[None, :] < valid[:, 1:]
-        return ops.cast(rows[:, :, None, None] & columns[:, None, :, None], cells.dtype)
-
-    def compute_output_shape(self, shapes):
-        return (*shapes[0][:3], 1)

@@ -124,3 +124,17 @@ class Critic(layers.Layer):
             x = x if last else ops.leaky_relu(x, SLOPE)
             seen.append(x)
         return seen
+
+
+class Inside(layers.Layer):
+    """1 where a cell belongs to its picture and 0 past it: [(N, H, W, C), (N, 2) rows and columns] to (N, H, W, 1)."""
+
+    def call(self, inputs):
+        cells, valid = inputs
+        height, width = ops.shape(cells)[1:3]
+        rows = ops.arange(height, dtype="int32")[None, :] < valid[:, :1]
+        columns = ops.arange(width, dtype="int32")[None, :] < valid[:, 1:]
+        return ops.cast(rows[:, :, None, None] & columns[:, None, :, None], cells.dtype)
+
+    def compute_output_shape(self, shapes):
+        return (*shapes[0][:3], 1)
