@@ -15,8 +15,8 @@ from deidcli.evaluation.plan import limited, load_pairs, matched, paired
 from deidcli.evaluation.report import readme
 from deidcli.evaluation.results import Results
 from deidcli.evaluation.tables import ETA, TABLES, eta
-from deidcli.faces.detect import DetectOptions
-from deidcli.faces.embed import recogniser
+from deidcli.faces.detectors import DetectOptions
+from deidcli.faces.recognisers import recogniser
 from deidcli.faces.recognisers.sface import WEIGHTS as SFACE
 from deidcli.values import Frame
 from tests.conftest import found
