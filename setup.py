@@ -11,6 +11,7 @@ setup(
     package_dir={"deidcli.models": "models"},
     package_data={
         "deidcli.faces": ["mean_mesh.npy", "mean_triangles.npy"],
+        "deidcli.evaluation": ["measured.json"],
         "deidcli.evaluation.report": ["templates/*"],
         "deidcli.models": [f"{name}/*" for name in PRESETS],
     },

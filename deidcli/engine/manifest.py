@@ -40,7 +40,8 @@ class Row:
     were given. search: what decided which faces were found (detector, threshold, min_face and so on), or the sha256 of
     the list that gave them. settings: the fingerprint of all that decides what is written. seconds: from opening to
     writing. error: one line. notes: what is not as in the source. stamp: size in bytes and time of the last change in
-    nanoseconds of the input when it was read, None where these would not show a change.
+    nanoseconds of the input when it was read, None where these would not show a change. made: by what it was made: see
+    `engine.settings.made_by`, and "at", when, in UTC.
     """
 
     input: str
@@ -64,6 +65,7 @@ class Row:
     error: str | None = None
     notes: tuple[str, ...] = ()
     stamp: tuple[int, int] | None = None
+    made: dict[str, Any] | None = None
 
     def actions(self) -> dict[str, int]:
         """How many faces were "replaced", "covered" and "left"; one that is in many frames counts in each."""

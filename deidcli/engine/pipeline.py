@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +23,7 @@ from deidcli.engine.labels import Labelled, labelled, put_labels
 from deidcli.engine.manifest import DONE, FAILED, SALVAGED, SKIPPED, Row
 from deidcli.engine.output import OutputFolder, Target
 from deidcli.engine.replace import Outcome, Replaced, Replacer, Request
-from deidcli.engine.settings import Settings, fingerprint, marked
+from deidcli.engine.settings import Settings, fingerprint, made_by, marked
 from deidcli.engine.tracks import PreviewSheet, Tracks, choice_entry
 from deidcli.engine.written import Seen, WrittenCheck
 from deidcli.errors import MediaError, one_line
@@ -84,6 +85,7 @@ class Pipeline:
         self.method, self.settings, self.output, self.watch, self.chooser = method, settings, output, watch, chooser
         self.finder, self.replacer = finder, replacer
         self.fingerprint = fingerprint(method, settings)
+        self.made = made_by(method, settings)
         self.packer = Packer(output)
         self._under_way: set[_File] = set()
         self._judging = threading.Lock()
@@ -338,6 +340,7 @@ class Pipeline:
             error=named_error(job.name, file.error) if file.error else None,
             notes=_notes(file) if digest else (),
             stamp=file.source.stamp,
+            made={**self.made, "at": datetime.now(timezone.utc).isoformat(timespec="seconds")},
         )
 
 

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deidcli import __version__
 from deidcli.errors import UsageError
@@ -76,6 +77,19 @@ def fingerprint(method: Method, settings: Settings) -> str:
     # scrypt, because a plain hash in the manifest would let anyone try all small seeds in a second.
     text = json.dumps(said, sort_keys=True).encode()
     return hashlib.scrypt(text, salt=b"deid settings", n=1 << 14, r=8, p=1, dklen=8).hex()
+
+
+def made_by(method: Method, settings: Settings) -> dict[str, Any]:
+    """What an audit asks of a file beside method, options and search: version, weights, who compared, what was set.
+
+    Nothing secret is in it. weights: the checksum of the method's preset. recogniser: that compared every new face with
+    its original, None where nothing did.
+    """
+    compared = settings.recogniser if settings.verify and not method.removes_face else None
+    said = {"deid": __version__, "weights": method.weights, "recogniser": compared}
+    own = ("verify", "distance", "fallback", "persona", "on_no_face", "choice")
+    said |= {key: getattr(settings, key) for key in own}
+    return said | {"metadata": settings.write.metadata, "streams": settings.write.video.streams}
 
 
 def marked(fingerprint: str, mark: str) -> str:

