@@ -10,7 +10,7 @@ import numpy as np
 from deidcli.evaluation import results
 from deidcli.evaluation.metrics import all_distances, as_measure, average, needed, share
 from deidcli.evaluation.results import SHARE, Figure, Matrix, Measure
-from deidcli.faces.align import LEFT_EYE, MEAN_SHAPE, RIGHT_EYE
+from deidcli.faces.align import INNER, LEFT_EYE, MEAN_SHAPE, RIGHT_EYE, apply_affine, similarity
 from deidcli.faces.recognisers import Recogniser
 
 PAIRS = 10_000  # Section 4.1 of "Deep Autoencoders"
@@ -216,6 +216,7 @@ def _rotation(points: np.ndarray) -> np.ndarray:
 
 # --- Steadiness: whether a new face stays one face over the frames of a track. Pure functions of a track, in order.
 
+STIRRING = 1e-3  # sides of the face square by which landmarks tremble where nothing moves
 STILL = 4  # grey levels (of 255) by which a pixel that does not move may change: noise of camera and codec
 
 
@@ -232,6 +233,18 @@ def landmark_shake(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     before, after = np.asarray(before, float), np.asarray(after, float)
     # A new face that moves as the old one did stands where the old one's motion took it.
     return landmark_error(before[1:], before[1:] + np.diff(after, axis=0) - np.diff(before, axis=0))
+
+
+def motion(landmarks: np.ndarray) -> np.ndarray:
+    """How a face moves, without what it looks like, as numbers (272,): how far and how fast each of its points goes.
+
+    landmarks: (n, 68, 2), n from 2. Each frame is brought to the mean shape by a similarity, and what the frames have
+    in common is taken off: left are expression, speech and the turns of the head. The logarithm of the standard
+    deviation of each coordinate, and of its steps from frame to frame.
+    """
+    turned = ((similarity(points[INNER], MEAN_SHAPE[INNER]), points) for points in np.asarray(landmarks, float))
+    rows = np.array([apply_affine(turn, points).ravel() for turn, points in turned])
+    return np.log(np.concatenate([rows.std(axis=0), np.diff(rows, axis=0).std(axis=0)]) + STIRRING)
 
 
 def flicker(before: np.ndarray, after: np.ndarray, region: np.ndarray | None = None) -> np.ndarray:

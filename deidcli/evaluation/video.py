@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from deidcli.faces.landmarks import locate
 from deidcli.values import Face, Frame
 
 MIN_TRACK = 4  # faces of a track that are needed before its halves are compared
+SPELL, FEWEST = 40, 20  # frames of a track whose motion is compared with that of others, and seen of them at least
 
 
 @dataclass
@@ -49,15 +51,17 @@ class _VideoStats:
     faces: int = 0
 
 
-def video(bench: Bench, path: Path, subject: Subject) -> tuple[Run, list[Attack]]:
-    """The steadiness of a method over a video, and the attacks over its frames. Raises MediaError, or UsageError.
+def video(bench: Bench, paths: Sequence[Path], subject: Subject, limit: int | None = None) -> tuple[Run, list[Attack]]:
+    """The steadiness of a method over videos, and the attacks over their frames. Raises MediaError, or UsageError.
 
-    With `verify` in the study the method escalates, as in `deid anonymize`.
+    limit: frames of each. Every track counts as a person. With `verify` in the study the method escalates, as in
+    `deid anonymize`.
     """
     if subject.folder:
         raise UsageError("a folder of outputs is no video", "use `deid evaluate pair` for single pictures")
     stats = _VideoStats()
-    for _ in bench.progress(_measure_frames(bench, path, subject, stats), 0, "frame"):
+    frames = (number for path in paths for number in islice(_measure_frames(bench, path, subject, stats), limit))
+    for _ in bench.progress(frames, 0, "frame"):
         pass
     figures = tuple(_figures(bench, stats))
     judge = Judge(bench.study.recogniser, bench.threshold, np.nan, np.nan)
@@ -74,7 +78,7 @@ def _measure_frames(bench: Bench, path: Path, subject: Subject, stats: _VideoSta
         if isinstance(item, FileFailure):
             raise MediaError(item.error, "give a video that can be read")
         new, changed = _replaced(replacer, item.frame, item.faces, path.name)
-        _record(bench, stats, item.frame, new, item.faces)
+        _record(bench, stats, path.name, item.frame, new, item.faces)
         if last is not None and last[0].pixels.shape == item.frame.pixels.shape:
             before, after = (np.stack([old.pixels, now.pixels]) for old, now in ((last[0], item.frame), (last[1], new)))
             stats.flickers.append(float(measures.flicker(before, after, changed & last[2])[0]))
@@ -96,14 +100,14 @@ def _replaced(replacer: Replacer | None, frame: Frame, faces: Sequence[Face], na
     return frame, mask
 
 
-def _record(bench: Bench, stats: _VideoStats, old: Frame, new: Frame, faces: Sequence[Face]) -> None:
+def _record(bench: Bench, stats: _VideoStats, name: str, old: Frame, new: Frame, faces: Sequence[Face]) -> None:
     known = [face for face in faces if face.landmarks is not None]
     before = describe(bench.judge, [(old.pixels, face) for face in known])
     after = describe(bench.judge, [(new.pixels, face) for face in known])
     again = locate(new.pixels, [replace(face, landmarks=None) for face in known])
     stats.faces += len(faces)
     for face, found, a, b in zip(known, again, before, after, strict=True):
-        track = stats.tracks.setdefault(f"track {face.track}", _Track())
+        track = stats.tracks.setdefault(f"{name} track {face.track}", _Track())
         track.before.append(a)
         track.after.append(b)
         track.points.append(np.asarray(face.landmarks, float))
@@ -149,6 +153,47 @@ def _attacks(bench: Bench, subject: Subject, stats: _VideoStats) -> Iterator[Att
     for name, gallery, note in notes:
         attack = outcome(subject, all_distances(bench.judge, later, gallery), names, names, 0.01)
         yield replace(attack, name=name, note=note)
+    yield from _motions(subject, stats)
+
+
+def _motions(subject: Subject, stats: _VideoStats) -> Iterator[Attack]:
+    """Recognition by how faces move: spells of the first half of each track are known, those of the second are seen.
+
+    Whoever keeps expressions keeps this.
+    """
+    told: dict[str, list[list[np.ndarray]]] = {}
+    for name, track in stats.tracks.items():
+        middle = len(track.points) // 2
+        sides = (track.points[:middle], track.new_points[:middle], track.new_points[middle:])
+        spells = [_spells(np.array(side)) for side in sides]
+        if spells[0] and len(track.points) - middle >= SPELL:
+            told[name] = spells
+    if len(told) < 2:
+        return
+    probes, later = _listed(told, 2)
+    notes = (
+        ("motion (frames)", 0, "How the outputs of half a track move was compared with how untouched faces move."),
+        ("motion linkage (frames)", 1, "How the outputs of half a track move was compared with the other half."),
+    )
+    for name, side, note in notes:
+        gallery, known = _listed(told, side)
+        apart = np.linalg.norm(later[:, None] - known[None], axis=2)
+        attack = outcome(subject, apart, probes, gallery, 0.01, 1 / len(told))
+        yield replace(attack, name=name, note=f"{note} {len(told)} tracks, spells of {SPELL} frames.")
+
+
+def _listed(told: dict[str, list[list[np.ndarray]]], side: int) -> tuple[list[str], np.ndarray]:
+    """Whose each spell of a side is, and the spells (n, 272)."""
+    whose = [name for name, spells in told.items() for _ in spells[side]]
+    rows = [row for spells in told.values() for row in spells[side]]
+    return whose, np.array(rows).reshape(len(rows), -1) if rows else np.zeros((0, 272))
+
+
+def _spells(points: np.ndarray) -> list[np.ndarray]:
+    """The motion of each spell of a half track (n, 68, 2) of which enough frames show a face."""
+    spells = (points[start : start + SPELL] for start in range(0, len(points) - SPELL + 1, SPELL))
+    seen = (spell[np.isfinite(spell).all(axis=(1, 2))] for spell in spells)
+    return [measures.motion(spell) for spell in seen if len(spell) >= FEWEST]
 
 
 def _halves(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -70,6 +70,7 @@ class Method(ABC):
     closed: it has to see every face before the first is replaced (methods/closed.py).
     judged: its new faces are compared with their originals unless the command says otherwise.
     removes_face: nothing of a face is left, so that comparing embeddings of the result is pointless.
+    linear: what it does to pixels is a sum of them, so that whoever knows it can look for the face behind an output.
     reversible: `reverse` undoes `apply`, as far as the method can be undone.
     declares_donors: `marks` names whose faces a new face is made of: person, surrogate, group and guarantee.
     listed: False for a variant that `create` of the class of the same name chooses.
@@ -82,6 +83,7 @@ class Method(ABC):
     closed: ClassVar[bool] = False
     judged: ClassVar[bool] = True
     removes_face: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
     reversible: ClassVar[bool] = False
     declares_donors: ClassVar[bool] = False
     listed: ClassVar[bool] = True

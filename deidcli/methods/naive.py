@@ -49,6 +49,7 @@ class Blur(_Naive):
 
     name = "blur"
     summary = "Gaussian blur whose width scales with the face"
+    linear = True
 
     @dataclass(frozen=True)
     class Options:
@@ -73,6 +74,7 @@ class Pixelate(_Naive):
 
     name = "pixelate"
     summary = "mosaic of cell means, with a fixed number of cells across a face"
+    linear = True
 
     @dataclass(frozen=True)
     class Options:

@@ -2,9 +2,12 @@
 by a second pass.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from deidcli.cli.measuring import again
 from deidcli.errors import UsageError
 from deidcli.evaluation.attacks import available, find
 from deidcli.evaluation.attacks.base import AttackOptions, load_attack_set, run_attacks
@@ -52,6 +55,26 @@ def test_everything_breaks_what_does_nothing(bench, crowd):
         assert attack.breaks and attack.rank1.value == 1 and attack.verification.value == 1
     assert done["naive"].chance == pytest.approx(1 / PEOPLE)
     assert done["linkage"].chance == pytest.approx(1 / (2 * PEOPLE - 1)) and done["linkage"].rank1.count == 2 * PEOPLE
+
+
+@pytest.mark.parametrize("hidden", ["pixelate:cells=5", "blur:blur=0.2"])
+def test_a_known_operation_is_undone_in_a_space_that_holds_the_face(bench, album, hidden):
+    """What hides a face from a recogniser does not hide it from whoever fits faces through the same operation."""
+    people = load_attack_set(album, None, QUICK, 1)
+    people = replace(people, training=tuple(name for name in people.replaced if name not in people.gallery))
+    bench.read(people.names)
+    method = again(hidden, 1)
+    asked = bench, Subject(hidden, method), people, [find(name) for name in ("naive", "fitting")], QUICK
+    naive, fitting = run_attacks(*asked)
+    assert naive.rank1.value < 0.5 and fitting.rank1.value > 0.7 and fitting.rank1.value - naive.rank1.value > 0.4
+    assert f"a space of {PEOPLE - 1} directions" in fitting.note and f"of {PEOPLE} other" in fitting.note
+
+
+def test_only_what_is_linear_is_fitted(bench, crowd):
+    few = replace(crowd, training=crowd.probes)
+    for method in (None, Same(), find_method("solid")()):
+        subject = Subject("any", method)
+        assert not list(run_attacks(bench, subject, few, [find("fitting")], QUICK))
 
 
 def test_originals_are_recognised(bench, crowd):

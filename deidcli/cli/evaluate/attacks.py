@@ -34,7 +34,8 @@ learning = opt.stacked(
 @click.argument("folder", metavar="FOLDER")
 @opt.stacked(
     click.option("--attacks", default="all", show_default=True,
-                 help="Which: naive, parrot, second-pass, reversal, reconstruction, linkage, averaging, rest."),
+                 help="Which: naive, parrot, second-pass, reversal, reconstruction, fitting, linkage, averaging, "
+                      "background."),
     measuring.methods("original,cleanir:angle=90,cleanir,blur,pixelate,solid"),
     click.option("--split", metavar="FILE", help="CSV with columns person, split; `val` is attacked, `train` learnt."),
     click.option("--persona", type=click.Choice(PERSONAS), default="track", show_default=True,

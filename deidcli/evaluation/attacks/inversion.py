@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 
 from deidcli.engine.settings import Settings
@@ -16,7 +18,7 @@ from deidcli.evaluation.originals import describe
 from deidcli.evaluation.results import Attack
 from deidcli.faces.align import align
 from deidcli.faces.blend import blend
-from deidcli.values import Crop, CropSpec
+from deidcli.values import Crop, CropSpec, Face
 
 
 class SecondPassAttack(Attacker):
@@ -159,3 +161,93 @@ def _undone(scene: Scene, names: Sequence[str], spec: CropSpec, undo: Callable) 
     guesses = undo(np.stack([crop.pixels for crop in crops]))
     pairs = zip(outputs, crops, guesses, strict=True)
     return [blended(output, crop.with_pixels(guess), spec) for output, crop, guess in pairs]
+
+
+# --- Fitting: the face is looked for that the method turns into the output, among all that look like faces.
+
+SPACE = CropSpec(96, MARGIN)  # of the faces that span the space
+DIRECTIONS = 120  # of the space, at most: a coarse output says nothing of finer ones
+STEP = 1.5  # standard deviations by which each direction is tried, so that rounding does not hide what it does
+NOISE = 3.0  # grey levels by which an output may differ from what the method makes of the right face
+ROUNDS = 3  # of the fit: rounding and clipping are not linear
+LOOK = 32  # side in pixels at which outputs are compared
+
+
+class FittingAttack(Attacker):
+    """Optimisation through the known operation: no network learns anything of the method.
+
+    The space is that of the principal components of other people's faces, and each direction counts as much as it
+    varies among them. The method itself is applied to faces of the space in the very picture, so that grid, borders and
+    rounding are those of the output. Only for methods that are `linear`: of others a step says little.
+    """
+
+    name = "fitting"
+    summary = "the face is fitted that blur or pixelation turns into the output"
+    needs_training = True
+
+    def applies(self, scene: Scene) -> bool:
+        return scene.method is not None and scene.method.linear and len(scene.crowd.training) > 1
+
+    def attack(self, scene: Scene) -> Iterator[Attack]:
+        space, people, rows = FaceSpace(scene), *scene.probed()
+        names = list(scene.bench.progress(rows, len(rows), "face to fit"))
+        found = [self._fitted(scene, space, output) for part in parts(names) for output in remade(scene, part)]
+        descriptors = describe(scene.bench.judge, found)
+        note = (
+            f"A face in a space of {len(space.directions)} directions, of {space.count} other people's faces, was "
+            "fitted until the method made the output of it."
+        )
+        yield scene.against_originals(self.name, descriptors, people, note)
+
+    @staticmethod
+    def _fitted(scene: Scene, space: FaceSpace, output: Original) -> tuple[np.ndarray, Face]:
+        """The output's picture with the fitted face in it."""
+        tool = scene.method
+        assert tool is not None
+
+        def made(weights: np.ndarray) -> np.ndarray:
+            """What the method makes of a face of the space, as it is compared, (LOOK * LOOK * 3,)."""
+            pixels, _ = space.shown(output, weights)
+            crop = align(output.frame.with_pixels(pixels), output.face, tool.crop)
+            return _looked(tool.apply([crop])[0].pixels)
+
+        seen = _looked(align(output.frame, output.face, tool.crop).pixels)
+        weights = np.zeros(len(space.directions))
+        start = made(weights)
+        slopes = np.array([(made(STEP * one) - start) / STEP for one in np.eye(len(weights))])
+        gain = np.linalg.solve(slopes @ slopes.T / NOISE**2 + np.eye(len(weights)), slopes) / NOISE**2
+        for _ in range(ROUNDS):
+            # The step to the best face if all were linear; the prior pulls the whole of it, not the step alone.
+            weights = gain @ (seen - made(weights) + weights @ slopes)
+        return space.shown(output, weights)
+
+
+class FaceSpace:
+    """Crops of other people's untouched faces: their mean (side, side, 3) and principal directions, in standard
+    deviations each. count: of faces.
+    """
+
+    def __init__(self, scene: Scene):
+        originals = scene.bench.originals
+        known = [name for name in scene.crowd.training if name in originals.known]
+        crops = (align(originals.frame(name), originals.known[name].face, SPACE).pixels for name in known)
+        rows = np.stack([crop.astype(np.float32).ravel() for crop in crops])
+        self.count, mean = len(rows), rows.mean(axis=0)
+        _, spread, directions = np.linalg.svd(rows - mean, full_matrices=False)
+        kept = min(DIRECTIONS, self.count - 1)
+        self.mean = mean
+        self.directions = directions[:kept] * (spread[:kept, None] / np.sqrt(self.count - 1))
+
+    def shown(self, output: Original, weights: np.ndarray) -> tuple[np.ndarray, Face]:
+        """A face of the space in the picture of an output, as the engine would put it there."""
+        face = np.clip(self.mean + weights.astype(np.float32) @ self.directions, 0, 255).round().astype(np.uint8)
+        crop = align(output.frame, output.face, SPACE)
+        spec = replace(SPACE, mask="high", transfer_lighting=False)
+        return blended(output, crop.with_pixels(face.reshape(crop.pixels.shape)), spec)
+
+
+def _looked(pixels: np.ndarray) -> np.ndarray:
+    """The inner part of a method's crop, where all is the method's, made small: (LOOK * LOOK * 3,) float32."""
+    border = pixels.shape[0] // 4
+    inner = pixels[border:-border, border:-border]
+    return cv2.resize(inner, (LOOK, LOOK), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
