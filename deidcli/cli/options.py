@@ -216,10 +216,11 @@ def note_detector(wanted: DetectOptions, options: dict[str, Any]) -> None:
         say(f"deid: {DEFAULTS[0]} is not installed (see `deid doctor`): {wanted.detector} searches")
 
 
-recogniser = click.option(
-    "--recogniser", default=Settings().recogniser, show_default=True,
-    help="What takes two faces for one person: dlib, sface, both, facenet or onnx:FILE.",
-)  # fmt: skip
+def recogniser(default: str) -> Decorator:
+    """The option that says who takes two faces for one person. default: what the help says of it."""
+    text = f"What takes two faces for one person: dlib, sface, both, facenet or onnx:FILE; default: {default}."
+    return click.option("--recogniser", help=text)
+
 
 faces = stacked(
     click.option("--faces", metavar="FILE",

@@ -109,10 +109,9 @@ def judges(names: str | None, distance: float | None = None) -> list[Judge]:
     distance: a threshold in place of their own. Raises UsageError.
     """
     from deidcli.evaluation.verify.measure import Judge
-    from deidcli.faces.recognisers import recogniser
-    from deidcli.faces.recognisers.sface import WEIGHTS
+    from deidcli.faces.recognisers import DEFAULTS, default, recogniser
 
-    known = [recogniser(name) for name in _names(names, "dlib,sface" if WEIGHTS.find() else "dlib")]
+    known = [recogniser(name) for name in _names(names, "dlib,sface" if default() == DEFAULTS[0] else "dlib")]
     return [Judge(each, each.threshold if distance is None else distance) for each in known]
 
 

@@ -229,7 +229,7 @@ class Pipeline:
 
     def _written_check(self) -> WrittenCheck:
         judge = self.replacer.recogniser if self.settings.verify else None
-        return WrittenCheck(judge, self.replacer.threshold_for, self._judging)
+        return WrittenCheck(judge, self.replacer.compared, self._judging)
 
     def _finish(self, file: _File) -> Row:
         """Put a file in its place, or drop it, and say so."""

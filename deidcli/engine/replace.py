@@ -289,16 +289,18 @@ class Replacer:
         if judge is not None and judged:
             rows = _embed(judge, [(task.canvas.frame.pixels, task.face) for task in judged])
             for (task, originals), row in zip(known, rows, strict=True):
-                distance = nearest_original(judge, originals, row)
-                if distance > self.threshold_for(judge, task.face):
-                    self._close(task, method, action, round(float(distance), 4))
-                else:
+                distance, known_again = self.compared(judge, task.face, originals, row)
+                if known_again:
                     task.reason = f"still recognised after {method.name} (distance {distance:.2f})"
+                else:
+                    self._close(task, method, action, round(distance, 4))
 
-    def threshold_for(self, judge: Recogniser, face: Face) -> float:
-        """The distance at and below which a face of this size is recognised; one that was given holds for all."""
-        share = judge.share_at(face_size(face)) if self.settings.distance is None else 1.0
-        return self.threshold * share
+    def compared(self, judge: Recogniser, face: Face, originals: np.ndarray, row: np.ndarray) -> tuple[float, bool]:
+        """The least distance of a descriptor (length,) to those of the face's original (looks, length), and whether it
+        is recognised: by the threshold for its size, or by one that was given, which holds for all sizes."""
+        rows = np.repeat(row[None], len(originals), axis=0)
+        apart, known = judge.compared(originals, rows, face_size(face), self.settings.distance)
+        return float(apart.min()), bool(known.any())
 
     def _close(self, task: _FaceTask, method: Method, action: str, distance: float | None) -> None:
         reason = task.reason if action == "covered" else ""
@@ -332,11 +334,6 @@ def _shown(task: _FaceTask) -> list[np.ndarray]:
     """The looks in which something of the face is to be seen; the first of them all in any case."""
     first, *others = all_looks(task.canvas.source)
     return [first, *(look for look in others if shows(look, task.face))]
-
-
-def nearest_original(judge: Recogniser, originals: np.ndarray, row: np.ndarray) -> float:
-    """The least distance of a descriptor (length,) to those of a face's original (looks, length)."""
-    return float(judge.distance(originals, np.repeat(row[None], len(originals), axis=0)).min())
 
 
 def _made(pairs: list[tuple[_FaceTask, Crop]], method: Method) -> list[tuple[_FaceTask, Crop]]:

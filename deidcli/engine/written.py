@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from deidcli.engine.replace import Outcome, Replaced, nearest_original
+from deidcli.engine.replace import Outcome, Replaced
 from deidcli.faces.looks import all_looks
 from deidcli.faces.recognisers import Recogniser
 from deidcli.media.image.modes import luma
@@ -26,6 +26,7 @@ MORE_ALIKE = 0.25
 RESEMBLES = 0.2
 """Correlation with the original above which a look that is not the first is judged by the recogniser."""
 REASON = "it could still be seen in what was to be written"
+Compared = Callable[[Recogniser, Face, np.ndarray, np.ndarray], tuple[float, bool]]
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,11 @@ class Seen:
 class WrittenCheck:
     """Collects the replaced frames of one file, and looks at what is to be written of them.
 
-    judge: None where faces are not compared. threshold: the distance at and below which this face is recognised.
+    judge: None where faces are not compared. compared: how, as `Replacer.compared`.
     """
 
-    def __init__(self, judge: Recogniser | None, threshold: Callable[[Recogniser, Face], float], lock: threading.Lock):
-        self.judge, self.threshold, self.lock = judge, threshold, lock
+    def __init__(self, judge: Recogniser | None, compared: Compared, lock: threading.Lock):
+        self.judge, self.compared, self.lock = judge, compared, lock
         self._treated: dict[int, _Treated] = {}
 
     def __bool__(self) -> bool:
@@ -178,7 +179,7 @@ class WrittenCheck:
                     continue
                 chips = np.stack([self.judge.chips(look, [known.face])[0] for known in shown])
                 for known, row in zip(shown, self.judge.embed(chips), strict=True):
-                    if nearest_original(self.judge, known.originals, row) <= self.threshold(self.judge, known.face):
+                    if self.compared(self.judge, known.face, known.originals, row)[1]:
                         yield known
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from deidcli import __version__
 from deidcli.engine.frames import FileFrame, Source
 from deidcli.engine.jobs import Job
-from deidcli.engine.settings import Settings
+from deidcli.engine.settings import RECOGNISER, Settings
 from deidcli.errors import UsageError
 from deidcli.evaluation.labels import Labeller
 from deidcli.evaluation.observe import (
@@ -31,7 +31,7 @@ from deidcli.evaluation.observe import (
 from deidcli.evaluation.originals import Cache, Originals, read_error
 from deidcli.evaluation.results import Judge, Run
 from deidcli.faces.detectors import DetectOptions, detector
-from deidcli.faces.recognisers import recogniser
+from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.base import Method
 
 Progress = Callable[[Iterable, int, str], Iterator]
@@ -49,18 +49,20 @@ class Study:
 
     folder: of the pictures, whose first folder names the person. data, split: how the report calls them. distance: the
     recogniser's threshold, None for its own. seed: of all draws, None for secret ones. verify: whether methods are
-    escalated as in `deid anonymize`, or measured alone. persona: for whom secrets are drawn (`engine.persona`).
-    cache: a folder, None for none.
+    escalated as in `deid anonymize`, or measured alone. verifier: the
+    recogniser of that, "" for the one that measures. persona: for whom secrets are drawn (`engine.persona`). cache: a
+    folder, None for none.
     """
 
     folder: Path
     data: str
     split: str = ""
     detect: DetectOptions = DetectOptions()
-    recogniser: str = Settings().recogniser
+    recogniser: str = RECOGNISER
     distance: float | None = None
     seed: int | None = 1
     verify: bool = False
+    verifier: str = ""
     persona: str = "track"
     cache: Path | None = None
 
@@ -154,7 +156,13 @@ class Bench:
             return Untouched()
         study = self.study
         settings = Settings(verify=study.verify, distance=study.distance, persona=study.persona)
-        return ByMethod(subject.method, settings, self.judge if settings.describes else None)
+        return ByMethod(subject.method, settings, self.verifier if settings.describes else None)
+
+    @cached_property
+    def verifier(self) -> Recogniser:
+        """What new faces are verified by, where they are."""
+        named = self.study.verifier or self.study.recogniser
+        return self.judge if named == self.study.recogniser else recogniser(named)
 
     @cached_property
     def labelled(self) -> Outputs:

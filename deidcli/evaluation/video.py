@@ -70,7 +70,7 @@ def video(bench: Bench, paths: Sequence[Path], subject: Subject, limit: int | No
 
 def _measure_frames(bench: Bench, path: Path, subject: Subject, stats: _VideoStats) -> Iterator[int]:
     """Every frame's number, once it is measured."""
-    judge = bench.judge if bench.study.verify else None
+    judge = bench.verifier if bench.study.verify else None
     settings = Settings(verify=bench.study.verify, distance=bench.study.distance)
     replacer = Replacer(subject.method, settings, judge) if subject.method else None
     last: tuple[Frame, Frame, np.ndarray] | None = None

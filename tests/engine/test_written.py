@@ -31,6 +31,12 @@ class ByMean(Recogniser):
         return chips.mean(axis=(1, 2))[:, None]
 
 
+def compared(judge, face, originals, row):
+    """As `Replacer.compared`, with one threshold."""
+    distance = float(np.abs(originals - row).min())
+    return distance, distance <= judge.threshold
+
+
 def treated(after, distance=None, originals=None, looks=()):
     outcome = Outcome(FACE, "replaced", "painter", 1, distance)
     source = Frame(BEFORE, looks=looks)
@@ -40,7 +46,7 @@ def treated(after, distance=None, originals=None, looks=()):
 
 
 def check(after, judge=None, **known):
-    made = WrittenCheck(judge, lambda judge, face: 10.0, threading.Lock())
+    made = WrittenCheck(judge, compared, threading.Lock())
     made.add(*treated(after, **known))
     return made
 
@@ -117,6 +123,6 @@ def test_a_face_that_was_never_judged_is_not_judged_here():
 
 
 def test_no_change_is_no_check():
-    made = WrittenCheck(None, lambda judge, face: 0.6, threading.Lock())
+    made = WrittenCheck(None, compared, threading.Lock())
     made.add(Frame(BEFORE), Replaced(Frame(BEFORE), None, ()))
     assert not made

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deidcli.cli.measuring import make_bench
 from deidcli.errors import MediaError, UsageError
 from deidcli.evaluation import originals
 from deidcli.evaluation.bench import Bench, Study, Subject
-from deidcli.evaluation.observe import Instruments
+from deidcli.evaluation.observe import ByMethod, Instruments
 from deidcli.evaluation.plan import evaluate_subject
 from deidcli.faces.detectors import DetectOptions
+from deidcli.faces.recognisers import recogniser
 from deidcli.methods import find
 from deidcli.methods.base import Secret
 from tests.conftest import save
@@ -122,6 +124,19 @@ def test_another_search_is_not_taken_from_the_cache(album, tmp_path, monkeypatch
     with pytest.raises(MediaError):
         Bench(replace(study, detect=DetectOptions("hog", upsample=0))).read(["person1/1.png"])
     assert len(searched) == 1
+
+
+def test_measurements_are_by_dlib_and_verification_as_a_run_verifies(album, tmp_path, monkeypatch):
+    """A recogniser that is named does both, and so does one whose threshold is given."""
+    made = []
+    monkeypatch.setattr("deidcli.evaluation.bench.recogniser", lambda name: made.append(name) or recogniser("dlib"))
+    monkeypatch.setattr("deidcli.faces.recognisers.default", lambda: "run's")
+    common = {"device": "cpu", "cache": "none", "quiet": True, "detector": "hog", "rotations": "0", "seed": 1}
+    for words in ({}, {"recogniser": "named"}, {"distance": 0.5}):
+        options = {"recogniser": None, "distance": None, "verify": True, **common, **words}
+        bench = make_bench(album, "album", options, labels=False)
+        assert isinstance(bench.maker(Subject("blur", find("blur")()), []), ByMethod)
+    assert made == ["dlib", "run's", "named", "dlib"]
 
 
 def test_bad_pictures_are_left_out_and_said(tmp_path, portrait, nobody):

@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from deidcli.engine.settings import Settings, fingerprint
 from deidcli.errors import MissingDependency, PresetError, UsageError
-from deidcli.faces.recognisers import available, cosine_distance, recogniser
+from deidcli.faces.recognisers import available, cosine_distance, default, recogniser, sface
 from deidcli.faces.recognisers.sface import PLACES, WEIGHTS, five_points
+from deidcli.methods import find
 from deidcli.presets import Packaged, sha256
 from tests import onnx_drawn
 from tests.conftest import found
@@ -19,6 +21,8 @@ from tests.conftest import found
 needs_facenet = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("keras_facenet", "scipy"))), reason="keras-facenet is not installed"
 )
+
+needs_sface = pytest.mark.skipif(WEIGHTS.find() is None, reason="the weights of sface are missing")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +100,7 @@ def test_sface_takes_no_other_weights(monkeypatch, tmp_path):
         recogniser("sface")
 
 
-@pytest.mark.skipif(WEIGHTS.find() is None, reason="the weights of sface are missing")
+@needs_sface
 def test_sface_knows_a_face_again(portraits):
     """The same face in other light and size is one person, another face is not."""
     judge, faces = recogniser("sface"), [found(portrait)[0] for portrait in portraits[::2]]
@@ -218,6 +222,34 @@ def test_facenets_weights_of_another_network(tmp_path, monkeypatch):
         build(path)
 
 
+def test_the_default_is_both_where_sface_is_installed(monkeypatch):
+    monkeypatch.setattr(sface, "WEIGHTS", Packaged("nowhere", "none.onnx", "deid models fetch"))
+    assert default() == Settings().recogniser == "dlib"
+    monkeypatch.setattr(sface, "WEIGHTS", Packaged("deidcli", "__init__.py", "deid models fetch"))
+    assert default() == Settings().recogniser == "both"
+    alone = fingerprint(find("solid")(), Settings(recogniser="dlib"))
+    assert fingerprint(find("solid")(), Settings()) != alone, "a run by one recogniser is not done alike"
+
+
+@needs_sface
+@pytest.mark.parametrize(("dlib", "second", "size", "known"), [
+    (0.9, 2.0, 100, True), (0.9, 2.0, 14, False), (0.7, 2.0, 14, True),
+    (2.0, 0.99, 100, True), (2.0, 0.99, 14, False), (2.0, 0.9, 14, True), (1.1, 1.1, 100, False),
+])  # fmt: skip
+def test_both_recognises_whom_either_does_at_its_own_threshold_for_the_size(dlib, second, size, known):
+    """dlib, second: distances, as multiples of the thresholds for large faces."""
+    judge = recogniser("both")
+    a, b = np.zeros((2, 1, judge.length))
+    b[0, 0] = dlib * judge.parts[0].threshold
+    a[0, 128] = 1.0
+    cosine = 1 - min(second * judge.parts[1].threshold, 2.0)
+    b[0, 128], b[0, 129] = cosine, np.sqrt(1 - cosine**2)
+    apart, same = judge.compared(a, b, size)
+    assert same.tolist() == [known] and apart[0] == pytest.approx(min(dlib, second, 2 / judge.parts[1].threshold))
+    assert judge.compared(a, b, size, threshold=1.05)[1] == (min(dlib, second) <= 1.05), "at all sizes"
+
+
+@needs_sface
 def test_both_asks_dlib_and_sface(portrait, face):
     """Its distance is that of the recogniser which takes two faces more readily for one person, 1 at its threshold."""
     judge, parts = recogniser("both"), (recogniser("dlib"), recogniser("sface"))
@@ -231,14 +263,14 @@ def test_both_asks_dlib_and_sface(portrait, face):
     assert judge.embed(judge.chips(portrait, [])).shape == (0, judge.length)
 
 
-@pytest.mark.parametrize("name", ["dlib", "sface", "both"])
+@pytest.mark.parametrize("name", ["dlib", "sface"])
 def test_the_smaller_a_face_the_nearer_strangers_come(name):
     judge = recogniser(name)
     shares = [judge.share_at(size) for size in (2, 8, 12, 20, 40, 80, 500)]
     assert shares == sorted(shares) and 0.5 < shares[0] < shares[3] < shares[-1] == 1
 
 
-@pytest.mark.skipif(WEIGHTS.find() is None, reason="the weights of sface are missing")
+@needs_sface
 def test_sface_is_what_opencv_makes_of_its_file(portraits):
     """By ONNX Runtime, whole batches at a time, and as OpenCV runs it, for which it was published."""
     from tests.conftest import found

@@ -9,6 +9,7 @@ import click
 
 from deidcli.cli import options as opt
 from deidcli.cli import verify
+from deidcli.engine.settings import RECOGNISER
 from deidcli.engine.survey import MANIFEST
 from deidcli.networks.device import use_device
 
@@ -27,7 +28,7 @@ ALLOWED = ("missing",)  # results that were moved away; what is there is judged
                  help="Stop looking after so long; 0: look at all."),
     verify.look,
     verify.sheet,
-    opt.recogniser,
+    opt.recogniser(RECOGNISER),
     click.option("--distance", type=opt.Real(0), help="Threshold of the recogniser; default: its own."),
     opt.detection,
     click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text."),
@@ -55,7 +56,7 @@ def command(output: str, **options: Any) -> int:
     use_device(options["device"])
     sheet = verify.sheet_path(options["sheet"], Path(output))
     place = options["inputs"] and Path(options["inputs"]), options["manifest"] and Path(options["manifest"])
-    judges = verify.judges(options["recogniser"], options["distance"])
+    judges = verify.judges(options["recogniser"] or RECOGNISER, options["distance"])
     detectors = [opt.detect_options(options).detector]
     options |= {"frames": FRAMES}
     verdict = verify.looked(load(Path(output), *place), detectors, judges, ALLOWED, options, reach=READ, both=False)

@@ -85,10 +85,12 @@ class Judge:
     recogniser: Recogniser
     threshold: float
 
-    def limit(self, face: Face) -> float:
-        """The distance that counts for a face of this size; any other threshold than its own counts at all sizes."""
-        own = self.threshold == self.recogniser.threshold
-        return self.threshold * (self.recogniser.share_at(face_size(face)) if own else 1.0)
+    def compared(self, a: np.ndarray, b: np.ndarray, face: Face) -> tuple[float, bool]:
+        """How far two descriptors (length,) are apart, and whether they are of one person, where both faces have this
+        one's size; any other threshold than the recogniser's own counts at all sizes."""
+        given = None if self.threshold == self.recogniser.threshold else self.threshold
+        apart, known = self.recogniser.compared(a[None], b[None], face_size(face), given)
+        return float(apart[0]), bool(known[0])
 
 
 @dataclass(frozen=True)
@@ -196,10 +198,10 @@ class Examiner:
 
 
 def _judged(one: Seen, judge: Judge, original: np.ndarray, made: np.ndarray, face: Face) -> Seen:
-    distance = float(judge.recogniser.distance(original[None], made[None])[0])
+    distance, known = judge.compared(original, made, face)
     if one.distance is None:
         one = replace(one, distance=round(distance, 4), descriptors=(original, made))
-    return replace(one, matched=one.matched or judge.recogniser.name) if distance <= judge.limit(face) else one
+    return replace(one, matched=one.matched or judge.recogniser.name) if known else one
 
 
 def _embedded(recogniser: Recogniser, faces: Sequence[tuple[Frame, Face]]) -> np.ndarray:

@@ -17,6 +17,9 @@ from deidcli.faces.registry import named, offered, registered
 from deidcli.presets import Packaged
 from deidcli.values import Face
 
+# Who judges new faces where nobody is named: the first where SFace's weights are installed, else the second.
+DEFAULTS = ("both", "dlib")
+
 
 class Recogniser(ABC):
     """Describes faces.
@@ -65,6 +68,17 @@ class Recogniser(ABC):
         sizes, shares = np.array(self.small).T
         return float(np.interp(np.log(max(size, 1.0)), np.log(sizes), shares))
 
+    def compared(
+        self, a: np.ndarray, b: np.ndarray, size: float, threshold: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """How far descriptors are apart, and which are of one person: (n, length) twice to (n,) and (n,) bool.
+
+        size: of the faces of both pictures, in pixels. threshold: one that counts at all sizes, None for its own.
+        """
+        apart = self.distance(a, b)
+        limit = self.threshold * self.share_at(size) if threshold is None else threshold
+        return apart, ~(apart > limit)  # a distance that is no number tells no two people apart
+
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """How far descriptors are apart, row by row: (n, length) twice to (n,). Euclidean."""
         return np.linalg.norm(np.asarray(a) - np.asarray(b), axis=-1)
@@ -84,6 +98,13 @@ def available() -> dict[str, type[Recogniser]]:
     Importing them loads no library and no weights.
     """
     return offered(registered(__name__, __path__, Recogniser), "deidcli.recognisers")
+
+
+def default() -> str:
+    """The recogniser that new faces are verified by where none is named."""
+    from deidcli.faces.recognisers.sface import WEIGHTS
+
+    return DEFAULTS[0] if WEIGHTS.find() else DEFAULTS[1]
 
 
 def recogniser(name: str) -> Recogniser:

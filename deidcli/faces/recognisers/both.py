@@ -40,9 +40,13 @@ class BothRecogniser(Recogniser):
         split = np.ascontiguousarray(chips[:, :, :side]), np.ascontiguousarray(chips[:, :beside, side:])
         return np.concatenate([part.embed(each) for part, each in zip(self.parts, split, strict=True)], axis=1)
 
-    def share_at(self, size: float) -> float:
-        """The larger of both shares."""
-        return max(part.share_at(size) for part in self.parts)
+    def compared(
+        self, a: np.ndarray, b: np.ndarray, size: float, threshold: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One person is whom either recognises, each at its own threshold for faces of this size."""
+        each, shares = self.distances(a, b), np.array([part.share_at(size) for part in self.parts])
+        apart = each.min(axis=-1)
+        return apart, ~np.all(each > shares, axis=-1) if threshold is None else ~(apart > threshold)
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The smaller of the two distances, row by row, 1 at the threshold of its recogniser."""
