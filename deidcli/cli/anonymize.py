@@ -22,8 +22,8 @@ from deidcli.engine.runners import RUNNERS
 from deidcli.engine.settings import ON_NO_FACE
 from deidcli.engine.survey import MANIFEST
 from deidcli.engine.tracks import choice_entry
-from deidcli.faces.recognisers import DEFAULTS
 from deidcli.faces.mask import FEATHER
+from deidcli.faces.recognisers import DEFAULTS
 from deidcli.networks.device import use_device
 from deidcli.values import Face
 

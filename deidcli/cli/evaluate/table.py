@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from deidcli.cli import measuring
 from deidcli.cli import options as opt
@@ -50,8 +49,7 @@ def command(name: str, folder: str, **options: Any) -> int:
     chosen = table(name)
     if chosen.label and not options["labels"]:
         raise UsageError(f"{name} needs --labels", f"give a CSV with the columns image and {chosen.label}")
-    named = click.get_current_context().get_parameter_source("recogniser")
-    if chosen.recogniser and named is ParameterSource.DEFAULT:
+    if chosen.recogniser and options["recogniser"] is None:
         options["recogniser"] = chosen.recogniser
     labels = (load_labels(Path(options["labels"])).get(chosen.label, {}),) if chosen.label else ()
     pictures = pictures_of(Path(folder))
