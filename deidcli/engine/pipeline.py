@@ -270,25 +270,26 @@ class Pipeline:
         """Look at what is to be written; cover what can still be seen in it. Raises MediaError where it stays."""
         if not file.check:
             return
-        seen = self._look(file)
-        if not seen:
-            return
-        if file.tracks:
-            raise MediaError(f"{file.source.job.name}: a face can still be seen in what was to be written", STILL_SEEN)
-        if file.place is None:
-            raise MediaError(f"{file.source.job.name}: nothing of it was written", "report this")
-        file.writer = file.source.opened.writer(file.place, self.settings.write, file.target.suffix)
-        for frame, changed in file.check.covered(file.source.opened.frames(), seen):
-            file.writer.write(frame, changed)
-        entries = {index: file.check.outcomes(index, seen) for index in seen.regions}
-        rest = [entry for entry in file.faces if entry["frame"] not in entries]
-        file.faces = rest + [_outcome_entry(o, index) for index, outcomes in entries.items() for o in outcomes]
-        if self._look(file, seen):
+        covered = Seen()
+        for wide in (False, False, True):  # the last time every face that is seen takes its surroundings with it
+            seen = self._look(file, covered)
+            if not seen:
+                return
+            if file.tracks or file.place is None:
+                break
+            covered = file.check.widened(covered, seen, wide)
+            file.writer = file.source.opened.writer(file.place, self.settings.write, file.target.suffix)
+            for frame, changed in file.check.covered(file.source.opened.frames(), covered):
+                file.writer.write(frame, changed)
+            entries = {index: file.check.outcomes(index, covered) for index in covered.frames}
+            rest = [entry for entry in file.faces if entry["frame"] not in entries]
+            file.faces = rest + [_outcome_entry(o, index) for index, outcomes in entries.items() for o in outcomes]
+        if file.tracks or file.place is None or self._look(file, covered):
             raise MediaError(f"{file.source.job.name}: a face can still be seen in what was to be written", STILL_SEEN)
 
-    def _look(self, file: _File, filled: Seen | None = None) -> Seen:
+    def _look(self, file: _File, covered: Seen) -> Seen:
         written = self._writer_of(file).preview()
-        return file.check.look(written, filled) if file.check is not None and written is not None else Seen()
+        return file.check.look(written, covered) if file.check is not None and written is not None else Seen()
 
     def _commit(self, file: _File) -> str:
         """All files or none: sheet and labels are whole on the disk before the file gets its name."""

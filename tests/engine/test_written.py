@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deidcli.api import anonymize
+from deidcli.engine import local
 from deidcli.engine.replace import Outcome, Replaced
-from deidcli.engine.written import REASON, WrittenCheck
+from deidcli.engine.written import REASON, Seen, WrittenCheck
+from deidcli.faces.align import MEAN_SHAPE
+from deidcli.faces.mask import mask
 from deidcli.faces.recognisers import Recogniser
 from deidcli.media.open import open_reader
 from deidcli.values import Box, Face, Frame
@@ -103,7 +107,7 @@ def test_a_face_that_is_recognised_in_the_file_alone_is_seen():
     assert not made.look(file_of(pixels))
     pixels = np.where(MASK[..., None], FLAT + 3, BEFORE).astype(np.uint8)
     seen = made.look(file_of(pixels))
-    assert seen.faces == {0: {0}} and seen.regions == {0: {0}}
+    assert seen.faces == {0: {0}} and not seen.regions
 
 
 def test_what_was_filled_is_no_face_to_a_recogniser_unless_it_resembles_one():
@@ -112,9 +116,135 @@ def test_what_was_filled_is_no_face_to_a_recogniser_unless_it_resembles_one():
     made = check(FLAT, ByMean(), distance=50.0, originals=originals)
     filled = np.where(MASK[..., None], FLAT + 3, BEFORE).astype(np.uint8)
     seen = made.look(file_of(filled))
-    assert seen and not made.look(file_of(filled), seen)
     faint = np.where(MASK[..., None], 90 + (BEFORE.astype(float) - BEFORE[MASK].mean()) * 0.03, BEFORE)
-    assert made.look(file_of(np.clip(faint, 0, 255).astype(np.uint8)), seen)
+    for covered in (made.widened(Seen(), seen), made.widened(Seen(), seen, wide=True)):
+        assert seen and not made.look(file_of(filled), covered)
+        assert made.look(file_of(np.clip(faint, 0, 255).astype(np.uint8)), covered)
+
+
+# Two faces whose new pixels touch: a small one, and beside it a larger one, which lies over its edge.
+SMALL, LARGE = Box(10, 20, 22, 34), Box(30, 15, 54, 45)
+JOINED = np.zeros((60, 80), bool)
+JOINED[12:50, 6:60] = True
+NEW = noise((60, 80, 3), 99)
+
+
+class ByBox(Recogniser):
+    """Knows a face by the mean of the pixels in its box."""
+
+    name, threshold, length = "box", 10.0, 1
+
+    def chips(self, pixels, faces):
+        return np.array([[[[inside(pixels, face.box).mean()]]] for face in faces])
+
+    def embed(self, chips):
+        return chips.reshape(len(chips), 1)
+
+
+def inside(pixels, box):
+    return pixels[int(box.top) : int(box.bottom), int(box.left) : int(box.right)]
+
+
+def face_of(box):
+    corner, side = np.array([box.left, box.top]), np.array([box.width, box.height])
+    return Face(box, landmarks=(corner + MEAN_SHAPE * side).astype(np.float32))
+
+
+def joined(small=SMALL, large=LARGE, known=(True, False)):
+    """The check of two faces in one region, each of which may be known again in what is written."""
+    pixels = np.where(JOINED[..., None], NEW, BEFORE)
+    faces = [face_of(small), face_of(large)]
+    outcomes = tuple(Outcome(face, "replaced", "painter", 1, 50.0) for face in faces)
+    means = [
+        np.array([[inside(pixels, face.box).mean() if one else 900.0]]) for face, one in zip(faces, known, strict=True)
+    ]
+    made = WrittenCheck(ByBox(), compared, threading.Lock())
+    made.add(Frame(BEFORE), Replaced(Frame(pixels), JOINED, outcomes, tuple(means)))
+    written = pixels.copy()
+    written[:, 7] ^= 1  # as an encoder would
+    return made, written
+
+
+def painted(made, covered):
+    ((frame, changed),) = made.covered(iter([Frame(BEFORE)]), covered)
+    assert np.array_equal(frame.pixels[~changed], BEFORE[~changed])
+    return frame.pixels
+
+
+def test_a_face_that_is_recognised_is_covered_alone():
+    made, written = joined()
+    seen = made.look(file_of(written))
+    covered = made.widened(Seen(), seen)
+    assert covered == Seen({}, {0: {0}})
+    pixels = painted(made, covered)
+    assert np.ptp(inside(pixels, SMALL), axis=(0, 1)).max() == 0 and np.array_equal(
+        inside(pixels, LARGE), inside(NEW, LARGE)
+    )
+    small, large = made.outcomes(0, covered)
+    assert (small.action, small.method, small.reason, large.action) == ("covered", "solid", REASON, "replaced")
+    assert not made.look(file_of(pixels), covered), "one colour is no face, though its mean is known"
+
+
+def test_what_is_still_recognised_takes_its_region_with_it():
+    made, written = joined()
+    covered = made.widened(Seen(), made.look(file_of(written)))
+    left, top, right, bottom = (int(value) for value in SMALL.as_list())
+    faint = painted(made, covered)
+    faint[top:bottom, left:right] = np.clip(
+        faint[top:bottom, left:right] * 0.7 + BEFORE[top:bottom, left:right] * 0.3, 0, 255
+    )
+    again = made.look(file_of(faint), covered)
+    wide = made.widened(covered, again)
+    assert again.faces == {0: {0}} and wide.regions == {0: {0}}
+    assert np.ptp(painted(made, wide)[JOINED], axis=0).max() == 0
+    assert [outcome.action for outcome in made.outcomes(0, wide)] == ["covered", "covered"]
+    assert made.widened(Seen(), made.look(file_of(written)), wide=True).regions == {0: {0}}
+
+
+@pytest.mark.parametrize("known", [(True, True), (False, True)])
+@pytest.mark.parametrize("left", [10, 16, 22, 28, 36])
+def test_no_recognised_face_stays_open_wherever_it_touches_another(left, known):
+    """Its box shows one colour, the edge of another cover, or the new face of a nearer one that lies over it."""
+    made, written = joined(small=Box(left, 20, left + 12, 34), known=known)
+    covered = made.widened(Seen(), made.look(file_of(written)))
+    pixels, over = painted(made, covered), mask(face_of(LARGE), "full", (80, 60))
+    nearer = np.zeros((60, 80), bool)
+    nearer[over.window] = over.alpha > 0
+    for place, (box, one) in enumerate(zip((Box(left, 20, left + 12, 34), LARGE), known, strict=True)):
+        if one:
+            assert place in covered.faces[0]
+            part = inside(pixels, box)[~inside(nearer, box)] if place == 0 else inside(pixels, box).reshape(-1, 3)
+            assert not len(part) or np.ptp(part, axis=0).max() < 16 < np.ptp(inside(NEW, box))
+        assert made.outcomes(0, covered)[place].action == ("covered" if one else "replaced")
+    assert known[1] or np.array_equal(pixels[nearer & JOINED], NEW[nearer & JOINED])
+
+
+def test_a_file_is_written_again_until_nobody_is_recognised(tmp_path, crowd, monkeypatch):
+    """The first of three faces is recognised once it is coded: it alone is covered, and the others keep theirs."""
+
+    class Fickle(Recogniser):
+        name, threshold, length = "fickle", 10.0, 1
+
+        def __init__(self):
+            self.turns = 0
+
+        def chips(self, pixels, faces):
+            return np.zeros((len(faces), 1))
+
+        def embed(self, chips):
+            self.turns += 1
+            rows = np.full((len(chips), 1), 0.0 if self.turns == 1 else 99.0)
+            rows[0] = 0.0 if self.turns in (1, 3) else 99.0
+            return rows
+
+    monkeypatch.setattr(local, "recogniser", lambda name: Fickle())
+    Image.fromarray(crowd).save(tmp_path / "three.jpg", quality=92)
+    report = anonymize(
+        tmp_path / "three.jpg", tmp_path / "out", "pixelate", detector="hog", recogniser="fickle", seed=1
+    )
+    [row] = report.rows
+    assert (report.covered, report.replaced, report.status) == (1, 2, 0)
+    assert [face["reason"] for face in row.faces if face["action"] == "covered"] == [REASON]
 
 
 def test_a_face_that_was_never_judged_is_not_judged_here():
