@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -12,10 +13,24 @@ import numpy as np
 
 from deidcli.errors import MediaError
 from deidcli.media.image.reader import ImageReader, open_image
-from deidcli.media.numbered import numbered
 from deidcli.media.sniff import HEAD, image_kind
 from deidcli.media.stream import Reader, ReadOptions, StreamInfo, WriteOptions, Writer
 from deidcli.values import Frame
+
+_PICTURE = re.compile(r"\.(png|apng|jpe?g|jpe|jfif|webp|tiff?|bmp|dib|avif|heic|heif)$", re.IGNORECASE)
+_NUMBERED = re.compile(r"^(.*?)(\d+)(\.[A-Za-z]+)$", re.DOTALL)
+
+
+def numbered(names: Iterable[str]) -> list[tuple[int, str]]:
+    """(number, name) of the pictures among `names`, in the order of the numbers before their suffixes.
+
+    Empty where they differ in more than that, where two have one number, or where there are fewer than two.
+    """
+    pictures = [name for name in names if _PICTURE.search(name)]
+    parts = [part for part in map(_NUMBERED.match, pictures) if part]
+    alike = len({(part[1], part[3]) for part in parts}) == 1 and len(parts) == len(pictures)
+    order = sorted((int(part[2]), part[0]) for part in parts)
+    return order if alike and len(order) > 1 and len({number for number, _ in order}) == len(order) else []
 
 
 class SequenceReader(Reader):

@@ -15,10 +15,10 @@ from PIL import Image
 
 from deidcli.errors import MediaError
 from deidcli.media.image import rehearsal
+from deidcli.media.image.container import container_of
 from deidcli.media.image.jpeg import segments
 from deidcli.media.image.jpeg import written as jpeg_of
 from deidcli.media.image.png_chunks import Chunk, written
-from deidcli.media.image.reader import container_of
 
 from .drawn import frames, noise, saved, smooth, through
 

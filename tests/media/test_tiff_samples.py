@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image
 
 from deidcli.errors import MediaError
-from deidcli.media.image import tiff_pixels
 from deidcli.media.image.ifd import SHORT, Entry, number
+from deidcli.media.image.tiff import decode
 from deidcli.media.image.tiff_data import packed, unpacked
 from deidcli.media.image.tiff_pages import Page, file_of, pages
 
@@ -41,7 +41,7 @@ def written(data, **settings):
 
 def native_of(data):
     (page,) = pages(data)
-    native = tiff_pixels.decode(page)
+    native = decode(page)
     return native, native.data if native.data.ndim == 3 else native.data[..., None]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deidcli.errors import MediaError
-from deidcli.media.image.bits import Bits
+from deidcli.media.image.bmff import Bits
 
 SEQUENCE, _HEADER, _TILES, _FRAME = 1, 3, 4, 6
 

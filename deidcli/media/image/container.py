@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from importlib import import_module
 from io import BytesIO
 from itertools import accumulate
 
@@ -173,3 +174,22 @@ def least(length: int, same: Callable[[int], bool]) -> int:
         middle = (low + length) // 2
         low, length = (low, middle) if same(middle) else (middle, length)
     return length
+
+
+_CONTAINERS = {
+    "jpeg": ("deidcli.media.image.jpeg", "Jpeg"),
+    "png": ("deidcli.media.image.png", "Png"),
+    "webp": ("deidcli.media.image.webp", "Webp"),
+    "gif": ("deidcli.media.image.gif", "Gif"),
+    "bmp": ("deidcli.media.image.bmp", "Bmp"),
+    "tiff": ("deidcli.media.image.tiff", "Tiff"),
+    "jpeg2000": ("deidcli.media.image.jpeg2000", "Jpeg2000"),
+    "avif": ("deidcli.media.image.heif", "Avif"),
+    "heif": ("deidcli.media.image.heif", "Heif"),
+}
+
+
+def container_of(data: bytes, name: str, kind: str, salvage: bool = False) -> Container:
+    """The parsed file. Raises MediaError, or what `explained` turns into one."""
+    module, container = _CONTAINERS[kind]
+    return getattr(import_module(module), container)(data, name, salvage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deidcli.media.image.bits import Bits
+from deidcli.media.image.bmff import Bits
 
 VPS, SPS, PPS = 32, 33, 34
 _MOST_SETS = 64

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from deidcli.errors import MediaError
-from deidcli.media.image.container import Container, Rewriter, explained
+from deidcli.media.image.container import Container, Rewriter, container_of, explained
 from deidcli.media.image.conversion import views, with_rgb
 from deidcli.media.image.modes import Native
 from deidcli.media.image.rehearsal import is_suspicious, rehearse
@@ -28,17 +27,6 @@ from deidcli.values import Frame
 
 _RECENT = 4
 """How many decoded frames wait for the writer; a writer that is further behind decodes again, in order."""
-_CONTAINERS = {
-    "jpeg": ("deidcli.media.image.jpeg", "Jpeg"),
-    "png": ("deidcli.media.image.png", "Png"),
-    "webp": ("deidcli.media.image.webp", "Webp"),
-    "gif": ("deidcli.media.image.gif", "Gif"),
-    "bmp": ("deidcli.media.image.bmp", "Bmp"),
-    "tiff": ("deidcli.media.image.tiff", "Tiff"),
-    "jpeg2000": ("deidcli.media.image.jpeg2000", "Jpeg2000"),
-    "avif": ("deidcli.media.image.heif", "Avif"),
-    "heif": ("deidcli.media.image.heif", "Heif"),
-}
 
 
 def open_image(data: bytes, name: str, kind: str, salvage: bool = False) -> ImageReader:
@@ -51,12 +39,6 @@ def open_image(data: bytes, name: str, kind: str, salvage: bool = False) -> Imag
         if is_suspicious(container):
             rehearse(container, kind)
         return ImageReader(container)
-
-
-def container_of(data: bytes, name: str, kind: str, salvage: bool = False) -> Container:
-    """The parsed file. Raises MediaError, or what `explained` turns into one."""
-    module, container = _CONTAINERS[kind]
-    return getattr(import_module(module), container)(data, name, salvage)
 
 
 class ImageReader(Reader):

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Sequence
 
 from deidcli.errors import MediaError
-from deidcli.media.image.container import Container
+from deidcli.media.image.container import Container, container_of, explained
 
 PIXELS = 100_000_000
 """Pixels of all frames together from which a picture is decoded in a process of its own first."""
@@ -73,9 +73,6 @@ def _environment() -> dict[str, str]:
 
 def _main(arguments: Sequence[str]) -> int:
     """Decode what standard input holds; the message and the hint of its failure go to standard output."""
-    from deidcli.media.image.container import explained
-    from deidcli.media.image.reader import container_of
-
     kind, seconds, salvage = arguments
     _confine(int(seconds))
     try:

@@ -16,8 +16,8 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from deidcli.errors import MediaError
+from deidcli.media.metadata import chapters, file_tags, track_tags
 from deidcli.media.stream import WriteOptions
-from deidcli.media.video import tags
 from deidcli.media.video.clock import Clock
 from deidcli.media.video.encoding import Encoding
 from deidcli.media.video.scrub import Scrub, header_scrubbed, packet_scrubber
@@ -68,7 +68,7 @@ class Output:
         self._next: Packet | None = None
         self._pictures, self._wanted = -1, range(0)
         self._scrub: Scrub | None = None
-        self._out.metadata.update(tags.file_tags(self._from.metadata, options.metadata))
+        self._out.metadata.update(file_tags(self._from.metadata, options.metadata))
 
     def _opened(self, target: BinaryIO) -> OutputContainer:
         # The tracks keep their places on the clock: nothing is moved so that the first begins at zero.
@@ -142,7 +142,7 @@ class Output:
                 self.beside.add(original.type)
             elif original.type in kinds:
                 self._try_template(original)
-        self._out.set_chapters(tags.chapters(self._from.chapters(), self.options.metadata))
+        self._out.set_chapters(chapters(self._from.chapters(), self.options.metadata))
 
     def holds(self, codec: str) -> bool:
         """Whether the container takes a codec. Not all of them know, and those that do not say yes."""
@@ -261,7 +261,7 @@ class Output:
 
     def _dress(self, stream: Stream, original: Stream) -> None:
         stream.metadata.clear()
-        stream.metadata.update(tags.track_tags(original.metadata, self.options.metadata))
+        stream.metadata.update(track_tags(original.metadata, self.options.metadata))
         stream.disposition = original.disposition
 
     def _unfit(self, what: str) -> MediaError:
