@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from deidcli.cli import options as opt
-from deidcli.cli.listing import gather
+from deidcli.cli.inputs import gather
 from deidcli.cli.progress import say, shown
 from deidcli.engine.frames import FileFailure
 from deidcli.engine.jobs import Job, check_apart

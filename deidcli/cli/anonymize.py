@@ -7,9 +7,8 @@ from typing import Any
 import click
 
 from deidcli import api
-from deidcli.cli import media_options as med
 from deidcli.cli import options as opt
-from deidcli.cli.listing import named
+from deidcli.cli.inputs import named, video
 from deidcli.cli.progress import FrameMeter, log, shown
 from deidcli.engine.face_list import face_entry
 from deidcli.engine.frames import Choice, FileFailure, FileFrame
@@ -79,7 +78,7 @@ _HERE = (
     click.option("--distance", type=opt.Real(0), help="Threshold of --verify; default: the recogniser's own."),
     click.option("--metadata", type=click.Choice(METADATA), default="safe", show_default=True,
                  help="What is kept of EXIF, XMP and the like. Thumbnails never are."),
-    med.video,
+    video,
     click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Faces made in one go."),
     opt.device,
     opt.workers,

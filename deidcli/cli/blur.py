@@ -10,7 +10,7 @@ import click
 
 from deidcli.cli import anonymize
 from deidcli.cli import options as opt
-from deidcli.cli.listing import named
+from deidcli.cli.inputs import named
 from deidcli.cli.progress import say
 from deidcli.errors import UsageError
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import click
 
-from deidcli.cli import media_options as med
 from deidcli.cli import options as opt
-from deidcli.cli.listing import gather
+from deidcli.cli.inputs import gather, read_options, reading
 from deidcli.cli.progress import say, shown
 from deidcli.engine.face_list import COLUMNS, face_entry, misplaced
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure
@@ -35,7 +34,7 @@ from deidcli.networks.device import use_device
     opt.detection,
     opt.tracking,
     opt.faces,
-    med.reading,
+    reading,
     opt.device,
     opt.workers,
     opt.listing,
@@ -84,7 +83,7 @@ def _print(jobs: list, form: str, options: dict[str, Any]) -> int:
                 say(f"deid: {item.error}")
             yield item
 
-    track, read = opt.track_options(options), med.read_options(options)
+    track, read = opt.track_options(options), read_options(options)
     items = sound(shown(find(jobs, detect, given, options["workers"], read, track), len(jobs), style, "frame"))
     if form in FORMATS:
         _labels(items, form, Path(options["out"]) if options["out"] else None)

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from deidcli.cli.folder import ELSEWHERE
+from deidcli.cli import ELSEWHERE
 from deidcli.cli.progress import say
 from deidcli.engine import records
 from deidcli.engine.face_list import FaceList

@@ -1,4 +1,4 @@
-"""`evaluate attacks`: what an attacker gets out of the outputs."""
+"""`evaluate attacks`, `all` and `video`: what an attacker gets out of the outputs, alone and with every figure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from deidcli.engine.persona import PERSONAS
 from deidcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from deidcli.evaluation.results import Attack
+    from deidcli.evaluation.results import Attack, Run
+
 
 learning = opt.stacked(
     click.option("--people", type=click.IntRange(2), default=100, show_default=True,
@@ -43,7 +44,7 @@ learning = opt.stacked(
     learning,
     measuring.measured,
 )  # fmt: skip
-def command(folder: str, **options: Any) -> int:
+def attacks_command(folder: str, **options: Any) -> int:
     """Attack the outputs of methods over FOLDER, which has one sub-folder a person.
 
     For each attack: how often the right person is the first guess, and how many true pairs are accepted at a
@@ -92,3 +93,104 @@ def told(outcomes: Iterable[Attack], as_json: bool) -> list[Attack]:
             click.echo(f"{one.label:24}{one.name:26}{cells}{'  breaks' if one.breaks else ''}")
         seen.append(one)
     return seen
+
+
+ALL_COLUMNS = ("match rate", "self match rate", "rank-1", "faces found", "SSIM", "pose difference")
+
+
+@click.command("all", cls=opt.Command)
+@opt.stacked(
+    click.option("--data", required=True, metavar="DIR",
+                 help="Holds lfw/images/PERSON/, lfw/people.csv (person, split), and maybe lfw/pairs_val.csv and "
+                      "lfw/expressions.csv."),
+    measuring.methods(f"original,{measuring.EACH},cleanir:angle=0,cleanir:angle=90,cleanir:angle=180"),
+    click.option("--attacks", default="all", show_default=True, help="As for `evaluate attacks`; none for no attacks."),
+    learning,
+    click.option("--resume", is_flag=True, help="Go on with the report in --out; what it holds already is kept."),
+    click.option("--overwrite", is_flag=True, help="Begin anew where --out holds a report."),
+    measuring.measured,
+)  # fmt: skip
+def all_command(data: str, attacks: str, resume: bool, overwrite: bool, **options: Any) -> int:
+    """Measure and attack every method and preset that there is, and write report.json and report.html to --out.
+
+    The figures are of the split `val`, whose people were in no training; the reconstruction learns from `train`. The
+    report is saved after each method; with --resume only those are measured that are not in it or whose weights have
+    changed. ksame-select gets groups of one gender, as a classifier sees it. Exit status 1 where a method or a picture
+    failed.
+
+    \b
+    deid evaluate all --data data/ --out report/ --detector hog --limit 200 --seed 1
+    """
+    from deidcli.evaluation.attacks import available
+    from deidcli.evaluation.attacks.base import AttackOptions, load_attack_set
+    from deidcli.evaluation.everything import Evaluation, evaluate_all, write_labels
+    from deidcli.evaluation.plan import from_lfw
+    from deidcli.evaluation.report.page import write_report
+    from deidcli.evaluation.results import REPORT, Results
+
+    if not options["out"]:
+        raise UsageError("--out is missing", "name the folder that the report goes to")
+    out = Path(options["out"])
+    if (out / REPORT).exists() and not (resume or overwrite):
+        raise UsageError(f"{out / REPORT} exists", "use --resume to go on with it, or --overwrite")
+    names = {"all": tuple(available()), "none": ()}.get(attacks, tuple(attacks.split(",")))
+    lfw = Path(data) / "lfw"
+    bench = measuring.make_bench(lfw / "images", "lfw", options, "val")
+    plan = from_lfw(Path(data), options["limit"], bench.study.draw)
+    how = AttackOptions(options["people"], far=options["far"], training=options["training"], steps=options["steps"])
+    crowd = load_attack_set(lfw / "images", lfw / "people.csv", how, bench.study.draw) if names else None
+    bench.read([*plan.names, *(crowd.names if crowd else ())])
+    labels = write_labels(bench, out / "labels.csv", measuring.SELECTED)
+    wanted, missing = measuring.existing(measuring.split(options["methods"]), options["seed"], labels)
+    order = Evaluation(plan, crowd, names, how, out, lambda label: out / "worst" / measuring.safe(label))
+    failed = dict(missing)
+    runs = 0
+    for step in evaluate_all(bench, wanted, order, resume):
+        if step.run is None:
+            failed[step.subject.label] = step.error
+        else:
+            runs += len(measuring.told([step.run], ALL_COLUMNS, options["as_json"], head=not runs))
+    if runs:
+        click.echo(str(write_report(Results.load(out), out)), err=True)
+    for label, reason in [*failed.items(), *bench.originals.failed.items()]:
+        click.echo(f"failed: {label}: {reason}", err=True)
+    return 3 if not runs else 1 if failed or bench.originals.failed else 0
+
+
+VIDEO_COLUMNS = ("frames", "tracks", "self match rate", "descriptor steps", "landmark shake", "flicker")
+
+
+@click.command("video", cls=opt.Command)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@opt.stacked(
+    measuring.methods("original,cleanir,blur"),
+    measuring.measured,
+)  # fmt: skip
+def video_command(files: tuple[str, ...], **options: Any) -> int:
+    """How steady new faces are over the frames of FILE..., and what many frames give away.
+
+    Columns: frames, tracks, faces that are matched with their own original, the recogniser's distance from frame to
+    frame, how much more landmarks move than the original's, and the change, in grey levels, of replaced pixels whose
+    original stands still. Attacks: faces averaged over frames, outputs linked, and how faces move, by their landmarks
+    alone; every track counts as a person, in all files together. --limit: frames of each file.
+
+    \b
+    deid evaluate video stage.mp4 --methods original,cleanir,blur --detector hog
+    """
+    from deidcli.evaluation.video import video
+
+    paths = [Path(file) for file in files]
+    for path in paths:
+        if not path.is_file():
+            raise UsageError(f"{path} is no file", "name a video")
+    data = paths[0].name if len(paths) == 1 else f"{len(paths)} videos"
+    bench = measuring.make_bench(paths[0].parent, data, options, labels=False)
+    runs: list[Run] = []
+    attacks: list[Attack] = []
+    for one in measuring.subjects(options["methods"], options["seed"]):
+        run, outcomes = video(bench, paths, one, options["limit"])
+        runs += measuring.told([run], VIDEO_COLUMNS, options["as_json"], head=not runs)
+        attacks += outcomes
+    told(attacks, options["as_json"])
+    measuring.finish(runs, options, attacks)
+    return 0

@@ -46,7 +46,7 @@ WIDTHS = {"dense": "1024-768-512", "convolutional": "16-32-64-128-256", "vector"
     training.fitting(rate=1e-3),
     opt.config,
 )  # fmt: skip
-def command(**options: Any) -> int:
+def autoencoder_command(**options: Any) -> int:
     """Train an autoencoder with its deblurrer and smoother, then an encoder for each shift; each call writes a preset.
 
     Labels that nobody gave are read by the classifiers `attributes` and `expression`; `mouth` comes from the landmarks.

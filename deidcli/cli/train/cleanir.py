@@ -48,7 +48,7 @@ from deidcli.errors import UsageError
                  help="Weight of what a classifier reads otherwise in the expression, turned or not."),
     opt.config,
 )  # fmt: skip
-def command(**options: Any) -> int:
+def cleanir_command(**options: Any) -> int:
     """Train CLEANIR's networks and write a preset: configuration, float16 weights, checksums and a card.
 
     A run that is killed goes on from its last epoch when the same command is given again.

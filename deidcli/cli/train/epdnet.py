@@ -10,7 +10,7 @@ import click
 
 from deidcli.cli import options as opt
 from deidcli.cli import training
-from deidcli.cli.classifying import Counts
+from deidcli.cli.train.classifiers import Counts
 
 
 @click.command("epdnet", cls=opt.Command)
@@ -50,7 +50,7 @@ from deidcli.cli.classifying import Counts
                  help="Weight of the difference to the picture that is changed, pix2pix's L1."),
     opt.config,
 )  # fmt: skip
-def command(**options: Any) -> int:
+def epdnet_command(**options: Any) -> int:
     """Train EPD-Net's networks and write a preset: configuration, float16 weights, checksums and a card.
 
     First the two verifiers, then the generator against its adversary. A run that is killed goes on from its last epoch

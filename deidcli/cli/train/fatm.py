@@ -1,4 +1,4 @@
-"""`train fatm`: face sets of donors in, a preset of the method fatm out."""
+"""`train fatm` and `train face-model`: donors, and the model of faces in the canonical frame that draws them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from deidcli.errors import UsageError
     training.fitting(epochs=12, steps=50, batch=16, rate=3e-4, ema=0.99, precision="float32"),
     opt.config,
 )  # fmt: skip
-def command(**options: Any) -> int:
+def fatm_command(**options: Any) -> int:
     """Train FATM's encoder and a decoder for each donor, or add donors to a preset.
 
     Donors of --donor are people who agreed to show their faces in other people's places. In the canonical frame only
@@ -113,3 +113,25 @@ def _own(sources: dict[str, Path], options: dict[str, Any], fit: Any, out: Path,
         return of_crops(sources, options["consent"], recipe, out, work, start)
     assert start is not None
     return of_pictures(sources, options["consent"], recipe, out, work, start)
+
+
+@click.command("face-model", cls=opt.Command)
+@opt.stacked(
+    click.option("--data", required=True, metavar="DIR", help="A folder with faces.csv and images/."),
+    click.option("--out", required=True, metavar="DIR", help="The preset's folder, like models/face-256."),
+    click.option("--licences", default="CC0,MIT", show_default=True, help="Learn from faces of these licences alone."),
+    click.option("--components", type=click.IntRange(40, 400), default=200, show_default=True, help="Of the texture."),
+    opt.config,
+)  # fmt: skip
+def face_model_command(data: str, out: str, licences: str, components: int) -> int:
+    """Learn what faces look like from synthetic ones, and write a preset.
+
+    \b
+    deid train face-model --data synthetic/ --out models/face-256
+    """
+    from deidcli.training.face_model import Recipe, train
+
+    recipe = Recipe(components, tuple(name.strip() for name in licences.split(",")))
+    preset = train(Path(data), recipe, Path(out), lambda text: click.echo(text, err=True))
+    click.echo(f"{preset.name} is in {preset.folder}", err=True)
+    return 0

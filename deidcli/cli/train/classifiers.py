@@ -1,4 +1,4 @@
-"""What `deid train attributes` and `deid train expression` share: their flags, and the run they ask for."""
+"""`train attributes` and `train expression`: packed faces and their labels in, a classifier out."""
 
 from __future__ import annotations
 
@@ -60,3 +60,32 @@ def run(heads: str, options: dict[str, Any]) -> int:
     preset = classifiers.train(data, val, labels, recipe, out, work)
     click.echo(f"{preset.name} is in {preset.folder}", err=True)
     return 0
+
+
+@click.command("attributes", cls=opt.Command)
+@flags(balance=0.25)
+def attributes_command(**options: Any) -> int:
+    """Train a classifier of gender, age and race on faces with these labels.
+
+    The labels are gender (male, female), age (years) and race (white, black, asian, indian, other); docs/classifiers.md
+    makes them from UTKFace's file names.
+
+    \b
+    deid align --pack --largest --size 64 --labels utk.csv utkface/images utk.npz
+    deid train attributes --data utk.npz --out models/attributes --minutes 10
+    """
+    return run("ATTRIBUTES", options)
+
+
+@click.command("expression", cls=opt.Command)
+@flags(balance=0.5)
+def expression_command(**options: Any) -> int:
+    """Train a classifier of expressions: neutral, happiness, surprise, anger and sadness.
+
+    The label is expression; faces that show another one, or have none, are left out.
+
+    \b
+    deid train expression --data train.npz --val val.npz --labels expressions.csv --out models/expression \\
+        --start models/attributes --minutes 6
+    """
+    return run("EXPRESSION", options)
