@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
 import click

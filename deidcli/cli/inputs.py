@@ -12,7 +12,7 @@ import click
 from deidcli.cli.options import Real, stacked
 from deidcli.engine.jobs import STREAM, Job, list_jobs
 from deidcli.errors import UsageError
-from deidcli.media.stream import ReadOptions, VideoOptions
+from deidcli.media.stream import ReadOptions
 
 
 def gather(
@@ -66,9 +66,3 @@ video = stacked(
 def read_options(options: dict[str, Any]) -> ReadOptions:
     """What the options of `reading` ask for."""
     return ReadOptions(options["salvage"], options["fps"])
-
-
-def video_options(options: dict[str, Any]) -> VideoOptions:
-    """What the options of `video` ask for."""
-    names = ("streams", "codec", "crf", "encoder_preset")
-    return VideoOptions(**{name: options[name] for name in names}, frames=options["frames"] or "")

@@ -72,10 +72,9 @@ def command(inputs: str, output: str, **options: Any) -> int:
     deid verify in/ out/
     deid verify --frames 0 --format junit in/ out/ > verify.xml
     """
-    from deidcli.evaluation.verify.findings import WRONG as KINDS
-    from deidcli.evaluation.verify.formats import as_json, as_junit
     from deidcli.evaluation.verify.records import paired
-    from deidcli.evaluation.verify.words import told
+    from deidcli.evaluation.verify.verdict import WRONG as KINDS
+    from deidcli.evaluation.verify.words import as_json, as_junit, told
 
     use_device(options["device"])
     allowed = [word for word in options["allow"].split(",") if word]

@@ -159,15 +159,6 @@ def whole_manifest(copy: Path, path: Path) -> list[bytes]:
     return whole
 
 
-def open_manifest(path: Path, keep: bool) -> Manifest:
-    """The manifest at a path or a URL, opened; see `Manifest`."""
-    if isinstance(path, Url):
-        from deidcli.engine.bucket_output import BucketManifest
-
-        return BucketManifest(path, keep)
-    return Manifest(path, keep)
-
-
 def _fetched(url: Url) -> Copy:
     copy = Copy()
     copy.file.writelines(saved(url))

@@ -15,7 +15,7 @@ from typing import Any
 
 from deidcli.engine import jobs as listing
 from deidcli.engine import unattended
-from deidcli.engine.bucket_output import BucketFolder
+from deidcli.engine.bucket_output import BucketFolder, BucketManifest
 from deidcli.engine.buckets import Url, is_url, objects, place_of
 from deidcli.engine.choice import KEEP, ONLY, Chooser, People, load_people
 from deidcli.engine.face_list import FaceList
@@ -23,7 +23,7 @@ from deidcli.engine.files import digest, tree_digest
 from deidcli.engine.frames import FrameOrFailure
 from deidcli.engine.jobs import STREAM, Job, Listing
 from deidcli.engine.labels import read_faces
-from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, Earlier, Manifest, Row, Tally, open_manifest
+from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, Earlier, Manifest, Row, Tally
 from deidcli.engine.output import OutputFolder
 from deidcli.engine.pipeline import Watch, unwatched
 from deidcli.engine.records import Record
@@ -31,7 +31,7 @@ from deidcli.engine.runners import runner
 from deidcli.engine.settings import RunOptions, Settings, fingerprint, marked
 from deidcli.engine.stored import Stored
 from deidcli.engine.survey import MANIFEST
-from deidcli.engine.tally import Carried, summed_up
+from deidcli.engine.tally import Carried, RunFacts, summed_up
 from deidcli.engine.zones import Wishes, load_wishes
 from deidcli.errors import DeidError, MediaError, UsageError, one_line
 from deidcli.faces.detectors import detector
@@ -109,7 +109,8 @@ class Run:
             if self.output.stale:
                 told(self.output.stale)
             keep = self.options.resume or not self.options.overwrite
-            manifest = open_manifest(self.place, keep) if self.place else None
+            kind = BucketManifest if isinstance(self.place, Url) else Manifest
+            manifest = kind(self.place, keep) if self.place else None
             if manifest:
                 held.callback(manifest.close)
             after, missing = self._after(held), {job.name: job for job in (*self.jobs, *self.copies)}
@@ -152,7 +153,18 @@ class Run:
 
     def summary(self, tally: Tally) -> str:
         """Everything that was in the inputs, counted, in one line."""
-        return summed_up(self, tally)
+        facts = RunFacts(
+            files=len(self.jobs),
+            carried=self.carried.count,
+            before=self.done_before if self.options.incremental else 0,
+            older=self.older,
+            removed=self.removed,
+            left=len(self.deadline.left),
+            given=self.given is not None,
+            left_out=self.files.left_out,
+            place=self.place,
+        )
+        return summed_up(facts, tally, self.settings)
 
     def _settled(self, settings: Settings) -> Settings:
         """With the checksums of what the settings only name. Raises UsageError for those that do not go together."""

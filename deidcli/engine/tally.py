@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from deidcli.engine.archives import Member
 from deidcli.engine.jobs import Job
 from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, SKIPPED, Row, Tally
-
-if TYPE_CHECKING:
-    from deidcli.engine.run import Run
+from deidcli.engine.settings import Settings
 
 
 class Carried:
@@ -42,9 +41,29 @@ class Carried:
         return sum(map(len, self._places.values()))
 
 
-def summed_up(run: Run, tally: Tally) -> str:
-    """See `Run.summary`."""
-    words = [f"{tally.written} of {len(run.jobs)} files written"]
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run knows beside its rows.
+
+    files: how many it had to write. carried: taken along in archives. before: done by an earlier run. older: left out
+    by --since. removed: sources that were deleted. left: not reached in time. given: whether the faces were given, not
+    searched for. left_out: names of files that were left out, by kind. place: of the manifest, None without one.
+    """
+
+    files: int
+    carried: int
+    before: int
+    older: int
+    removed: int
+    left: int
+    given: bool
+    left_out: Mapping[str, Sequence[str]]
+    place: Any
+
+
+def summed_up(run: RunFacts, tally: Tally, settings: Settings) -> str:
+    """The last line of a run: everything that was in the inputs, counted."""
+    words = [f"{tally.written} of {run.files} files written"]
     words.append(f"{tally.faces['replaced']} faces replaced, {tally.faces['covered']} covered")
     if tally.faces["left"]:
         words[-1] += f", {tally.faces['left']} left as they were"
@@ -56,28 +75,32 @@ def summed_up(run: Run, tally: Tally) -> str:
     if tally.failures:
         more = f" and {tally.failed - len(tally.failures)} more" if tally.failed > len(tally.failures) else ""
         words[-1] += f" ({', '.join(tally.failures)}{more})"
-    if run.carried.count:
-        words.append(f"{run.carried.count} carried along in archives")
-    if run.options.incremental and run.done_before:
-        words.append(f"{run.done_before} as before")
+    if run.carried:
+        words.append(f"{run.carried} carried along in archives")
+    if run.before:
+        words.append(f"{run.before} as before")
     if run.older:
         words.append(f"{run.older} older")
     if run.removed:
         words.append(f"{run.removed} sources removed")
-    if run.deadline.left:
-        words.append(f"{len(run.deadline.left)} left for the next run")
-    words += [said for said in (_left_unsearched(run), *told_by_others(tally, run.settings.write.metadata)) if said]
-    if run.files.left_out:
-        words.append("left out: " + ", ".join(map(_counted, *zip(*run.files.left_out.items(), strict=True))))
+    if run.left:
+        words.append(f"{run.left} left for the next run")
+    words += [
+        said
+        for said in (_left_unsearched(run.given, settings), *told_by_others(tally, settings.write.metadata))
+        if said
+    ]
+    if run.left_out:
+        words.append("left out: " + ", ".join(map(_counted, *zip(*run.left_out.items(), strict=True))))
     return "; ".join(words) + (f"; see {run.place}" if run.place else "")
 
 
-def _left_unsearched(run: Run) -> str:
+def _left_unsearched(given: bool, settings: Settings) -> str:
     """Which faces could not be found however plain they are, by what was set."""
-    search = run.settings.detect
+    search = settings.detect
     words = [f"below {search.min_face} pixels (--min-face)"] if search.min_face else []
     words += [f"of scores below {search.threshold:g} (--threshold)"] if search.threshold is not None else []
-    return f"faces {' and '.join(words)} were left as they are" if words and not run.given else ""
+    return f"faces {' and '.join(words)} were left as they are" if words and not given else ""
 
 
 def told_by_others(tally: Tally, metadata: str) -> Iterator[str]:

@@ -30,11 +30,9 @@ from deidcli.networks.autoencoder import (
 )
 from deidcli.networks.store import run
 from deidcli.presets import Preset, load_preset, save_preset
-from deidcli.training.autoencoder_faces import bank_faces, pack_faces
-from deidcli.training.autoencoder_targets import Samples, Shift, spread, targets
-from deidcli.training.chips import MARGIN
+from deidcli.training.autoencoder_targets import Samples, Shift, bank_faces, pack_faces, spread, targets
 from deidcli.training.cleanir_latent import ridge
-from deidcli.training.data import Pack, check_apart, load_pack
+from deidcli.training.data import MARGIN, Pack, check_apart, load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
 from deidcli.training.sampling import Augment, batches
 

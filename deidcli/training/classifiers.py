@@ -16,8 +16,7 @@ from deidcli.errors import UsageError
 from deidcli.faces.attributes import load_labels
 from deidcli.networks.classifiers import METHOD, Classifier, ClassifierConfig, Head, build_classifier, load, save
 from deidcli.presets import Preset, load_preset, save_preset
-from deidcli.training.chips import MARGIN
-from deidcli.training.data import Pack, check_apart, labelled, load_pack
+from deidcli.training.data import MARGIN, Pack, check_apart, labelled, load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
 from deidcli.training.sampling import Augment, StrongAugment, batches
 

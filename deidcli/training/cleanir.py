@@ -15,11 +15,10 @@ from deidcli.methods.cleanir import turn
 from deidcli.networks.cleanir import TRAIT, Pair, VaeConfig, load, save, together
 from deidcli.networks.store import Network
 from deidcli.presets import Preset, load_preset, save_preset
-from deidcli.training.chips import MARGIN
 from deidcli.training.cleanir_figures import measure, probe, quick
 from deidcli.training.cleanir_graph import Losses, build_trainer, lift, lift_matrix, loss_functions
 from deidcli.training.cleanir_latent import directions, erase
-from deidcli.training.data import check_apart, load_pack
+from deidcli.training.data import MARGIN, check_apart, load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
 from deidcli.training.sampling import Augment, batches
 

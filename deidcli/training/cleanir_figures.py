@@ -19,9 +19,8 @@ from deidcli.networks.cleanir import Pair, together
 from deidcli.networks.dlib_recogniser import SAME_PERSON
 from deidcli.networks.store import run
 from deidcli.presets import load_preset
-from deidcli.training.chips import describe_crops
 from deidcli.training.cleanir_latent import ridge
-from deidcli.training.data import Pack
+from deidcli.training.data import Pack, describe_crops
 
 QUICK = 256  # faces that are looked at after an epoch
 HALF = 180.0  # degrees

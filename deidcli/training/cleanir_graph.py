@@ -13,7 +13,7 @@ from deidcli.networks.cleanir import VaeConfig, build_decoder, build_encoder, jo
 from deidcli.networks.dlib_files import build_recogniser
 from deidcli.networks.own_layers import Critic, Sampling
 from deidcli.presets import load_preset
-from deidcli.training.chips import chip_samplers
+from deidcli.training.data import chip_samplers
 
 TURNED = 4  # one face in TURNED is decoded a second time with a rotated identity
 LEAST = 60.0  # degrees; identities are rotated by LEAST to 180

@@ -39,8 +39,7 @@ from deidcli.networks.epd_net import (
 from deidcli.networks.store import Network
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training import classifiers
-from deidcli.training.chips import MARGIN, chip_samplers
-from deidcli.training.data import Pack, check_apart, load_pack
+from deidcli.training.data import MARGIN, Pack, check_apart, chip_samplers, load_pack
 from deidcli.training.epd_figures import answers, measure, translated
 from deidcli.training.epd_graph import Losses, build_trainer, loss_functions
 from deidcli.training.face_model import SEEN, completed

@@ -21,8 +21,7 @@ from deidcli.media.open import open_reader
 from deidcli.methods.fatm import DONORS
 from deidcli.networks.fatm import decoder_file, load, save
 from deidcli.presets import Preset, load_preset, save_preset
-from deidcli.training.chips import MARGIN
-from deidcli.training.data import Pack, load_pack
+from deidcli.training.data import MARGIN, Pack, load_pack
 from deidcli.training.fatm import FaceSet, Recipe, Trained, train
 from deidcli.training.fatm_donors import (
     KnownFace,

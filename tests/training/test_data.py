@@ -5,8 +5,7 @@ import pytest
 
 from deidcli.errors import UsageError
 from deidcli.faces.attributes import load_labels
-from deidcli.training.chips import MARGIN, describe_crops
-from deidcli.training.data import Pack, check_apart, labelled, load_pack, origin_of
+from deidcli.training.data import MARGIN, Pack, check_apart, describe_crops, labelled, load_pack, origin_of
 from deidcli.training.sampling import Augment, batches
 
 

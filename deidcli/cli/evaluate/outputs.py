@@ -80,10 +80,9 @@ def quick_command(output: str, **options: Any) -> int:
     deid evaluate quick out/ --input in/
     deid evaluate quick out/ --input in/ --seconds 0 --detector all --sheet look.png
     """
-    from deidcli.evaluation.verify.formats import as_json
     from deidcli.evaluation.verify.measure import FRAMES, READ
     from deidcli.evaluation.verify.records import load
-    from deidcli.evaluation.verify.words import told
+    from deidcli.evaluation.verify.words import as_json, told
 
     use_device(options["device"])
     sheet = verify.sheet_path(options["sheet"], Path(output))
