@@ -109,8 +109,7 @@ class Run:
             if self.output.stale:
                 told(self.output.stale)
             keep = self.options.resume or not self.options.overwrite
-            kind = BucketManifest if isinstance(self.place, Url) else Manifest
-            manifest = kind(self.place, keep) if self.place else None
+            manifest = self._manifest(keep)
             if manifest:
                 held.callback(manifest.close)
             after, missing = self._after(held), {job.name: job for job in (*self.jobs, *self.copies)}
@@ -122,6 +121,11 @@ class Run:
                 self.carried.add(added)
                 after(manifest, added)
                 yield added
+
+    def _manifest(self, keep: bool) -> Manifest | None:
+        if isinstance(self.place, Url):
+            return BucketManifest(self.place, keep)
+        return Manifest(self.place, keep) if self.place else None
 
     def chooser(self) -> Chooser:
         """What says which faces are replaced, left or covered. Raises UsageError, MissingDependency."""
@@ -160,7 +164,7 @@ class Run:
             older=self.older,
             removed=self.removed,
             left=len(self.deadline.left),
-            given=self.given is not None,
+            given=bool(self.given),
             left_out=self.files.left_out,
             place=self.place,
         )
