@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 
 from deidcli.faces.people import people
-from deidcli.methods.ksame.grouping import group_people, pair_furthest
+from deidcli.methods.closed import group_people, pair_furthest
 
 SIZES = (1_000, 10_000, 100_000)
 K = 10

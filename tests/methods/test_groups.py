@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deidcli.methods.ksame.grouping import group_people, pair_furthest, visiting_order
+from deidcli.methods.closed import group_people, pair_furthest, visiting_order
 
 COUNTS = st.tuples(st.integers(2, 7), st.integers(0, 60)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 SEEDS = st.integers(0, 2**31)

@@ -8,9 +8,9 @@ import pytest
 from deidcli.errors import PresetError, UsageError
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.attributes import Attributes
+from deidcli.methods import closed as attributed
 from deidcli.methods.base import Census, Secret
-from deidcli.methods.ksame import grouping as attributed
-from deidcli.methods.ksame.grouping import group_by_value
+from deidcli.methods.closed import group_by_value
 from deidcli.methods.ksame.net import Correspondence, KSameNet, SurrogateDescriber
 from deidcli.values import Frame
 from tests.conftest import found

@@ -28,8 +28,7 @@ import numpy as np
 from deidcli.errors import UsageError
 from deidcli.faces.attributes import load_labels
 from deidcli.methods.base import Census, Secret, option
-from deidcli.methods.closed import ClosedSet, Plan, too_few_people
-from deidcli.methods.ksame.grouping import READ, attributes, group_people
+from deidcli.methods.closed import READ, ClosedSet, Plan, attributes, group_people, too_few_people
 from deidcli.presets import load_preset, sha256
 from deidcli.values import Crop
 

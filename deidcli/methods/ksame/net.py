@@ -28,9 +28,8 @@ import numpy as np
 from deidcli.errors import UsageError
 from deidcli.faces.people import Neighbours
 from deidcli.methods.base import Census, Secret, option
-from deidcli.methods.closed import ClosedSet, Plan, too_few_people
+from deidcli.methods.closed import ClosedSet, Plan, attributes, group_by_value, too_few_people
 from deidcli.methods.identities import JUDGED
-from deidcli.methods.ksame.grouping import attributes, group_by_value
 from deidcli.methods.ksame.m import CanonicalClosedSet, MeanFace, Proxies
 from deidcli.methods.new_face import Seen, composited, shrunk
 from deidcli.presets import Preset, load_preset
