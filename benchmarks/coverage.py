@@ -3,7 +3,7 @@
 Every frame of CLIP is searched once, as a run that follows faces searches it, and the time of the processor is taken.
 For each way of leaving frames out (--detect-every) the faces are then followed and covered by ellipses about their
 boxes, as `blur` does. Printed are the faces covered, and of each LIST, which `deid detect --no-track CLIP` wrote with
-any detector, the boxes of which less than half is covered. Options: --detector NAME, --upsample, --no-lift,
+any detector, the boxes of which less than half is covered. Options: --detector NAME, --upsample, --no-low-light,
 --every 1,3,5, --limit N, --manifest FILE.
 """
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("lists", type=Path, nargs="*")
     parser.add_argument("--detector", default=default())
     parser.add_argument("--upsample", type=int)
-    parser.add_argument("--no-lift", action="store_const", const=False, dest="lift")
+    parser.add_argument("--no-low-light", action="store_const", const=False, dest="low_light")
     parser.add_argument("--every", default="default,1,2,5,8,12,16", help="values of --detect-every")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--manifest", type=Path, help="of a run with blur, that is looked at instead of a search")
@@ -54,7 +54,9 @@ def main() -> None:
         done = [run.of(options.clip.name, frame.index) for frame in frames]
         print(f"{sum(map(len, done))} covered, {left_open(options.clip.name, frames, done, lists)}")
         return
-    found, seconds = searched(frames, DetectOptions(options.detector, upsample=options.upsample, lift=options.lift))
+    found, seconds = searched(
+        frames, DetectOptions(options.detector, upsample=options.upsample, low_light=options.low_light)
+    )
     print(f"{len(frames)} frames, {sum(map(len, found))} faces frame by frame, {seconds:.3f} s a search")
     for word in options.every.split(","):
         began = time.process_time()

@@ -35,7 +35,7 @@ from deidcli.engine.pipeline import Watch, unwatched
 from deidcli.engine.replace import Outcome, Replacer, Request
 from deidcli.engine.run import Run, Tally
 from deidcli.engine.settings import RunOptions, Settings, parse_shard
-from deidcli.engine.unattended import moment
+from deidcli.engine.unattended import parsed_time
 from deidcli.errors import MediaError, UsageError
 from deidcli.faces.blend import BlendOptions
 from deidcli.faces.detectors import DetectOptions, detector
@@ -307,7 +307,7 @@ def _place(key: str) -> str:
 
 def _run_value(key: str, value: Any) -> Any:
     if key == "since" and isinstance(value, str):
-        return moment(value)
+        return parsed_time(value)
     if key == "column":
         return (value,) if isinstance(value, str) else tuple(value)
     if key in _PATHS:

@@ -182,7 +182,7 @@ def safe(label: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
 
 
-def told(runs: Iterable[Run], columns: Sequence[str], as_json: bool, head: bool = True) -> list[Run]:
+def print_runs(runs: Iterable[Run], columns: Sequence[str], as_json: bool, head: bool = True) -> list[Run]:
     """Print a line for each run while it is measured; returns all of them."""
     from deidcli.evaluation.results import to_json
 

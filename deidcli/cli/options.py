@@ -155,7 +155,7 @@ searching = stacked(
                       "default: the detector's own."),
     click.option("--rotations", default="0", show_default=True, metavar="DEGREES,...",
                  help="Search the picture turned, too: some of 0,90,180,270."),
-    click.option("--lift/--no-lift", default=None,
+    click.option("--low-light/--no-low-light", default=None,
                  help="Search dark pictures a second time, brightened; default: the detector's own."),
     click.option("--landmarks", type=click.Choice(KINDS),
                  help="How faces are located: by the mesh, profiles too, or by dlib's trees; default: mesh where its "

@@ -12,7 +12,7 @@ import click
 from deidcli.cli import options as opt
 from deidcli.cli.progress import say, shown
 from deidcli.engine.manifest import encoded
-from deidcli.engine.zones import Wishes, load_wishes
+from deidcli.engine.zones import Instructions, load_instructions
 from deidcli.errors import UsageError
 
 
@@ -54,7 +54,9 @@ def command(output: str, **options: Any) -> int:
     originals = Path(options["originals"]) if options["originals"] else None
     if originals is not None and not originals.exists():
         raise UsageError(f"--originals {originals}: there is no such folder", "name the INPUT of the run")
-    wishes = load_wishes(Path(options["decisions"]), "--decisions") if options["decisions"] else Wishes()
+    instructions = (
+        load_instructions(Path(options["decisions"]), "--decisions") if options["decisions"] else Instructions()
+    )
     page = Path(options["page"]) if options["page"] else out.resolve().with_name(f"{out.resolve().name}.review.html")
     files, cards = review.reviewed(out, originals)
     kept, judge = cards[: options["limit"]], _judge() if originals else None
@@ -66,7 +68,7 @@ def command(output: str, **options: Any) -> int:
         own = [card for card in kept if card.file == number]
         problem = review.add_pictures(files[number], own, place < review.PICTURES, judge)
         problems += [problem] if problem else []
-    _write(page, review.page(out, files, kept, judge, wishes))
+    _write(page, review.page(out, files, kept, judge, instructions))
     for problem in problems:
         say(f"deid: {problem}")
     if not options["quiet"]:

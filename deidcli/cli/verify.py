@@ -72,9 +72,9 @@ def command(inputs: str, output: str, **options: Any) -> int:
     deid verify in/ out/
     deid verify --frames 0 --format junit in/ out/ > verify.xml
     """
+    from deidcli.evaluation.verify.formats import as_json, as_junit, as_text
     from deidcli.evaluation.verify.records import paired
     from deidcli.evaluation.verify.verdict import WRONG as KINDS
-    from deidcli.evaluation.verify.words import as_json, as_junit, told
 
     use_device(options["device"])
     allowed = [word for word in options["allow"].split(",") if word]
@@ -92,7 +92,7 @@ def command(inputs: str, output: str, **options: Any) -> int:
     if place:
         draw(verdict, place)
     if options["format"] == "text":
-        click.echo(told(verdict))
+        click.echo(as_text(verdict))
     elif options["format"] == "json":
         click.echo(as_json(verdict))
     else:

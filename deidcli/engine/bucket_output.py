@@ -26,7 +26,7 @@ from deidcli.engine.buckets import (
     server_of,
 )
 from deidcli.engine.files import PART, part_name
-from deidcli.engine.lock import LOCK, lives, said_of
+from deidcli.engine.lock import LOCK, holder_text, is_alive
 from deidcli.engine.manifest import Manifest, Row, encoded, whole_manifest
 from deidcli.engine.output import HandedTarget, OutputFolder, Target, unwritable
 from deidcli.engine.stored import BLOCK, IN_MEMORY, Copy, Stored
@@ -44,7 +44,7 @@ class BucketFolder(OutputFolder):
         self._lock: _ObjectLock | None = None
         self._standing: set[str] | None = None  # what lay here when it was claimed
 
-    def stands(self, url: str) -> bool:
+    def has_object(self, url: str) -> bool:
         """Whether an object lies at a URL, or did when the folder was claimed. Raises OSError."""
         if self._standing is not None:
             return key_of(url) in self._standing
@@ -93,17 +93,17 @@ class ObjectTarget(HandedTarget):
     """An object in the making."""
 
     @property
-    def stands(self) -> bool:
+    def exists(self) -> bool:
         """Whether an object lies at its URL."""
         return object_at(str(self.path)) is not None
 
     def open(self) -> BinaryIO:
         try:
             assert isinstance(self.output, BucketFolder)
-            stands = not self.output.overwrite and self.output.stands(str(self.path))
+            exists = not self.output.overwrite and self.output.has_object(str(self.path))
         except OSError as error:
             raise unwritable(self.path, error) from error
-        if stands:
+        if exists:
             raise MediaError(f"{self.path} exists", "use --overwrite, or --resume to go on with an earlier run")
         return super().open()
 
@@ -174,7 +174,9 @@ class _ObjectLock:
                 if _is_alive(holder):
                     self._refuse(holder)
                 self.fs.rm_file(key)
-                stale = f"the run that was writing into {self.root}{said_of(holder)} has ended without an end; going on"
+                stale = (
+                    f"the run that was writing into {self.root}{holder_text(holder)} has ended without an end; going on"
+                )
             try:
                 self._write("create")
             except (FileExistsError, OSError) as error:
@@ -229,7 +231,7 @@ class _ObjectLock:
                 self._write("overwrite")
 
     def _refuse(self, holder: dict[str, Any], error: Exception | None = None) -> None:
-        said = f"another run writes into {self.root}{said_of(holder)}"
+        said = f"another run writes into {self.root}{holder_text(holder)}"
         raise DeidError(said, "wait for it, or name another output folder") from error
 
 
@@ -238,7 +240,7 @@ def _is_alive(holder: dict[str, Any]) -> bool:
     if not holder:
         return False
     if holder["host"] == socket.gethostname():
-        return lives(holder["pid"])
+        return is_alive(holder["pid"])
     seen = holder.get("seen")
     return not isinstance(seen, (int, float)) or time.time() - seen < GONE
 

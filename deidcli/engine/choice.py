@@ -18,11 +18,11 @@ from deidcli.engine.find import Finder
 from deidcli.engine.frames import Choice, FileFailure, FileFrame, FrameOrFailure
 from deidcli.engine.jobs import Job
 from deidcli.engine.survey import walk
-from deidcli.engine.zones import ALIKE, COVER, LEAVE, NEVER, Decision, Wishes, lies_within
+from deidcli.engine.zones import ALIKE, COVER, LEAVE, NEVER, Decision, Instructions, lies_within
 from deidcli.errors import MediaError, UsageError, one_line
 from deidcli.faces.detectors import Detector
 from deidcli.faces.landmarks import locate
-from deidcli.faces.people import WORDS, KnownPeople, describe, judged, tellable
+from deidcli.faces.people import WORDS, KnownPeople, describe, is_comparable, judged
 from deidcli.faces.recognisers.both import BothRecogniser
 from deidcli.media.open import open_reader
 from deidcli.values import Face, Frame
@@ -54,7 +54,7 @@ def _row(path: Path, flag: str, detector: Detector, both: BothRecogniser) -> np.
         faces = locate(pixels, detector.detect([pixels])[0])
     except Exception as error:
         raise UsageError(f"{flag}: {path} cannot be read: {one_line(error)}", "take it out, or repair it") from error
-    usable = [face for face in faces if tellable(face)]
+    usable = [face for face in faces if is_comparable(face)]
     if len(faces) != 1 or not usable:
         said = (
             "no face" if not faces else f"{len(faces)} faces" if len(faces) > 1 else "a face too small or turned away"
@@ -66,8 +66,12 @@ def _row(path: Path, flag: str, detector: Detector, both: BothRecogniser) -> np.
 
 
 @dataclass(eq=False)
-class _Looks:
-    """What was seen of a track so far: how often it was taken for each, the least distances, and the last look."""
+class _TrackMatches:
+    """The comparisons of a track with known people so far.
+
+    counts: how often it was judged each of WORDS. nearest: the least distances by dlib and SFace. last: time of the
+    last comparison in seconds.
+    """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WORDS, 0))
     nearest: tuple[float, float] | None = None
@@ -86,7 +90,7 @@ class People:
     known: KnownPeople
     flag: str
 
-    def choice(self, looks: _Looks | None) -> Choice:
+    def choice(self, looks: _TrackMatches | None) -> Choice:
         """What becomes of a track. One that was never seen well is replaced."""
         if looks is None or looks.nearest is None:
             return Choice(why=f"{self.flag}: it cannot be told who it is", doubt=self.flag == ONLY)
@@ -106,21 +110,21 @@ class People:
 
 
 class Chooser:
-    """Chooses for every face of a run. people: None where nobody is known. wishes: zones and decisions.
+    """Chooses for every face of a run. people: None where nobody is known. instructions: zones and decisions.
 
     With people every file has to be seen twice: a track is chosen for as a whole, by all that is seen of it.
     """
 
-    def __init__(self, people: People | None = None, wishes: Wishes = Wishes()):  # noqa: B008 - frozen
-        self.people, self.wishes = people, wishes
-        self._looks: dict[str, dict[tuple[int, int], _Looks]] = {}
+    def __init__(self, people: People | None = None, instructions: Instructions = Instructions()):  # noqa: B008 - frozen
+        self.people, self.instructions = people, instructions
+        self._looks: dict[str, dict[tuple[int, int], _TrackMatches]] = {}
 
     def see(self, item: FrameOrFailure) -> None:
         """Look at the faces of a frame for the first time."""
         if self.people is None or not isinstance(item, FileFrame):
             return
         own, frame = self._looks.setdefault(item.source.job.name, {}), item.frame
-        due = [face for face in item.faces if tellable(face) and self._is_due(own, face, frame)]
+        due = [face for face in item.faces if is_comparable(face) and self._is_due(own, face, frame)]
         if not due:
             return
         known = self.people.known
@@ -135,7 +139,7 @@ class Chooser:
                 yield item
                 continue
             name = item.source.job.name
-            waiting = unmet.setdefault(name, set(self.wishes.decisions.get(name, ())))
+            waiting = unmet.setdefault(name, set(self.instructions.decisions.get(name, ())))
             try:
                 yield self._with_choices(item, waiting)
             except Exception as error:
@@ -144,7 +148,7 @@ class Chooser:
     def _with_choices(self, item: FileFrame, waiting: set[Decision]) -> FileFrame:
         frame, name = item.frame, item.source.job.name
         decided = self._decided(item, waiting)
-        zones = [zone for zone in self.wishes.of(name) if zone.holds(frame)]
+        zones = [zone for zone in self.instructions.of(name) if zone.holds(frame)]
         masks = {kind: [zone.mask(frame) for zone in zones if zone.kind == kind] for kind in (COVER, NEVER)}
         choices = {}
         for face in item.faces:
@@ -157,7 +161,7 @@ class Chooser:
         """The decisions on faces of a frame. Raises MediaError where one was made on another face, or file."""
         frame, name = item.frame, item.source.job.name
         own, decided = {face.track: face for face in item.faces}, {}
-        for decision in self.wishes.decisions.get(name, ()):
+        for decision in self.instructions.decisions.get(name, ()):
             if decision.sha256 and item.source.sha256 and decision.sha256 != item.source.sha256:
                 raise MediaError(f"{name} is not the file that was decided on", "review it again")
             here = decision.frame == frame.index
@@ -185,16 +189,16 @@ class Chooser:
             return Choice()
         return self.people.choice(self._looks.get(name, {}).get(_key(face, frame)))
 
-    def _is_due(self, own: dict[tuple[int, int], _Looks], face: Face, frame: Frame) -> bool:
-        looks = own.setdefault(_key(face, frame), _Looks())
+    def _is_due(self, own: dict[tuple[int, int], _TrackMatches], face: Face, frame: Frame) -> bool:
+        looks = own.setdefault(_key(face, frame), _TrackMatches())
         now = float(frame.time or 0)
         due = looks.last is None or now - looks.last >= APART
         looks.last = now if due else looks.last
         return due
 
 
-class FirstLook:
-    """Lets every file be seen once before it is worked on. To be closed."""
+class IdentityPass:
+    """Searches every file once before it is worked on, to find out who is shown. To be closed."""
 
     def __init__(self, finder: Finder, chooser: Chooser):
         self.finder, self.chooser, self.cache = finder, chooser, DetectionCache()

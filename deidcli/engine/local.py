@@ -14,7 +14,7 @@ import cv2
 
 from deidcli.engine.archives import Archive, Member
 from deidcli.engine.census import take_census
-from deidcli.engine.choice import Chooser, FirstLook
+from deidcli.engine.choice import Chooser, IdentityPass
 from deidcli.engine.face_list import FaceList, KnownFaces
 from deidcli.engine.find import Finder
 from deidcli.engine.frames import FrameOrFailure
@@ -122,7 +122,7 @@ def _looked_at(chooser: Chooser, finder: Finder, jobs: Iterable[Job]) -> Iterato
     if chooser.people is None:
         yield finder, jobs
         return
-    first = FirstLook(finder, chooser)
+    first = IdentityPass(finder, chooser)
     try:
         yield finder.again(first.cache), first(jobs)
     finally:

@@ -54,7 +54,7 @@ class FolderLock:
             before = _holder(file)
             if not self._take(file, before):
                 raise DeidError(
-                    f"another run writes into {self.root}{said_of(before)}",
+                    f"another run writes into {self.root}{holder_text(before)}",
                     "wait for it, or name another output folder",
                 )
             if inode(os.fstat(file)) != inode_of(LOCK, self._folder):
@@ -65,7 +65,7 @@ class FolderLock:
             raise
         if before and not self.shared:
             self.stale = (
-                f"the run that was writing into {self.root}{said_of(before)} has ended without an end; going on"
+                f"the run that was writing into {self.root}{holder_text(before)} has ended without an end; going on"
             )
         if not self.shared:
             said = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
@@ -81,7 +81,7 @@ class FolderLock:
             if error.errno not in NO_LOCKS:
                 return False
             # A disk without locks: what the file says has to do.
-            return not before or (before["host"] == socket.gethostname() and not lives(before["pid"]))
+            return not before or (before["host"] == socket.gethostname() and not is_alive(before["pid"]))
         return True
 
 
@@ -109,12 +109,12 @@ def _holder(file: int) -> dict[str, Any]:
     return {}
 
 
-def said_of(holder: dict[str, Any]) -> str:
-    """Who holds a lock, in parentheses, for an error."""
+def holder_text(holder: dict[str, Any]) -> str:
+    """Who holds a lock, as text in parentheses for an error; "" where that is not known."""
     return " (process {pid} on {host}, since {since})".format(**holder) if holder else ""
 
 
-def lives(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether there is a process of this number on this machine."""
     try:
         os.kill(pid, 0)

@@ -32,10 +32,10 @@ from deidcli.engine.local import anonymize as anonymize_here
 from deidcli.engine.local import find
 from deidcli.engine.manifest import Row
 from deidcli.engine.output import OutputFolder
-from deidcli.engine.parts import Part, Parts, left_of, standing, whole_again
+from deidcli.engine.parts import Part, Parts, existing_outputs, remaining, retried
 from deidcli.engine.pipeline import Watch
 from deidcli.engine.settings import RECOGNISER, Settings
-from deidcli.engine.zones import Wishes
+from deidcli.engine.zones import Instructions
 from deidcli.errors import DeidError, UsageError, one_line
 from deidcli.faces.people import KnownPeople
 from deidcli.faces.recognisers import recogniser
@@ -59,7 +59,7 @@ class _Orders:
     settings: Settings
     given: FaceList | None
     output: tuple[type[OutputFolder], Any, bool]
-    wishes: Wishes
+    instructions: Instructions
     people: tuple[np.ndarray, str] | None
     device: str
 
@@ -70,9 +70,9 @@ class _Orders:
     def chooser(self) -> Chooser:
         """What says which faces are replaced, as in this process."""
         if self.people is None:
-            return Chooser(None, self.wishes)
+            return Chooser(None, self.instructions)
         rows, flag = self.people
-        return Chooser(People(KnownPeople(rows, BothRecogniser()), flag), self.wishes)
+        return Chooser(People(KnownPeople(rows, BothRecogniser()), flag), self.instructions)
 
 
 class _Worker:
@@ -149,7 +149,7 @@ def anonymize(
     people = (chooser.people.known.rows, chooser.people.flag) if chooser.people is not None else None
     orders = _Orders(
         type(method), method.options, method.secret, replace(settings, workers=1), given,
-        (type(output), output.root, output.overwrite), chooser.wishes, people, device.chosen(),
+        (type(output), output.root, output.overwrite), chooser.instructions, people, device.chosen(),
     )  # fmt: skip
     crew = _Crew(orders, settings.workers)
     census = None
@@ -162,7 +162,7 @@ def anonymize(
 
     def rows() -> Generator[Row, None, None]:
         try:
-            kept = frozenset() if output.overwrite else standing(whole, output.root)
+            kept = frozenset() if output.overwrite else existing_outputs(whole, output.root)
             cache = census.cache if census is not None else None
             yield from crew.rows(Parts(jobs, len(whole), crew.count, kept, cache))
         finally:
@@ -211,7 +211,7 @@ class _Crew:
         try:
             portions: dict[int, Portion] = {}
             due = 0
-            for part, portion in self._answers("described", Parts(jobs, len(jobs), self.count), whole_again):
+            for part, portion in self._answers("described", Parts(jobs, len(jobs), self.count), retried):
                 portions[part.number] = portion
                 # In the order of the files, so that people are numbered as in one process.
                 while due in portions:
@@ -232,7 +232,7 @@ class _Crew:
     def rows(self, parts: Parts) -> Iterator[Row]:
         """A row for each file, once."""
         names: set[str] = set()
-        for _, row in self._answers("done", parts, left_of):
+        for _, row in self._answers("done", parts, remaining):
             if row.input not in names:
                 names.add(row.input)
                 yield row

@@ -154,7 +154,7 @@ class Target:
         return self.path.suffix if self.path else ""
 
     @property
-    def stands(self) -> bool:
+    def exists(self) -> bool:
         """Whether something lies at its path."""
         return self.path is not None and os.path.lexists(self.path)
 
@@ -164,7 +164,7 @@ class Target:
             self.file = io.BytesIO()
             return self.file
         try:
-            fd = self._begin(self.stands)
+            fd = self._begin(self.exists)
             self.file = open(  # noqa: SIM115 - closed by commit or discard
                 self.path.parent / self._part, "x+b", opener=lambda _, flags: files.exclusive(self._part, flags, fd)
             )
@@ -178,7 +178,7 @@ class Target:
         if self.path is None:
             raise MediaError("a folder cannot go to standard output", "name an output folder")
         try:
-            fd = self._begin(self.stands and not _is_empty(self.path))
+            fd = self._begin(self.exists and not _is_empty(self.path))
             os.mkdir(self._part, 0o700, dir_fd=fd)
             self._claim = os.open(self._part, files.FOLDER | os.O_NOFOLLOW, dir_fd=fd)
             files.claim(self._claim)
@@ -301,7 +301,7 @@ class HandedTarget(Target):
     """A file that is built in a file without a name, and handed on whole."""
 
     @property
-    def stands(self) -> bool:
+    def exists(self) -> bool:
         """Whether something lies at its path."""
         return False
 

@@ -92,8 +92,8 @@ class Parts:
                 yield part, Row(job.name, None, FAILED, error=said)
 
 
-def standing(jobs: Sequence[Job], root: Any) -> frozenset[str]:
-    """The names of jobs whose outputs are there before the run begins, and may not be replaced."""
+def existing_outputs(jobs: Sequence[Job], root: Any) -> frozenset[str]:
+    """The names of jobs whose outputs exist before the run begins, and may not be replaced."""
     if any(isinstance(job.place, Url) for job in jobs):
         places = {Url(f"{root}/{name}") for name, _ in objects(root)} if root is not None else set()
         return frozenset(
@@ -103,15 +103,15 @@ def standing(jobs: Sequence[Job], root: Any) -> frozenset[str]:
     return frozenset(job.name for job in jobs if job.place is not None and os.path.lexists(job.place))
 
 
-def left_of(part: Part, told: set[str]) -> list[Part]:
-    """What is to be done again, each file and each archive for itself."""
+def remaining(part: Part, told: set[str]) -> list[Part]:
+    """Parts for what an actor that died had not finished, one for each file and each archive."""
     units = [list(group) for _, group in groupby(part.jobs, key=lambda job: job.unit)]
     rest = [unit for unit in units if not told.issuperset(job.name for job in unit)]
     return [replace(part, jobs=tuple(unit), again=True, tries=part.tries + 1) for unit in rest]
 
 
-def whole_again(part: Part, told: set[str]) -> list[Part]:
-    """The whole part again: its answer comes at once."""
+def retried(part: Part, told: set[str]) -> list[Part]:
+    """The whole part again, for work whose result comes in one piece."""
     if part.tries + 1 >= TRIES:
         raise DeidError(f"{part.jobs[0].name} or another file of its part ends every process that reads it")
     return [replace(part, tries=part.tries + 1)]

@@ -252,7 +252,7 @@ class Pipeline:
         file.close()
         if digest is None:
             file.target.discard()
-            if file.error and self.output.overwrite and file.target.stands:
+            if file.error and self.output.overwrite and file.target.exists:
                 # It may be of another method, and must not pass for what this run made.
                 file.error += "; what an earlier run wrote there stands"
         self._under_way.discard(file)
@@ -321,7 +321,7 @@ class Pipeline:
         info, job = file.source.reader and file.source.reader.info, file.source.job
         return Row(
             input=job.name,
-            output=str(job.target) if job.target and (digest or file.target.stands) else None,
+            output=str(job.target) if job.target and (digest or file.target.exists) else None,
             status=status,
             sha256=file.source.sha256,
             output_sha256=digest,
@@ -336,7 +336,7 @@ class Pipeline:
             search=self._search(),
             method=self.method.name,
             options=asdict(self.method.options),
-            settings=marked(self.fingerprint, self.chooser.wishes.mark(job.name)),
+            settings=marked(self.fingerprint, self.chooser.instructions.mark(job.name)),
             seconds=round(time.monotonic() - file.source.began, 3),
             error=named_error(job.name, file.error) if file.error else None,
             notes=_notes(file) if digest else (),

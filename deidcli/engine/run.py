@@ -31,8 +31,8 @@ from deidcli.engine.runners import runner
 from deidcli.engine.settings import RunOptions, Settings, fingerprint, marked
 from deidcli.engine.stored import Stored
 from deidcli.engine.survey import MANIFEST
-from deidcli.engine.tally import Carried, RunFacts, summed_up
-from deidcli.engine.zones import Wishes, load_wishes
+from deidcli.engine.tally import CarriedFiles, RunFacts, summed_up
+from deidcli.engine.zones import Instructions, load_instructions
 from deidcli.errors import DeidError, MediaError, UsageError, one_line
 from deidcli.faces.detectors import detector
 from deidcli.methods.base import Method
@@ -72,14 +72,14 @@ class Run:
             listing.check_labels(own, self.copies, settings.label_format)
         self.place = self._manifest_place(output, own)
         self.given = self._given()
-        self.wishes = self._wishes()
+        self.instructions = self._instructions()
         self._folder = folder = None if self.single else place_of(output)
         self._check_unattended(folder)
         recent = [job for job in own if options.since is None or not unattended.is_older(job, options.since)]
         self.older = len(own) - len(recent)
         self.jobs: list[Job] = []
         self._plan(recent)
-        self.carried = Carried(self.jobs)
+        self.carried = CarriedFiles(self.jobs)
         self._check_archives()
         self.deadline = unattended.Deadline(options.max_minutes)
         opened = BucketFolder if is_url(output) else OutputFolder
@@ -131,8 +131,8 @@ class Run:
         """What says which faces are replaced, left or covered. Raises UsageError, MissingDependency."""
         folder, flag = self._people()
         if folder is None:
-            return Chooser(None, self.wishes)
-        return Chooser(People(load_people(folder, flag, detector(self.settings.detect)), flag), self.wishes)
+            return Chooser(None, self.instructions)
+        return Chooser(People(load_people(folder, flag, detector(self.settings.detect)), flag), self.instructions)
 
     def _guarded(self, work: Iterator[Row]) -> Iterator[Row]:
         """The rows, until something breaks that belongs to no file."""
@@ -214,17 +214,21 @@ class Run:
         keep, only = self.options.keep_people, self.options.only_people
         return (only, ONLY) if only else (keep, KEEP)
 
-    def _wishes(self) -> Wishes:
+    def _instructions(self) -> Instructions:
         """The zones and decisions. Raises UsageError where one of them speaks of no file of the run."""
-        names, zones = [job.name for job in self.files.jobs], Wishes()
+        names, zones = [job.name for job in self.files.jobs], Instructions()
         if self.options.zones is not None:
-            zones = load_wishes(self.options.zones, "--zones")
+            zones = load_instructions(self.options.zones, "--zones")
             if zones.decisions:
                 raise UsageError(f"--zones {self.options.zones}: it holds decisions", "give it as --decisions")
-        whole = load_wishes(self.options.decisions, "--decisions") if self.options.decisions is not None else Wishes()
+        whole = (
+            load_instructions(self.options.decisions, "--decisions")
+            if self.options.decisions is not None
+            else Instructions()
+        )
         for each in (zones, whole):
             each.check_files(names)
-        return whole.and_zones(zones.zones)
+        return whole.with_zones(zones.zones)
 
     def _given(self) -> FaceList | None:
         if self.options.faces is None:
@@ -251,7 +255,7 @@ class Run:
         if not self.options.resume or self.place is None:
             return list(jobs), {}
         earlier, said = Earlier.load(self.place), fingerprint(self.method, self.settings)
-        quick, mark = self.options.incremental, self.wishes.mark
+        quick, mark = self.options.incremental, self.instructions.mark
         listing.made_members.cache_clear()
         root, there = self._folder, None
         if isinstance(root, Url):  # one listing instead of a request for each file
@@ -328,7 +332,7 @@ class Run:
             if job is None:
                 return
             if row.status == FAILED and aside is not None:
-                self._say(unattended.put_aside(job, aside, self.options.remove_source))
+                self._say(unattended.quarantine(job, aside, self.options.remove_source))
             elif row.status == DONE and self.options.remove_source and manifest is not None:
                 manifest.sync()
                 self._remove(job, asdict(row))

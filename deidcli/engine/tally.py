@@ -14,8 +14,8 @@ from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, SKIPPED, Row
 from deidcli.engine.settings import Settings
 
 
-class Carried:
-    """Counts what was taken along in archives, beside the members that were written."""
+class CarriedFiles:
+    """Counts files of archives that were copied beside the members that were written."""
 
     def __init__(self, jobs: Sequence[Job]):
         self._members = {job.name: job.source for job in jobs if isinstance(job.source, Member)}
@@ -86,9 +86,7 @@ def summed_up(run: RunFacts, tally: Tally, settings: Settings) -> str:
     if run.left:
         words.append(f"{run.left} left for the next run")
     words += [
-        said
-        for said in (_left_unsearched(run.given, settings), *told_by_others(tally, settings.write.metadata))
-        if said
+        said for said in (_left_unsearched(run.given, settings), *_kept_traces(tally, settings.write.metadata)) if said
     ]
     if run.left_out:
         words.append("left out: " + ", ".join(map(_counted, *zip(*run.left_out.items(), strict=True))))
@@ -103,8 +101,8 @@ def _left_unsearched(given: bool, settings: Settings) -> str:
     return f"faces {' and '.join(words)} were left as they are" if words and not given else ""
 
 
-def told_by_others(tally: Tally, metadata: str) -> Iterator[str]:
-    """What else than a face tells who it is, and was kept: sound, and text. metadata: what of it is kept."""
+def _kept_traces(tally: Tally, metadata: str) -> Iterator[str]:
+    """What else may identify people and was kept, a sentence each: sound, text, metadata. metadata: the policy."""
     words = {"audio": ("an audio track", "voices are not changed"), "subtitle": ("subtitles", "names in them stay"),
              "data": ("data tracks", "what they tell stays")}  # fmt: skip
     for kind, (what, then) in words.items():

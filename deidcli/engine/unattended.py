@@ -23,7 +23,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BLOCK = 1 << 20
 
 
-def moment(text: str) -> float:
+def parsed_time(text: str) -> float:
     """A time in seconds since 1970: "36h", "7d" or "30m" ago, or a date like 2026-11-29 or 2026-11-29T22:00.
 
     Raises UsageError.
@@ -138,7 +138,7 @@ def remove_source(job: Job, row: Mapping[str, Any]) -> str:
     return ""
 
 
-def put_aside(job: Job, folder: OutputFolder, move: bool) -> str:
+def quarantine(job: Job, folder: OutputFolder, move: bool) -> str:
     """Copy an input that failed into the quarantine, and remove it where it was if `move`; why not, "" where it is."""
     source = job.source
     if not isinstance(source, Path) or folder.root is None or not os.path.isfile(source):

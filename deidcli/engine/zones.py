@@ -89,8 +89,8 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """The zones, and the decisions on each file, of a list. path: of the list, for errors."""
+class Instructions:
+    """What a person has decided: zones, and decisions on each file, of a list. path: of the list, for errors."""
 
     path: Path = Path("the list")
     zones: tuple[Zone, ...] = ()
@@ -101,29 +101,29 @@ class Wishes:
         return tuple(zone for zone in self.zones if zone.is_for(name))
 
     def check_files(self, names: Iterable[str]) -> None:
-        """Raises UsageError where it speaks of files that are no input: a wish would come to nothing unnoticed."""
+        """Raises UsageError where it names files that are no input: such an entry would be ignored unnoticed."""
         known = set(names)
         lost = [name for name in self.decisions if name not in known]
         lost += [zone.input for zone in self.zones if not any(zone.is_for(name) for name in known)]
         if lost:
-            said = f"{self.path} speaks of {lost[0]}, which this run has no input for"
+            said = f"{self.path} names {lost[0]}, which is no input of this run"
             raise UsageError(said, "correct the name, or take it off the list")
 
     def mark(self, name: str) -> str:
-        """What tells these wishes for a file from others, in eight hexadecimal digits; "" where there are none."""
+        """A hash of what was decided for a file, eight hexadecimal digits; "" where nothing was."""
         said = [repr(each) for each in (*self.of(name), *self.decisions.get(name, ()))]
         return hashlib.sha256("\n".join(said).encode("utf-8", "surrogateescape")).hexdigest()[:8] if said else ""
 
-    def and_zones(self, zones: Sequence[Zone]) -> Wishes:
+    def with_zones(self, zones: Sequence[Zone]) -> Instructions:
         """These, and more zones."""
-        return Wishes(self.path, (*zones, *self.zones), self.decisions)
+        return Instructions(self.path, (*zones, *self.zones), self.decisions)
 
 
-def load_wishes(path: Path, flag: str) -> Wishes:
+def load_instructions(path: Path, flag: str) -> Instructions:
     """Read a list of zones, or of decisions and zones. flag: as it was given, for errors.
 
     Raises UsageError in one line that names the file and the line; also for a list without any line, and for a word
-    that is not known, because a wish that is not understood would not be heeded.
+    that is not known: an entry that is not understood would not be carried out.
     """
     zones: list[Zone] = []
     decisions: dict[str, list[Decision]] = {}
@@ -148,7 +148,7 @@ def load_wishes(path: Path, flag: str) -> Wishes:
         raise UsageError(f"{flag} {path} cannot be read: {error.strerror}", "name a file of JSON lines") from error
     if not zones and not decisions:
         raise UsageError(f"{flag} {path} holds nothing", "see docs/people.md for the format")
-    return Wishes(path, tuple(zones), {name: tuple(own) for name, own in decisions.items()})
+    return Instructions(path, tuple(zones), {name: tuple(own) for name, own in decisions.items()})
 
 
 def _zone(row: Record) -> Zone:

@@ -38,7 +38,7 @@ Progress = Callable[[Iterable, int, str], Iterator]
 ORIGINAL, GIVEN = "original", "given"
 
 
-def silent(items: Iterable, total: int, unit: str) -> Iterator:
+def no_progress(items: Iterable, total: int, unit: str) -> Iterator:
     """Progress that is not shown."""
     yield from items
 
@@ -89,7 +89,7 @@ class Subject:
 class Bench:
     """Reads originals, measures subjects and makes Runs of that. Raises UsageError for a study that cannot be done."""
 
-    def __init__(self, study: Study, progress: Progress = silent, labellers: Sequence[Labeller] = ()):
+    def __init__(self, study: Study, progress: Progress = no_progress, labellers: Sequence[Labeller] = ()):
         if not study.folder.is_dir():
             raise UsageError(f"{study.folder} is no folder", "name the folder of the pictures")
         self.study, self.progress = study, progress

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deidcli.engine.zones import LEAVE, REPLACE, Wishes, Zone
+from deidcli.engine.zones import LEAVE, REPLACE, Instructions, Zone
 from deidcli.errors import UsageError, one_line
 from deidcli.evaluation.verify.records import places, rows_of
 from deidcli.faces.landmarks import locate
@@ -230,11 +230,13 @@ def groups(files: Sequence[Reviewed], cards: Sequence[Card], judge: Recogniser |
     return made
 
 
-def page(out: Path, files: Sequence[Reviewed], cards: Sequence[Card], judge: Recogniser | None, wishes: Wishes) -> str:
-    """The page, self-contained. wishes: what was decided before, to go on with."""
+def page(
+    out: Path, files: Sequence[Reviewed], cards: Sequence[Card], judge: Recogniser | None, instructions: Instructions
+) -> str:
+    """The page, self-contained. instructions: what was decided before, to go on with."""
     for number, card in enumerate(cards):
         card.number = number
-    said, others = _before(files, cards, wishes)
+    said, others = _before(files, cards, instructions)
     counts = {word: sum(card.action == word for card in cards) for word in ("replaced", "covered", "left")}
     doubts = sum(card.doubt for card in cards)
     about = f"{len(files)} files, {len(cards)} faces or tracks: " + ", ".join(
@@ -243,7 +245,7 @@ def page(out: Path, files: Sequence[Reviewed], cards: Sequence[Card], judge: Rec
     about += f"; {doubts} in doubt." + ("" if judge else " Faces are grouped by file; with --originals by likeness.")
     value = {
         "name": out.resolve().name, "about": about, "said": said, "others": others,
-        "zones": [_zone(zone) for zone in wishes.zones], "groups": groups(files, cards, judge),
+        "zones": [_zone(zone) for zone in instructions.zones], "groups": groups(files, cards, judge),
         "files": [{"name": f.name, "sha256": f.sha256, "size": f.size, "video": f.video, "pages": f.frames > 1,
                    "seconds": max(f.seconds, 0.001), "picture": f.picture, "shown": f.shown} for f in files],
         "cards": [{"number": c.number, "file": c.file, "frame": c.frame, "track": c.track, "box": c.box,
@@ -260,12 +262,12 @@ def page(out: Path, files: Sequence[Reviewed], cards: Sequence[Card], judge: Rec
 
 
 def _before(
-    files: Sequence[Reviewed], cards: Sequence[Card], wishes: Wishes
+    files: Sequence[Reviewed], cards: Sequence[Card], instructions: Instructions
 ) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """The decisions of before: on cards of the page by their numbers, and all others as they stand."""
     places = {(files[card.file].name, card.frame, card.track): card for card in cards}
     said, others = {}, []
-    for name, decisions in wishes.decisions.items():
+    for name, decisions in instructions.decisions.items():
         for each in decisions:
             card = places.get((name, each.frame, each.track))
             if card is not None:

@@ -61,5 +61,5 @@ def _merged(detector: Detector, frame: Frame, found: list[list[Face]]) -> list[F
         return first
     shown_in = {id(face): look for look, faces in zip(frame.looks, others, strict=True) for face in faces}
     rest = sorted((face for faces in others for face in faces), key=lambda face: -face.score)
-    kept = nms([*first, *rest], detector.options.suppress)
+    kept = nms([*first, *rest], detector.options.overlap)
     return [locate(shown_in[id(face)], [face])[0] if id(face) in shown_in else face for face in kept]

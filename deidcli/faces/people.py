@@ -190,7 +190,7 @@ def judged(distances: np.ndarray, strict: np.ndarray = STRICT, loose: np.ndarray
     return np.select([same, far.all(axis=1), far.any(axis=1)], [SAME, OTHER, SPLIT], UNSURE)
 
 
-def tellable(face: Face) -> bool:
+def is_comparable(face: Face) -> bool:
     """Whether a face can be compared: it has landmarks, is large enough, and looks ahead."""
     if face.landmarks is None or min(face.box.width, face.box.height) < SMALLEST:
         return False

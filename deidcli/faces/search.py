@@ -133,7 +133,7 @@ def search(detector: Detector, pictures: Sequence[np.ndarray], followed: bool = 
             found[view.index] += [item for item in there if view.takes(item.face)]
     # In one upright piece the detector itself has found every face once.
     return [
-        _merged(picture, faces, detector.options.suppress) if count > 1 or faces and faces[0].turn else
+        _merged(picture, faces, detector.options.overlap) if count > 1 or faces and faces[0].turn else
         [item.face for item in faces]
         for picture, faces, count in zip(pictures, found, pieces, strict=True)
     ]  # fmt: skip

@@ -160,8 +160,8 @@ def session(model: bytes | str, widened: bool = False) -> InferenceSession:
     return InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def letting_go() -> RunOptions:
-    """Options of a run after which the session gives back the memory that it took: for large inputs."""
+def shrinking() -> RunOptions:
+    """Options of a run after which the session frees the memory that it took: for large inputs."""
     from onnxruntime import RunOptions
 
     options = RunOptions()

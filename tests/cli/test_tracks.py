@@ -11,7 +11,7 @@ from deidcli.faces.detectors.dlib import HogDetector
 from deidcli.media.open import open_reader
 from tests.conftest import read, rows, save, tree
 
-SEARCH = ("--detector", "hog", "--no-lift")
+SEARCH = ("--detector", "hog", "--no-low-light")
 QUICK = (*SEARCH, "--method", "solid", "--color", "#00ff00", "--no-verify", "--seed", "1")
 FRAMES, SIDE, HIDDEN = 12, 112, (5, 6)
 

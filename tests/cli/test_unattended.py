@@ -13,7 +13,7 @@ import pytest
 
 from deidcli.engine.lock import LOCK
 from deidcli.engine.run import Run
-from deidcli.engine.unattended import moment
+from deidcli.engine.unattended import parsed_time
 from deidcli.errors import UsageError
 from tests.conftest import found, read, rows, save, tree
 
@@ -86,11 +86,11 @@ def test_since(deid, folder, tmp_path):
 
 
 def test_moments():
-    assert moment("2026-11-29T22:00+00:00") == 1795989600
-    assert moment("2h") == pytest.approx(time.time() - 7200, abs=5)
+    assert parsed_time("2026-11-29T22:00+00:00") == 1795989600
+    assert parsed_time("2h") == pytest.approx(time.time() - 7200, abs=5)
     for text in ("", "2 h", "yesterday", "99999999999d"):
         with pytest.raises(UsageError):
-            moment(text)
+            parsed_time(text)
 
 
 def test_time_ends_a_run_cleanly(deid, folder, tmp_path):

@@ -122,7 +122,7 @@ def test_a_dim_picture_is_searched_twice():
     dim = _picture(120, 180, [(20, 30, 24)]) // 5
     search, boxes = _found(dim)
     assert search.seen[0] == [(120, 180)] * 2 and len(boxes) <= 1
-    assert _found(dim, lift=False)[0].seen == [[(120, 180)]]
+    assert _found(dim, low_light=False)[0].seen == [[(120, 180)]]
 
 
 @pytest.mark.parametrize(("doublings", "first"), [(1, (40, 50)), (0, (81, 100))])

@@ -8,9 +8,9 @@ import pytest
 
 from deidcli.engine.choice import KEEP, ONLY, Chooser, People, _Looks
 from deidcli.engine.frames import Choice
-from deidcli.engine.zones import Wishes, Zone, fill, lies_within, load_wishes
+from deidcli.engine.zones import Instructions, Zone, fill, lies_within, load_instructions
 from deidcli.errors import MediaError, UsageError
-from deidcli.faces.people import LOOSE, OTHER, SAME, SPLIT, STRICT, UNSURE, judged, tellable
+from deidcli.faces.people import LOOSE, OTHER, SAME, SPLIT, STRICT, UNSURE, is_comparable, judged
 from deidcli.faces.recognisers.sface import WEIGHTS
 from deidcli.values import Box, Frame
 from tests.conftest import found, read, rows, save, tree
@@ -27,11 +27,11 @@ def test_both_have_to_be_sure():
 
 def test_a_face_that_looks_away_is_not_told(face):
     """Turned by what moves the tip of its nose, or small, or without landmarks: nobody can say who it is."""
-    assert tellable(face) and not tellable(replace(face, landmarks=None))
-    assert not tellable(replace(face, box=face.box.scaled(30 / face.box.width)))
+    assert is_comparable(face) and not is_comparable(replace(face, landmarks=None))
+    assert not is_comparable(replace(face, box=face.box.scaled(30 / face.box.width)))
     turned = face.landmarks.copy()
     turned[30, 0] += 0.35 * (turned[45, 0] - turned[36, 0])
-    assert not tellable(replace(face, landmarks=turned))
+    assert not is_comparable(replace(face, landmarks=turned))
 
 
 def choice(flag, *looks):
@@ -287,10 +287,12 @@ def test_decisions_on_another_face_or_file_fail_the_file(deid, folder, tmp_path)
 
 def test_wishes_are_told_apart_by_file(tmp_path):
     entry = {"input": "a.png", "track": 0, "box": [1, 2, 3, 4], "action": "leave"}
-    first = load_wishes(lines(tmp_path / "a", entry), "--decisions")
-    other = load_wishes(lines(tmp_path / "b", entry | {"action": "cover"}), "--decisions")
-    assert first.mark("a.png") != other.mark("a.png") != "" and first.mark("b.png") == "" == Wishes().mark("a.png")
-    with pytest.raises(UsageError, match="no input for"):
+    first = load_instructions(lines(tmp_path / "a", entry), "--decisions")
+    other = load_instructions(lines(tmp_path / "b", entry | {"action": "cover"}), "--decisions")
+    assert first.mark("a.png") != other.mark("a.png") != "" and first.mark("b.png") == "" == Instructions().mark(
+        "a.png"
+    )
+    with pytest.raises(UsageError, match="no input of this run"):
         first.check_files({"b.png"})
 
 

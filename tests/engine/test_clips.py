@@ -34,7 +34,7 @@ class Discs:
     batches = False
 
     class options:
-        suppress = 0.4
+        overlap = 0.4
 
     def __init__(self):
         self.pixels = 0

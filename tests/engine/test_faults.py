@@ -84,7 +84,9 @@ def inputs(tmp_path, monkeypatch):
     Image.fromarray(drawn()).save(place / "sub" / "d.jpg", quality=95)
     landmarks = np.stack(np.meshgrid(np.linspace(28, 68, 17), np.linspace(20, 60, 4)), 2).reshape(-1, 2)
     placed = [Face(PLACE, 1.0, landmarks.astype(np.float32))]
-    monkeypatch.setattr(local, "detector", lambda options: Stub(DetectOptions(detector="hog", upsample=0, lift=False)))
+    monkeypatch.setattr(
+        local, "detector", lambda options: Stub(DetectOptions(detector="hog", upsample=0, low_light=False))
+    )
     monkeypatch.setattr(local, "recogniser", lambda name: Judge())
     monkeypatch.setattr(find, "locate", lambda pixels, faces, *more, **options: placed[: len(faces)])
     return place

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deidcli.engine.jobs import Job
-from deidcli.engine.parts import TRIES, Part, Parts, left_of
+from deidcli.engine.parts import TRIES, Part, Parts, remaining
 from tests.conftest import EXAMPLES, rows, save, tree
 from tests.engine.test_archives import members, tarred
 
@@ -137,9 +137,9 @@ def test_parts_hold_every_job_once():
 def test_what_kills_every_process_is_given_up():
     whole = Part(0, tuple(jobs(3)))
     parts = Parts((), 0, 1)
-    again = left_of(whole, {"1"})
+    again = remaining(whole, {"1"})
     assert [part.jobs[0].name for part in again] == ["0", "2"] and all(part.again for part in again)
     for _ in range(TRIES - 1):
-        again = [each for part in again for each in left_of(part, set())]
+        again = [each for part in again for each in remaining(part, set())]
     parts.again(again)
     assert [row.status for _, row in parts.given_up()] == ["failed", "failed"] and parts.next() is None

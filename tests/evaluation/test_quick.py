@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deidcli.evaluation.verify.formats import as_text
 from deidcli.evaluation.verify.measure import FRAMES, Check, Judge, Seen, chosen, examined, wanted
 from deidcli.evaluation.verify.records import Known, Record, Records, load
 from deidcli.evaluation.verify.verdict import judged
-from deidcli.evaluation.verify.words import told
 from deidcli.values import Box
 from tests.conftest import read, rows, save
 
@@ -233,11 +233,11 @@ def test_a_sample_says_how_much_it_leaves_open():
     verdict = judged(Records(tuple(records), (), (), True), checks, [Judge(_Judge(), 0.6)], "hog")
     assert not verdict.complete and verdict.most == pytest.approx(0.095, abs=0.001), "the rule of three"
     assert (verdict.linked, verdict.linkable) == (0, 30)
-    assert "at most 9.5% of all faces are" in told(verdict) and "70 written files" in told(verdict)
+    assert "at most 9.5% of all faces are" in as_text(verdict) and "70 written files" in as_text(verdict)
     whole = replace(verdict, looked=100)
-    assert whole.complete and "at most" not in told(whole)
+    assert whole.complete and "at most" not in as_text(whole)
 
 
 def test_names_do_not_command_the_terminal():
     verdict = judged(Records((_record("a\x1b[2J\nb", 0.9),), (), (), False), [], [Judge(_Judge(), 0.6)], "hog")
-    assert "\x1b" not in told(verdict) and "a\\x1b[2J\\nb" in told(verdict)
+    assert "\x1b" not in as_text(verdict) and "a\\x1b[2J\\nb" in as_text(verdict)

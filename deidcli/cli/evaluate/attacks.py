@@ -69,7 +69,7 @@ def attacks_command(folder: str, **options: Any) -> int:
         raise UsageError(f"--persona does not belong to {closed[0]}", "it tells people apart in any case")
     people = load_attack_set(Path(folder), options["split"] and Path(options["split"]), how, bench.study.draw)
     bench.read(people.names)
-    done = told(
+    done = print_attacks(
         (outcome for one in wanted for outcome in run_attacks(bench, one, people, attackers, how)), options["as_json"]
     )
     if not done:
@@ -78,7 +78,7 @@ def attacks_command(folder: str, **options: Any) -> int:
     return 0
 
 
-def told(outcomes: Iterable[Attack], as_json: bool) -> list[Attack]:
+def print_attacks(outcomes: Iterable[Attack], as_json: bool) -> list[Attack]:
     """Print a line for each outcome while they come; returns all of them."""
     from deidcli.evaluation.results import to_json
 
@@ -149,7 +149,7 @@ def all_command(data: str, attacks: str, resume: bool, overwrite: bool, **option
         if step.run is None:
             failed[step.subject.label] = step.error
         else:
-            runs += len(measuring.told([step.run], ALL_COLUMNS, options["as_json"], head=not runs))
+            runs += len(measuring.print_runs([step.run], ALL_COLUMNS, options["as_json"], head=not runs))
     if runs:
         click.echo(str(write_report(Results.load(out), out)), err=True)
     for label, reason in [*failed.items(), *bench.originals.failed.items()]:
@@ -189,8 +189,8 @@ def video_command(files: tuple[str, ...], **options: Any) -> int:
     attacks: list[Attack] = []
     for one in measuring.subjects(options["methods"], options["seed"]):
         run, outcomes = video(bench, paths, one, options["limit"])
-        runs += measuring.told([run], VIDEO_COLUMNS, options["as_json"], head=not runs)
+        runs += measuring.print_runs([run], VIDEO_COLUMNS, options["as_json"], head=not runs)
         attacks += outcomes
-    told(attacks, options["as_json"])
+    print_attacks(attacks, options["as_json"])
     measuring.finish(runs, options, attacks)
     return 0

@@ -133,7 +133,7 @@ def people_command(folder: str, **options: Any) -> int:
     from deidcli.evaluation.bench import evenly, pictures_of
     from deidcli.evaluation.originals import Cache, Originals
     from deidcli.evaluation.people import people_rates
-    from deidcli.faces.people import tellable
+    from deidcli.faces.people import is_comparable
     from deidcli.faces.recognisers import recogniser
     from deidcli.training.data import split_of
 
@@ -150,7 +150,7 @@ def people_command(folder: str, **options: Any) -> int:
     names = [name for own in people.values() for name in own]
     for _ in shown(originals.read(names), len(names), "none" if options["quiet"] else options["progress"], "picture"):
         pass
-    rows = {name: known.descriptor for name, known in originals.known.items() if tellable(known.face)}
+    rows = {name: known.descriptor for name, known in originals.known.items() if is_comparable(known.face)}
     untold = len(originals.known) - len(rows)
     if not any(sum(name in rows for name in own) > options["pictures"] for own in people.values()):
         raise UsageError(f"{folder}: nobody has more than {options['pictures']} pictures with a face", "add pictures")

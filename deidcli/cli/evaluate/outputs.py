@@ -80,9 +80,9 @@ def quick_command(output: str, **options: Any) -> int:
     deid evaluate quick out/ --input in/
     deid evaluate quick out/ --input in/ --seconds 0 --detector all --sheet look.png
     """
+    from deidcli.evaluation.verify.formats import as_json, as_text
     from deidcli.evaluation.verify.measure import FRAMES, READ
     from deidcli.evaluation.verify.records import load
-    from deidcli.evaluation.verify.words import as_json, told
 
     use_device(options["device"])
     sheet = verify.sheet_path(options["sheet"], Path(output))
@@ -93,5 +93,5 @@ def quick_command(output: str, **options: Any) -> int:
     verdict = verify.looked(load(Path(output), *place), detectors, judges, ALLOWED, options, reach=READ, both=False)
     if sheet:
         verify.draw(verdict, sheet)
-    click.echo(as_json(verdict) if options["as_json"] else told(verdict))
+    click.echo(as_json(verdict) if options["as_json"] else as_text(verdict))
     return verify.WRONG if verdict.wrong else verify.FINE

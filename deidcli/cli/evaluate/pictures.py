@@ -40,7 +40,7 @@ def pair_command(before: str, after: str, **options: Any) -> int:
     plan = from_names(Path(before), options["limit"], bench.study.draw)
     bench.read(plan.names)
     runs = (evaluate_subject(bench, one, plan)[0] for one in (Subject("original"), subject))
-    done = measuring.told(runs, PAIR_COLUMNS, options["as_json"])
+    done = measuring.print_runs(runs, PAIR_COLUMNS, options["as_json"])
     measuring.finish(done, options)
     lost = done[-1].figure("pictures missing")
     return 1 if bench.originals.failed or (lost and lost.value) else 0
@@ -74,7 +74,7 @@ def pairs_command(images: str, **options: Any) -> int:
     plan = from_pairs(Path(options["pairs"]), options["limit"], bench.study.draw)
     bench.read(plan.names)
     done = (evaluate_subject(bench, one, plan, measuring.kept(options, one.label))[0] for one in wanted)
-    measuring.finish(measuring.told(done, PAIRS_COLUMNS, options["as_json"]), options)
+    measuring.finish(measuring.print_runs(done, PAIRS_COLUMNS, options["as_json"]), options)
     return 1 if bench.originals.failed else 0
 
 
@@ -105,7 +105,7 @@ def folder_command(folder: str, **options: Any) -> int:
     plan = from_folder(Path(folder), options["limit"], bench.study.draw, options["people"], options["draws"])
     bench.read(plan.names)
     done = (evaluate_subject(bench, one, plan, measuring.kept(options, one.label))[0] for one in wanted)
-    measuring.finish(measuring.told(done, FOLDER_COLUMNS, options["as_json"]), options)
+    measuring.finish(measuring.print_runs(done, FOLDER_COLUMNS, options["as_json"]), options)
     return 1 if bench.originals.failed else 0
 
 
@@ -141,5 +141,5 @@ def looks_command(folder: str, **options: Any) -> int:
     plan = LooksPlan.read(Path(folder), Path(options["split"]), options["train"], options["test"])
     bench.read([*plan.train, *plan.test])
     done = (looks(bench, one, plan) for one in wanted)
-    measuring.finish(measuring.told(done, LOOKS_COLUMNS, options["as_json"]), options)
+    measuring.finish(measuring.print_runs(done, LOOKS_COLUMNS, options["as_json"]), options)
     return 0

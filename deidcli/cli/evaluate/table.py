@@ -73,7 +73,7 @@ def command(name: str, folder: str, **options: Any) -> int:
     keep = partial(measuring.kept, options)
     for run in evaluate_table(bench, chosen, wanted, plan, out, options["resume"], keep):
         columns = chosen.columns or [figure.name for figure in run.figures]
-        runs += measuring.told([run], columns, options["as_json"], head=not runs)
+        runs += measuring.print_runs([run], columns, options["as_json"], head=not runs)
         paper = chosen.paper.get(run.label)
         if paper and not options["as_json"]:
             click.echo(f"{'  the paper':28}" + "".join(f"{paper.get(column, ''):>27}" for column in columns))

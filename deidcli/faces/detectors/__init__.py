@@ -47,8 +47,8 @@ class DetectOptions:
     the detector's own unit; None for its default. min_face: shortest side of a face in pixels; smaller ones are left
     out. upsample: how often the picture is doubled before the search, which finds faces of half the size at four times
     the cost; None for the detector's default. rotations: the turns of the picture, in degrees against the clock, that
-    are searched. lift: whether a picture with much darkness in it is searched a second time, brightened; None for the
-    detector's default. suppress: intersection over union above which two boxes are one face, where several searches
+    are searched. low_light: whether a picture with much darkness in it is searched a second time, brightened; None for
+    the detector's default. overlap: intersection over union above which two boxes are one face, where several searches
     meet. landmarks: how faces are located, one of the kinds of faces/landmarks.py.
     """
 
@@ -57,8 +57,8 @@ class DetectOptions:
     min_face: int = 0
     upsample: int | None = None
     rotations: tuple[int, ...] = (0,)
-    lift: bool | None = None
-    suppress: float = 0.4
+    low_light: bool | None = None
+    overlap: float = 0.4
     landmarks: str = field(default_factory=default_landmarks)
 
     def __post_init__(self):
@@ -71,19 +71,19 @@ class DetectOptions:
 class Detector(ABC):
     """Finds faces in whole pictures; larger ones, turned ones and what all detectors have in common are done here.
 
-    threshold, upsample, lift: the defaults of the options. enlarges: whether stills are enlarged for a second look at
-    small faces. mirrors: whether borders are mirrored outwards for another look at faces that they cut. smallest: side
-    in pixels of the smallest face that is found for sure without upsampling. largest: pixels, after upsampling, of a
-    picture that is searched in one piece; larger ones are searched in tiles. batches: whether several pictures in one
-    call are faster than one after the other; then the engine calls it from one thread only. takes_file: whether a file
-    belongs behind its name. needs_file: whether it has to stand there; without it such a detector has one of its own.
-    weights: what `deid models fetch` brings for it.
+    threshold, upsample, low_light: the defaults of the options. enlarges: whether stills are enlarged for a second
+    look at small faces. mirrors: whether borders are mirrored outwards for another look at faces that they cut.
+    smallest: side in pixels of the smallest face that is found for sure without upsampling. largest: pixels, after
+    upsampling, of a picture that is searched in one piece; larger ones are searched in tiles. batches: whether several
+    pictures in one call are faster than one after the other; then the engine calls it from one thread only.
+    takes_file: whether a file belongs behind its name. needs_file: whether it has to stand there; without it such a
+    detector has one of its own. weights: what `deid models fetch` brings for it.
     """
 
     name: ClassVar[str]
     threshold: ClassVar[float]
     upsample: ClassVar[int] = 0
-    lift: ClassVar[bool] = True
+    low_light: ClassVar[bool] = True
     enlarges: ClassVar[bool] = False
     mirrors: ClassVar[bool] = False
     smallest: ClassVar[int]
@@ -97,7 +97,7 @@ class Detector(ABC):
         self.options, self.file = options, file
         self.lowest = self.threshold if options.threshold is None else options.threshold
         self.doublings = self.upsample if options.upsample is None else options.upsample
-        self.brightens = self.lift if options.lift is None else options.lift
+        self.brightens = self.low_light if options.low_light is None else options.low_light
 
     def detect(self, pictures: Sequence[np.ndarray], followed: bool = False) -> list[list[Face]]:
         """For each (height, width, 3) uint8 RGB picture its faces, best first.

@@ -45,7 +45,7 @@ class CenterfaceDetector(Detector):
     smallest = 12
     largest = 2_000_000
     enlarges = mirrors = True
-    lift = False  # three faces more in a hundred of a dim audience; a lower threshold finds more at no cost
+    low_light = False  # three faces more in a hundred of a dim audience; a lower threshold finds more at no cost
     takes_file = True
     needs_file = False
 
@@ -67,7 +67,7 @@ class CenterfaceDetector(Detector):
         scale = 2**self.doublings
         found = self._look(cv2.resize(picture, None, fx=scale, fy=scale) if scale > 1 else picture, scale)
         close = [face for face in self._overview(picture) if face.box.height > CLOSE * min(picture.shape[:2])]
-        return nms(sorted(found + close, key=lambda face: -face.score), self.options.suppress)
+        return nms(sorted(found + close, key=lambda face: -face.score), self.options.overlap)
 
     def _overview(self, picture: np.ndarray) -> list[Face]:
         """The faces of the whole picture, seen from afar: with darkness around it."""
@@ -95,13 +95,13 @@ class CenterfaceDetector(Detector):
 
     def _run(self, given: np.ndarray) -> list[np.ndarray]:
         """What the network says. Large pictures take 150 bytes a pixel meanwhile: two at a time, and none is kept."""
-        from deidcli.networks.graphs import letting_go
+        from deidcli.networks.graphs import shrinking
 
         network, entry = self._network, {self._network.get_inputs()[0].name: given}
         if given.size <= 3 * LARGE:
             return network.run(OUTPUTS, entry)
         with self._large:
-            return network.run(OUTPUTS, entry, letting_go())
+            return network.run(OUTPUTS, entry, shrinking())
 
     @cached_property
     def _network(self) -> InferenceSession:

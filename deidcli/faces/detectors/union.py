@@ -50,4 +50,4 @@ class UnionDetector(Detector):
             for part, faces in zip(self.parts, found, strict=True)
             for face in faces
         ]
-        return nms(sorted(above, key=lambda f: -f.score), self.options.suppress)
+        return nms(sorted(above, key=lambda f: -f.score), self.options.overlap)

@@ -55,7 +55,7 @@ class VideoWriter(Writer):
     def __init__(self, decoder: Decoder, target: BinaryIO, options: WriteOptions, suffix: str):
         self.decoder, self.options = decoder, options
         self._taken = 0
-        self._behind: Behind[_Change] | None = None
+        self._behind: OrderedThread[_Change] | None = None
         self._track: _Track | None = None
         with _explained(decoder.source.name):
             self._out = Output(target, decoder.source, decoder.facts, options, suffix)
@@ -113,7 +113,7 @@ class VideoWriter(Writer):
         seen = seen and self._out.scrubber is not None and (self._out.turns or source.facts.matrix is None)
         return seen and wanted in ("", facts.codec) and self._out.copies and self._out.holds(facts.codec)
 
-    def _begin(self) -> Behind[_Change]:
+    def _begin(self) -> OrderedThread[_Change]:
         """The encoder in its thread; when it starts it gets the frames that were taken before."""
         if self._behind is not None:
             return self._behind
@@ -121,7 +121,7 @@ class VideoWriter(Writer):
         self._out.copied_rest()
         width, height = self.decoder.facts.size
         room = min(max(_WAITING // (width * height), 2), 16)
-        self._behind = Behind(self._track.add, room, "deid-encode")
+        self._behind = OrderedThread(self._track.add, room, "deid-encode")
         again = 0
         for native, time in islice(self.decoder.frames(), self._taken):
             self._behind.put(_Change(native, time))
@@ -244,7 +244,7 @@ class FolderWriter(Writer):
             raise MediaError(f"{name}: {self._taken} of {self.decoder.count} frames were written", "write every frame")
 
 
-class Behind(Generic[T]):
+class OrderedThread(Generic[T]):
     """Calls `work` with each item in turn, in a thread of its own; no error is lost.
 
     room: how many items may wait; `put` waits for a place.

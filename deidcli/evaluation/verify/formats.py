@@ -36,7 +36,7 @@ _WRONG = {
 }  # fmt: skip
 
 
-def told(verdict: Verdict) -> str:
+def as_text(verdict: Verdict) -> str:
     """The verdict in lines of text."""
     parts = [_head(verdict), _measured(verdict), _settings(verdict), _looks(verdict), _unknown(verdict)]
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part)))
