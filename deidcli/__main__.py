@@ -1,6 +1,6 @@
 """`deid` and `python -m deidcli`: runs a command and turns errors into one line and an exit status, here only.
 
-Ctrl-C and SIGTERM end a run at any moment with one line: what was begun is dropped, and what stands is whole. Where
+Ctrl-C and SIGTERM end a run at any moment with one line: what was begun is dropped, and finished files are whole. Where
 that takes too long, or at a second signal, the process ends at once; the next run clears up.
 """
 
@@ -66,7 +66,7 @@ class Signals:
     def _handle(self, number: int, frame: Any) -> None:
         if not self.received:
             self.received = number
-            # Libraries that are stopped half way tell of it in their own words.
+            # Libraries that are stopped half way would print errors of their own.
             sys.unraisablehook = lambda _: None
             threading.excepthook = lambda _: None
             if self.begun:
@@ -130,7 +130,7 @@ def run(arguments: list[str]) -> int:
         say(f"deid: {error}")
         return NOTHING
     except BrokenPipeError:
-        # The reader of our output has gone (`deid detect | head`): nobody is left to tell.
+        # The reader of our output has gone (`deid detect | head`): nothing can be printed any more.
         _silence(sys.stdout)
         return PARTIAL
     return status if isinstance(status, int) else DONE

@@ -1,4 +1,4 @@
-"""The library behind the command: `import deidcli` offers what stands here, and loads it when it is first used.
+"""The library behind the command: `import deidcli` offers what is defined here, and loads it when it is first used.
 
 Pictures are arrays (height, width, 3) uint8, RGB. Whatever cannot be carried out raises a `DeidError`.
 
@@ -59,7 +59,7 @@ _PARTS: dict[str, type] = {
     "video": VideoOptions,
 }
 _NESTED = {*_PARTS, "faces", "inputs", "choice"}
-_OF_FILES = ("faces", "keep_people", "only_people", "zones", "decisions")  # options that speak of the files of a run
+_OF_FILES = ("faces", "keep_people", "only_people", "zones", "decisions")  # options about the files of a run
 _PATHS = (*_OF_FILES, "manifest", "quarantine")
 
 
@@ -109,7 +109,7 @@ def methods() -> tuple[MethodInfo, ...]:
 
 
 def detect(pixels: np.ndarray, **options: Any) -> list[Face]:
-    """The faces of a picture, best first, with landmarks where they can be told. options: of `DetectOptions`."""
+    """The faces of a picture, best first, with landmarks where they can be located. options: of `DetectOptions`."""
     wanted = settings_from(options).detect
     return locate(checked_pixels(pixels), detector(wanted).detect([pixels])[0])
 
@@ -136,7 +136,7 @@ def anonymize(
 ) -> Report:
     """Replace every face of files and folders, as `deid anonymize` does.
 
-    on_row: is called with the row of each file when it is in its place. on_frame: is told of each frame of a video
+    on_row: is called with the row of each file when it is in its place. on_frame: is called with each frame of a video
     that was written (file, frames so far, frames in all or None). Raises UsageError before anything is written for
     what cannot be carried out; a file that fails does not raise, it has a row with an error.
     """
@@ -194,7 +194,7 @@ class Anonymizer:
         """Raises UsageError for an option that is not known or out of range, PresetError, MissingDependency."""
         own, settings, _ = split_options(method, options)
         if strange := [key for key in _OF_FILES if options.get(key) is not None]:
-            raise UsageError(f"{strange[0]} speaks of files", "use anonymize() on them")
+            raise UsageError(f"{strange[0]} is about files", "use anonymize() on them")
         self.method = make(method, own, settings.seed)
         if self.method.closed:
             raise UsageError(f"{method} has to see all faces first", "use anonymize() on a folder")

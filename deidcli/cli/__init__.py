@@ -43,7 +43,7 @@ class Suggesting(click.Group):
 
 
 class Files(Suggesting):
-    """A group whose commands stand in several files of `package`, so that none pays for what another file imports.
+    """A group whose commands are in several files of `package`, so that none pays for what another file imports.
 
     files: for each command the name of its file, a module that defines it.
     """

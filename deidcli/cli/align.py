@@ -105,7 +105,7 @@ def _pack(jobs: list[Job], options: dict[str, Any], output: Path, failed: list[s
 
 
 def _crops(jobs: list, options: dict[str, Any], failed: list[str], spec: CropSpec) -> Iterator[tuple[Crop, np.ndarray]]:
-    """Every face that can be aligned, with the chip that the recogniser sees of it; errors are told and noted."""
+    """Every face that can be aligned, with the chip that the recogniser sees of it; errors are reported and noted."""
     from deidcli.engine.local import find
     from deidcli.faces.recognisers import recogniser
 

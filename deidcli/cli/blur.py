@@ -16,13 +16,13 @@ from deidcli.errors import UsageError
 
 SUFFIX = "_anonymized"
 METHODS = {"blur": {"method": "blur"}, "solid": {"method": "solid", "color": "black"}, "mosaic": {"method": "pixelate"}}
-# Options of `anonymize` that stand here under deface's names, or in another way.
+# Options of `anonymize` that are offered here under deface's names, or in another way.
 _OWN = ("inputs", "output", "method", "mask_scale", "threshold", "streams", "metadata", "progress", "seed_file")
 _OTHERS = [param for param in anonymize.command.params if param.name not in _OWN]
 
 
 def _unmapped(flags: tuple[str, ...], instead: str, **settings: Any) -> opt.Decorator:
-    """A flag of deface that stands for nothing here: whoever gives it is told what does it."""
+    """A flag of deface that has no counterpart: using it is an error that names what does the same."""
 
     def told(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value:

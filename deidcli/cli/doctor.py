@@ -93,7 +93,7 @@ def _backend() -> list[str]:
         return []  # named already
     from deidcli.networks.backend import keras
 
-    name = keras.backend.backend()  # first, because TensorFlow by itself would greet the user
+    name = keras.backend.backend()  # first, because TensorFlow by itself would print its log lines
     import tensorflow as tf
 
     devices = [d.name for d in tf.config.list_physical_devices()]

@@ -28,7 +28,7 @@ from deidcli.methods import available
 
 ENVIRONMENT = "DEID_"
 CONFIG_SIZE = 1 << 20  # bytes of a file of options
-_UNSHOWN = ("seed",)  # options whose values stand in no error
+_UNSHOWN = ("seed",)  # options whose values are never printed in an error
 Decorator = Callable[[Callable], Callable]
 
 
@@ -36,7 +36,7 @@ class Command(click.Command):
     """A command every option of which has an environment variable DEID_NAME, and that reads --config."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does; a flag that another tool has is told with what it is called here."""
+        """As click does; for a flag of another tool the error names what it is called here."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -171,7 +171,7 @@ detection = stacked(
 
 tracking = stacked(
     click.option("--track/--no-track", default=True, show_default=True,
-                 help="Follow the faces of a video from frame to frame; otherwise each frame stands alone."),
+                 help="Follow the faces of a video from frame to frame; otherwise each frame is treated alone."),
     click.option("--detect-every", type=click.IntRange(1), default=None, metavar="N",
                  help="Search every Nth frame of a video and carry the faces through those between; "
                       "default: one in an eighth of a second."),
@@ -242,9 +242,9 @@ def given_faces(options: dict[str, Any], names: Iterable[str]) -> FaceList | Non
 people = stacked(
     click.option("--keep-people", metavar="FOLDER",
                  help="Leave the people of these pictures as they are (they consented): only where both recognisers "
-                      "are sure; whoever is in doubt is replaced."),
+                      "are sure; everybody in doubt is replaced."),
     click.option("--only-people", metavar="FOLDER",
-                 help="Replace the people of these pictures and nobody else; whoever is in doubt is replaced, too."),
+                 help="Replace the people of these pictures and nobody else; people in doubt are replaced, too."),
     click.option("--zones", metavar="FILE",
                  help="JSON lines of polygons that are always covered, or never touched (docs/people.md)."),
     click.option("--decisions", metavar="FILE",

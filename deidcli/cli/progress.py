@@ -55,7 +55,7 @@ class FrameMeter:
         self._bar: Any = None
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
-        """Take note of a frame. done: how many there are by now, 1 at the first. total: None where nobody knows."""
+        """Take note of a frame. done: how many there are by now, 1 at the first. total: None where that is unknown."""
         now = time.monotonic()
         if done == 1:
             self._began = self._said = now

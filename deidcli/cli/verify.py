@@ -48,7 +48,7 @@ look = click.option("--look", type=click.IntRange(1), default=20, show_default=T
     click.option("--metadata", type=click.Choice(("none", "safe", "all")), default="safe", show_default=True,
                  help="What a file may hold beside its picture."),
     click.option("--allow", metavar="KIND,...", default="",
-                 help="Findings that are no failure, like missing,suspect; they are still told."),
+                 help="Findings that are no failure, like missing,suspect; they are still reported."),
     click.option("--seconds", type=opt.Real(0), default=0, show_default=True,
                  help="Stop looking after so long; 0: look at all."),
     click.option("--format", type=click.Choice(FORMATS), default="text", show_default=True,
@@ -62,9 +62,9 @@ look = click.option("--look", type=click.IntRange(1), default=20, show_default=T
 def command(inputs: str, output: str, **options: Any) -> int:
     """Check the folder OUT, written by any tool, against the folder IN that it was made from.
 
-    Names missing and extra files, faces in OUT that are as they were or are still recognised, metadata that tells of
-    people, and files that are not what the manifest says. Nothing that can be looked at is believed to the manifest,
-    and none is needed.
+    Names missing and extra files, faces in OUT that are as they were or are still recognised, metadata that identify
+    people, and files that are not what the manifest says. Whatever can be checked is checked, whatever the manifest
+    says, and no manifest is needed.
 
     Exit status: 0 nothing looks wrong; 1 something does; 2 usage; 3 nothing could be looked at.
 

@@ -1,1 +1,1 @@
-"""The chain: files in, frames, faces, new faces, files out. Only this room knows all the others below it."""
+"""The chain: files in, frames, faces, new faces, files out. The only package that uses all those below it."""

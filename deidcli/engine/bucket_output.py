@@ -32,12 +32,15 @@ from deidcli.engine.output import HandedTarget, OutputFolder, Target, unwritable
 from deidcli.engine.stored import BLOCK, IN_MEMORY, Copy, Stored
 from deidcli.errors import DeidError, MediaError, UsageError, one_line
 
-SIGN, GONE = 30.0, 300.0  # seconds between two signs of life of a run, and after which it counts as dead
+SIGN, GONE = 30.0, 300.0  # seconds between two heartbeats of a run, and without one after which it counts as dead
 SAVE = 10.0  # seconds between two savings of new lines
 
 
 class BucketFolder(OutputFolder):
-    """A folder of a bucket. Of a lock nothing but an object is left when a run is killed, so it shows signs of life."""
+    """A folder of a bucket.
+
+    When a run is killed nothing is left of its lock but an object, so the run renews it at intervals (a heartbeat).
+    """
 
     def __init__(self, root: Path | None, overwrite: bool = False):
         super().__init__(root, overwrite)
@@ -167,16 +170,14 @@ class _ObjectLock:
         self._thread = threading.Thread(target=self._show, name="deid-lock", daemon=True)
 
     def acquire(self) -> str:
-        """Claim the folder; what is to be said of a lock whose run was killed. Raises DeidError where it is taken."""
+        """Claim the folder; a message about a lock whose run was killed. Raises DeidError where it is taken."""
         stale = ""
         with as_os_error(self.root):
             for key, holder in self._others():
                 if _is_alive(holder):
                     self._refuse(holder)
                 self.fs.rm_file(key)
-                stale = (
-                    f"the run that was writing into {self.root}{holder_text(holder)} has ended without an end; going on"
-                )
+                stale = f"the run that was writing into {self.root}{holder_text(holder)} did not end properly; going on"
             try:
                 self._write("create")
             except (FileExistsError, OSError) as error:
@@ -236,7 +237,7 @@ class _ObjectLock:
 
 
 def _is_alive(holder: dict[str, Any]) -> bool:
-    """Whether the run of a lock is still there: by its process on this machine, by its last sign of life elsewhere."""
+    """Whether the run of a lock is still there: by its process on this machine, by its last heartbeat elsewhere."""
     if not holder:
         return False
     if holder["host"] == socket.gethostname():

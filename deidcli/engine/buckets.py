@@ -53,7 +53,7 @@ def place_of(text: str | Path) -> Path:
         # Links would be followed that a path is kept from.
         raise UsageError(f"{text}: a file of this machine", "give its path")
     if parts.password is not None or "::" in str(text):
-        said = "a URL with a password would stand in manifests" if parts.password else f"{text}: not a plain URL"
+        said = "a URL with a password would be written into manifests" if parts.password else f"{text}: not a plain URL"
         raise UsageError(said, "keep passwords in the settings of the service, and give a plain URL")
     return Url(text)
 
@@ -85,7 +85,7 @@ def is_whole_at_once(url: str) -> bool:
 
 @dataclass(frozen=True)
 class Object(Stored):
-    """An object of a bucket. url: where it is. modified: nanoseconds since 1970, None where nobody says."""
+    """An object of a bucket. url: where it is. modified: nanoseconds since 1970, None where that is unknown."""
 
     url: str
     size: int | None

@@ -65,7 +65,7 @@ class CensusTaker:
         self._of: list[int] = []  # of each row on disk: its track
 
     def close(self) -> None:
-        """Let the files go; the census cannot be read any more."""
+        """Delete the files; the census cannot be read any more."""
         self._files.close()
 
     def take(self, items: Iterable[FrameOrFailure]) -> Census:
@@ -111,7 +111,7 @@ class CensusTaker:
     def _faces(self, item: FileFrame) -> Iterator[_DescribedFace]:
         """The faces of a frame that can be described and that the method takes, each track now and then."""
         for face in item.faces:
-            # Who is left or covered in any case is nobody's surrogate.
+            # Faces that are left or covered in any case take part in no surrogate.
             if item.choices.get(face.track, Choice()).action != "replace" or not serves(self.spec, face, item.frame):
                 continue
             key = track_key(item.source.job.name, face)

@@ -35,7 +35,7 @@ def load_people(folder: Path, flag: str, detector: Detector) -> KnownPeople:
     """The people of a folder of pictures (sub-folders included), each of which shows one face and nobody else's.
 
     Raises UsageError in one line for a folder without pictures, and for a picture that cannot be read, or shows no face
-    or several: whoever was meant by it would be treated as a stranger.
+    or several: the person it was meant for would be treated as a stranger.
     """
     if not folder.is_dir():
         raise UsageError(f"{flag} {folder}: there is no such folder", "name a folder of pictures")
@@ -93,7 +93,7 @@ class People:
     def choice(self, looks: _TrackMatches | None) -> Choice:
         """What becomes of a track. One that was never seen well is replaced."""
         if looks is None or looks.nearest is None:
-            return Choice(why=f"{self.flag}: it cannot be told who it is", doubt=self.flag == ONLY)
+            return Choice(why=f"{self.flag}: it is not clear who it is", doubt=self.flag == ONLY)
         said = "dlib {:.2f}, sface {:.2f} of their thresholds".format(*looks.nearest)
         same, unsure, split, other = (looks.counts[word] for word in WORDS)
         if self.flag == KEEP:
@@ -132,7 +132,7 @@ class Chooser:
             own[_key(face, frame)].add(distances)
 
     def chosen(self, items: Iterable[FrameOrFailure]) -> Iterator[FrameOrFailure]:
-        """The same items with their choices and the zones to be covered; a wish that does not fit ends its file."""
+        """The same items with their choices and the zones to be covered; one that does not fit fails its file."""
         unmet: dict[str, set[Decision]] = {}
         for item in items:
             if not isinstance(item, FileFrame):
@@ -215,12 +215,12 @@ class IdentityPass:
             yield from some
 
     def close(self) -> None:
-        """Let the cache go."""
+        """Delete the cache."""
         self.cache.close()
 
 
 def _key(face: Face, frame: Frame) -> tuple[int, int]:
-    """What tells a track of a video, or a face of a picture or page, from all others of its file."""
+    """The key of a track of a video, or of a face of a picture or page, within its file."""
     return (-1, face.track) if frame.time is not None else (frame.index, face.track)
 
 

@@ -42,7 +42,7 @@ class Start:
 
 
 class TrackLevels:
-    """The tracks of the file under way that needed a higher level. Stills have none: their frames stand alone."""
+    """The tracks of the file under way that needed a higher level. Stills have none: their frames are independent."""
 
     def __init__(self) -> None:
         self._starts: dict[tuple[str, int], Start] = {}
@@ -55,7 +55,7 @@ class TrackLevels:
     def note(self, name: str, frame: Frame, face: Face, level: int, reason: str) -> bool:
         """Remember that a face needed `level`; whether later frames have to know.
 
-        One without landmarks is covered for want of them, and is covered anyway for as long as it has none.
+        A face without landmarks is covered for as long as it has none, whatever its level.
         """
         if frame.time is None or face.landmarks is None or level <= self.start(name, frame, face).level:
             return False

@@ -50,7 +50,7 @@ class KnownFaces(Protocol):
 
 @dataclass(eq=False)
 class ListedFile:
-    """What a list says of one file. sha256: of the file, "" where it is not told. sizes: of its frames, where told.
+    """What a list says of one file. sha256: of the file, "" where unknown. sizes: of its frames, where known.
 
     shares: whether boxes are shares of the width and height of their frame, and not pixels.
     """
@@ -84,7 +84,7 @@ class FaceList:
         return self._files[name].faces if name in self._files else {}
 
     def of(self, name: str, frame: int, size: tuple[int, int] | None = None) -> list[Face]:
-        """The faces of a frame. Raises MediaError for a file that the list does not speak of."""
+        """The faces of a frame. Raises MediaError for a file that is not in the list."""
         if name not in self._files:
             raise MediaError(
                 f"{name} is not in the list of faces {self.path}", "run `deid detect` over it, or leave it out"
@@ -187,7 +187,7 @@ class _Entry:
     row: Record
 
     def frames(self) -> Iterator[tuple[str, int, list[Face]]]:
-        """(file, frame, faces) of each frame that it speaks of."""
+        """(file, frame, faces) of each frame that it describes."""
         frame = self.row.whole("frame", 0, FRAMES, 0)
         yield self.row.name("input"), frame, [_face(entry) for entry in self.row.records("faces")]
 
@@ -317,7 +317,7 @@ def _in_pixels(box: Box, size: tuple[int, int]) -> Box:
 
 
 def face_entry(face: Face, landmarks: bool = True) -> dict[str, Any]:
-    """A face as it stands in JSON: box [left, top, right, bottom] in pixels, score, track and the 68 landmarks."""
+    """A face as a JSON object: box [left, top, right, bottom] in pixels, score, track and the 68 landmarks."""
     entry: dict[str, Any] = {"box": face.box.as_list(), "score": round(face.score, 4), "track": face.track}
     if landmarks:
         entry["landmarks"] = None if face.landmarks is None else np.round(face.landmarks, 1).tolist()

@@ -119,7 +119,7 @@ def searchable(mode: int) -> int:
 
 
 def inode(place: os.stat_result) -> tuple[int, int]:
-    """What tells a file from all others, whatever it is called."""
+    """The identity of a file (device and inode), whatever its name."""
     return place.st_dev, place.st_ino
 
 

@@ -99,7 +99,7 @@ def list_files(
             raise UsageError(f"{text!r}: there is no such file or folder", "check where the name came from")
     count = len(inputs) + len(listed)
     if STREAM in (*inputs, *listed) and count > 1:
-        raise UsageError("standard input (-) stands alone", "give - and nothing else as input")
+        raise UsageError("standard input (-) cannot be combined with other inputs", "give - and nothing else as input")
     root = None if output in (None, STREAM) else place_of(str(output))
     if isinstance(root, Url) and urlsplit(str(root)).scheme.lower() in WEB:
         raise UsageError(f"{root}: pages of the web can only be read", "name another output")

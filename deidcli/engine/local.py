@@ -48,10 +48,10 @@ def anonymize(
 ) -> Generator[Row, None, None]:
     """Replace every face of every job and write the files. A row for each file, in order, while the run goes on.
 
-    output: the folder that is written into; None for one without a lock, in which nothing is replaced. watch: is told
-    of every frame of a video. whole: for closed-set methods all jobs of the set, of which `jobs` are a part; None if
-    they are the same. seen: the frames of their first pass go through it. chooser: says which faces are replaced.
-    known: what a first pass elsewhere has found, by which the method is prepared already.
+    output: the folder that is written into; None for one without a lock, in which nothing is replaced. watch: is
+    called with every frame of a video. whole: for closed-set methods all jobs of the set, of which `jobs` are a part;
+    None if they are the same. seen: the frames of their first pass go through it. chooser: says which faces are
+    replaced. known: what a first pass elsewhere has found, by which the method is prepared already.
     Raises UsageError at once, before anything is written, for settings that cannot be carried out.
     """
     judge = recogniser(settings.recogniser) if settings.describes else None

@@ -21,8 +21,8 @@ LOCK = ".deid-lock"
 class FolderLock:
     """The lock file of an output folder, as a context manager. The system frees it when its process ends in any way.
 
-    fd: the opened folder, which is closed in the end. shared: with other parts of the same run. stale: what is to be
-    said of a lock whose run was killed. Entering raises DeidError where another run holds it, and OSError.
+    fd: the opened folder, which is closed in the end. shared: with other parts of the same run. stale: a message about
+    a lock whose run was killed. Entering raises DeidError where another run holds it, and OSError.
     """
 
     def __init__(self, root: Path, fd: int, shared: bool):
@@ -65,7 +65,7 @@ class FolderLock:
             raise
         if before and not self.shared:
             self.stale = (
-                f"the run that was writing into {self.root}{holder_text(before)} has ended without an end; going on"
+                f"the run that was writing into {self.root}{holder_text(before)} did not end properly; going on"
             )
         if not self.shared:
             said = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
@@ -80,13 +80,13 @@ class FolderLock:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 return False
-            # A disk without locks: what the file says has to do.
+            # On a file system without locks the file's content decides.
             return not before or (before["host"] == socket.gethostname() and not is_alive(before["pid"]))
         return True
 
 
 def _private(name: str, folder: int) -> int:
-    """A file of our own: what is a link, or has other names too, is taken away and never written to."""
+    """Open a file of this run's own: a link, or a file with other names too, is removed and never written to."""
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         try:
@@ -101,7 +101,7 @@ def _private(name: str, folder: int) -> int:
 
 
 def _holder(file: int) -> dict[str, Any]:
-    """Who wrote a lock file; nothing of one that says nothing sensible."""
+    """Who wrote a lock file; {} where it cannot be read."""
     with suppress(ValueError, RecursionError):
         said = json.loads(os.pread(file, 4096, 0) or b"null")
         if isinstance(said, dict) and isinstance(said.get("pid"), int) and isinstance(said.get("host"), str):

@@ -51,7 +51,7 @@ POLL = 1.0  # seconds between two looks at the actors
 
 @dataclass(frozen=True)
 class _Orders:
-    """What every actor is told. output: kind, folder and `overwrite`."""
+    """What every actor gets. output: kind, folder and `overwrite`."""
 
     method: type[Method]
     options: Any
@@ -68,7 +68,7 @@ class _Orders:
         return self.method(self.options, self.secret)
 
     def chooser(self) -> Chooser:
-        """What says which faces are replaced, as in this process."""
+        """The object that decides which faces are replaced, as in this process."""
         if self.people is None:
             return Chooser(None, self.instructions)
         rows, flag = self.people
@@ -108,7 +108,7 @@ class _Worker:
         known = DetectionCache.of_portion(part.seen) if part.seen is not None else None
 
         def replaced(job: Job) -> bool:
-            # What an actor that died has put in its place is replaced; what stood before the run is not.
+            # What an actor that died has put in its place is replaced; what existed before the run is not.
             return replaces or (part.again and job.name not in part.kept)
 
         try:
@@ -141,7 +141,7 @@ def anonymize(
     seen: Callable[[Iterator[FrameOrFailure]], Iterator[FrameOrFailure]],
     chooser: Chooser,
 ) -> Generator[Row, None, None]:
-    """As `local.anonymize`; rows come as files are done, and nobody watches frames. Raises UsageError, DeidError."""
+    """As `local.anonymize`; rows come as files are done, and frames are not reported. Raises UsageError, DeidError."""
     if settings.persona == "identity":
         raise UsageError("--persona identity needs all files in one process", "leave out --runner ray")
     if any(job.source is None or job.target is None for job in whole):

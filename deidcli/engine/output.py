@@ -35,12 +35,12 @@ class OutputFolder:
     """The folder that a run writes into; as a context manager it is made, opened and locked.
 
     root: None where single files are written, each beside whatever lies there; nothing is locked then. overwrite:
-    whether files that exist may be replaced. stale: what is to be said of the lock of a run that was killed.
+    whether files that exist may be replaced. stale: a message about the lock of a run that was killed.
     """
 
     def __init__(self, root: Path | None, overwrite: bool = False):
         self.root, self.overwrite, self.stale = root, overwrite, ""
-        files.new_mode()  # asked before there are threads
+        files.new_mode()  # read before threads are started
         self._held = ExitStack()
         self._locked = False
         self._fd: int | None = None

@@ -24,8 +24,8 @@ TRIES = 3  # actors that may die of one file
 class Part:
     """Files for one actor.
 
-    kept: names of files whose outputs stood when the run began. again: whether an actor that died may have begun it, so
-    that other outputs may be there by now. tries: actors that died of it. seen: what a first pass found.
+    kept: names of files whose outputs existed when the run began. again: whether an actor that died may have begun it,
+    so that other outputs may be there by now. tries: actors that died of it. seen: what a first pass found.
     """
 
     number: int

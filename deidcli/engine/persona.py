@@ -22,7 +22,7 @@ class Personas:
 
     "track": every face of a file for itself (a face that is followed through a video is one). "file": all faces of a
     file alike. "run": all faces of the run alike. "identity": every person of the run for themselves, in all files;
-    who is one person is told by the recogniser, face after face, as the first of them was seen.
+    the recogniser decides who is one person, comparing each face with the first one of each.
     """
 
     def __init__(self, persona: str, distance: Callable[[np.ndarray, np.ndarray], np.ndarray] | None, threshold: float):

@@ -52,7 +52,7 @@ class _File:
     ended: bool = False  # whether its last frame was taken, or it failed
 
     def close(self) -> None:
-        """Let go of the source, and of what a writer that was stopped still does."""
+        """Close the source, and a writer that was stopped."""
         if self.writer is not None:
             self.writer.close()
         self.source.close()
@@ -61,12 +61,12 @@ class _File:
 _Made = tuple[FrameOrFailure, Replaced | None]  # a frame, or failure, on its way, and what it became
 STILL_SEEN = "use --method solid for it, or convert the picture to RGB first"
 
-# Told of every frame of a video that was written: its file, how many there are so far, and about how many in all.
+# Called with every frame of a video that was written: its file, how many there are so far, and about how many in all.
 Watch = Callable[[str, int, int | None], None]
 
 
 def unwatched(name: str, done: int, total: int | None) -> None:
-    """A `Watch` that says nothing."""
+    """A `Watch` that does nothing."""
 
 
 class Pipeline:
@@ -254,7 +254,7 @@ class Pipeline:
             file.target.discard()
             if file.error and self.output.overwrite and file.target.exists:
                 # It may be of another method, and must not pass for what this run made.
-                file.error += "; what an earlier run wrote there stands"
+                file.error += "; the output of an earlier run is still there"
         self._under_way.discard(file)
         if digest and file.source.opened.damage:
             status = SALVAGED

@@ -90,7 +90,7 @@ class Run:
     ) -> Iterator[Row]:
         """Do it: a row for each file, as soon as the file is in its place and its line is in the manifest.
 
-        watch: is told of every frame of a video. first_pass: the frames of the first pass of a closed-set method go
+        watch: is called with every frame of a video. first_pass: the frames of the first pass of a closed-set method go
         through it. told: gets a line about the lock of a run that was killed. Raises UsageError before anything is
         written, DeidError where another run writes into the same folder.
         """
@@ -128,7 +128,7 @@ class Run:
         return Manifest(self.place, keep) if self.place else None
 
     def chooser(self) -> Chooser:
-        """What says which faces are replaced, left or covered. Raises UsageError, MissingDependency."""
+        """The object that decides which faces are replaced, left or covered. Raises UsageError, MissingDependency."""
         folder, flag = self._people()
         if folder is None:
             return Chooser(None, self.instructions)
@@ -146,7 +146,9 @@ class Run:
         left = {job.name for job in self.deadline.left}
         for name in list(missing):
             if name not in left:
-                yield Row(name, None, FAILED, error=f"{name}: was not reached: {self._broken or 'nothing came of it'}")
+                yield Row(
+                    name, None, FAILED, error=f"{name}: was not reached: {self._broken or 'it ended without a result'}"
+                )
 
     def status(self, tally: Tally) -> int:
         """The exit status: 0 all done, 1 some files failed, 3 nothing could be done."""
@@ -189,7 +191,7 @@ class Run:
         if any(job.source is None for job in self.files.jobs):
             raise UsageError("standard input cannot be read twice, and a closed set has to be", "name files or folders")
         if settings.persona != "track":
-            raise UsageError("--persona does not belong to closed-set methods", "they tell people apart in any case")
+            raise UsageError("--persona does not belong to closed-set methods", "they always keep people apart")
         for option in ("resume", "shard"):
             if getattr(self.options, option) and settings.seed is None:
                 hint = "give the same --seed to every part and every resumption"
@@ -215,7 +217,7 @@ class Run:
         return (only, ONLY) if only else (keep, KEEP)
 
     def _instructions(self) -> Instructions:
-        """The zones and decisions. Raises UsageError where one of them speaks of no file of the run."""
+        """The zones and decisions. Raises UsageError where one of them names no file of the run."""
         names, zones = [job.name for job in self.files.jobs], Instructions()
         if self.options.zones is not None:
             zones = load_instructions(self.options.zones, "--zones")

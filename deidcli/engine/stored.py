@@ -20,7 +20,7 @@ LONGEST = 1024  # letters of a name, as of the longest key of a bucket
 class Stored(ABC):
     """A file that can be read and does not lie in a folder. It can be sent to another process.
 
-    name: the last part of its name. size: in bytes, None where nobody says.
+    name: the last part of its name. size: in bytes, None where that is unknown.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Stored(ABC):
         """Its bytes, from the first one on. mode: "rb". Raises OSError and MediaError."""
 
     def changed(self) -> float | None:
-        """When it was last changed, in seconds since 1970; None where nobody says."""
+        """When it was last changed, in seconds since 1970; None where that is unknown."""
         return None
 
     def stamp(self) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""What lies in a folder, and what each file is to a run: by its content, and by its suffix."""
+"""What lies in a folder, and how a run treats each file: by its content, and by its suffix."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def walk(folder: Path, skip: Path | None = None, sequences: bool = False) -> Ite
     So is the folder `skip`.
 
     A file counts by its content or by its suffix: one that is called .jpg and is not a picture has to be reported, and
-    so has a folder that cannot be listed, which stands for itself. Pipes and devices are left out.
-    sequences: a folder of numbered pictures, and of nothing else that could be media, stands for itself.
+    so has a folder that cannot be listed, which is listed itself. Pipes and devices are left out.
+    sequences: a folder of numbered pictures, and of nothing else that could be media, is listed itself.
     """
     return (path for path, kind in survey(folder, skip, sequences, []) if kind == MEDIA)
 
@@ -96,7 +96,7 @@ def _entry(
 
 
 def kind_of(path: Path) -> str:
-    """What a file is to a run, as in `Listing`; "media" for what could be a picture or a video."""
+    """How a run treats a file, as in `Listing`; "media" for what could be a picture or a video."""
     from deidcli.media.open import is_media
 
     if _waits(path):

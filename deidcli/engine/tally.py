@@ -94,7 +94,7 @@ def summed_up(run: RunFacts, tally: Tally, settings: Settings) -> str:
 
 
 def _left_unsearched(given: bool, settings: Settings) -> str:
-    """Which faces could not be found however plain they are, by what was set."""
+    """Which faces the settings leave out of the search, as a sentence; "" where none."""
     search = settings.detect
     words = [f"below {search.min_face} pixels (--min-face)"] if search.min_face else []
     words += [f"of scores below {search.threshold:g} (--threshold)"] if search.threshold is not None else []
@@ -112,7 +112,7 @@ def _kept_traces(tally: Tally, metadata: str) -> Iterator[str]:
     if metadata == "all" and tally.written:
         yield "metadata were kept: captions and names in them stay (--metadata safe leaves them out)"
     if tally.files[COPIED]:
-        yield f"{tally.files[COPIED]} other files were copied as they are, whatever they tell"
+        yield f"{tally.files[COPIED]} other files were copied as they are, whatever they contain"
 
 
 def _counted(kind: str, names: Sequence[str]) -> str:

@@ -60,7 +60,7 @@ class _Track:
             self.runs.append([index, index, *said])
 
     def entry(self) -> dict[str, Any]:
-        """The track as it stands in the manifest."""
+        """The track as a row of the manifest has it."""
         frames = [self.runs[0][0], self.runs[-1][1]]
         said = {"track": self.number, "frames": frames, "times": self.times, **self.counts, "runs": self.runs}
         return {
@@ -74,7 +74,7 @@ class _Track:
 
 
 def choice_entry(choice: Choice) -> dict[str, Any]:
-    """What was chosen for a face, as it stands in the manifest: nothing where nobody asked for it."""
+    """What was chosen for a face, for the manifest: empty where no choice was asked for."""
     return {"choice": choice.why, "doubt": choice.doubt, "match": choice.match} if choice.why else {}
 
 

@@ -42,7 +42,7 @@ class Zone:
     """A polygon in pixels of the upright frame. kind: COVER or NEVER. input: the file, or a pattern like "cam1/*".
 
     begin, end: seconds within which it holds in a video. size: (width, height) of the frames that it was drawn on,
-    where that is told.
+    where that is known.
     """
 
     kind: str
@@ -78,7 +78,7 @@ class Zone:
 class Decision:
     """What is to become of a face. frame: of a picture or page the face's own, of a video one that shows the track.
 
-    box: where the face was there. sha256: of the file that it was decided on, "" where that is not told.
+    box: where the face was there. sha256: of the file that it was decided on, "" where that is not known.
     """
 
     frame: int

@@ -78,7 +78,7 @@ def search(jobs: Sequence[Job], name: str, detector: Detector) -> Iterator[Searc
 
 
 def rates(searches: Sequence[Search], truth: FaceList | None = None) -> list[DetectionRates]:
-    """The figures of each search. Files that `truth` does not speak of count in neither recall nor precision."""
+    """The figures of each search. Files that are not in `truth` count in neither recall nor precision."""
     return [_rates(one, [other for other in searches if other is not one], truth) for one in searches]
 
 

@@ -52,7 +52,7 @@ class Verdict:
             more = f" (and {self.found - 1} more)" if self.found > 1 else ""
             return f"{self.k}-anonymity does not hold: {self.problems[0]}{more}"
         if self.guarantees == ("open",):
-            return f"{counts}: made of other people; no number of people stands behind one"
+            return f"{counts}: made of other people; there is no number of people behind one"
         what = "group" if "diverse" in self.guarantees else "surrogate"
         return f"{self.k}-anonymity holds: {counts}, at least {self.least} people behind each {what}"
 
@@ -81,7 +81,7 @@ def check_run(manifest: Path | None, rows: Iterable[Row]) -> Verdict:
 
 
 def check_rows(rows: Iterable[tuple[Path | None, dict]], k: int | None = None, broken: Iterable[str] = ()) -> Verdict:
-    """The same for rows, each with the manifest that it stands in (None: in none)."""
+    """The same for rows, each with its manifest (None: it is in none)."""
     tally = _Tally(k)
     for line in broken:
         tally.problem(line)
@@ -133,7 +133,7 @@ class _Tally:
             self.k = k
 
     def _output(self, manifest: Path | None, row: dict[str, Any]) -> None:
-        """The file that a row speaks of is there and is what was written."""
+        """The file that a row names is there and is what was written."""
         if row.get("output") is None:
             return  # went to standard output
         # A folder that was moved still has the manifest beside its files.

@@ -1,8 +1,10 @@
-"""Looks: whether replaced faces can be told from untouched ones, by a classifier and by the Fréchet distance of crops.
+"""Looks: whether replaced faces can be distinguished from untouched ones, by a classifier and by the Fréchet distance
+of crops.
 
 Every method gets the same photographs, the same description of a crop and the same training, so that one number says
-how much gives its faces away: half of the crops are told from chance alone. The description is fixed and small: what
-light and colours are where, how strong each octave of detail is where, and which way edges run (Dalal and Triggs 2005).
+how recognisable its faces are as replaced: half of the crops are classified rightly by chance. The description is
+fixed and small: what light and colours are where, how strong each octave of detail is where, and which way edges run
+(Dalal and Triggs 2005).
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ FOLDS, FEWEST = 5, 2  # parts into which the people of the training are split, a
 
 @dataclass(frozen=True)
 class LooksPlan:
-    """The photographs, one a person: those of `train` train the classifier, those of `test` are told."""
+    """The photographs, one a person: those of `train` train the classifier, those of `test` are classified."""
 
     train: tuple[str, ...]
     test: tuple[str, ...]

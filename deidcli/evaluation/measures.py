@@ -39,10 +39,11 @@ def diversity(judge: Recogniser, new: np.ndarray, threshold: float, seed: int = 
 
 
 def anonymity(judge: Recogniser, new: np.ndarray, threshold: float) -> Figure:
-    """ANON, Section 4.4 of "Deep Autoencoders": the fewest new faces (n, d) that cannot be told from one of them.
+    """ANON, Section 4.4 of "Deep Autoencoders": the fewest new faces (n, d) that cannot be distinguished from one of
+    them.
 
-    Itself included, as k of k-anonymity. The paper gives words and no formula; a new face is here told from another by
-    the recogniser.
+    Itself included, as k of k-anonymity. The paper gives words and no formula; new faces are distinguished by the
+    recogniser here.
     """
     if not len(new):
         return results.ANONYMITY.figure(float("nan"))
@@ -248,7 +249,7 @@ def motion(landmarks: np.ndarray) -> np.ndarray:
 
 
 def flicker(before: np.ndarray, after: np.ndarray, region: np.ndarray | None = None) -> np.ndarray:
-    """Mean change (n - 1,), in grey levels, of output pixels whose original stands still; NaN where none does.
+    """Mean change (n - 1,), in grey levels, of output pixels whose original does not change; NaN where none does.
 
     before, after: (n, h, w, 3) uint8. region: (h, w) bool, where to look; None for everywhere.
     """

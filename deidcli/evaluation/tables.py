@@ -1,8 +1,8 @@
 """The papers' tables by name: the same protocol, on the pictures that are given, with the methods that exist here.
 
-The papers' data sets (XM2VTS, CK+, RaFD, CelebA) cannot be had freely; LFW's people who were in no training stand for
-them, and the recogniser is the one that is given. What a paper reports stands beside what is measured, and is never the
-same quantity where data or recogniser differ.
+The papers' data sets (XM2VTS, CK+, RaFD, CelebA) cannot be had freely; LFW's people who were in no training take their
+place, and the recogniser is the one that is given. What a paper reports is printed beside what is measured, and is
+never the same quantity where data or recogniser differ.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def eta(bench: Bench, value: float) -> float:
 def _cleanir(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
     """Matching rates of pairs of one person over thresholds eta, and what Section 4.3 asks of the attributes.
 
-    The paper sets labels of people's (JAFFE) against a classifier's; here a classifier's word of the output stands
-    against its word of the original and of the output that was turned by 0 degrees, which is what the decoder costs.
+    The paper sets labels of people's (JAFFE) against a classifier's; here a classifier's answer for the output is
+    compared with its answer for the original and for the output at 0 degrees, which is what the decoder costs.
     """
     apart = parts.pair_distances(bench, outputs, plan.pairs)
     figures = [metrics.share(results.ETA.named(f"eta {e}"), apart.same <= eta(bench, e), apart.people) for e in ETA]

@@ -1,6 +1,6 @@
 """Attributes: what a face shows beside its identity: gender, age, race and expression by classifiers, tone as measured.
 
-A classifier speaks of how a face looks to people who labelled photographs; it knows nothing of the person. Such labels
+A classifier predicts how people would label the photograph; it says nothing about the person. Such labels
 of people are read here, too, from CSV files: for packs, for evaluation, and for groups of one attribute value.
 """
 

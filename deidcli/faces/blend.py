@@ -1,4 +1,5 @@
-"""Blend: put a new face back into its frame so that no seam, tone or softness gives it away.
+"""Blend: put a new face back into its frame without a visible seam, and with the tone and sharpness of its
+surroundings.
 
 The lighting of the old face is given to the new one; colours are compared in CIE Lab (L in [0, 100], a and b about
 [-128, 127]).

@@ -132,7 +132,7 @@ def frame_map(frame: Canonical, points: np.ndarray) -> np.ndarray:
 def affine_map(affine: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Where the pixels of a picture lie in another one, (height, width, 2) float32.
 
-    affine: (n, 2, 3), from (x, y, 1) to places there. label: (height, width), which of them a pixel goes by.
+    affine: (n, 2, 3), from (x, y, 1) to places there. label: (height, width), which of them applies to a pixel.
     """
     height, width = label.shape
     flat, at = label.ravel(), np.empty((height, width, 2), np.float32)
@@ -170,7 +170,7 @@ def posed_mean_mesh(points: np.ndarray, places: np.ndarray, stiffness: float = 0
     2).
 
     The camera is a scaled orthographic one, found by least squares. stiffness: weight of the face that looks straight
-    ahead, as a share of the points' own; few points tell a turn badly.
+    ahead, as a share of the points' own; few points determine a rotation badly.
     """
     source, target = points.mean(axis=0), places.mean(axis=0)
     a, b = points - source, np.asarray(places, np.float64) - target

@@ -20,7 +20,7 @@ from deidcli.faces.canonical import SIZE, canonical, pose
 from deidcli.faces.mesh import INNER_LIPS, LEFT_BROW, LEFT_LIDS, OUTER_LIPS, POINTS, RIGHT_BROW, RIGHT_LIDS, RIM
 
 COARSE, LOW = 64, 16  # sides in pixels at which a face is fitted, and at which its light is read
-FITTED = 40  # components that are fitted to a face, to tell what hides it
+FITTED = 40  # components that are fitted to a face, to find out what occludes it
 NOISE = 0.02  # variance of the pixels of a face about the fit, against which the components' variances count
 UNLIKE = 0.16  # difference to the fit, of [0, 1], at which a pixel has lost most of its weight
 HIDDEN = 0.17  # difference above which a pixel may belong to what hides the face

@@ -1,8 +1,8 @@
-"""Landmarks: 68 points for each face, and whether they can be believed. Two kinds: from the mesh, and dlib's.
+"""Landmarks: 68 points for each face, and whether they are plausible. Two kinds: from the mesh, and dlib's.
 
-`mesh`, the default where its weights are installed: 68 of the points of faces/mesh.py, which its presence tells right
-from wrong, profiles included. A face that is small, or of which the network is unsure though the detector is sure, gets
-those of the mean mesh, posed by the detector's five points.
+`mesh`, the default where its weights are installed: 68 of the points of faces/mesh.py, whose presence score tells
+right points from wrong ones, profiles included. A face that is small, or of which the network is unsure though the
+detector is sure, gets those of the mean mesh, posed by the detector's five points.
 
 `dlib`: regression trees, which were trained on the boxes of dlib's HOG detector, which every other detector's differ
 from, and place 68 points whatever they are shown. So they look several times: at the detector's box, then again at the
@@ -38,11 +38,11 @@ from deidcli.values import Box, CropSpec, Face, Frame
 
 # Where the HOG detector draws its box: the centre and the side in the face square. Medians of 149 faces of LFW.
 CENTRE, SIDE = np.array([[0.52, 0.536]]), 0.854
-# Root mean square distances of the inner points, as a share of the face square, past which points are not believed: to
+# Root mean square distances of the inner points, as a share of the face square, past which points are rejected: to
 # the mean shape, and from the first look to the last; and the one between two looks below which points have settled.
-# Of the faces in the middle of 466 photographs of LFW 3 % are not believed (by eye two thirds of them misplaced, the
+# Of the faces in the middle of 466 photographs of LFW 3 % are rejected (by eye two thirds of them misplaced, the
 # others behind heavy glasses), of those let through some 1 % are misplaced. Of the faces in a dim audience, most of
-# them profiles, 84 % are not believed, and 1 in 8 of the others is misplaced; of a singer behind his microphone 26 %.
+# them profiles, 84 % are rejected, and 1 in 8 of the others is misplaced; of a singer behind his microphone 26 %.
 WORST_RESIDUAL, WORST_SHIFT, SETTLED = 0.075, 0.12, 0.01
 LOOKS = 5
 KINDS = ("mesh", "dlib")

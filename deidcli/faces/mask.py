@@ -12,7 +12,8 @@ from deidcli.values import Face
 
 FEATHER = 0.05  # width of the soft edge (one standard deviation), as a share of the face's size
 FOREHEAD = 0.26  # height of the forehead above the brows, as a share of the face square
-# The same for a mask that hides where the hair begins, which tells a recogniser more than all the rest beside a face.
+# The same for a mask that hides where the hair begins, which a recogniser uses more than anything else outside the
+# face.
 HIGH = 0.4
 
 

@@ -35,7 +35,7 @@ POINTS = 468
 SIDE = 192  # pixels of what the network sees
 ROOM = 1.5  # side of the square that it is shown, as a multiple of the box about the points
 LOOKS = 3
-PRESENT = 0.6  # presence from which the points are believed
+PRESENT = 0.6  # presence from which the points are accepted
 SMALL = 24.0  # height in pixels of a face below which the network is lost (31 % of such faces in crowds are found)
 
 # The mesh's points in the iBUG order.

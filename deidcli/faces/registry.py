@@ -12,7 +12,7 @@ from deidcli.errors import UsageError
 
 
 class Takes(Protocol):
-    """takes_file, needs_file: whether a file may stand behind a kind's name, and whether it has to."""
+    """takes_file, needs_file: whether a kind's name may be followed by :FILE, and whether it has to be."""
 
     takes_file: ClassVar[bool]
     needs_file: ClassVar[bool]

@@ -252,7 +252,7 @@ def _looks(view: _View, pixels: np.ndarray, detector: Detector, followed: bool) 
 
 def _is_blank(pixels: np.ndarray) -> bool:
     """Whether a part is of one colour: no face is seen in it, and large flat pictures would take minutes."""
-    # A few pixels tell of nearly every part that it is not.
+    # For nearly every part a few pixels are enough to see that it is not.
     return all(np.ptp(part, axis=(0, 1)).max(initial=0) < BLANK for part in (pixels[::16, ::16], pixels))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 HEAD = 1024
-"""How many bytes of a file are enough to tell; a transport stream shows itself only by where its packets begin."""
+"""Bytes of a file that are needed to recognise it; a transport stream is recognised only by where its packets begin."""
 _AVIF = (b"avif", b"avis")
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2")
 
@@ -135,7 +135,7 @@ def is_motion_jpeg(data: bytes) -> bool:
 
 
 def _jpeg(data: bytes, at: int) -> tuple[bytes | None, int]:
-    """The size (its four bytes) of the JPEG that begins there, and where it ends; None for one that cannot be told."""
+    """The size (its four bytes) of the JPEG that begins there, and where it ends; None where that is unclear."""
     size: bytes | None = None
     at += 2
     while (found := _MARKER.search(data, at)) is not None:
@@ -152,6 +152,6 @@ def _jpeg(data: bytes, at: int) -> tuple[bytes | None, int]:
 
 
 def _beats(head: bytes, start: int, step: int) -> bool:
-    """Whether every packet begins with the byte of a transport stream; one letter says nothing, four of them do."""
+    """Whether every packet begins with the byte of a transport stream; one proves nothing, four of them do."""
     places = head[start::step]
     return len(places) >= 4 and set(places) == {0x47}

@@ -92,7 +92,7 @@ class Reader(ABC):
         """A writer that makes the same kind of file out of this source.
 
         target: an empty file, or an empty folder where `makes_folder` says so. suffix: of the name that the file will
-        have, like ".mp4"; a format that goes by it takes it from there.
+        have, like ".mp4"; a format that depends on it takes it from there.
         """
 
     def makes_folder(self, options: WriteOptions) -> bool:
@@ -135,4 +135,4 @@ class Writer(ABC):
         """Write what is left. Nothing in `target` may be used before this returned."""
 
     def close(self) -> None:  # noqa: B027 - most writers hold nothing
-        """Let go of everything; called at the end, also of a file that failed."""
+        """Free everything; called at the end, also of a file that failed."""

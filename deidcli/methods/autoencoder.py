@@ -1,7 +1,7 @@
 """Deep Autoencoders (Nousi et al. 2020): an encoder that was fine-tuned to move a face's code gives another person.
 
 The fine-tuned encoder takes a face to its target (Equations 7 to 11) in one pass, and the decoder, which was trained to
-reconstruct, draws what lies there. Deblurrer and smoother stand behind it; all four are one graph. Presets say which
+reconstruct, draws what lies there. Deblurrer and smoother follow it; all four are one graph. Presets say which
 shifts they know; `deid train autoencoder --shift` adds another in minutes. One departure from the paper: a face that is
 still recognised goes on in the direction in which the encoder moved it.
 
@@ -159,7 +159,7 @@ class CanonicalModels(PresetFaceModels, AutoencoderModels):
 
     @cached_property
     def reader(self) -> np.ndarray:
-        """(d, 128): what a code says of SFace's descriptor, as far as a linear reader can tell."""
+        """(d, 128): what a code says of SFace's descriptor, as read linearly."""
         with np.load(self.preset.file(READER), allow_pickle=False) as stored:
             return stored["reader"].astype(np.float32)
 

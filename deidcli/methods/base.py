@@ -131,7 +131,7 @@ class Method(ABC):
     def reverse(self, crops: Sequence[Crop], sense: int = -1) -> list[Crop]:
         """Crops of new faces taken back, by their keys, with the secret and settings of this instance.
 
-        sense: -1 or 1, for methods that cannot tell from a new face which way it was changed. Raises MethodError where
+        sense: -1 or 1, for methods where a new face does not show which way it was changed. Raises MethodError where
         `reversible` is not set.
         """
         raise MethodError(f"{self.name} cannot be reversed")

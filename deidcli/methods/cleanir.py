@@ -107,7 +107,7 @@ class Cleanir(PresetMethod):
         return [crop.with_pixels(sharpened(pixels, self.options.sharpen, crop.pixels)) for crop, pixels in made]
 
     def escalate(self, attempt: int) -> Method | None:
-        """A larger angle; at 180 degrees, let go of what was kept."""
+        """A larger angle; at 180 degrees, without `keep`."""
         options = self._stronger()
         return None if options is None else Cleanir(options, self.secret, self.models)
 
@@ -257,6 +257,6 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
                 yield model.identity(faces, MIXED, reading.kept[:2].copy())
 
     def escalate(self, attempt: int) -> Method | None:
-        """A larger angle and other faces; at 180 degrees, let go of what was kept."""
+        """A larger angle and other faces; at 180 degrees, without `keep`."""
         options = self._stronger()
         return None if options is None else CanonicalCleanir(options, self.secret, self.models, self.level + 1)

@@ -68,9 +68,9 @@ class Plan:
 class ClosedSet(Method):
     """Replaces the faces of at least k people by one surrogate. stored: side in pixels of the census's crops.
 
-    Not judged: a surrogate looks like its members. To cover just those of them who are recognised would tell them from
-    the others, and leave fewer than k people behind the surrogate. A subclass whose surrogates are made of other people
-    may set `judged`.
+    Not judged: a surrogate looks like its members. To cover just those of them who are recognised would distinguish
+    them from the others, and leave fewer than k people behind the surrogate. A subclass whose surrogates are made of
+    other people may set `judged`.
     """
 
     closed = True

@@ -63,7 +63,7 @@ class DonorIdentity(Identity):
 
 
 class FatmModels(PresetFaceModels):
-    """The preset, the face model that tells who is near, and the networks."""
+    """The preset, the face model by which the nearest donors are found, and the networks."""
 
     method = "fatm"
 

@@ -34,7 +34,7 @@ REMEMBERED = 4096  # identities, the last that were used
 # New faces that are tried for a key until one is far enough from the old face by both recognisers; else the farthest is
 # taken. It is asked for more than their thresholds, so that other pictures of the person are far, too.
 TRIES = 8
-FEW, SMALL = 4, 48  # tries, and pixels of a face below which there are no more: recognisers can hardly tell small ones
+FEW, SMALL = 4, 48  # tries, and pixels of a face below which there are no more: recognisers hardly work on smaller ones
 JUDGED = 160  # pixels of a face at which it is tried; recognisers see no more
 FAR = 1.1  # of dlib's and of SFace's threshold
 WEIGHTS = np.sqrt([0.4, 0.6])  # of dlib's descriptor and SFace's in a joined one; their squares sum to 1

@@ -94,7 +94,7 @@ class Pixelate(_Naive):
 class Solid(_Naive):
     """The last level of every escalation: what it covers is gone. Raises UsageError for a colour that is not known.
 
-    The mean colour of a face gives away its tone and nothing else, and such a cover is not conspicuous.
+    The mean colour of a face reveals its tone and nothing else, and such a cover is less conspicuous.
     """
 
     name = "solid"

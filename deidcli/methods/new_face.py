@@ -56,7 +56,7 @@ FARTHEST = 0.10  # how far a point of the rim moves at most, in half widths of t
 SIZES = (0.85, 1.18)  # least and most by which eyes and mouth change their size
 SPREAD, BEND = 0.10, 0.28  # of the rim's movement in the picture: smoothed over, and gone at, these shares of the face
 LEAST_REPLACED = 0.6  # share of the face that the new one has to cover
-GAZE = 24  # pixels of a face from which gaze and teeth are seen and kept; of a smaller one they tell who it is at best
+GAZE = 24  # pixels of a face from which gaze and teeth are kept; in a smaller one they could only identify the person
 GRAIN = (0.8, 1.6)  # standard deviations in pixels of the photograph, between which octaves of grain lie
 GRAIN_TILE, FEW_GRAINS = 256, 100  # side of the noise, which is repeated; pixels by which grain cannot be measured
 SEAM = 0.7  # share of the difference at the rim that is spread over the new face
@@ -213,7 +213,7 @@ def _rigid(points: np.ndarray, change: np.ndarray) -> np.ndarray:
 
 @cache
 def _rim_shares() -> tuple[np.ndarray, np.ndarray]:
-    """How far a point moves for itself, (468,) in [0, 1], and by which points of the rim else, (468, 36)."""
+    """How far a point moves on its own, (468,) in [0, 1], and otherwise with which points of the rim, (468, 36)."""
     points = canonical().points[: len(mean_mesh())]
     apart = np.linalg.norm(points[:, None] - points[RIM][None], axis=2)
     near = np.exp(-0.5 * (apart / NEAR) ** 2) + 1e-9

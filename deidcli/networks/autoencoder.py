@@ -150,7 +150,7 @@ def lower(encoder: keras.Sequential, config: AutoencoderConfig) -> keras.Sequent
 
 
 def upper(encoder: keras.Sequential, config: AutoencoderConfig) -> keras.Sequential:
-    """The layers of an encoder that each shift has for itself."""
+    """The layers of an encoder that are each shift's own."""
     start = lower(encoder, config).output_shape[1:]
     return keras.Sequential([layers.Input(start), *encoder.layers[_cut(encoder, config) :]], name="upper")
 

@@ -1,14 +1,14 @@
-"""Keras and its backend, imported without their noise: `from deidcli.networks.backend import keras, layers, ops`.
+"""Keras and its backend, imported without their log lines: `from deidcli.networks.backend import keras, layers, ops`.
 
 They are imported when something of them is first asked for, because a run on the processor needs neither (`store.py`):
-a module that only defines functions costs nothing. One that derives a class from a layer imports them at once, so such
-classes stand in `own_layers.py`, which functions import.
+importing a module that only defines functions is cheap. One that derives a class from a layer imports them at once, so
+such classes are in `own_layers.py`, which functions import.
 
-They greet every user with a page of log lines about processors and GPU libraries that are not there. Those are taken
+At every start they print a page of log lines about processors and GPU libraries that are not there. Those are taken
 out of standard error; every other line comes through.
 
 Keras would import scikit-learn and matplotlib, for wrappers and plots that nothing here uses: a third of what it takes
-to start. It goes on without them where they are not installed, and so it is told that they are not.
+to start. It goes on without them where they are not installed, and so they are hidden from it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ONE = threading.Lock()  # standard error belongs to the whole process
 
 @contextmanager
 def without_noise() -> Iterator[None]:
-    """Hold standard error back while the body runs, then say what of it was no noise."""
+    """Capture standard error while the body runs, then write the lines that are not known log noise."""
     with _ONE, tempfile.TemporaryFile() as held:
         try:
             sys.stderr.flush()
@@ -79,7 +79,7 @@ def _imported() -> Any:
 
 
 class _Later:
-    """Stands for Keras, or for a module of it, and imports it when an attribute is asked for."""
+    """A proxy of Keras, or of a module of it, that imports it when an attribute is first used."""
 
     def __init__(self, part: str = ""):
         self._part = part

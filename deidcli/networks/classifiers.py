@@ -92,7 +92,8 @@ class Classifier:
         return {head.name: head for head in self.config.heads}
 
     def predict(self, crops: np.ndarray) -> Answers:
-        """Probabilities for aligned crops (n, size, size, 3) uint8 RGB; a face gets the same ones in any company.
+        """Probabilities for aligned crops (n, size, size, 3) uint8 RGB; a face gets the same ones whatever else is in
+        its batch.
 
         Raises UsageError for crops of another shape.
         """

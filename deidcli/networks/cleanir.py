@@ -17,11 +17,11 @@ from deidcli.presets import Preset
 
 @dataclass(frozen=True)
 class VaeConfig:
-    """The sizes of Table 1. Other values than the defaults are this project's own and stand in the preset's card.
+    """The sizes of Table 1. Values other than the defaults are this project's own and listed in the preset's card.
 
     size: side of the square picture in pixels, a multiple of 32. identity, attributes: lengths of the two halves of the
     latent vector. encoder: channels of Enc0 and of each encoder block. decoder: channels of Dec0 and of each decoder
-    block. pool: what stands before EncL's fully connected layer: "average" as in the paper, or "flatten", which keeps
+    block. pool: the layer before EncL's fully connected one: "average" as in the paper, or "flatten", which keeps
     where things are (at a reduced width the average leaves fewer numbers than the latent vector has). rank: None as in
     the paper, or how many numbers make up the identity half through a fixed matrix: as many as the recogniser's
     descriptor has. Without it the rest of the 512 takes up expression and light, and they turn with the identity.

@@ -47,7 +47,7 @@ def gpu_is_there() -> bool:
 def use_device(name: str) -> None:
     """Run networks on the device `name`: "cpu" without TensorFlow, "gpu" or "gpu:N" by Keras, "auto" on what is there.
 
-    Raises UsageError for another name, and for a GPU that is not there: nothing falls back to the CPU in silence.
+    Raises UsageError for another name, and for a GPU that is not there: there is no silent fallback to the CPU.
     """
     match = re.fullmatch(r"auto|cpu|gpu(?::(\d+))?", name)
     if match is None:

@@ -81,7 +81,7 @@ class Translator:
 
     def translate(self, pictures: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """G(x, z): pictures (n, size, size, 3 or 6) in [0, 1] and noise (n, config.noise) in [0, 1) to (n, size, size,
-        3) float32 in [0, 1]. A row comes out the same in any company.
+        3) float32 in [0, 1]. A row comes out the same whatever else is in its batch.
         """
         return self.network(packed(pictures, noise))[0]
 

@@ -1,8 +1,8 @@
 """Graphs of networks on disk: what a network computes, in ONNX's operators, without its weights.
 
 A graph is a small JSON file beside the weights, and its constants are places in them, so that weights exist once. It is
-made from the Keras network (`export.py`), and read without Keras. Sums of the weights, and of the graph itself, stand
-in it: a graph of other weights is not used, and a damaged one is an error.
+made from the Keras network (`export.py`), and read without Keras. It holds checksums of the weights and of
+itself: a graph of other weights is not used, and a damaged one is an error.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def session(model: bytes | str, widened: bool = False) -> InferenceSession:
     widened: whether weights of few bits are made float32 once, and not in every run.
 
     Each call computes in the thread that makes it: rows are spread over threads and not a row's own sums, so that what
-    comes out depends neither on the number of threads nor on the company of a row.
+    comes out depends neither on the number of threads nor on the other rows of the batch.
     """
     from onnxruntime import InferenceSession, SessionOptions
 

@@ -1,4 +1,4 @@
-"""Layers that Keras lacks. They stand apart because defining one imports Keras, which a run on the processor does
+"""Layers that Keras lacks. They are apart because defining one imports Keras, which a run on the processor does
 without: functions that build a network import this module."""
 
 from __future__ import annotations

@@ -127,7 +127,8 @@ def _listed(made) -> list:
 
 
 class Network:
-    """A network of one input, ready to run: each row of a batch is computed alone and has the same bits in any company.
+    """A network of one input, ready to run: each row of a batch is computed alone and has the same bits whatever else
+    is in its batch.
 
     build: makes it in Keras, with its weights. It is called on a GPU, for training, and where no graph is there.
     preset: whose files hold the weights, None for a network that exists in memory only and runs in Keras. name: of the

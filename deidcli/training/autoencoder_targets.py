@@ -296,8 +296,8 @@ def _labels(pack: Pack) -> dict[str, np.ndarray]:
 def bank_faces(name: str, seed: int = 1) -> Faces:
     """The identities of a face model's bank and mixtures of two each, by weights whose squares sum to 1.
 
-    Labels: groups of equal size of gender, age and lightness of the skin. The last is called "race", for want of
-    labels.
+    Labels: groups of equal size of gender, age and lightness of the skin. The last is called "race", because there are
+    no labels of race.
     """
     model = FaceModel(load_preset(name, "face-model").file("face_model.npz"))
     random = np.random.default_rng(seed)

@@ -58,7 +58,7 @@ def _roots(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # A recogniser's descriptor holds a little of the expression, too. That was taken out of the attribute half by
 # the erasure; turned along with the identity, it makes the serious smile.
 
-# The label of a pack that tells each trait. UTKFace's race is used for tone, for want of a label of tone.
+# The label of a pack that tells each trait. UTKFace's race is used for tone, since it has no label of tone.
 LABELS = {"gender": "gender", "age": "age", "tone": "race", "expression": "expression"}
 FEWEST = 30  # faces that a class has to have
 RIDGE = 10.0  # on unit identities; changes little between 1 and 100

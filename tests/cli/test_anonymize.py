@@ -173,7 +173,7 @@ def test_an_earlier_output_of_what_fails_is_told(deid, folder, tmp_path):
     (folder / "one.png").write_bytes(b"torn")
     done = deid("anonymize", *QUICK, "--overwrite", folder, out)
     row = rows(out)["one.png"]
-    assert done.status == 1 and "what an earlier run wrote there stands" in done.err and "one.png" in tree(out)
+    assert done.status == 1 and "the output of an earlier run is still there" in done.err and "one.png" in tree(out)
     assert row["status"] == "failed" and row["output"] == str(out / "one.png") and row["output_sha256"] is None
     (out / "one.png").unlink()
     deid("anonymize", *QUICK, "--overwrite", folder, out)

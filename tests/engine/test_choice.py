@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deidcli.engine.choice import KEEP, ONLY, Chooser, People, _Looks
+from deidcli.engine.choice import KEEP, ONLY, Chooser, People, _TrackMatches
 from deidcli.engine.frames import Choice
 from deidcli.engine.zones import Instructions, Zone, fill, lies_within, load_instructions
 from deidcli.errors import MediaError, UsageError
@@ -35,7 +35,7 @@ def test_a_face_that_looks_away_is_not_told(face):
 
 
 def choice(flag, *looks):
-    seen = _Looks()
+    seen = _TrackMatches()
     for look in looks:
         seen.add(np.array(look))
     return People(None, flag).choice(seen)

@@ -23,7 +23,7 @@ learning = opt.stacked(
     click.option("--people", type=click.IntRange(2), default=100, show_default=True,
                  help="People in the closed set among whom the attacker chooses."),
     click.option("--far", type=opt.Real(0.0001, 0.5), default=0.01, show_default=True,
-                 help="False-accept rate at which verification is told."),
+                 help="False-accept rate at which verification is reported."),
     click.option("--training", type=click.IntRange(0), default=1000, show_default=True,
                  help="Pictures of other people from which the reconstruction learns; 0 leaves it out."),
     click.option("--steps", type=click.IntRange(1), default=1500, show_default=True,
@@ -38,7 +38,8 @@ learning = opt.stacked(
                  help="Which: naive, parrot, second-pass, reversal, reconstruction, fitting, linkage, averaging, "
                       "background."),
     measuring.methods("original,cleanir:angle=90,cleanir,blur,pixelate,solid"),
-    click.option("--split", metavar="FILE", help="CSV with columns person, split; `val` is attacked, `train` learnt."),
+    click.option("--split", metavar="FILE",
+                 help="CSV with columns person, split; `val` is attacked, `train` is for training."),
     click.option("--persona", type=click.Choice(PERSONAS), default="track", show_default=True,
                  help="Who gets the same secret draw, as for `anonymize`; reversal is tried with track alone."),
     learning,
@@ -48,8 +49,8 @@ def attacks_command(folder: str, **options: Any) -> int:
     """Attack the outputs of methods over FOLDER, which has one sub-folder a person.
 
     For each attack: how often the right person is the first guess, and how many true pairs are accepted at a
-    false-accept rate, with 95 % intervals by person, beside what guessing would give. `breaks` stands where an interval
-    lies more than ten percentage points above chance. Exit status 0 whatever breaks.
+    false-accept rate, with 95 % intervals by person, beside what guessing would give. `breaks` is printed where an
+    interval lies more than ten percentage points above chance. Exit status 0 whatever breaks.
 
     \b
     deid evaluate attacks lfw/images --split lfw/people.csv --people 50
@@ -66,7 +67,7 @@ def attacks_command(folder: str, **options: Any) -> int:
     wanted = measuring.subjects(options["methods"], options["seed"])
     closed = [one.label for one in wanted if one.method is not None and one.method.closed]
     if closed and options["persona"] != "track":
-        raise UsageError(f"--persona does not belong to {closed[0]}", "it tells people apart in any case")
+        raise UsageError(f"--persona does not belong to {closed[0]}", "it always keeps people apart")
     people = load_attack_set(Path(folder), options["split"] and Path(options["split"]), how, bench.study.draw)
     bench.read(people.names)
     done = print_attacks(
@@ -171,7 +172,7 @@ def video_command(files: tuple[str, ...], **options: Any) -> int:
 
     Columns: frames, tracks, faces that are matched with their own original, the recogniser's distance from frame to
     frame, how much more landmarks move than the original's, and the change, in grey levels, of replaced pixels whose
-    original stands still. Attacks: faces averaged over frames, outputs linked, and how faces move, by their landmarks
+    original does not change. Attacks: faces averaged over frames, outputs linked, and how faces move, by their landmarks
     alone; every track counts as a person, in all files together. --limit: frames of each file.
 
     \b

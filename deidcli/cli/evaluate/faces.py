@@ -157,7 +157,7 @@ def people_command(folder: str, **options: Any) -> int:
     for number, rates in enumerate(people_rates(rows, people, sizes, options["pictures"], options["seed"] or 0)):
         click.echo(json.dumps(asdict(rates)) if options["as_json"] else _people_line(rates, not number))
     say(f"{len(rows)} faces of {len(people)} people; {len(originals.blank)} pictures without one, and {untold} faces "
-        "too small or turned away to be told, which are always replaced")  # fmt: skip
+        "too small or turned away to be compared, which are always replaced")  # fmt: skip
     for reason in originals.failed.values():
         say(f"deid: {reason}")
     return 1 if originals.failed else 0

@@ -26,7 +26,7 @@ def pair_command(before: str, after: str, **options: Any) -> int:
     """Compare the pictures of BEFORE with those of the same names in AFTER, which any tool may have written.
 
     The face nearest the middle of each picture is found in BEFORE and compared at the same place in AFTER. Where BEFORE
-    has a sub-folder for each person, matching rates and identification among them are told, too.
+    has a sub-folder for each person, matching rates and identification among them are reported, too.
 
     \b
     deid evaluate pair photographs/ rival/ --name rival
@@ -117,7 +117,7 @@ LOOKS_COLUMNS = ("told from photographs", "Fréchet distance", "milliseconds a f
 @opt.stacked(
     measuring.methods("cleanir,ksame-m,blur"),
     click.option("--split", metavar="FILE", required=True,
-                 help="CSV with columns person, split: `train` trains the classifier, `val` is told."),
+                 help="CSV with columns person, split: `train` trains the classifier, `val` is classified."),
     click.option("--train", type=click.IntRange(5), default=300, show_default=True,
                  help="People whose photographs train the classifier, one each."),
     click.option("--test", type=click.IntRange(5), default=150, show_default=True,
@@ -125,11 +125,11 @@ LOOKS_COLUMNS = ("told from photographs", "Fréchet distance", "milliseconds a f
     measuring.measured,
 )  # fmt: skip
 def looks_command(folder: str, **options: Any) -> int:
-    """What gives new faces away in FOLDER, which has one sub-folder a person.
+    """How recognisable new faces are as replaced ones in FOLDER, which has one sub-folder a person.
 
-    A classifier learns to tell replaced crops from untouched ones of the same photographs, and is tested on other
-    people: half is chance. The Fréchet distance compares the crops as the recogniser describes them. Each method has
-    the same photographs and the same training.
+    A classifier learns to distinguish replaced crops from untouched ones of the same photographs, and is tested on
+    other people: half is chance. The Fréchet distance compares the crops as the recogniser describes them. Each method
+    has the same photographs and the same training.
 
     \b
     deid evaluate looks lfw/images --split lfw/people.csv --methods cleanir,blur

@@ -34,8 +34,8 @@ TABLES = (
 def command(name: str, folder: str, **options: Any) -> int:
     """Measure a paper's table on FOLDER, which has one sub-folder a person.
 
-    Methods of the table that are not in this tool are left out, and said on standard error. What the paper reports
-    stands behind what is measured, as far as it does; its data and its recogniser were others.
+    Methods of the table that are not in this tool are left out, and said on standard error. What the paper reports is
+    printed behind what is measured, as far as it does; its data and its recogniser were others.
 
     \b
     deid evaluate table cleanir-2 lfw/images --split lfw/people.csv

@@ -21,14 +21,14 @@ from deidcli.errors import UsageError
     click.option("--decoder-width", type=opt.Real(0.05, 4), default=0.5, show_default=True,
                  help="Channels of the decoder as a share of the paper's."),
     click.option("--pool", type=click.Choice(["average", "flatten"]), default="flatten", show_default=True,
-                 help="What stands before the encoder's fully connected layer; the paper has average."),
+                 help="Layer before the encoder's fully connected one; the paper has average."),
     click.option("--rank", type=click.IntRange(0), default=128, show_default=True,
                  help="Numbers that make up the identity half; 0: all 512 are free, as in the paper."),
     click.option("--seen", type=click.IntRange(32), metavar="PIXELS",
                  help="Side that the encoder averages larger crops down to."),
     click.option("--decoder-only", is_flag=True, help="Leave the encoder of --start as it is."),
     click.option("--erase/--no-erase", default=False, show_default=True,
-                 help="Take out of the half that is not turned what tells the person; needs --start and --rank."),
+                 help="Erase what identifies the person from the half that is not turned; needs --start and --rank."),
     training.fitting(rate=4e-4),
     training.sampling,
     click.option("--picture", default=1.0, show_default=True, help="Weight of Equation 1, the cross entropy."),
@@ -40,13 +40,14 @@ from deidcli.errors import UsageError
     click.option("--kl-attributes", default=0.03, show_default=True, help="Weight of Equation 2 on the other half."),
     click.option("--adversarial", default=0.0, show_default=True, help="Weight of what a critic says of the faces."),
     click.option("--features", default=0.0, show_default=True, help="Weight of the difference in the critic's eyes."),
+
+
     click.option("--consistency", default=0.0, show_default=True,
-                 help="Weight of what the encoder reads otherwise in a turned face than it was told."),
+    help="Weight of the difference between the latent vector that was asked for and the one read from a turned face."),
     click.option("--repulsion", default=0.0, show_default=True,
-                 help="Weight of what turned faces of two people are more alike than told."),
+    help="Weight of how much more alike turned faces of two people are than was asked for."),
     click.option("--expression", default=0.0, show_default=True,
-                 help="Weight of what a classifier reads otherwise in the expression, turned or not."),
-    opt.config,
+    help="Weight of what a classifier reads otherwise in the expression, turned or not."), opt.config,
 )  # fmt: skip
 def cleanir_command(**options: Any) -> int:
     """Train CLEANIR's networks and write a preset: configuration, float16 weights, checksums and a card.

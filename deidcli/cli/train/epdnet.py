@@ -45,7 +45,7 @@ from deidcli.cli.train.classifiers import Counts
     click.option("--descriptor", type=opt.Real(0), default=0.0, show_default=True,
                  help="Weight of what dlib's recogniser says of the likeness; the paper has none."),
     click.option("--margin", type=opt.Real(0, 2), default=0.8, show_default=True,
-                 help="The recogniser's distance from which on it is content."),
+                 help="Distance by the recogniser from which on this loss is zero."),
     click.option("--change", type=opt.Real(0), default=0.0, show_default=True,
                  help="Weight of the difference to the picture that is changed, pix2pix's L1."),
     opt.config,

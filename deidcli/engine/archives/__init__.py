@@ -32,8 +32,8 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands at one place of an archive. path: its name there. sample: what it shares with others of its sample,
-    "" where it stands alone. plain: whether it is a file, and not a folder, a link or a device."""
+    """An entry of an archive. path: its name there. sample: what it shares with others of its sample,
+    "" where it belongs to none. plain: whether it is a file, and not a folder, a link or a device."""
 
     path: str
     size: int
@@ -90,7 +90,9 @@ class Archive(ABC):
             if wrong := unsafe(entry.path):
                 raise MediaError(f"it has {wrong}", "pack it again")
             if number >= MEMBERS or entry.size > LARGEST or whole > room:
-                raise MediaError("it holds more than an archive of its size can honestly hold", "unpack it by hand")
+                raise MediaError(
+                    "it would unpack to far more than an archive of its size normally holds", "unpack it by hand"
+                )
             yield entry
 
     def _length(self) -> int:
@@ -107,14 +109,14 @@ class Archive(ABC):
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Let go of everything in the end."""
+        """Free everything, at the end."""
         try:
             yield
         finally:
             self.close()
 
     def close(self) -> None:
-        """Let go of what is open; it is opened again when it is needed."""
+        """Close what is open; it is opened again when needed."""
         if self._copy is not None:
             self._copy.close()
             self._copy = None
@@ -144,7 +146,7 @@ class Rewriter(ABC):
         """Write what is left."""
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
-        """Let go of everything, also of an archive that is not to be."""
+        """Free everything, also of an archive that is not to be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +230,9 @@ def check_target(name: str, target: Path | None, streamed: bool) -> None:
     if streamed:
         raise UsageError(f"{name} is an archive and cannot go to standard output", "name an output")
     if target is not None and suffix_of(target.name) != suffix_of(name):
-        raise UsageError(f"{name} would become {target.name}", "an archive stays of its kind: name it alike")
+        raise UsageError(
+            f"{name} would become {target.name}", "an archive keeps its kind: give the output the same suffix"
+        )
 
 
 def state_of(place: Path | Stored) -> tuple[int | None, ...]:

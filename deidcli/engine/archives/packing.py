@@ -1,4 +1,4 @@
-"""Archives in the making: members come in whatever order they are done, and go out in the order they stand in."""
+"""Archives in the making: members come in whatever order they are done, and are written in the archive's order."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class _Pack:
         return self.rows
 
     def drop(self) -> None:
-        """Let go of everything; what is in its place stays."""
+        """Free everything; what is in its place stays."""
         for copy, _ in self._waiting.values():
             if copy is not None:
                 copy.close()

@@ -37,7 +37,7 @@ def read_faces(path: Path, names: Iterable[str] = (), classes: Sequence[str] = (
 
 
 def document(form: str, files: Mapping[str, Sequence[Labelled]]) -> bytes:
-    """The labels of all files in one: COCO, or CVAT. Raises UsageError where they have no room in one."""
+    """The labels of all files in one: COCO, or CVAT. Raises UsageError where the format cannot hold them."""
     return as_json(coco.write(files)) if form == "coco" else cvat.write(files)
 
 
@@ -93,7 +93,7 @@ def _folder(path: Path, names: Names, classes: Classes) -> Iterator[Entry]:
 
 
 def _whole(path: Path, names: Names, classes: Classes) -> Iterator[Entry]:
-    """A file that speaks of one or more pictures by their names."""
+    """A file about one or more pictures, which it names."""
     if path.suffix == ".xml":
         return _cvat(path, xml(path), names, classes)
     value = base.document(path)

@@ -24,7 +24,7 @@ _ROOTS = ("labels", "images", "annotations", "Annotations", "JPEGImages")  # fol
 
 @dataclass(frozen=True)
 class Labelled:
-    """One frame with its faces. index: 0-based. size: (width, height) in pixels, None where a list does not tell it.
+    """One frame with its faces. index: 0-based. size: (width, height) in pixels, None where a list does not say.
 
     followed: whether the frame is of a video, so that the numbers of its faces are tracks.
     """
@@ -159,7 +159,7 @@ def xml(path: Path) -> ElementTree.Element:
 
 
 def attribute(element: ElementTree.Element, name: str) -> float:
-    """A number that stands in an attribute. Raises ValueError."""
+    """A number in an attribute. Raises ValueError."""
     text = element.get(name)
     if text is None:
         raise ValueError(f"<{element.tag}> has no {name}")

@@ -1,7 +1,7 @@
 """COCO: one JSON object with images, annotations and categories.
 
-Boxes are [x, y, width, height] in pixels, and the 68 landmarks are keypoints. What the format has no place for stands
-as other data sets write it: frames of a video as images with `video_id` and `frame_id` beside a list of `videos`, and
+Boxes are [x, y, width, height] in pixels, and the 68 landmarks are keypoints. What the format does not define is
+written as other data sets do: frames of a video as images with `video_id` and `frame_id` beside a list of `videos`, and
 `track_id` and `score` in an annotation.
 """
 

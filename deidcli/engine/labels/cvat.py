@@ -61,10 +61,10 @@ def read(path: Path, root: ElementTree.Element, names: Names, classes: Classes) 
 
 
 def write(files: Mapping[str, Sequence[Labelled]]) -> bytes:
-    """The frames of files, by name, as one file. Raises UsageError: it has room for pictures, or for one video."""
+    """The frames of files, by name, as one file. Raises UsageError: it can hold pictures, or one video."""
     videos = [name for name, frames in files.items() if len(frames) > 1 or any(frame.followed for frame in frames)]
     if videos and len(files) > 1:
-        raise UsageError(f"a CVAT file has no room for {videos[0]} and other files", "write a file for each (--out)")
+        raise UsageError(f"a CVAT file cannot hold {videos[0]} and other files", "write a file for each (--out)")
     root = ElementTree.Element(ROOT)
     ElementTree.SubElement(root, "version").text = "1.1"
     meta = ElementTree.SubElement(root, "meta")
@@ -99,7 +99,7 @@ def _source(root: ElementTree.Element) -> str:
 
 
 def _last(root: ElementTree.Element) -> int | None:
-    """The last frame of a video, None where the file does not tell it. Raises ValueError for a video with gaps."""
+    """The last frame of a video, None where the file does not say. Raises ValueError for a video with gaps."""
     for place in ("meta/task", "meta/job"):
         task = root.find(place)
         if task is None:

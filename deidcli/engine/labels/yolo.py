@@ -40,7 +40,7 @@ def read(folder: Path, names: Names, classes: Classes) -> Iterator[Entry]:
 
 
 def write(frame: Labelled) -> bytes:
-    """A frame as the text of its picture. Where the frame is one of a video, score and track stand in the line, too."""
+    """A frame as the text of its picture. Where the frame is one of a video, the line has score and track, too."""
     width, height = frame.size or (1, 1)
     lines = []
     for face in frame.faces:

@@ -211,7 +211,7 @@ def _embedded(recogniser: Recogniser, faces: Sequence[tuple[Frame, Face]]) -> np
 def examined(
     records: Sequence[Record], examiner: Callable[[Record], Check], limit: int, seconds: float
 ) -> Iterator[Check]:
-    """The checks of the `records` that `chosen` picks, until `seconds` are over; 0 stands for no limit of either."""
+    """The checks of the `records` that `chosen` picks, until `seconds` are over; 0 means no limit of either."""
     end = time.monotonic() + seconds if seconds else float("inf")
     for record in chosen(records, limit):
         yield examiner(record)
@@ -256,7 +256,7 @@ def _length(path: Path | None) -> int:
 def _pairs(
     before: Path | None, after: Path, looked: Callable[[int], bool]
 ) -> Iterator[tuple[int, Frame | None, Frame]]:
-    """Index, original and result of the frames to look at; what the original lacks stands alone."""
+    """Index, original and result of the frames to look at; what the original lacks is shown alone."""
     olds = _frames(before, looked) if before else iter(())
     for new in _frames(after, looked):
         old = next((frame for frame in olds if frame.index == new.index), None)

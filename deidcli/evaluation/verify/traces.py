@@ -151,7 +151,7 @@ def _tags(where: str, tags: dict[str, str]) -> Iterator[Trace]:
 
 
 def _surviving(after: Path, before: Path) -> Iterator[Trace]:
-    """Values of the original's metadata that stand somewhere in the result."""
+    """Values of the original's metadata that are found somewhere in the result."""
     with suppress(Exception):
         if after.stat().st_size > _HELD:
             return
@@ -162,7 +162,7 @@ def _surviving(after: Path, before: Path) -> Iterator[Trace]:
 
 
 def _values(path: Path) -> list[tuple[str, bytes]]:
-    """What the metadata of a file say, as the bytes that stand in it: texts, thumbnails and coordinates."""
+    """What the metadata of a file say, as the bytes in it: texts, thumbnails and coordinates."""
     with path.open("rb") as file:
         still = sniff.image_kind(file.read(sniff.HEAD)) is not None
     found: list[tuple[str, Any]] = []

@@ -76,7 +76,7 @@ class Detector(ABC):
     smallest: side in pixels of the smallest face that is found for sure without upsampling. largest: pixels, after
     upsampling, of a picture that is searched in one piece; larger ones are searched in tiles. batches: whether several
     pictures in one call are faster than one after the other; then the engine calls it from one thread only.
-    takes_file: whether a file belongs behind its name. needs_file: whether it has to stand there; without it such a
+    takes_file: whether a file belongs behind its name. needs_file: whether it is needed; without it such a
     detector has one of its own. weights: what `deid models fetch` brings for it.
     """
 

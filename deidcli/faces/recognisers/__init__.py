@@ -25,7 +25,7 @@ class Recogniser(ABC):
     """Describes faces.
 
     threshold: the distance at and below which two faces count as one person. length: of a descriptor. takes_file,
-    needs_file: whether a file may stand behind its name, and whether it has to. weights: what `deid
+    needs_file: whether its name may be followed by :FILE, and whether it has to be. weights: what `deid
     models fetch` brings for it. small: sides in pixels of the face square, rising, and the share of the threshold at
     which as many strangers of that size are taken for one person as are at the threshold where faces are large.
     parts: the recognisers that it is made of, whose descriptors lie behind each other in its own; none for most.

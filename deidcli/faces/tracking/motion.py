@@ -33,7 +33,7 @@ def grey(pixels: np.ndarray) -> np.ndarray:
 def motion(before: np.ndarray, after: np.ndarray, box: Box) -> np.ndarray | None:
     """The (2, 3) turn, scale and shift that takes the face in `box` from one grey frame to the other.
 
-    None where it cannot be told: too dark, too blurred, hidden, or moved too far.
+    None where it cannot be estimated: too dark, too blurred, hidden, or moved too far.
     """
     rows, columns, scale = _window(before.shape, box)
     views = [_scaled(picture[rows, columns], scale) for picture in (before, after)]

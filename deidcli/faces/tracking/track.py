@@ -35,7 +35,7 @@ class Position:
 
     found: it was found here. covered: it is written; what was carried too long is not, unless it is found again.
     points: (68, 2) float64 or None. own: they were located in this very frame; others come from one that is `away`
-    seconds off. step: (2, 3), the motion from the frame before; None where it could not be told.
+    seconds off. step: (2, 3), the motion from the frame before; None where it could not be estimated.
     """
 
     time: float

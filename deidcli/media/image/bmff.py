@@ -113,7 +113,7 @@ def structure(data: bytes) -> Structure:
 
 
 def _top(data: bytes) -> list[Box]:
-    """The boxes of the file; text that somebody put behind the last one is no box."""
+    """The boxes of the file; text behind the last one is no box."""
     found: list[Box] = []
     try:
         for box in boxes(data, 0, len(data)):

@@ -170,7 +170,7 @@ class Bmp(Container):
         idle = np.bincount(index[:, : at.width].ravel(), minlength=256) == 0
         colours = at.palette[:, ::-1].copy()
         if not np.array_equal(colours, np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)):
-            # A ramp of all greys, by which readers know a grey picture, says nothing else.
+            # A ramp of all greys, by which readers recognise a grey picture, holds no other information.
             colours[idle[: len(colours)]] = 0
         return colours.tobytes() if at.head_size == 12 else np.pad(colours, ((0, 0), (0, 1))).tobytes()
 
@@ -190,7 +190,7 @@ class Bmp(Container):
             if at.head_size >= 56:
                 struct.pack_into("<I", head, _ALPHA_AT, at.alpha)
         if at.head_size in (_V4, _V5):
-            # A linked profile is a path on somebody's computer, and primaries of the file's own are free numbers.
+            # A linked profile is a path on a user's computer, and primaries of the file's own are free numbers.
             head[_SPACE_AT : _SPACE_AT + 4] = _EMBEDDED if profile else _SRGB
         if at.head_size == _V5 and profile:
             struct.pack_into("<II", head, _PROFILE_AT, offset - _HEAD + size, len(profile))

@@ -5,7 +5,7 @@ bits, floats with highlights beyond 1.0 or signed numbers are black or empty to 
 range. The other ranges are searched too.
 
 The way back changes only the pixels it is told to; everything else, alpha and palettes included, stays bit for bit.
-New pixels become opaque, because a face can stand in alpha as well as in colours.
+New pixels become opaque, because alpha can show a face as well as colours can.
 """
 
 from __future__ import annotations

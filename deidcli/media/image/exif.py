@@ -101,7 +101,7 @@ def kept_exif(block: bytes, policy: str, rewritten: tuple[int, int] | None) -> b
 
 
 def facts(directory: Directory, order: str, policy: str) -> Directory:
-    """The colour space and its interoperability index, which say how to read colours and identify nobody."""
+    """The colour space and its interoperability index, which say how to read colours and identify no person."""
     inner = directory.get(EXIF)
     if policy == "none" or not isinstance(inner, dict):
         return {}

@@ -292,7 +292,7 @@ def _pillow_heif() -> ModuleType:
     return pillow_heif
 
 
-# --- A file laid out from its items: nothing stands in it but what is given here
+# --- A file laid out from its items: it holds nothing but what is given here
 
 
 _BRANDS = {

@@ -218,7 +218,7 @@ def _hevc_configuration(body: bytes) -> bytes | None:
 
 
 def _hevc(held: bytes, configurations: list[Box], data: bytes, size: tuple[int, int]) -> bytes | None:
-    """The slices of a picture; what tells things about it (SEI), delimiters and filling are left out."""
+    """The slices of a picture; supplemental information (SEI), delimiters and filling are left out."""
     if len(configurations) != 1:
         return None
     body = data[configurations[0].body : configurations[0].end]

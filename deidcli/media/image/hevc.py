@@ -19,7 +19,7 @@ class Sizes:
 
 
 def kind(nal: bytes) -> int:
-    """The type of a NAL unit: 0 to 31 are slices, 32 to 34 parameter sets, the others tell things about the picture."""
+    """The type of a NAL unit: 0 to 31 are slices, 32 to 34 parameter sets, the others are about the picture."""
     return nal[0] >> 1 & 63 if len(nal) > 2 else -1
 
 

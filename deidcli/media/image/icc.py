@@ -32,7 +32,7 @@ _NAMES = {
     "Coated FOGRA39 (ISO 12647-2:2004)", "Coated FOGRA27 (ISO 12647-2:2004)", "Japan Color 2001 Coated",
     "Camera RGB Profile",
 }  # fmt: skip
-"""Descriptions that name a colour space and nobody; any other becomes `_PLAIN_NAME`."""
+"""Descriptions that name a colour space and no person; any other becomes `_PLAIN_NAME`."""
 _PLAIN_NAME, _PLAIN_COPYRIGHT = "colour profile", "none"
 
 
@@ -85,7 +85,7 @@ def _laid_out(profile: bytes, tags: dict[bytes, bytes]) -> bytes:
         table += struct.pack(">4sII", kind, places[value], len(value))
     (intent,) = struct.unpack_from(">I", profile, 64)
     head = struct.pack(">I4x2s2x", start + len(body), profile[8:10]) + profile[12:24]
-    # A date is required; this one is nobody's.
+    # A date is required; this one identifies no person.
     head += struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + b"acsp" + bytes(24) + struct.pack(">I", min(intent, 3)) + _D50
     return head.ljust(_HEADER, b"\0") + struct.pack(">I", len(tags)) + table + body
 

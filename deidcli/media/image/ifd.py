@@ -79,7 +79,7 @@ def read_header(data: bytes) -> Header:
 
 
 class Room:
-    """How many bytes may still be taken out of a file: honest values lie beside each other and not over each other.
+    """How many bytes may still be taken out of a file: values of a valid file do not overlap.
 
     Without such a bound a megabyte of tags that all point at the same megabyte would take gigabytes.
     """

@@ -201,7 +201,7 @@ def _exact(pieces: list[bytes], head: Head, size: tuple[int, int]) -> list[bytes
 
 
 def _names_entries(part: Chunk, entries: int) -> bool:
-    """Whether a tRNS or bKGD chunk speaks of entries that the palette has."""
+    """Whether a tRNS or bKGD chunk refers to entries that the palette has."""
     return len(part.payload) <= entries if part.kind == b"tRNS" else part.payload[0] < entries
 
 

@@ -1,8 +1,8 @@
-"""Decode a picture that may be a bomb in a process of its own first, with little memory and little time.
+"""Decode a picture that may be a decompression bomb in a separate process first, with limited memory and time.
 
-A file of a few bytes can stand for gigabytes of pixels or for minutes of decoding, and a decoder that goes wrong takes
-its process along. So what promises much more than its bytes make likely is decoded once where only that process can
-die; its file then fails in one line. Ordinary pictures never come here.
+A file of a few bytes can stand for gigabytes of pixels or for minutes of decoding, and a decoder that crashes ends its
+process. So a picture that claims far more pixels than its bytes make likely is decoded once where only that process
+can crash; its file then fails with one line. Ordinary pictures are decoded at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HINT = "leave it out, or convert it with a program that can open it"
 
 
 def is_suspicious(container: Container) -> bool:
-    """Whether a picture promises much, or much more than its bytes make likely."""
+    """Whether a picture claims many pixels, or many more than its bytes make likely."""
     pixels = container.size[0] * container.size[1] * len(container.times) * container.passes
     return pixels > PIXELS or (pixels > DENSE_PIXELS and pixels > DENSE * len(container.data))
 

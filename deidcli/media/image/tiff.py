@@ -1,7 +1,7 @@
 """TIFF: pages kept with their samples as they are, or written anew at their own depth and compression.
 
 tifffile puts strips, tiles and planes together, Pillow reads what only libtiff decodes. What neither reads whole is
-refused: a picture that is decoded wrongly would be searched in vain.
+refused: faces of a picture that is decoded wrongly would not be found.
 """
 
 from __future__ import annotations

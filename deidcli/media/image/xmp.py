@@ -23,7 +23,7 @@ _TAIL = b'\n<?xpacket end="w"?>'
 def scrubbed(packet: bytes) -> bytes | None:
     """The packet without thumbnails, gain maps, depth maps, long opaque values and orientation.
 
-    None where it cannot be read: what cannot be read cannot be vouched for. Declarations of entities are refused.
+    None where it cannot be read: what cannot be read cannot be checked. Declarations of entities are refused.
     """
     try:
         text = packet.decode("utf-8-sig").strip("\0 \r\n\t")

@@ -1,6 +1,6 @@
 """Clock: put the packets of a file on one clock that only goes forward.
 
-Recordings are joined, restarted and damaged, and their time stamps then stand still, jump or go back. A stream whose
+Recordings are joined, restarted and damaged, and their time stamps then repeat, jump or go back. A stream whose
 stamps do that goes on at its average rate; a pause that the sound shares is kept as it is.
 """
 
@@ -17,7 +17,7 @@ from av.packet import Packet
 
 BACK = Fraction(1, 10)  # seconds by which a decoding time may go back and is still taken for imprecise
 REORDERED = Fraction(2)  # the same where only presentation times are stored: frames are stored out of their order
-STRAY = Fraction(1)  # seconds by which a stamp lies ahead that is not believed if later ones go back behind it
+STRAY = Fraction(1)  # seconds by which a stamp has to lie ahead to be ignored when later ones go back behind it
 PAUSE = Fraction(60)  # seconds from which on a pause is no pause but another clock
 RESTART = Fraction(10)  # the same in transport and program streams, whose clocks may begin anew at any time
 SHOWN_LATE = Fraction(10)  # seconds by which a frame may be shown after it is decoded
@@ -47,10 +47,10 @@ class _Stream:
 
 
 class Clock:
-    """Repairs the time stamps of packets as they go by, of all streams of pictures and sound of one file together.
+    """Repairs the time stamps of packets as they are read, of all streams of pictures and sound of one file together.
 
     kind: what `sniff.video_kind` said. steps: the average length of a packet of each stream in seconds, by its number;
-    it is used where the stamps themselves do not tell.
+    it is used where there are no usable stamps.
     repaired: how many packets got other stamps than the stored ones. first: when that was so first, in seconds, None
     where all are as stored.
     """
@@ -120,7 +120,7 @@ class Clock:
         if packet.dts is None or time > stream.time:
             stream.still = 0
         else:
-            # A stamp that comes twice hardly delays what follows; a clock that stands is replaced.
+            # A stamp that comes twice hardly delays what follows; a clock that does not advance is replaced.
             stream.still += 1
             time = stream.time + (stream.length if stream.still > 1 else stream.length / 4)
         stream.raw, stream.time = raw, time
@@ -151,7 +151,7 @@ class Clock:
             self.first = stream.time if self.first is None else self.first
 
     def _length(self, packet: Packet, passed: Iterable[Fraction]) -> Fraction:
-        """Of a packet in seconds: the median of the last ones, the average where they stand still or are few."""
+        """Of a packet in seconds: the median of the last ones, the average where they do not advance or are few."""
         times = sorted(passed)
         middle = times[len(times) // 2] if len(times) > 3 else Fraction(0)
         return middle or self.steps[packet.stream_index]

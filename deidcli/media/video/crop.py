@@ -1,6 +1,6 @@
 """Crop: what a container cuts off every frame before it is shown: Matroska's PixelCrop and the clean aperture of MP4.
 
-Neither FFmpeg's decoders nor PyAV apply these; whoever ignores them shows, and keeps, what the author cut away.
+Neither FFmpeg's decoders nor PyAV apply these; a program that ignores them shows, and keeps, what the author cut away.
 """
 
 from __future__ import annotations

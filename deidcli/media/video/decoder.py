@@ -1,4 +1,4 @@
-"""Decode a video from its beginning to its end, and tell where it is damaged."""
+"""Decode a video from its beginning to its end, and report where it is damaged."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Decoder:
         """Every frame as the decoder gives it, and its time in seconds.
 
         Times go up: a frame without a stamp follows the one before it at the average rate, and so do frames whose
-        stamps stand still. Raises MediaError where the file is damaged, or its picture changes in size.
+        stamps do not advance. Raises MediaError where the file is damaged, or its picture changes in size.
         """
         clock = self.facts.clock
         step = max(1, round(usual_step(self.facts.rate) / clock))
@@ -60,7 +60,7 @@ class Decoder:
             if stamp is None:
                 stamp = 0 if last is None else last + step
             elif last is not None and stamp <= last:
-                # One that comes twice hardly delays what follows; a clock that stands is replaced.
+                # One that comes twice hardly delays what follows; a clock that does not advance is replaced.
                 stuck += 1
                 stamp = last + (step if stuck > 1 else max(1, step // 4))
                 if stuck > 1:
@@ -194,7 +194,7 @@ class _SeenPackets:
         """Frames came out of it."""
         for frame in frames:
             number = frame.opaque if isinstance(frame.opaque, int) else -1
-            # An encoder's threads could not let go of it.
+            # An encoder's threads could not release it.
             frame.opaque = None
             self._without.discard(number)
             # The first frame that is shown may not be the first that is stored.

@@ -123,7 +123,7 @@ def _software(name: str) -> bool:
 
 def _options(encoder: str, asked: VideoOptions) -> dict[str, str]:
     if encoder == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "1")  # the only way to keep its greetings off standard error
+        os.environ.setdefault("SVT_LOG", "1")  # the only way to keep its log lines off standard error
     flag, options = _QUALITY.get(encoder, ("", {}))
     options = dict(options)
     if encoder in _SCALED:

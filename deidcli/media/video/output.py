@@ -281,7 +281,7 @@ def _like(context, original, encoding: Encoding, shape: Fraction | None) -> None
     full = original.color_range == 2 or (original.pix_fmt or "").startswith("yuvj")
     context.color_range = 2 if full else original.color_range
     context.color_primaries, context.color_trc = original.color_primaries, original.color_trc
-    # A matrix belongs to luma and chroma; where one of the two is RGB there is none to speak of.
+    # A matrix belongs to luma and chroma; where one of the two is RGB there is none.
     rgb, unstated = av.VideoFormat(encoding.pixels, 16, 16).is_rgb, 2
     context.colorspace = (
         (0 if original.colorspace != unstated else unstated) if rgb else original.colorspace or unstated

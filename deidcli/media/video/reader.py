@@ -103,8 +103,8 @@ class VideoWriter(Writer):
     def _same(self) -> bool:
         """Whether the compressed pictures may be copied as they are.
 
-        Not where some are hidden by an edit list, gave no picture, or were too damaged to be seen: nobody has looked
-        for faces in them. Nor where the time stamps are broken.
+        Not where some are hidden by an edit list, gave no picture, or were too damaged to be seen: they were not
+        searched for faces. Nor where the time stamps are broken.
         """
         facts, asked = self.decoder.facts, self.options.video
         source = self.decoder
@@ -279,7 +279,7 @@ class OrderedThread(Generic[T]):
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not _END:
-            # After an error the queue is emptied all the same: whoever waits for a place has to come to know of it.
+            # After an error the queue is emptied all the same: a thread that waits for a place has to see the error.
             if self._error is None:
                 try:
                     self._work(item)

@@ -1,7 +1,7 @@
 """Compressed video packets and codec headers without what is no part of the picture: lists of what may stay.
 
 A copied packet keeps the units that a decoder needs to show it. Comments, application segments, user data, unknown and
-reserved units, second views and layers (which nobody searched) are left out, whatever `--metadata` says.
+reserved units, second views and layers (which were not searched) are left out, whatever `--metadata` says.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _START = re.compile(rb"\x00\x00\x01")
 
 
 def packet_scrubber(codec: str, extradata: bytes) -> Scrub | None:
-    """What makes a packet of a codec (FFmpeg's name) fit to be copied; None where such packets may not be copied.
+    """A function that scrubs a packet of a codec (FFmpeg's name); None where such packets may not be copied.
 
     extradata: the stream's own codec header, which says how units are told apart. The scrubber raises ValueError for a
     packet that is not what its codec says.

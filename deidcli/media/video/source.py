@@ -63,7 +63,7 @@ class Source:
         """The container at its beginning. Raises MediaError where FFmpeg cannot open it."""
         with self.file() as file:
             try:
-                # A stream without a container is not told from others by its first bytes.
+                # A stream without a container is not recognised by its first bytes.
                 form = RAW.get(self.kind)
                 container = av.open(file, "r", format=form, metadata_errors="replace", buffer_size=1 << 17)
             except (av.FFmpegError, ValueError) as error:
@@ -158,13 +158,13 @@ def facts(source: Source) -> Facts:
 
 
 def rate(stream: VideoStream) -> Fraction:
-    """Frames a second on average. What comes of a broken clock is not believed."""
+    """Frames a second on average. A value from a broken clock is ignored."""
     known = [each for each in (stream.average_rate, stream.guessed_rate) if each]
     return next((each for each in known if _SLOWEST <= each <= _FASTEST), Fraction(25))
 
 
 def usual_step(rate: Fraction) -> Fraction:
-    """Seconds from frame to frame where the stamps do not tell; a clock that stands still makes the rate too high."""
+    """Seconds from frame to frame where there are no usable stamps; a clock that stops makes the rate too high."""
     return 1 / (rate if rate <= _USUAL else Fraction(25))
 
 

@@ -181,7 +181,7 @@ class CanonicalClosedSet(ClosedSet):
         return self.models.model_preset.checksum
 
     def accepts(self, crop: Crop) -> bool:
-        """Whether enough of the face is seen for a new one to lie over it: who is covered hides nobody else."""
+        """Whether enough of the face is seen for a new one to lie over it: a covered face does not count for k."""
         model = self.models.model
         return share_replaced(read(model, crop, model.dlib_mean)) >= LEAST_REPLACED  # whose face it is does not matter
 
@@ -197,7 +197,7 @@ class CanonicalClosedSet(ClosedSet):
 class KSameMClosed(CanonicalClosedSet):
     """The closed set of Gross et al.: the mean of its members' coefficients for each group of k people.
 
-    Raises UsageError for settings that hide nobody.
+    Raises UsageError for settings under which members could be identified.
     """
 
     name = KSameM.name

@@ -233,7 +233,7 @@ class Correspondence:
 
 
 def _exposed(rows: np.ndarray, who: int, centres: np.ndarray, known: Neighbours) -> np.ndarray:
-    """By how much a person is nearer to descriptors (n, 256) than anybody else is: (n,), below 0 for no nearer."""
+    """By how much a person is nearer to descriptors (n, 256) than any other: (n,), below 0 for no nearer."""
     apart, numbers = known.nearest(rows, 2)
     others = np.where(numbers[:, 0] == who, apart[:, -1], apart[:, 0])
     return others - np.linalg.norm(rows - centres[who], axis=1)
