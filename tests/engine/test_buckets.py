@@ -107,7 +107,7 @@ def test_lines_of_a_killed_run_count(deid, bucket, folder, plain, monkeypatch):
     fs.pipe_file(f"{out}/.deid-lock", json.dumps(lock).encode())
     done = deid("anonymize", *QUICK, "--resume", source, out)
     assert done.status == 0 and "3 of 3 files are done already" in done.err, done.err
-    assert "has ended without an end" in done.err and got(bucket) == plain
+    assert "did not end properly" in done.err and got(bucket) == plain
     assert len(lines(bucket)) == 3
 
 

@@ -78,7 +78,7 @@ def test_streams(tree):
     assert (job.source, job.target, job.name) == (None, None, "-")
     [job] = list_jobs([str(tree / "a.jpg")], "-")
     assert job.target is None
-    assert "stands alone" in refused("-", tree, output="out")
+    assert "cannot be combined" in refused("-", tree, output="out")
     assert "standard output" in refused(tree, output="-")
 
 

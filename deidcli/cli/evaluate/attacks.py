@@ -172,8 +172,8 @@ def video_command(files: tuple[str, ...], **options: Any) -> int:
 
     Columns: frames, tracks, faces that are matched with their own original, the recogniser's distance from frame to
     frame, how much more landmarks move than the original's, and the change, in grey levels, of replaced pixels whose
-    original does not change. Attacks: faces averaged over frames, outputs linked, and how faces move, by their landmarks
-    alone; every track counts as a person, in all files together. --limit: frames of each file.
+    original does not change. Attacks: faces averaged over frames, outputs linked, and how faces move, by their
+    landmarks alone; every track counts as a person, in all files together. --limit: frames of each file.
 
     \b
     deid evaluate video stage.mp4 --methods original,cleanir,blur --detector hog

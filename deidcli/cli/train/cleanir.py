@@ -40,14 +40,13 @@ from deidcli.errors import UsageError
     click.option("--kl-attributes", default=0.03, show_default=True, help="Weight of Equation 2 on the other half."),
     click.option("--adversarial", default=0.0, show_default=True, help="Weight of what a critic says of the faces."),
     click.option("--features", default=0.0, show_default=True, help="Weight of the difference in the critic's eyes."),
-
-
     click.option("--consistency", default=0.0, show_default=True,
-    help="Weight of the difference between the latent vector that was asked for and the one read from a turned face."),
+                 help="Weight of the difference of the latent vector asked for and the one read from a turned face."),
     click.option("--repulsion", default=0.0, show_default=True,
-    help="Weight of how much more alike turned faces of two people are than was asked for."),
+                 help="Weight of how much more alike turned faces of two people are than was asked for."),
     click.option("--expression", default=0.0, show_default=True,
-    help="Weight of what a classifier reads otherwise in the expression, turned or not."), opt.config,
+                 help="Weight of what a classifier reads otherwise in the expression, turned or not."),
+    opt.config,
 )  # fmt: skip
 def cleanir_command(**options: Any) -> int:
     """Train CLEANIR's networks and write a preset: configuration, float16 weights, checksums and a card.
