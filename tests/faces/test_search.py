@@ -13,6 +13,7 @@ from deidcli.errors import UsageError
 from deidcli.faces.align import MIRROR
 from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.landmarks import believable, locate
+from deidcli.faces.looks import shows
 from deidcli.faces.recognisers import recogniser
 from deidcli.values import Box, Face
 from tests.conftest import SIDE, found
@@ -127,3 +128,11 @@ def test_a_face_in_a_rotated_picture_is_found_with_its_turn(portrait):
     left, right = faces[0].landmarks[36:42].mean(axis=0), faces[0].landmarks[42:48].mean(axis=0)
     across = right - left
     assert np.degrees(np.arctan2(-across[1], across[0])) == pytest.approx(15, abs=6)
+
+
+def test_a_gradient_shows_nothing_and_a_face_does(portrait, face):
+    height, width = portrait.shape[:2]
+    plain = np.full_like(portrait, 255)
+    fading = np.repeat(np.linspace(0, 255, width)[None, :, None], height, axis=0).repeat(3, axis=2).astype(np.uint8)
+    assert not shows(plain, face) and not shows(fading, face)
+    assert shows(portrait, face) and shows(255 - portrait // 4, face)

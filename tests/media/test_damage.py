@@ -1,4 +1,4 @@
-"""JPEGs that are not quite whole: what every viewer opens is opened, what lacks pixels is refused or salvaged."""
+"""Damaged pictures: what of a JPEG or a PNG can be salvaged, and what is refused."""
 
 import io
 
@@ -8,9 +8,9 @@ from PIL import Image
 
 from deidcli.errors import MediaError
 from deidcli.media.open import open_reader
-from deidcli.media.stream import ReadOptions
+from deidcli.media.stream import ReadOptions, WriteOptions
 
-from .drawn import MARK, frames, noise, opened, region, saved, smooth, through
+from .drawn import MARK, drawn, frames, noise, opened, region, saved, smooth, through
 
 KINDS = {
     "baseline": {},
@@ -91,3 +91,47 @@ def test_a_salvaged_picture_is_written_whole():
         writer.finish()
     out = np.array(opened(target.getvalue()))
     assert np.abs(out[50:70, 40:50].astype(int) - 7).max() < 60
+
+
+def salvaged(data):
+    """The first frame, what is missing, and the file that is written."""
+    target = io.BytesIO()
+    with open_reader(data, "drawn", ReadOptions(salvage=True)) as reader:
+        writer = reader.writer(target, WriteOptions())
+        (frame,) = reader.frames()
+        writer.write(frame, None)
+        writer.finish()
+        return frame, reader.damage, target.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "I;16"])
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
+def test_rows_that_are_there_are_kept(mode, share):
+    whole = saved(drawn(mode, (90, 120)), "PNG")
+    data = whole[: int(len(whole) * share)]
+    with pytest.raises(MediaError, match="truncated"):
+        frames(data)
+    frame, damage, out = salvaged(data)
+    wanted = frames(whole)[0].pixels
+    rows = int(120 * share) - 20
+    assert "missing" in damage and np.array_equal(frame.pixels[:rows], wanted[:rows])
+    assert opened(out).size == (90, 120)
+
+
+def test_a_wrong_checksum_loses_no_pixel():
+    whole = bytearray(saved(Image.fromarray(noise((60, 80, 3))), "PNG"))
+    at = whole.index(b"IDAT") - 4
+    size = int.from_bytes(whole[at : at + 4], "big")
+    whole[at + 8 + size] ^= 1
+    with pytest.raises(MediaError, match="checksum"):
+        frames(bytes(whole))
+    frame, damage, _ = salvaged(bytes(whole))
+    assert damage and np.array_equal(frame.pixels, noise((60, 80, 3)))
+
+
+def test_whole_ones_are_not_called_damaged_and_others_are_refused():
+    whole = saved(Image.fromarray(noise((60, 80, 3))), "PNG")
+    assert salvaged(whole)[1] == ""
+    for data in (whole[:20], whole[:33], whole[:43]):
+        with pytest.raises(MediaError):
+            salvaged(data)
