@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-HOUSE = Path(__file__).parents[1]
-PAGE = HOUSE / "docs" / "glossary.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "glossary.md"
 TERMS = re.findall(r"^\| `(.+?)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-CODE = " ".join(path.read_text(encoding="utf-8").lower() for path in sorted((HOUSE / "deidcli").rglob("*.py")))
+CODE = " ".join(path.read_text(encoding="utf-8").lower() for path in sorted((ROOT / "deidcli").rglob("*.py")))
 # "closed set", "closed_set" and "ClosedSet" are one word.
 JOINED = CODE.translate(str.maketrans("", "", " _-\n"))
 
@@ -25,11 +25,11 @@ def test_the_code_uses_the_term(term):
 
 @pytest.mark.parametrize("page", ["glossary.md", "architecture.md"])
 def test_files_that_pages_name_are_there(page):
-    text = (HOUSE / "docs" / page).read_text(encoding="utf-8")
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     paths = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]*(?:\.py)?)[`.]", text))
     named = {name for name in paths if name.split("/")[0] not in ("in", "out")}
     assert len(named) > 5
     for name in named:
-        places = [HOUSE / "deidcli" / name, HOUSE / name, HOUSE / "deidcli" / f"{name}.py"]
-        whole = [HOUSE / "deidcli" / (re.match(r"[a-z_/]+?(?=\.[A-Za-z_]+$|$)", name) or [name])[0]]
+        places = [ROOT / "deidcli" / name, ROOT / name, ROOT / "deidcli" / f"{name}.py"]
+        whole = [ROOT / "deidcli" / (re.match(r"[a-z_/]+?(?=\.[A-Za-z_]+$|$)", name) or [name])[0]]
         assert any(place.exists() for place in (*places, *whole)), f"docs/{page} names {name}, which is not there"

@@ -389,9 +389,3 @@ def parsed(name: str, text: str) -> Any:
         return kind(text)
     except ValueError as error:
         raise UsageError(f"{name}={text}: not a {kind.__name__}", "give another value") from error
-
-
-def split_flags(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The flags of methods, and all other options."""
-    own = _settings().keys()
-    return {k: v for k, v in options.items() if k in own}, {k: v for k, v in options.items() if k not in own}

@@ -33,7 +33,7 @@ CHEEK_ROWS, CHEEKS = slice(37, 43), (slice(14, 23), slice(41, 50))
 # how strong a pixel of the rims is: where it begins to count, and from which on it counts in full.
 RIMS, LINE, GLASSES, RIM_LINES = (14, 28), 13, 0.118, (0.06, 0.14)
 TRAITS = ("gender", "age")  # the first of what is kept; then come tone (3), light (3) and expression
-TONE, LIGHT, EXPRESSION = slice(2, 5), slice(5, 8), slice(8, None)
+TONE, EXPRESSION = slice(2, 5), slice(8, None)
 LIMIT = 2.0  # standard deviations to which what is kept is clipped: beyond them the model has seen nothing
 
 

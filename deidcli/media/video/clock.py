@@ -51,14 +51,12 @@ class Clock:
 
     kind: what `sniff.video_kind` said. steps: the average length of a packet of each stream in seconds, by its number;
     it is used where there are no usable stamps.
-    repaired: how many packets got other stamps than the stored ones. first: when that was so first, in seconds, None
-    where all are as stored.
+    first: time of the first packet whose stamps were changed, in seconds, None where all are as stored.
     """
 
     def __init__(self, kind: str, steps: dict[int, Fraction]):
         self.limit = RESTART if kind in _RESTARTING else PAUSE
         self.steps = steps
-        self.repaired = 0
         self.first: Fraction | None = None
         self._streams: dict[int, _Stream] = {}
         self._shift = Fraction(0)  # of the stream that jumped last: others of the same file jump by as much
@@ -147,7 +145,6 @@ class Clock:
             packet.pts += shift
             stream.late = stream.late if late is None else late
         if (packet.dts, packet.pts) != before:
-            self.repaired += 1
             self.first = stream.time if self.first is None else self.first
 
     def _length(self, packet: Packet, passed: Iterable[Fraction]) -> Fraction:
