@@ -34,7 +34,7 @@ from deidcli.values import Crop, CropSpec, Face
                  help="Surroundings on each side, as a share of the face."),
     click.option("--pack", is_flag=True,
                  help="Write one .npz file with crops, descriptors, landmarks and labels instead of a folder of PNG "
-                      "files. A pack that was made of the same files alike is left as it is."),
+                      "files. A pack that was made of the same files with the same settings is left as it is."),
     click.option("--frame", type=click.Choice(["upright", "canonical"]), default="upright", show_default=True,
                  help="Of a pack: crops that are turned upright, or textures unwrapped in the canonical frame, with "
                       "shapes and the descriptors of two recognisers."),

@@ -85,7 +85,7 @@ _HERE = (
     click.option("--runner", type=click.Choice(RUNNERS), default=RUNNERS[0], show_default=True,
                  help="Where the work is done: by threads of this process, or by processes of a cluster of Ray "
                       "(RAY_ADDRESS; --workers: how many, 0: one a processor or GPU)."),
-    click.option("--resume", is_flag=True, help="Leave out what the manifest says is done alike."),
+    click.option("--resume", is_flag=True, help="Skip files that the manifest lists as done with the same settings."),
     click.option("--overwrite", is_flag=True, help="Replace files that exist."),
     opt.unattended,
     click.option("--shard", metavar="I/N", help="Do only part I of N; the parts can run on N machines."),

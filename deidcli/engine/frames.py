@@ -1,4 +1,4 @@
-"""What travels through the engine: the frames of a file, each with its faces so far, or the failure that ended it."""
+"""What is passed through the engine: the frames of a file, each with its faces so far, or the failure that ended it."""
 
 from __future__ import annotations
 

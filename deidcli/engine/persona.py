@@ -1,4 +1,4 @@
-"""Persona: for whom a method draws its secrets. Faces with one key get one axis, one donor, one draw."""
+"""Persona: for whom a method draws its secrets. Faces with the same key get the same random draw (axis, donor)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def track_key(name: str, face: Face) -> str:
 class Personas:
     """Keys by the setting `persona`.
 
-    "track": every face of a file for itself (a face that is followed through a video is one). "file": all faces of a
-    file alike. "run": all faces of the run alike. "identity": every person of the run for themselves, in all files;
+    "track": every face of a file separately (a face that is followed through a video is one). "file": all faces of a
+    file together. "run": all faces of the run together. "identity": every person of the run separately, in all files;
     the recogniser decides who is one person, comparing each face with the first one of each.
     """
 

@@ -34,7 +34,7 @@ from deidcli.values import Frame
 
 @dataclass(eq=False)
 class _File:
-    """A file on its way out: what was written of it so far. A video has tracks, and no faces but in them."""
+    """A file that is being written: what was written of it so far. A video has tracks, and no faces but in them."""
 
     source: Source
     target: Target
@@ -58,7 +58,7 @@ class _File:
         self.source.close()
 
 
-_Made = tuple[FrameOrFailure, Replaced | None]  # a frame, or failure, on its way, and what it became
+_Made = tuple[FrameOrFailure, Replaced | None]  # a frame or failure, and the result for it
 STILL_SEEN = "use --method solid for it, or convert the picture to RGB first"
 
 # Called with every frame of a video that was written: its file, how many there are so far, and about how many in all.
