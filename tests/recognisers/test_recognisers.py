@@ -11,7 +11,7 @@ import pytest
 
 from deidcli.engine.settings import Settings, fingerprint
 from deidcli.errors import MissingDependency, PresetError, UsageError
-from deidcli.faces.recognisers import available, cosine_distance, default, recogniser, sface
+from deidcli.faces.recognisers import available, cosine_distance, default, recogniser
 from deidcli.faces.recognisers.sface import PLACES, WEIGHTS, five_points
 from deidcli.methods import find
 from deidcli.presets import Packaged, sha256
@@ -223,9 +223,9 @@ def test_facenets_weights_of_another_network(tmp_path, monkeypatch):
 
 
 def test_the_default_is_both_where_sface_is_installed(monkeypatch):
-    monkeypatch.setattr(sface, "WEIGHTS", Packaged("nowhere", "none.onnx", "deid models fetch"))
+    monkeypatch.setattr("deidcli.faces.recognisers.SFACE", Packaged("nowhere", "none.onnx", "deid models fetch"))
     assert default() == Settings().recogniser == "dlib"
-    monkeypatch.setattr(sface, "WEIGHTS", Packaged("deidcli", "__init__.py", "deid models fetch"))
+    monkeypatch.setattr("deidcli.faces.recognisers.SFACE", Packaged("deidcli", "__init__.py", "deid models fetch"))
     assert default() == Settings().recogniser == "both"
     alone = fingerprint(find("solid")(), Settings(recogniser="dlib"))
     assert fingerprint(find("solid")(), Settings()) != alone, "a run by one recogniser is not done alike"
