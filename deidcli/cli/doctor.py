@@ -134,12 +134,11 @@ def _detector() -> list[str]:
 
 def _recogniser() -> list[str]:
     """Who verifies new faces where nobody is named. The second choice is no fault: it needs nothing else."""
-    from deidcli.faces.recognisers import DEFAULTS, default
-    from deidcli.faces.recognisers.sface import WEIGHTS
+    from deidcli.faces.recognisers import DEFAULTS, SFACE, default
 
     try:
-        hint = f"run `{WEIGHTS.install}` for sface: it knows people whom dlib does not"
-        said = f"dlib, and {WEIGHTS.verified('the recogniser sface')}" if default() == DEFAULTS[0] else hint
+        hint = f"run `{SFACE.install}` for sface: it knows people whom dlib does not"
+        said = f"dlib, and {SFACE.verified('the recogniser sface')}" if default() == DEFAULTS[0] else hint
     except DeidError as error:
         return [str(error)]
     click.echo(f"  recogniser {default():13} {said}")

@@ -7,7 +7,6 @@ from dataclasses import asdict, fields
 import pytest
 
 from deidcli import __version__
-from deidcli.faces.recognisers import sface
 from deidcli.methods import available, find
 from deidcli.methods.cleanir import Cleanir
 from deidcli.presets import FETCH, Packaged, presets
@@ -67,7 +66,7 @@ def test_config(deid, folder, tmp_path, monkeypatch):
 
 def test_dlib_alone_verifies_where_sface_is_missing_and_a_line_says_so(deid, folder, tmp_path, monkeypatch):
     """Said once, and not of a run that asks for it or verifies nothing."""
-    monkeypatch.setattr(sface, "WEIGHTS", Packaged("nowhere", "none.onnx", FETCH))
+    monkeypatch.setattr("deidcli.faces.recognisers.SFACE", Packaged("nowhere", "none.onnx", FETCH))
     said, words = "dlib alone verifies new faces", ("anonymize", "--method", "solid", folder / "none.png")
     assert deid(*words, tmp_path / "a").err.count(said) == 1
     assert said not in deid(*words, "--recogniser", "dlib", tmp_path / "b").err
