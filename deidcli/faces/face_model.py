@@ -34,6 +34,8 @@ CHEEK_ROWS, CHEEKS = slice(37, 43), (slice(14, 23), slice(41, 50))
 RIMS, LINE, GLASSES, RIM_LINES = (14, 28), 13, 0.118, (0.06, 0.14)
 TRAITS = ("gender", "age")  # the first of what is kept; then come tone (3), light (3) and expression
 TONE, EXPRESSION = slice(2, 5), slice(8, None)
+OTHER_GENDER = 1000.0  # what a face of the bank with another gender counts as a squared deviation
+TYPICAL = 0.5  # a direction in which faces of a gender vary by this share of what all do is halved by `typical`
 LIMIT = 2.0  # standard deviations to which what is kept is clipped: beyond them the model has seen nothing
 
 
@@ -166,6 +168,15 @@ class FaceModel:
         traits = (self._raw_traits(dlib) - self.kept_mean[rows]) / self.kept_deviation[rows]
         return np.clip(traits, -LIMIT, LIMIT).astype(np.float32)
 
+    def typical(self, texture: np.ndarray, gender: float) -> np.ndarray:
+        """Coefficients (n,) of a person's texture without what faces of a gender hardly ever have, as a beard in a
+        woman's: in each direction the share that their variance has of theirs and TYPICAL times everybody's.
+        """
+        everybody = np.cov(self.bank_texture.T)
+        own = np.cov(self.bank_texture[self.bank_kept[:, 0] * gender > 0].T)
+        made = own @ np.linalg.solve(own + TYPICAL * everybody, texture)
+        return made * (np.linalg.norm(texture) / max(float(np.linalg.norm(made)), 1e-9))
+
     def coefficients(self, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
         """Who a face is, as the bank has it: the coefficients of its texture (n,) and of its shape (m,)."""
         off = reading.texture[canonical().inside].reshape(-1) - self.mean
@@ -202,6 +213,15 @@ class FaceModel:
         kept = np.concatenate([reading.kept[: len(TRAITS)], reading.kept[EXPRESSION]])
         own = reading.shape.reshape(-1) - self.shape_mean - kept @ self.shape_of_kept
         return (own - (own @ self.expression.T) @ self.expression).reshape(POINTS, 3)
+
+
+def deviations(known: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """How far faces (n, 5) are in gender, age and tone from what is kept of a face (5 or more,), squared, (n, 5); one
+    of another gender is OTHER_GENDER away, so that no woman gets a beard.
+    """
+    apart = (known - kept[: known.shape[1]]) ** 2
+    apart[known[:, 0] * kept[0] < 0, 0] = OTHER_GENDER
+    return apart
 
 
 def _in_frame(values: np.ndarray) -> np.ndarray:

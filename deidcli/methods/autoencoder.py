@@ -202,6 +202,7 @@ class CanonicalAutoencoder(IdentityMethod, Autoencoder):
         model = self.models.model
         texture, shape = coefficients(model, self.models.networks.tail(code)[0][0])
         own = (shape @ model.shape_components).reshape(POINTS, 3)
+        texture = model.typical(texture, reading.kept[0])
         return Identity(model.picture(texture, mean=False), own, reading.kept[:2].copy())
 
     def _row(self, reading: Reading) -> np.ndarray:

@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from deidcli.errors import PresetError, UsageError
-from deidcli.faces.face_model import Identity, Reading
+from deidcli.faces.face_model import Identity, Reading, deviations
 from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
 from deidcli.methods.identities import FAR, TRIES, WINDOW, IdentityMethod, PresetFaceModels, joined
 from deidcli.presets import load_preset
@@ -239,6 +239,7 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
         self._kept = kept_traits(self.options.keep)
         self.far = FAR if self.options.angle else 0.0
         self.glasses = self.options.glasses == "keep"
+        self.alike = "gender" in self._kept
 
     def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
         """The identities that lie nearest to the turned one, the nearest first."""
@@ -249,7 +250,7 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
         identity = self.models.joined(old)[None]
         near = bank @ rotate(identity, axis[None], angle)[0]
         costs = np.concatenate([COSTS[name] if name in self._kept else np.zeros(len(COSTS[name])) for name in COSTS])
-        near = near - (model.bank_kept - reading.kept[:5]) ** 2 @ costs
+        near = near - deviations(model.bank_kept, reading.kept) @ costs
         order = np.argsort(-near, kind="stable")[self.level * TRIES * len(MIXED) :]
         for start in range(0, TRIES * len(MIXED), len(MIXED)):
             faces = order[start : start + len(MIXED)]

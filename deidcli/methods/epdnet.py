@@ -20,7 +20,7 @@ import numpy as np
 
 from deidcli.errors import UsageError
 from deidcli.faces.canonical import SIZE
-from deidcli.faces.face_model import FaceModel, Identity, Reading, rim_distance, unit
+from deidcli.faces.face_model import FaceModel, Identity, Reading, deviations, rim_distance, unit
 from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
 from deidcli.methods.cleanir import joined
 from deidcli.methods.identities import TRIES, WINDOW, IdentityMethod, PresetFaceModels
@@ -155,7 +155,7 @@ def drawn_faces(
     which recognisers say that they are not the old face. old: its descriptors (128,) by dlib and SFace.
     """
     known = joined(unit(old[0] - model.dlib_mean)[None], unit(old[1])[None])[0]
-    cost = (model.bank_kept - reading.kept[: len(COSTS)]) ** 2 @ COSTS
+    cost = deviations(model.bank_kept, reading.kept) @ COSTS
     cost += ALIKE * joined(model.bank_dlib, model.bank_sface) @ known
     order = np.argsort(cost + random.gumbel(size=len(cost)), kind="stable")
     for start in range(0, len(order) - 1, len(MIXED)):

@@ -23,7 +23,7 @@ import numpy as np
 
 from deidcli.errors import PresetError, UsageError
 from deidcli.faces.canonical import SIZE, canonical
-from deidcli.faces.face_model import FaceModel, Identity, Reading
+from deidcli.faces.face_model import FaceModel, Identity, Reading, deviations
 from deidcli.faces.mask import inner_outline
 from deidcli.faces.mesh import IBUG, POINTS
 from deidcli.methods.base import Method, Models, PresetMethod, Secret, crop_of, option
@@ -147,8 +147,7 @@ class Fatm(PresetMethod):
         if self.options.donor != NEAREST or reading is None:
             return [self.options.donor]
         near = [donor for donor in self.models.donors if donor.name in self._names]
-        kept = reading.kept[: len(COSTS)]
-        far = [float((donor.kept[: len(COSTS)] - kept) ** 2 @ COSTS) for donor in near]
+        far = deviations(np.stack([donor.kept[: len(COSTS)] for donor in near]), reading.kept) @ COSTS
         return [near[i].name for i in np.argsort(far, kind="stable")]
 
     def marks(self, key: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ TRIES = 8
 FEW, SMALL = 4, 48  # tries, and pixels of a face below which there are no more: recognisers hardly work on smaller ones
 JUDGED = 160  # pixels of a face at which it is tried; recognisers see no more
 FAR = 1.1  # of dlib's and of SFace's threshold
+AGED = 1.0  # standard deviations by which a new face may be read older or younger than the old one
 WEIGHTS = np.sqrt([0.4, 0.6])  # of dlib's descriptor and SFace's in a joined one; their squares sum to 1
 
 
@@ -93,21 +94,22 @@ class FaceModels(Models):
         """What is in a crop."""
         return read(self.model, crop, self.descriptor(crop.pixels, crop))
 
-    def away(self, old: list[np.ndarray], pixels: np.ndarray, crop: Crop, least: float) -> float:
-        """How far the face in `pixels` is from the old one, in thresholds of the recogniser that finds it nearer.
+    def away(self, old: list[np.ndarray], pixels: np.ndarray, crop: Crop, least: float) -> tuple[float, np.ndarray]:
+        """How far the face in `pixels` is from the old one, in thresholds of the recogniser that finds it nearer, and
+        dlib's descriptor (128,) of it.
 
         old: descriptors by both. Where one recogniser finds it no farther than `least` the others are not asked.
         """
-        placed, nearest = _placed(crop), np.inf
+        placed, nearest, found = _placed(crop), np.inf, []
         size = face_size(crop.face)
         for judge, before in zip(self.judges, old, strict=True):
-            now = judge.embed(judge.chips(pixels, [placed]))
+            found.append(judge.embed(judge.chips(pixels, [placed])))
             nearest = min(
-                nearest, float(judge.distance(before[None], now)[0]) / (judge.threshold * judge.share_at(size))
+                nearest, float(judge.distance(before[None], found[-1])[0]) / (judge.threshold * judge.share_at(size))
             )
             if nearest <= least:
                 break
-        return nearest
+        return nearest, found[0][0]
 
     def verify(self, method: str) -> None:
         """Raises PresetError or MissingDependency for what is damaged or missing, before the first file is read."""
@@ -135,13 +137,15 @@ class IdentityMethod(Method):
     """A method that gives each key an identity, and keeps it. Its `Models` are FaceModels.
 
     shape: how far the shape goes towards that of the new identity, and beyond where it is above 1. far: how far a new
-    face has to be from the old one, in thresholds of both recognisers. glasses: whether thin glasses are kept.
+    face has to be from the old one, in thresholds of both recognisers. glasses: whether thin glasses are kept. alike:
+    whether of faces that are far enough one is taken that is read as of the old one's gender and about its age.
     """
 
     crop = WINDOW
     shape: float = 1.0
     far: float = FAR
     glasses: bool = False
+    alike: bool = True
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
         Method.__init__(self, options, secret, models)  # and not that of another class beside this one
@@ -175,14 +179,16 @@ class IdentityMethod(Method):
 
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
         """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
-        best, farthest, tried = None, -np.inf, shrunk(seen, JUDGED)
+        best, first, tried = None, (-np.inf, False), shrunk(seen, JUDGED)
         tries = TRIES if np.ptp(seen.mesh[:, :2], axis=0).max() >= SMALL else FEW
         for identity in islice(self.candidates(seen.reading, old, seen.crop.key), tries):
             made = self.drawn(tried, identity)
-            away = self.models.away(old, composited(tried.crop, made), tried.crop, farthest)
-            if away > farthest:
-                best, farthest = identity, away
-            if away >= self.far:
+            away, dlib = self.models.away(old, composited(tried.crop, made), tried.crop, first[0])
+            asked = self.alike and self.far > 0
+            rank = min(away, self.far), not asked or self._alike(seen.reading, dlib)
+            if rank > first:
+                best, first = identity, rank
+            if rank == (self.far, True):
                 break
         if best is None:
             raise MethodError("the face model has no identity for it", "fetch the preset again")
@@ -190,6 +196,11 @@ class IdentityMethod(Method):
         if len(self._identities) > REMEMBERED:
             self._identities.popitem(last=False)
         return self.drawn(seen, best)
+
+    def _alike(self, reading: Reading, dlib: np.ndarray) -> bool:
+        """Whether a new face, by its descriptor (128,), has the gender of the old one and about its age."""
+        gender, age = self.models.model.traits(dlib)
+        return bool(gender * reading.kept[0] >= 0 and abs(age - reading.kept[1]) <= AGED)
 
 
 def joined(dlib: np.ndarray, sface: np.ndarray) -> np.ndarray:

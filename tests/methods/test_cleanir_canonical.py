@@ -11,7 +11,7 @@ from deidcli.errors import MethodError, PresetError, UsageError
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.blend import BlendOptions, blend
 from deidcli.faces.canonical import unwrap
-from deidcli.faces.face_model import FaceModel, hidden, rims, sunglasses, tone_and_light
+from deidcli.faces.face_model import FaceModel, deviations, hidden, rims, sunglasses, tone_and_light
 from deidcli.faces.landmarks import locate
 from deidcli.faces.recognisers import recogniser
 from deidcli.methods.base import Secret
@@ -120,6 +120,31 @@ def test_zero_degrees_is_the_nearest_of_the_bank_and_no_search(method, crop):
     kept = Cleanir.create(replace(method.options, angle=0.0), Secret.seeded(1)).apply([crop])[0]
     again = Cleanir.create(replace(method.options, angle=0.0), Secret.seeded(9)).apply([crop])[0]
     assert np.array_equal(kept.pixels, again.pixels)  # no secret is left at 0 degrees
+
+
+@pytest.mark.parametrize("gender", [-0.4, 0.4])
+def test_gender_is_kept_even_where_it_is_hardly_read(method, model, crop, gender):
+    old = method.models.described(crop.pixels, crop)
+    reading = read(model, crop, old[0]).reading
+    reading.kept[0] = gender
+    with patch.object(FaceModel, "identity", side_effect=lambda faces, *_: faces):
+        faces = np.concatenate(list(method.candidates(reading, old, "one#0")))
+    assert len(faces) == 16 and (model.bank_kept[faces, 0] * gender > 0).all()
+
+
+def test_a_face_of_another_gender_is_farther_than_any_of_the_same(model):
+    apart = deviations(model.bank_kept, np.full(9, 0.2, np.float32))
+    assert apart[model.bank_kept[:, 0] < 0, 0].min() > apart[model.bank_kept[:, 0] > 0].sum(axis=1).max()
+    assert np.array_equal(apart[:, 1:], (model.bank_kept[:, 1:] - np.float32(0.2)) ** 2)
+
+
+def test_what_a_gender_hardly_has_goes(model):
+    women, men = (model.bank_texture[model.bank_kept[:, 0] * sign > 0] for sign in (1, -1))
+    inverse = np.linalg.inv(np.cov(women.T) + 1e-3 * np.eye(women.shape[1]))
+    before, after = men[:50], np.stack([model.typical(row, 1.0) for row in men[:50]])
+    rare = [np.einsum("ij,jk,ik->i", rows, inverse, rows) for rows in (before, after)]
+    assert np.mean(rare[1] < rare[0]) > 0.9 and np.mean(rare[1]) < 0.7 * np.mean(rare[0])
+    assert np.allclose(*(np.linalg.norm(rows, axis=1) for rows in (before, after)), rtol=1e-3)
 
 
 def test_it_escalates_to_larger_angles_and_other_faces(method, crop):

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
+from deidcli.faces.face_model import FaceModel, Identity, Reading, deviations, unit
 from deidcli.methods.base import Method, Secret, option
 from deidcli.methods.closed import ClosedSet
 from deidcli.methods.identities import FAR, TRIES, WINDOW, FaceModels, IdentityMethod, joined
@@ -71,7 +71,7 @@ class Proxies:
 
     def suiting(self, kept: np.ndarray, count: int) -> np.ndarray:
         """The `count` faces that are most like in gender, age and tone to what is kept of a face (5,)."""
-        return np.argsort((self.kept - kept[:5]) ** 2 @ COSTS, kind="stable")[:count]
+        return np.argsort(deviations(self.kept, kept) @ COSTS, kind="stable")[:count]
 
     def like(self, first: int, able: np.ndarray, count: int) -> np.ndarray:
         """The `count` faces out of `able` (n,) whose descriptors are most like that of the face `first`, which is one.
