@@ -18,7 +18,7 @@ from deidcli.faces.mask import mask
 from deidcli.values import UNTRACKED, Box, Face, Frame
 
 FRAMES = 10_000_000  # frames of a run; no video is as long
-MOST = 2_000_000  # faces of a list
+MOST, MOST_IN_FRAME = 2_000_000, 5000  # faces of a list, and of one frame: each takes a few hundredths of a second
 FARTHEST = 1 << 17  # pixels from the corner of a picture that a box may reach; no picture is as large
 SCORES = 1e9  # what a score may be at most, below and above 0; every detector has its own unit
 LARGEST = 4  # sides of its picture that the box of a face may have
@@ -159,7 +159,9 @@ def load_faces(path: Path) -> FaceList:
                 for name, frame, faces in entry.frames():
                     count += len(faces)
                     records.whole(count, "the number of faces", 0, MOST)
-                    files.setdefault(name, ListedFile()).faces.setdefault(frame, []).extend(faces)
+                    there = files.setdefault(name, ListedFile()).faces.setdefault(frame, [])
+                    there.extend(faces)
+                    records.whole(len(there), "the number of faces of a frame", 0, MOST_IN_FRAME)
                 entry.note(files)
             except (ValueError, LookupError, TypeError, OverflowError) as error:
                 records.refuse(path, number, error)
@@ -218,6 +220,8 @@ class _ManifestRow(_Entry):
 
     def frames(self) -> Iterator[tuple[str, int, list[Face]]]:
         name = self.row.name("input")
+        if self.row.get("faces") is None and self.row.get("tracks") is None:
+            raise ValueError("it has neither faces nor tracks: nobody may have looked for them")
         yield name, 0, []
         for entry in self.row.records("faces", default=True):
             yield name, entry.whole("frame", 0, FRAMES, 0), [_boxed(entry.array("box"))]

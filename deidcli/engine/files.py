@@ -86,15 +86,32 @@ def claimed(fd: int) -> bool:
 
 def exclusive(name: str, flags: int, fd: int) -> int:
     """Make a file that was not there, for its owner alone, and lock it. Raises OSError."""
-    file = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
-    claim(file)
-    return file
+    while True:
+        file = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
+        if ours(file, name, fd):
+            return file
+        os.close(file)
 
 
-def claim(fd: int) -> None:
-    """Lock a temporary file for as long as it is open, so that no other run takes it for one that was left behind."""
+def exclusive_folder(name: str, fd: int) -> int:
+    """As `exclusive`, an empty folder."""
+    while True:
+        os.mkdir(name, 0o700, dir_fd=fd)
+        with suppress(FileNotFoundError):  # taken away already
+            folder = os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+            if ours(folder, name, fd):
+                return folder
+            os.close(folder)
+
+
+def ours(file: int, name: str, fd: int) -> bool:
+    """Lock a temporary file for as long as it is open, so that no other run takes it for one that was left behind.
+
+    False where one has taken it away between its making and its locking (see `remove_unheld`).
+    """
     with suppress(OSError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return inode_of(name, fd) == inode(os.fstat(file))
 
 
 def mode_of(source: Path | Stored | None) -> int:

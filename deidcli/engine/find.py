@@ -34,8 +34,10 @@ from deidcli.values import UNTRACKED, Face, Frame
 
 # Frames that a detector which works in batches gets in one call: enough to keep it busy, few to hold in memory.
 GROUP, GROUP_PIXELS = 16, 4_000_000
-# Pixels of the frames that are under way in one stage: two dozen of full HD, a few of a large photograph.
+# Pixels of the pictures that are decoded ahead, and of those that are finished at a time: a few large photographs.
 UNDER_WAY = 48_000_000
+# Pixels of the frames whose faces are located: a dozen of full HD.
+LOCATED = 24_000_000
 # Frames that are under way in the search, if they are small: most of a video's are not searched, and threads that find
 # faces go on while networks are loaded.
 LONGEST = 32
@@ -90,7 +92,7 @@ class Finder:
             groups = batched(items, pixel_count, GROUP_PIXELS, longest=GROUP)
             # Two groups: the frames of one are read while the other is searched.
             searched = (item for group in ahead(self.pool, self._search, groups, 2) for item in group)
-            return ahead(self.pool, self._locate, searched, LONGEST, pixel_count, UNDER_WAY)
+            return ahead(self.pool, self._locate, searched, LONGEST, pixel_count, LOCATED)
         return ahead(self.pool, self._find, items, LONGEST, pixel_count, UNDER_WAY)
 
     def _open(self, job: Job) -> Source | FileFailure:

@@ -1,4 +1,8 @@
-"""Work ahead in threads, in order and within bounds: what keeps memory flat however long the folder is."""
+"""Work ahead in threads, in order and within bounds: what keeps memory flat however long the folder is.
+
+What was handed on is not held here any longer: a generator that waits keeps whatever its variables name, and each of
+these would keep a frame, or a batch of them, more.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +31,11 @@ def ahead(
     load = 0
     for item in items:
         waiting.append((pool.submit(work, item), weight(item)))
+        del item
         load += waiting[-1][1]
         while waiting and (len(waiting) >= depth or load >= limit):
-            done, weighed = waiting.popleft()
-            load -= weighed
-            yield done.result()
+            load -= waiting[0][1]
+            yield waiting.popleft()[0].result()
     while waiting:
         yield waiting.popleft()[0].result()
 
@@ -41,9 +45,9 @@ def one_ahead(pool: Executor, items: Iterator[A]) -> Iterator[A]:
     end: Any = object()
     coming = pool.submit(next, items, end)
     try:
-        while (item := coming.result()) is not end:
+        while (handed := [coming.result()])[0] is not end:
             coming = pool.submit(next, items, end)
-            yield item
+            yield handed.pop()
     finally:
         # What makes the items may be closed after this, and not while it works.
         if not coming.cancel():
@@ -57,8 +61,9 @@ def batched(items: Iterable[A], weight: Callable[[A], float], limit: float, long
     for item in items:
         batch.append(item)
         total += weight(item)
+        del item
         if total >= limit or len(batch) >= longest:
-            yield batch
-            batch, total = [], 0.0
+            handed, batch, total = [batch], [], 0.0
+            yield handed.pop()
     if batch:
         yield batch

@@ -22,7 +22,7 @@ from deidcli.values import UNTRACKED, Box, Face
 
 MOST_SKIPPED = 8  # frames from one that is searched to the next, whatever the time stamps say
 MOST_CLOSER = 0.25  # share of a frame up to which what is new in it is searched a second time
-MOST_PIXELS = 32_000_000  # of frames that wait until the next one that is searched
+MOST_PIXELS = 24_000_000  # of frames that wait until the next one that is searched
 ROUNDED = 0.002  # seconds by which two time stamps may be apart only because their clock is coarse
 
 

@@ -14,6 +14,7 @@ import os
 import stat
 import sys
 import tempfile
+import threading
 from abc import abstractmethod
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -45,6 +46,7 @@ class OutputFolder:
         self._locked = False
         self._fd: int | None = None
         self._swept: set[tuple[int, int]] = set()
+        self._sweeping = threading.Lock()
 
     def lock(self, shared: bool = False) -> None:
         """Make and open the folder and claim it. shared: with other parts of the same run (--shard).
@@ -105,15 +107,17 @@ class OutputFolder:
 
     def sweep(self, fd: int) -> None:
         """Remove what killed runs have left in an opened folder: temporary files that nobody holds any more."""
-        place = os.fstat(fd)
-        if (place.st_dev, place.st_ino) in self._swept:
-            return
-        self._swept.add((place.st_dev, place.st_ino))
-        with os.scandir(fd) as entries:
-            left = [entry.name for entry in entries if entry.name.endswith(PART)]
-        for name in left:
-            with suppress(OSError):
-                files.remove_unheld(fd, name)
+        place = files.inode(os.fstat(fd))
+        # Another thread makes no file here before this is done: it would be swept away before it is locked.
+        with self._sweeping:
+            if place in self._swept:
+                return
+            with os.scandir(fd) as entries:
+                left = [entry.name for entry in entries if entry.name.endswith(PART)]
+            for name in left:
+                with suppress(OSError):
+                    files.remove_unheld(fd, name)
+            self._swept.add(place)
 
     def _opened(self) -> int:
         assert self.root is not None
@@ -179,9 +183,7 @@ class Target:
             raise MediaError("a folder cannot go to standard output", "name an output folder")
         try:
             fd = self._begin(self.exists and not _is_empty(self.path))
-            os.mkdir(self._part, 0o700, dir_fd=fd)
-            self._claim = os.open(self._part, files.FOLDER | os.O_NOFOLLOW, dir_fd=fd)
-            files.claim(self._claim)
+            self._claim = files.exclusive_folder(self._part, fd)
         except OSError as error:
             self._end()
             raise unwritable(self.path, error) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
@@ -59,6 +60,8 @@ class _File:
 
 
 _Made = tuple[FrameOrFailure, Replaced | None]  # a frame or failure, and the result for it
+# Pixels of the frames that are replaced in one go, if few faces are in them; each takes some fifteen bytes there.
+BATCH_PIXELS = 8_000_000
 STILL_SEEN = "use --method solid for it, or convert the picture to RGB first"
 
 # Called with every frame of a video that was written: its file, how many there are so far, and about how many in all.
@@ -97,7 +100,7 @@ class Pipeline:
         def weight(item: FrameOrFailure) -> float:
             # A batch is full by its faces or by its pixels, whichever comes first.
             faces = len(item.faces) if isinstance(item, FileFrame) else 0
-            return max(faces / size, pixel_count(item) / (UNDER_WAY // 2))
+            return max(faces / size, pixel_count(item) / BATCH_PIXELS)
 
         batches = batched(self.chooser.chosen(self.finder(jobs)), weight, 1, longest=4 * depth)
         done = self._replaced(batches)
@@ -119,8 +122,9 @@ class Pipeline:
         """
         pool = ThreadPoolExecutor(1, thread_name_prefix="deid-replace")
         try:
-            for made in ahead(pool, lambda batch: list(self._replace(batch)), batches, 2):
-                yield from made
+            for made in ahead(pool, lambda batch: deque(self._replace(batch)), batches, 2):
+                while made:
+                    yield made.popleft()
         finally:
             # A run that is stopped waits for the batch under way, and for no other.
             pool.shutdown(cancel_futures=True)
@@ -158,6 +162,8 @@ class Pipeline:
             self._write(file, item, replaced)
             file.zones += bool(isinstance(item, FileFrame) and item.covers)
             file.ended = bool(file.error) or (isinstance(item, FileFrame) and item.last)
+            # The frame is not held while the file is finished.
+            del item, replaced
             if file.ended:
                 yield file
         if file is not None and not file.ended:

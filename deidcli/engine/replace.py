@@ -90,7 +90,7 @@ class _Canvas:
     source: Frame
     frame: Frame
     changed: np.ndarray | None = None
-    owner: np.ndarray | None = None  # (height, width) int32, which face changed a pixel last; 0 for none
+    owner: np.ndarray | None = None  # (height, width) uint16, which face changed a pixel last; 0 for none
     covers: tuple[np.ndarray, ...] = ()
     left: tuple[Outcome, ...] = ()
 
@@ -104,7 +104,7 @@ class _Canvas:
         if self.changed is None or self.owner is None:
             size = self.source.pixels.shape[:2]
             self.frame = self.source.with_pixels(self.source.pixels.copy())
-            self.changed, self.owner = np.zeros(size, bool), np.zeros(size, np.int32)
+            self.changed, self.owner = np.zeros(size, bool), np.zeros(size, np.uint16)
         self.frame.pixels[patch.window] = patch.pixels
         self.changed[patch.window] |= patch.changed
         self.owner[patch.window][patch.changed] = number

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 _NOISE = re.compile(
@@ -33,11 +33,12 @@ _ONE = threading.Lock()  # standard error belongs to the whole process
 @contextmanager
 def without_noise() -> Iterator[None]:
     """Capture standard error while the body runs, then write the lines that are not known log noise."""
-    with _ONE, tempfile.TemporaryFile() as held:
+    with _ONE, ExitStack() as last:
         try:
             sys.stderr.flush()
+            held = last.enter_context(tempfile.TemporaryFile())
             saved = os.dup(2)
-        except (OSError, ValueError, AttributeError):  # it is closed
+        except (OSError, ValueError, AttributeError):  # it is closed, or there is no room to hold anything back
             yield
             return
         os.dup2(held.fileno(), 2)
@@ -49,7 +50,8 @@ def without_noise() -> Iterator[None]:
             held.seek(0)
             kept = [line for line in held.read().decode(errors="replace").splitlines() if not _NOISE.match(line)]
             if kept:
-                os.write(2, ("\n".join(kept) + "\n").encode())
+                with suppress(OSError):
+                    os.write(2, ("\n".join(kept) + "\n").encode())
 
 
 __all__ = ["keras", "layers", "ops"]

@@ -1,15 +1,18 @@
 """Where files go: nothing outside the output folder is opened for writing, one run at a time, no litter."""
 
+import fcntl
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from deidcli.engine import files
 from deidcli.engine.files import PART, digest
 from deidcli.engine.lock import LOCK
 from deidcli.engine.manifest import DONE, Earlier, Manifest, Row
@@ -32,6 +35,49 @@ def written(folder, path, data=b"new", source=None):
 
 def names(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("make", [lambda target: target.open(), lambda target: target.open_folder()])
+def test_a_file_that_is_swept_before_it_is_locked_is_made_again(root, make, monkeypatch):
+    """Another part of the run clears up, and cannot tell a file that is not locked yet from one that was left."""
+    lock, taken = fcntl.flock, []
+
+    def late(fd, how):
+        monkeypatch.undo()
+        taken.extend(names(root))
+        other = os.open(root, files.FOLDER)
+        files.remove_unheld(other, taken[0])
+        os.close(other)
+        lock(fd, how)
+
+    target = OutputFolder(root).target(root / "a")
+    monkeypatch.setattr(fcntl, "flock", late)
+    make(target)
+    assert names(root) == taken and taken[0].endswith(PART)
+    if target.folder:
+        (target.folder / "0.png").touch()
+    target.commit()
+    assert names(root)[0] == "a"
+
+
+def test_threads_do_not_sweep_away_what_others_begin(root, monkeypatch):
+    """While the folder is swept for the first time another thread begins a file, which is not locked yet."""
+    folder, scandir = OutputFolder(root), os.scandir
+    other = folder.target(root / "b")
+    thread = threading.Thread(target=other.open)
+
+    def slow(fd):
+        monkeypatch.setattr(os, "scandir", scandir)
+        thread.start()
+        thread.join(0.2)
+        return scandir(fd)
+
+    monkeypatch.setattr(os, "scandir", slow)
+    monkeypatch.setattr(files, "ours", lambda file, name, fd: True)
+    written(folder, root / "a")
+    thread.join()
+    other.commit()
+    assert names(root) == ["a", "b"]
 
 
 def test_a_temporary_file_is_private_random_and_exclusive(root):

@@ -50,6 +50,20 @@ def bmp(side):
     return b"BM" + struct.pack("<IHHI", 54 + 1024 + len(coded), 0, 0, 54 + 1024) + head + bytes(1024) + coded
 
 
+def moving_png(side, count):
+    """Frames that are black, each packed about a thousand times."""
+    control = struct.pack(">IIIIHHBB", side, side, 0, 0, 1, 10, 0, 0)
+    frame = packed(side * (side + 1))
+    moving = (
+        Chunk(kind, struct.pack(">I", 0) + payload)
+        for _ in range(count)
+        for kind, payload in ((b"fcTL", control), (b"fdAT", frame))
+    )
+    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    begun = [Chunk(b"IHDR", head), Chunk(b"acTL", struct.pack(">II", count, 0)), Chunk(b"IDAT", frame)]
+    return written([*begun, *moving, Chunk(b"IEND", b"")])
+
+
 def tiff(side):
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, np.zeros((side, side), np.uint8), compression="zlib", rowsperstrip=1000)
@@ -88,8 +102,8 @@ def test_chunks_are_inflated_within_bounds(data):
 
 @pytest.mark.parametrize(
     "data",
-    [gif(SIDE), bmp(SIDE), many_scans(600)],
-    ids=["a GIF of 35 bytes", "an RLE bitmap", "a JPEG of 600 scans"],
+    [gif(SIDE), bmp(SIDE), many_scans(600), gif(64, 20_001), moving_png(4000, 300)],
+    ids=["a GIF of 35 bytes", "an RLE bitmap", "a JPEG of 600 scans", "a GIF of 20,001 frames", "an APNG"],
 )
 def test_promises_that_nothing_stands_behind_fail_at_once(data):
     begun = time.monotonic()
@@ -138,13 +152,24 @@ def test_memory_is_bounded():
     assert done.returncode == 1 and b"memory" in done.stdout
 
 
-def test_a_decoder_that_dies_takes_nothing_along(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("kinds", "times", "ends"),
+    [(["SEGV", "SEGV"], 2, "breaks its decoder"), (["KILL", "KILL"], 2, "breaks its decoder"), (["KILL"], 2, None),
+     (["XCPU"], 1, "breaks its decoder")],
+)  # fmt: skip
+def test_a_decoder_that_dies_takes_nothing_along(kinds, times, ends, monkeypatch, tmp_path):
+    """Its file is tried once more, unless it has used up its time; then it is reported."""
+    lines = [f"[ $(wc -l < {tmp_path}/tries) -gt {number} ] || kill -{kind} $$" for number, kind in enumerate(kinds, 1)]
     broken = tmp_path / "python"
-    broken.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    broken.write_text("\n".join(["#!/bin/sh", f"echo >> {tmp_path}/tries", *lines, f'exec {sys.executable} "$@"']))
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
-    with pytest.raises(MediaError, match="breaks its decoder"):
+    if ends is None:
         rehearsal.rehearse(container_of(SMALL, "drawn", "tiff"), "tiff")
+    else:
+        with pytest.raises(MediaError, match=ends):
+            rehearsal.rehearse(container_of(SMALL, "drawn", "tiff"), "tiff")
+    assert len((tmp_path / "tries").read_text()) == times
 
 
 @pytest.mark.parametrize(

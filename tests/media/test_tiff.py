@@ -324,3 +324,11 @@ def test_only_previews_are_no_picture():
     page = pages(saved(drawn("L"), "TIFF"))[0]
     with pytest.raises(MediaError, match="previews"):
         frames(file_of([page.with_tags(page.tags | {254: number(1, "<")})], "<"))
+
+
+@pytest.mark.parametrize("tags", [{277: 60_000}, {258: 0}, {277: 60_000, 258: 0}])
+def test_a_layout_that_promises_too_much_or_nothing_is_refused(tags):
+    page = pages(saved(drawn("RGB"), "TIFF"))[0]
+    odd = page.with_tags(page.tags | {tag: number(value, "<") for tag, value in tags.items()})
+    with pytest.raises(MediaError, match="samples of . bits is not supported"):
+        frames(file_of([odd], "<"))

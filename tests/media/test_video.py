@@ -1,5 +1,6 @@
 """Videos through reader and writer: what was not changed is as it was, in time, in size, in colour and in sound."""
 
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from deidcli.media.open import open_reader
 from deidcli.media.stream import ReadOptions, VideoOptions, WriteOptions
+from deidcli.media.video.encoding import encoding
 
 from .drawn import region
 from .filmed import COUNT, SIZE, copied, film, film_of, planes, psnr, scene, through
@@ -226,3 +228,15 @@ def test_a_frame_out_of_turn_is_refused(filmed, tmp_path):
         with pytest.raises(MediaError, match="1 of 10 frames"):
             writer.finish()
         writer.close()
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "vp9"])
+def test_an_encoder_holds_few_large_frames(codec):
+    """Some look dozens of frames ahead, which at 3840x2160 are more than a gigabyte."""
+    pattern = re.compile(r"(?:^|:)(?:rc-lookahead=)?(\d+)$")
+    ahead = {}
+    for size in ((640, 360), (2560, 1440), (3840, 2160), (7680, 4320)):
+        options = encoding(codec, "yuv420p", size, Fraction(25), VideoOptions()).options
+        said = [options.get(name, "") for name in ("rc-lookahead", "x265-params", "lag-in-frames")]
+        ahead[size[0]] = [int(found[1]) for text in said if (found := pattern.search(text))]
+    assert ahead == {640: [], 2560: [13], 3840: [6], 7680: [6]}

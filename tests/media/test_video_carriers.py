@@ -17,6 +17,7 @@ H264 = {"codec": "libx264", "settings": {"bf": "0"}}
 HEVC = {"codec": "libx265", "settings": {"x265-params": "log-level=none:bframes=0"}}
 MJPEG = {"codec": "mjpeg", "pixels": "yuvj420p"}
 UUID = bytes(range(16))
+TURNED = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
 
 
 def remade(path, target, change, streams=(0,), extradata=None):
@@ -152,6 +153,12 @@ PLACES = {
     ),
     "MP4 meta": (H264, "mp4", None, in_moov(box(b"meta", bytes(4) + MARKER))),
     "MP4 handler's name": (H264, "mp4", None, replaced(b"VideoHandler", b"GEOSECRET52N")),
+    "MP4 display matrix": (
+        {**H264, "matrix": TURNED},
+        "mp4",
+        None,
+        replaced(struct.pack(">9i", *TURNED), MARKER.ljust(36)),
+    ),
     "MOV uuid in the index": (H264, "mov", None, in_moov(box(b"uuid", UUID + MARKER))),
     "AVI INFO": (MJPEG, "avi", None, in_riff(chunk(b"LIST", b"INFO" + chunk(b"ICMT", MARKER)))),
     "AVI JUNK": (MJPEG, "avi", None, in_riff(chunk(b"JUNK", MARKER))),

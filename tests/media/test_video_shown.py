@@ -10,6 +10,7 @@ import pytest
 from deidcli.media.open import open_reader
 from deidcli.media.stream import VideoOptions, WriteOptions
 from deidcli.media.video.pixels import Pixels
+from deidcli.media.video.source import display_matrix
 
 from .filmed import COUNT, SIZE, film, film_of, psnr, scene, through
 
@@ -34,6 +35,22 @@ def test_where_a_turn_cannot_be_said_it_is_done(tmp_path, orientation, change):
     assert len(after) == COUNT and after[0].shape == before[0].shape
     assert (after[0].shape == (96, 64, 3)) == (orientation in (6, 8))
     assert all(psnr(a, b) > 25 for a, b in zip(before[:5], after[:5], strict=True))
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("change", [True, False])
+def test_a_turn_is_said_in_numbers_of_our_own(tmp_path, orientation, change):
+    """A matrix holds nine numbers, and a place or a text in them changes nothing that players show."""
+    a, b, _, c, d, *_ = TURNS[orientation]
+    odd = (a * 3, b * 3 + 52, 13, c * 3 + 9, d * 3, 7, 0x47454F53, 0x45435245, 1 << 30)
+    path, out = film(tmp_path / "in.mp4", "mpeg4", clock=Fraction(1, 25), matrix=odd), tmp_path / "out.mp4"
+    through(path, out, lambda index: change)
+    frame = film_of(out).frames[0]
+    # What would be shown left of the picture or above it is shifted back into it.
+    shift = (max(0, -a * SIZE[0], -c * SIZE[1]), max(0, -b * SIZE[0], -d * SIZE[1]))
+    assert display_matrix(frame) == (a, b, 0, c, d, 0, *shift, 1 << 30)
+    said = np.frombuffer(memoryview(frame.side_data.get("DISPLAYMATRIX")), np.int32)
+    assert tuple(said) == display_matrix(frame)
 
 
 CROPS = [(8, 4, 16, 10), (0, 0, 20, 0), (6, 0, 0, 0)]

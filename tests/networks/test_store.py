@@ -1,11 +1,17 @@
 """Networks on batches: a row that is computed alone has the same bits in any batch, order and place."""
 
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deidcli.networks.backend import without_noise
 from deidcli.networks.store import alone, run, run_alone
 
 
@@ -35,3 +41,22 @@ def test_a_row_is_the_same_in_any_batch(networks, order):
 def test_alone_answers_as_the_network_does(networks):
     for together, apart in zip(run(networks[0], PICTURES), run_alone(networks[1], PICTURES), strict=True):
         assert np.allclose(together, apart, atol=1e-4) and np.ptp(apart, axis=0).max() > 0.01
+
+
+@pytest.mark.parametrize("full", ["standard error", "the disk"])
+def test_what_libraries_say_is_lost_where_there_is_no_room_for_it(full, monkeypatch):
+    """And not the work that they were said during."""
+    if full == "the disk":
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full/no").touch())
+    saved, device, done = os.dup(2), os.open("/dev/full", os.O_WRONLY), []
+    os.dup2(device, 2)
+    try:
+        with without_noise():
+            with suppress(OSError):
+                os.write(2, b"a library speaks\n")
+            done.append(True)
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(device)
+    assert done

@@ -92,6 +92,8 @@ def explained(name: str, failure: str = "the picture is damaged") -> Iterator[No
         raise
     except MemoryError as error:
         raise MediaError(f"{name}: not enough memory to decode the picture", "use fewer workers") from error
+    except Image.DecompressionBombError as error:
+        raise MediaError(f"{name}: the picture is too large: {error}", "scale it down first") from error
     except (
         OSError,
         SyntaxError,
@@ -105,7 +107,6 @@ def explained(name: str, failure: str = "the picture is damaged") -> Iterator[No
         ZeroDivisionError,
         struct.error,
         zlib.error,
-        Image.DecompressionBombError,
     ) as error:
         detail = " ".join(str(error).split()) or type(error).__name__
         raise MediaError(f"{name}: {failure}: {detail}", "get a whole copy of the file") from error

@@ -37,6 +37,8 @@ _MASTERING = (
 """Primaries of mastering displays: BT.709, P3 and BT.2020, in 1/50,000."""
 _WHITES = ((15635, 16450), (15700, 17550))
 _SLICE = 1 << 20
+_MOST_PACKED, _MOST_A_BYTE = 1_500_000_000, 400
+"""Bytes of all frames of an animation that are inflated, and more for each byte of the file: some 12 seconds."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,11 @@ def _frames(parts: list[Chunk], place: int, end: int, head: Head) -> list[Chunk]
     moving = list(_moving(parts[end:]))[: max(stated - (first is not None), 0)]
     if not moving and first is None:
         return pixels
+    total = sum(head.packed(struct.unpack_from(">II", fcTL, 4)) for fcTL, _ in moving)
+    if total > _MOST_PACKED + _MOST_A_BYTE * sum(len(piece) for _, pieces in moving for piece in pieces):
+        raise MediaError(
+            f"{len(moving)} frames of {total} bytes are a decompression bomb", "convert it to a video first"
+        )
     shown = [Chunk(b"acTL", struct.pack(">II", len(moving) + (first is not None), loops))]
     number = 0
     if first is not None:

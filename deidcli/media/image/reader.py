@@ -25,6 +25,8 @@ from deidcli.media.sniff import HEAD, image_kind
 from deidcli.media.stream import Reader, StreamInfo, WriteOptions, Writer
 from deidcli.values import Frame
 
+MOST_FRAMES = 20_000
+"""The most frames of an animation, and pages of a file: a quarter of an hour at 24 a second. Each may be searched."""
 _RECENT = 4
 """How many decoded frames wait for the writer; a writer that is further behind decodes again, in order."""
 
@@ -36,6 +38,9 @@ def open_image(data: bytes, name: str, kind: str, salvage: bool = False) -> Imag
     """
     with explained(name):
         container = container_of(data, name, kind, salvage)
+        if len(container.times) > MOST_FRAMES:
+            said = f"{len(container.times)} frames in {len(data)} bytes are more than the limit of {MOST_FRAMES}"
+            raise MediaError(said, "convert it to a video first")
         if is_suspicious(container):
             rehearse(container, kind)
         return ImageReader(container)

@@ -8,6 +8,7 @@ can crash; its file then fails with one line. Ordinary pictures are decoded at o
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ MEMORY = 3 << 30  # bytes of address space
 SECONDS, SECONDS_A_MEGABYTE, LONGEST = 12, 3, 150  # of processor time
 _ONE_AT_A_TIME = threading.Lock()  # each may take all the memory that one is allowed
 _PATIENCE = 2.5  # seconds of the clock to one of the processor's, which others may use as well
+_OUT_OF_TIME = -getattr(signal, "SIGXCPU", 0)  # the status of a process that has used up its time
 _HINT = "leave it out, or convert it with a program that can open it"
 
 
@@ -42,9 +44,10 @@ def rehearse(container: Container, kind: str) -> None:
     command = [sys.executable, "-m", "deidcli.media.image.rehearsal", kind, str(seconds), str(int(container.salvage))]
     try:
         with _ONE_AT_A_TIME:
-            done = subprocess.run(
-                command, input=container.data, capture_output=True, timeout=_PATIENCE * seconds, env=_environment()
-            )
+            done = _run(command, container.data, seconds)
+            if done.returncode < 0 and done.returncode != _OUT_OF_TIME:
+                # Somebody, or a system without memory, may have ended it: the file is tried once more.
+                done = _run(command, container.data, seconds)
     except subprocess.TimeoutExpired as error:
         raise MediaError(_promise(container, f"takes more than {seconds} seconds to decode"), _HINT) from error
     except OSError as error:
@@ -56,6 +59,12 @@ def rehearse(container: Container, kind: str) -> None:
         raise MediaError(message, hint.strip() or _HINT)
     if done.returncode != 0:
         raise MediaError(_promise(container, "takes too much memory or time, or breaks its decoder"), _HINT)
+
+
+def _run(command: Sequence[str], data: bytes, seconds: int) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        command, input=data, capture_output=True, timeout=_PATIENCE * seconds, env=_environment(), check=False
+    )
 
 
 def _promise(container: Container, what: str) -> str:

@@ -131,11 +131,14 @@ _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _LINEAR: 3, _INKS: 4,
 _ASSOCIATED = 1
 _FLOAT_FORMAT, _SIGNED_FORMAT, _COMPLEX_FORMATS = 3, 2, (5, 6)
 _CONVERT = "convert it to RGB first"
+_MOST_SAMPLES = 256  # of a pixel: the most bands of pictures from the air
 
 
 def decode(page: Page) -> Native:
     """The picture as stored (not turned). Raises MediaError for a layout that cannot come back whole."""
     photometric, samples = page.number(262, _BLACK_IS_ZERO), page.number(277, 1)
+    if samples > _MOST_SAMPLES or not page.bits:
+        raise MediaError(f"a TIFF of {samples} samples of {page.bits} bits is not supported", _CONVERT)
     if page.number(259, 1) not in PLAIN:
         return _by_pillow(page, photometric)
     if page.bits == 1 and samples == 1 and photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _MASK, _PALETTE):

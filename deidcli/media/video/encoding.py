@@ -33,6 +33,10 @@ _QUALITY: dict[str, tuple[str, dict[str, str]]] = {
     "libsvtav1": ("crf", {"crf": "22", "preset": "8"}),
     "dnxhd": ("", {"profile": "dnxhr_hq"}),
 }
+# Encoders that look ahead: how many frames unless told otherwise, and the option that says so. A frame that waits takes
+# x264 about three bytes a pixel, and at 3840x2160 its 40 frames are more than a gigabyte.
+_AHEAD = {"libx264": ("rc-lookahead", 40), "libx265": ("x265-params", 20), "libvpx-vp9": ("lag-in-frames", 25)}
+_AHEAD_PIXELS, _LEAST_AHEAD = 50_000_000, 6
 _SCALED = ("mpeg4", "msmpeg4", "msmpeg4v2", "mpeg1video", "mpeg2video", "mjpeg", "flv", "wmv1", "wmv2", "h263", "h263p")
 _SCALE, _LAMBDA = 2.0, 118  # quality of the encoders that have one scale, 1 (best) to 31; FFmpeg's unit of it
 _PRESETS = {"libvpx": "cpu-used", "libvpx-vp9": "cpu-used"}
@@ -86,7 +90,12 @@ def encoding(
     if lossy or pixels.replace("yuvj", "yuv") != native.replace("yuvj", "yuv"):
         notes.append(f"{chosen.name} has no pixel format {native} at this size: written as {pixels}")
     return Encoding(
-        chosen.name, chosen.canonical_name, pixels, _rate(chosen, rate), _options(chosen.name, options), tuple(notes)
+        chosen.name,
+        chosen.canonical_name,
+        pixels,
+        _rate(chosen, rate),
+        _options(chosen.name, options, size),
+        tuple(notes),
     )
 
 
@@ -121,7 +130,7 @@ def _software(name: str) -> bool:
     )
 
 
-def _options(encoder: str, asked: VideoOptions) -> dict[str, str]:
+def _options(encoder: str, asked: VideoOptions, size: tuple[int, int]) -> dict[str, str]:
     if encoder == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # the only way to keep its log lines off standard error
     flag, options = _QUALITY.get(encoder, ("", {}))
@@ -133,6 +142,10 @@ def _options(encoder: str, asked: VideoOptions) -> dict[str, str]:
         flag = flag or ("cq" if "nvenc" in encoder else "global_quality" if "qsv" in encoder else "")
         # A lossless encoder has no quality to set.
         options |= {flag: f"{asked.crf:g}"} if flag else {}
+    name, frames = _AHEAD.get(encoder, ("", 0))
+    room = max(_AHEAD_PIXELS // (size[0] * size[1]), _LEAST_AHEAD)
+    if room < frames:
+        options[name] = f"{options[name]}:rc-lookahead={room}" if name in options else str(room)
     if asked.encoder_preset:
         options[_PRESETS.get(encoder, "preset")] = asked.encoder_preset
     return options

@@ -124,7 +124,8 @@ class Output:
     def copied_video(self, wanted: range) -> None:
         """A track for the source's own compressed pictures. wanted: the numbers of the packets that were searched."""
         original = self.source.pictures(self._from)
-        stream = self._template(original)
+        stream: Any = self._template(original)
+        stream.set_display_matrix(self.facts.matrix)
         self._scrub = self.scrubber
         tag = _tag(original)
         if tag == "hvc1" or (tag and self.muxer == muxer("", self.source.kind)):

@@ -196,10 +196,26 @@ def _unknown_side_data(kind: type[Type], value: object) -> Type:
 Type._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignment]
 
 
+_TURNS = {
+    2: (-1, 0, 0, 1), 3: (-1, 0, 0, -1), 4: (1, 0, 0, -1),
+    5: (0, 1, 1, 0), 6: (0, 1, -1, 0), 7: (0, -1, -1, 0), 8: (0, -1, 1, 0),
+}  # fmt: skip
+"""The numbers a, b, c and d of `orientation`, by what it gives."""
+
+
 def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
-    """The nine 32-bit numbers that say how a frame is shown; None where it is shown as it is stored."""
+    """The nine 32-bit numbers that say how a frame is shown; None where it is shown as it is stored.
+
+    Made anew for the nearest of the eight ways to turn and mirror: the file's own numbers may be text.
+    """
     side: Any = frame.side_data.get("DISPLAYMATRIX")
-    return None if side is None else tuple(np.frombuffer(memoryview(side), np.int32).tolist())
+    turned = orientation(None if side is None else tuple(np.frombuffer(memoryview(side), np.int32).tolist()))
+    if turned == 1:
+        return None
+    a, b, c, d = (number << 16 for number in _TURNS[turned])
+    # What would lie left of or above the picture is shifted back into it.
+    left, top = min(0, a * frame.width + c * frame.height), min(0, b * frame.width + d * frame.height)
+    return a, b, 0, c, d, 0, -left, -top, 1 << 30
 
 
 def orientation(matrix: tuple[int, ...] | None) -> int:
