@@ -10,7 +10,7 @@ from PIL import Image
 from deidcli.api import anonymize
 from deidcli.engine import local
 from deidcli.engine.replace import Outcome, Replaced
-from deidcli.engine.written import REASON, Seen, WrittenCheck
+from deidcli.engine.written import REASON, Seen, WrittenCheck, _regions
 from deidcli.faces.align import MEAN_SHAPE
 from deidcli.faces.mask import mask
 from deidcli.faces.recognisers import Recogniser
@@ -256,3 +256,21 @@ def test_no_change_is_no_check():
     made = WrittenCheck(None, compared, threading.Lock())
     made.add(Frame(BEFORE), Replaced(Frame(BEFORE), None, ()))
     assert not made
+
+
+def test_regions_of_many_faces_are_those_of_the_whole_mask():
+    """They are looked for band by band; two of them share rows, one is a pixel, and one ends with the picture."""
+    source, after, mask = Frame(noise((60, 80, 3), 1)), noise((60, 80, 3), 2), np.zeros((60, 80), bool)
+    for rows, columns in ((slice(3, 9), slice(4, 20)), (slice(6, 14), slice(30, 33)), (slice(20, 21), slice(7, 8))):
+        mask[rows, columns] = True
+    mask[50:, 70:] = np.triu(np.ones((10, 10), bool))
+    found = list(_regions(source, after, mask))
+    assert [(part.corner, part.mask.shape) for part in found] == [
+        ((4, 3), (6, 16)), ((30, 6), (8, 3)), ((7, 20), (1, 1)), ((70, 50), (10, 10)),
+    ]  # fmt: skip
+    again = np.zeros_like(mask)
+    for part in found:
+        part.cut(again)[part.mask] = True
+        assert np.array_equal(part.after, part.cut(after))
+        assert np.array_equal(part.before[0], part.cut(source.pixels))
+    assert np.array_equal(again, mask)
