@@ -2,7 +2,9 @@
 
 A face is tried at one level after the other: the method, the method's stronger settings, the fallback, the fallback's
 stronger settings, and at last a solid colour. It stops at the first level that could make it and after which the
-recogniser does not take it for its original.
+recogniser does not take it for its original. In a still it has to be apart by MARGIN where the method has a stronger
+setting: the encoder brings faces a little nearer again, and what is recognised in the file is covered
+(engine/written.py).
 
 In a video a face does not change its level from frame to frame: a track that was raised in one frame begins at the
 level that it reached there for some seconds (engine/escalation.py), and then tries the first one again.
@@ -30,6 +32,10 @@ from deidcli.faces.mask import face_size
 from deidcli.faces.recognisers import Recogniser
 from deidcli.methods.base import Method
 from deidcli.values import Crop, Face, Frame
+
+MARGIN = (
+    1.1  # thresholds that a face of a still is apart from its original, as long as the method has stronger settings
+)
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,7 @@ class Replacer:
         for level, (action, method) in enumerate(self.levels):
             due = [task for task in tasks if task.outcome is None and task.start <= level]
             if due:
-                self._try(due, method, action)
+                self._try(due, method, action, MARGIN if level + 1 < self._first_cover else 1.0)
             for task in due:
                 task.level = level
 
@@ -225,14 +231,14 @@ class Replacer:
     def _is_followed(self, task: _FaceTask) -> bool:
         return self.settings.track.track and task.canvas.source.time is not None
 
-    def _try(self, tasks: Sequence[_FaceTask], method: Method, action: str) -> None:
-        """Try one level for all faces that it can serve, and close those that it settles."""
+    def _try(self, tasks: Sequence[_FaceTask], method: Method, action: str, margin: float) -> None:
+        """Try one level for all faces that it can serve, and close those that it settles. margin: of stills."""
         able = [task for task in tasks if serves(method.crop, task.face, task.canvas.source)]
         for task in tasks:
             if task not in able:
                 task.reason = task.reason or "its landmarks cannot be right"
         made = [task for task, crop in self._apply(able, method) if self._blend(task, crop, method)]
-        self._settle(made, method, action)
+        self._settle(made, method, action, margin)
 
     def _apply(self, tasks: Sequence[_FaceTask], method: Method) -> Iterator[tuple[_FaceTask, Crop]]:
         """The faces with their new crops, without those for which the level failed; one bad face fails alone."""
@@ -277,7 +283,7 @@ class Replacer:
         task.canvas.lay(done, task.number)
         return True
 
-    def _settle(self, tasks: Sequence[_FaceTask], method: Method, action: str) -> None:
+    def _settle(self, tasks: Sequence[_FaceTask], method: Method, action: str, margin: float) -> None:
         """Close every face that is no longer recognised, or of which nothing can be told."""
         # Without --verify a recogniser may still be there, to tell people apart.
         judge = self.recogniser if self.settings.verify and not method.removes_face else None
@@ -289,17 +295,21 @@ class Replacer:
         if judge is not None and judged:
             rows = _embed(judge, [(task.canvas.frame.pixels, task.face) for task in judged])
             for (task, originals), row in zip(known, rows, strict=True):
-                distance, known_again = self.compared(judge, task.face, originals, row)
+                still = task.canvas.source.time is None
+                distance, known_again = self.compared(judge, task.face, originals, row, margin if still else 1.0)
                 if known_again:
                     task.reason = f"still recognised after {method.name} (distance {distance:.2f})"
                 else:
                     self._close(task, method, action, round(distance, 4))
 
-    def compared(self, judge: Recogniser, face: Face, originals: np.ndarray, row: np.ndarray) -> tuple[float, bool]:
+    def compared(
+        self, judge: Recogniser, face: Face, originals: np.ndarray, row: np.ndarray, margin: float = 1.0
+    ) -> tuple[float, bool]:
         """The least distance of a descriptor (length,) to those of the face's original (looks, length), and whether it
-        is recognised: by the threshold for its size, or by one that was given, which holds for all sizes."""
+        is recognised: at `margin` times the threshold for its size, or times one that was given, which holds for all
+        sizes."""
         rows = np.repeat(row[None], len(originals), axis=0)
-        apart, known = judge.compared(originals, rows, face_size(face), self.settings.distance)
+        apart, known = judge.compared(originals, rows, face_size(face), self.settings.distance, margin)
         return float(apart.min()), bool(known.any())
 
     def _close(self, task: _FaceTask, method: Method, action: str, distance: float | None) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MIXED = np.array([0.8, 0.6])  # weights of the two faces of the bank that make an identity; their squares sum to 1
 # What squared deviations in gender, age and the three colours of the tone cost a face of the bank, and what the cosine
 # costs between it and the old face, as recognisers see both: chances fall by the exponential of that.
-COSTS, ALIKE = np.array([1.5, 1.0, 0.3, 0.3, 0.3]), 10.0
+COSTS, ALIKE = np.array([1.5, 1.0, 0.3, 0.3, 0.3]), 25.0
 LEVELS = 2  # times that other identities are tried for a face that is still recognised
 FARTHEST, STEP = 2.0, 0.1  # how far a shape goes at most, and how much further on each level
 

@@ -138,7 +138,8 @@ class IdentityMethod(Method):
 
     shape: how far the shape goes towards that of the new identity, and beyond where it is above 1. far: how far a new
     face has to be from the old one, in thresholds of both recognisers. glasses: whether thin glasses are kept. alike:
-    whether of faces that are far enough one is taken that is read as of the old one's gender and about its age.
+    whether of faces that are far enough one is taken that is read as of the old one's gender and about its age. tries:
+    how many new faces are tried for a key.
     """
 
     crop = WINDOW
@@ -146,6 +147,7 @@ class IdentityMethod(Method):
     far: float = FAR
     glasses: bool = False
     alike: bool = True
+    tries: int = TRIES
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
         Method.__init__(self, options, secret, models)  # and not that of another class beside this one
@@ -180,7 +182,7 @@ class IdentityMethod(Method):
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
         """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
         best, first, tried = None, (-np.inf, False), shrunk(seen, JUDGED)
-        tries = TRIES if np.ptp(seen.mesh[:, :2], axis=0).max() >= SMALL else FEW
+        tries = self.tries if np.ptp(seen.mesh[:, :2], axis=0).max() >= SMALL else FEW
         for identity in islice(self.candidates(seen.reading, old, seen.crop.key), tries):
             made = self.drawn(tried, identity)
             away, dlib = self.models.away(old, composited(tried.crop, made), tried.crop, first[0])

@@ -1,6 +1,7 @@
 """Escalation: a face is replaced, or covered, or its file is not written; never let through."""
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -198,6 +199,15 @@ def test_distance_is_the_threshold(request_of):
     assert run(Painter(), request, Fixed(0.5), distance=0.4).outcomes[0].action == "replaced"
     assert run(Painter(), request, Fixed(0.6)).outcomes[0].action == "covered", "at the threshold it is the same person"
     assert run(Painter(), request, Fixed(float("nan"))).outcomes[0].action == "covered"
+
+
+@pytest.mark.parametrize(("time", "tries"), [(None, 2), (Fraction(1), 1)])
+def test_a_still_has_to_be_apart_by_a_margin_while_there_is_a_stronger_setting(request_of, time, tries):
+    """What an encoder brings nearer by a tenth would be covered in the file; frames of a video are not judged there."""
+    frame = replace(request_of.frame, time=time)
+    request = replace(request_of, frame=frame, faces=request_of.faces[:1])
+    done = run(Painter(stronger=Painter()), request, Fixed(0.61, 0.61))
+    assert [(o.action, o.tries, o.distance) for o in done.outcomes] == [("replaced", tries, 0.61)]
 
 
 @pytest.mark.parametrize("fallback", FALLBACKS)

@@ -77,15 +77,16 @@ class Recogniser(ABC):
         return float(np.interp(np.log(max(size, 1.0)), np.log(sizes), shares))
 
     def compared(
-        self, a: np.ndarray, b: np.ndarray, size: float, threshold: float | None = None
+        self, a: np.ndarray, b: np.ndarray, size: float, threshold: float | None = None, margin: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
         """How far descriptors are apart, and which are of one person: (n, length) twice to (n,) and (n,) bool.
 
         size: of the faces of both pictures, in pixels. threshold: one that counts at all sizes, None for its own.
+        margin: how many times the threshold two people have to be apart.
         """
         apart = self.distance(a, b)
         limit = self.threshold * self.share_at(size) if threshold is None else threshold
-        return apart, ~(apart > limit)  # a distance that is no number tells no two people apart
+        return apart, ~(apart > limit * margin)  # a distance that is no number tells no two people apart
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """How far descriptors are apart, row by row: (n, length) twice to (n,). Euclidean."""

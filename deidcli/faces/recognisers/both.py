@@ -41,12 +41,12 @@ class BothRecogniser(Recogniser):
         return np.concatenate([part.embed(each) for part, each in zip(self.parts, split, strict=True)], axis=1)
 
     def compared(
-        self, a: np.ndarray, b: np.ndarray, size: float, threshold: float | None = None
+        self, a: np.ndarray, b: np.ndarray, size: float, threshold: float | None = None, margin: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
         """One person is whom either recognises, each at its own threshold for faces of this size."""
         each, shares = self.distances(a, b), np.array([part.share_at(size) for part in self.parts])
         apart = each.min(axis=-1)
-        return apart, ~np.all(each > shares, axis=-1) if threshold is None else ~(apart > threshold)
+        return apart, ~np.all(each > shares * margin, axis=-1) if threshold is None else ~(apart > threshold * margin)
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The smaller of the two distances, row by row, 1 at the threshold of its recogniser."""
