@@ -317,6 +317,12 @@ TOLD_APART = Measure("told from photographs", UTILITY, SHARE,
     "lower")
 FRECHET = Measure("Fréchet distance", UTILITY, "squared",
     "How far the new faces, as the recogniser describes them, are from the originals as a whole.", "lower")
+LEARNT = Measure("expression learnt", UTILITY, SHARE,
+    "Untouched faces of other people whose expression is read rightly by what was trained on these.", "higher")
+LEARNT_EVENLY = replace(LEARNT, name="expression learnt, words alike")
+DETECTED = Measure("face told from beside it", UTILITY, SHARE,
+    "Boxes of untouched pictures that are rightly taken for a face, or for none, by what was trained on these.",
+    "higher")
 STEADINESS = Measure("steadiness", UTILITY, "", "How much a new face changes from frame to frame.", "lower")
 FRAMES, TRACKS = (Measure(name, OTHER, name, f"How many {name} were looked at.") for name in ("frames", "tracks"))
 MILLISECONDS = Measure("milliseconds a face", COST, "milliseconds", "What it costs.", "lower")

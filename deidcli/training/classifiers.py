@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from keras import ops
 from deidcli.errors import UsageError
 from deidcli.faces.attributes import load_labels
 from deidcli.networks.classifiers import METHOD, Classifier, ClassifierConfig, Head, build_classifier, load, save
+from deidcli.networks.store import Network
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.data import MARGIN, Pack, check_apart, labelled, load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
@@ -74,6 +76,13 @@ def learnt(faces: Pack, targets: Targets, recipe: Recipe, work: Path) -> keras.M
     compile_trainer(trainer, {name: _loss(rows, recipe.balance) for name, rows in targets.items()}, recipe.fit)
     fit(trainer, _feed(faces, targets, recipe), recipe.fit, work, lambda epoch: None)
     return network
+
+
+def reader(faces: Pack, targets: Targets, recipe: Recipe) -> Classifier:
+    """A classifier for the moment, trained from the seed of `recipe.fit`; nothing of it is kept."""
+    keras.utils.set_random_seed(recipe.fit.seed)
+    with tempfile.TemporaryDirectory() as work:
+        return Classifier(recipe.network(), Network.of(learnt(faces, targets, recipe, Path(work))))
 
 
 def _split(data: Sequence[Path], val: Sequence[Path], recipe: Recipe) -> tuple[Pack, Pack]:

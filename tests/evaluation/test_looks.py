@@ -6,11 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
+from deidcli.errors import UsageError
 from deidcli.evaluation.bench import Bench, Study, Subject
+from deidcli.evaluation.downstream import DownstreamPlan
 from deidcli.evaluation.looks import Classifier, LooksPlan, description, frechet, looks
 from deidcli.faces.detectors import DetectOptions
 from deidcli.methods import find
 from deidcli.values import Box, Face
+from tests.conftest import save
 from tests.evaluation.conftest import Same
 
 
@@ -76,3 +79,56 @@ def test_the_command(album, split, deid):
     assert done.status == 0 and (said["protocol"], said["label"]) == ("looks", "solid")
     split.with_name("few.csv").write_text("person,split\nperson1,val\n", encoding="utf-8")
     assert deid("evaluate", "looks", album, "--split", split.with_name("few.csv"), *options).status == 2
+
+
+# --- Downstream: what is learnt from new faces, on untouched ones
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory, portraits):
+    """PERSON/1.png of 24 people who do not exist: half of them have a light on the nose and are called "happiness"."""
+    folder = tmp_path_factory.mktemp("drawn")
+    labels, split = ["image,expression"], ["person,split"]
+    for number in range(24):
+        lit = number % 2
+        pixels = portraits[number % 3].astype(np.float32)
+        middle = [slice(round(0.42 * side), round(0.62 * side)) for side in pixels.shape[:2]]
+        pixels[middle[0], middle[1]] *= 1.4 if lit else 0.7
+        pixels = np.roll(pixels, number % 5 - 2, axis=1)
+        save(np.clip(pixels, 0, 255).astype(np.uint8), folder / "faces" / f"p{number:02}" / "1.png")
+        labels.append(f"p{number:02}/1.png,{'happiness' if lit else 'neutral'}")
+        split.append(f"p{number:02},{'train' if number < 12 else 'val'}")
+    labels.append("p00/1.png,neutral")
+    (folder / "labels.csv").write_text("\n".join(labels), encoding="utf-8")
+    (folder / "people.csv").write_text("\n".join(split), encoding="utf-8")
+    return folder
+
+
+def test_what_is_learnt_from_untouched_faces_is_learnt_and_from_none_is_not(deid, drawn, tmp_path, monkeypatch):
+    """A light is told by a network that saw it, and by chance by one whose faces were all of one colour."""
+    monkeypatch.setattr("deidcli.evaluation.downstream.STEPS", 15)
+    options = "--methods", "original,solid:color=grey", "--detector", "hog", "--cache", "none", "--quiet", "--json"
+    sizes = "--train", 12, "--test", 12, "--epochs", 3, "--networks", 1, "--seed", 1, "--out", tmp_path
+    tables = "--split", drawn / "people.csv", "--labels", drawn / "labels.csv"
+    done = deid("evaluate", "downstream", drawn / "faces", *tables, *options, *sizes)
+    assert done.status == 0, done.err
+    runs = [{f["name"]: f for f in json.loads(line)["figures"]} for line in done.out.splitlines()]
+    for run in runs:
+        assert run["expression learnt"]["count"] == 12 and run["face told from beside it"]["count"] == 24
+        assert run["expression learnt"]["value"] == pytest.approx(run["expression learnt, words alike"]["value"])
+    values = [run["expression learnt"]["value"] for run in runs]
+    assert values[0] > 0.9 and values[1] < 0.8
+    assert runs[0]["face told from beside it"]["value"] > 0.9
+
+
+def test_rare_words_are_left_out_and_people_stay_apart(drawn, tmp_path):
+    plan = DownstreamPlan.read(drawn / "faces", drawn / "people.csv", drawn / "labels.csv", 6, 100)
+    assert plan.classes == ("happiness", "neutral") and len(plan.train) == 6 and len(plan.test) == 12
+    assert [sum(plan.words[name] == word for name in plan.train) for word in plan.classes] == [3, 3]
+    assert not {name.split("/")[0] for name in plan.train} & {name.split("/")[0] for name in plan.test}
+    (tmp_path / "few.csv").write_text("image,expression\np00/1.png,anger\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="fewer than two words"):
+        DownstreamPlan.read(drawn / "faces", drawn / "people.csv", tmp_path / "few.csv", 6, 6)
+    (tmp_path / "other.csv").write_text("image,age\np00/1.png,30\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="no column 'expression'"):
+        DownstreamPlan.read(drawn / "faces", drawn / "people.csv", tmp_path / "other.csv", 6, 6)
