@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test lint bench readme docs coverage clean
+.PHONY: help demo test lint bench readme docs container coverage clean
 
 help:
 	@echo "make demo      anonymize examples/in to examples/out"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench     speed and peak memory of each method and of whole runs, against deface where it is; dlib against its port"
 	@echo "make readme    measure every method on DEID_DATA and put the tables into docs/ (an hour)"
 	@echo "make docs      the documentation site and the manual pages, in site/"
+	@echo "make container the steps of the Dockerfile in a plain folder, and a run as in a container (Linux, as root)"
 	@echo "make coverage  the tests with a coverage report"
 	@echo "make clean     remove the environment and everything that was made"
 
@@ -58,6 +59,9 @@ docs: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[docs]'
 	$(BIN)/mkdocs build --quiet
 	$(BIN)/python docs/man.py site/man
+
+container:
+	.ci/container build/container
 
 coverage: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term

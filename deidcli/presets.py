@@ -203,6 +203,8 @@ class Packaged:
         # Two runs may fetch at once; each puts a whole file in place.
         with tempfile.NamedTemporaryFile(dir=self.cached.parent, delete=False) as file:
             file.write(data)
+        # Of an image or a server's installation: another user runs what root has fetched.
+        os.chmod(file.name, 0o644)
         os.replace(file.name, self.cached)
         return self.cached
 
@@ -224,9 +226,9 @@ def cache_folder() -> Path:
 
 
 def _is_readable(path: Path) -> bool:
-    """Whether a file is there; one in a folder that may not be entered is not."""
+    """Whether a file is there for this user: neither closed to him nor in a folder that he may not enter."""
     try:
-        return path.is_file()
+        return path.is_file() and os.access(path, os.R_OK)
     except OSError:
         return False
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import stat
 import zipfile
 
 import pytest
@@ -44,6 +45,7 @@ def test_one_file_is_kept(index, tmp_path):
     path = file.fetch()
     assert path.read_bytes() == DATA and path == file.find() == file.verified("somebody")
     assert [p for p in (tmp_path / "cache").rglob("*") if p.is_file()] == [path]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644, "whoever runs deid need not be who fetched"
     # It is not fetched twice, but again where it is damaged.
     next(index.iterdir()).rename(tmp_path / "elsewhere.whl")
     assert file.fetch() == path
