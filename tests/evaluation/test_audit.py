@@ -19,7 +19,7 @@ from tests.conftest import save
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("fpdf")
-HOW = {"method": "pixelate", "detector": "hog", "seed": 7351123}
+HOW = {"method": "pixelate", "detector": "hog", "recogniser": "dlib", "seed": 7351123}
 
 
 @pytest.fixture(scope="module")

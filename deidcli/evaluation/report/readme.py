@@ -30,7 +30,7 @@ def update(readme: Path, results: Results) -> bool:
     """
     if readme.suffix == ".json":
         there = readme.read_bytes() if readme.exists() else b""
-        names = {name for name, _ in _columns(results)}
+        names = {"match rate", *(name for name, _ in _columns(results))}
         chance = {figure.name for run in results.runs for figure in run.figures if " by chance" in figure.name}
         results.figures_alone(names | chance).save(readme)
         return readme.read_bytes() != there
