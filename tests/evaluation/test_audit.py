@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 import deidcli
 from deidcli.evaluation.audit import measured
+from deidcli.evaluation.report.readme import markdown
 from deidcli.evaluation.tables import TABLES
 from tests.conftest import save
 
@@ -132,13 +134,15 @@ def test_the_paper_says_what_the_page_says(deid, again):
 
 
 def test_the_measured_figures_have_one_home():
-    """Figures with the weights that they are of, and nobody of the pictures."""
+    """Figures with the weights that they are of, and nobody of the pictures; the page of results tells the same."""
     results = measured()
     assert {"original", "cleanir", "blur"} <= {run.method for run in results.runs}
     wanted = {name for name, _ in TABLES["fdeid"].readme}
     for run in results.runs:
         assert run.checksum or not run.preset
         assert not (run.worst or run.curves) and {figure.name for figure in run.figures} & wanted
+    said = (Path(deidcli.__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
+    assert markdown(results) in said
 
 
 def test_figures_for_a_program_are_written_without_anybodys_pictures(deid, tmp_path):
