@@ -7,7 +7,7 @@ import click
 from deidcli.cli import Files
 
 FILES = {
-    **dict.fromkeys(("pair", "pairs", "folder", "looks"), "pictures"),
+    **dict.fromkeys(("pair", "pairs", "folder", "looks", "downstream"), "pictures"),
     **dict.fromkeys(("attacks", "all", "video"), "attacks"),
     **dict.fromkeys(("detection", "people"), "faces"),
     **dict.fromkeys(("quick", "kanonymity"), "outputs"),
