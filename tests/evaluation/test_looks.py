@@ -104,9 +104,12 @@ def drawn(tmp_path_factory, portraits):
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_what_is_learnt_from_untouched_faces_is_learnt_and_from_none_is_not(deid, drawn, tmp_path, monkeypatch):
     """A light is told by a network that saw it, and by chance by one whose faces were all of one colour."""
-    monkeypatch.setattr("deidcli.evaluation.downstream.STEPS", 15)
+    for name, value in (("STEPS", 12), ("CHANNELS", (8, 16, 16, 32)), ("BATCH_SIZE", 12)):
+        monkeypatch.setattr(f"deidcli.evaluation.downstream.{name}", value)
     options = "--methods", "original,solid:color=grey", "--detector", "hog", "--cache", "none", "--quiet", "--json"
     sizes = "--train", 12, "--test", 12, "--epochs", 3, "--networks", 1, "--seed", 1, "--out", tmp_path
     tables = "--split", drawn / "people.csv", "--labels", drawn / "labels.csv"
