@@ -4,7 +4,7 @@ A face is tried at one level after the other: the method, the method's stronger 
 stronger settings, and at last a solid colour. It stops at the first level that could make it and after which the
 recogniser does not take it for its original. In a still it has to be apart by MARGIN where the method has a stronger
 setting: the encoder brings faces a little nearer again, and what is recognised in the file is covered
-(engine/written.py).
+(engine/written.py). Where no setting gets so far, the one that got farthest is taken again.
 
 In a video a face does not change its level from frame to frame: a track that was raised in one frame begins at the
 level that it reached there for some seconds (engine/escalation.py), and then tries the first one again.
@@ -127,7 +127,8 @@ class _FaceTask:
     """A face on its way through the levels. start: the first one that it takes. level: the last one.
 
     originals: its descriptors (looks, length) in every look of its frame. number: of the face in its frame, from 1 on.
-    before: what its last new face changed, as it was before. choice: what was chosen for it.
+    before: what its last new face changed, as it was before. choice: what was chosen for it. farthest: the greatest
+    distance at which it was not recognised, though within the margin, and the level that reached it.
     """
 
     canvas: _Canvas
@@ -143,6 +144,7 @@ class _FaceTask:
     reason: str = ""
     start: int = 0
     level: int = 0
+    farthest: tuple[float, int] | None = None
 
     @property
     def track(self) -> tuple[str, int]:
@@ -187,15 +189,20 @@ class Replacer:
         for task in tasks:
             start = self._track_levels.start(task.name, task.canvas.source, task.face)
             task.start, task.reason, task.tries, task.outcome = start.level, start.reason, 0, None
-            task.before = None
+            task.before = task.farthest = None
             if task.choice.action == COVER and task.start < self._first_cover:
                 task.start, task.reason = self._first_cover, task.choice.why
-        for level, (action, method) in enumerate(self.levels):
+        for level in range(len(self.levels)):
+            if level == self._first_cover:
+                self._take_farthest(tasks)
             due = [task for task in tasks if task.outcome is None and task.start <= level]
-            if due:
-                self._try(due, method, action, MARGIN if level + 1 < self._first_cover else 1.0)
-            for task in due:
-                task.level = level
+            self._try(due, level, MARGIN if level + 1 < self._first_cover else 1.0)
+
+    def _take_farthest(self, tasks: Sequence[_FaceTask]) -> None:
+        """Close the faces that would be covered, but were not recognised after some level, at that level."""
+        for level in range(self._first_cover):
+            due = [task for task in tasks if task.outcome is None and task.farthest and task.farthest[1] == level]
+            self._try(due, level, 1.0)
 
     def _final(self, canvases: Sequence[_Canvas], tasks: Sequence[_FaceTask]) -> int:
         """Count the leading frames that need no redo: up to the first that raised a track which shows again.
@@ -231,14 +238,16 @@ class Replacer:
     def _is_followed(self, task: _FaceTask) -> bool:
         return self.settings.track.track and task.canvas.source.time is not None
 
-    def _try(self, tasks: Sequence[_FaceTask], method: Method, action: str, margin: float) -> None:
+    def _try(self, tasks: Sequence[_FaceTask], level: int, margin: float) -> None:
         """Try one level for all faces that it can serve, and close those that it settles. margin: of stills."""
+        _, method = self.levels[level]
         able = [task for task in tasks if serves(method.crop, task.face, task.canvas.source)]
         for task in tasks:
             if task not in able:
                 task.reason = task.reason or "its landmarks cannot be right"
+            task.level = level
         made = [task for task, crop in self._apply(able, method) if self._blend(task, crop, method)]
-        self._settle(made, method, action, margin)
+        self._settle(made, level, margin)
 
     def _apply(self, tasks: Sequence[_FaceTask], method: Method) -> Iterator[tuple[_FaceTask, Crop]]:
         """The faces with their new crops, without those for which the level failed; one bad face fails alone."""
@@ -283,8 +292,9 @@ class Replacer:
         task.canvas.lay(done, task.number)
         return True
 
-    def _settle(self, tasks: Sequence[_FaceTask], method: Method, action: str, margin: float) -> None:
+    def _settle(self, tasks: Sequence[_FaceTask], level: int, margin: float) -> None:
         """Close every face that is no longer recognised, or of which nothing can be told."""
+        action, method = self.levels[level]
         # Without --verify a recogniser may still be there, to tell people apart.
         judge = self.recogniser if self.settings.verify and not method.removes_face else None
         known = [(task, task.originals) for task in tasks if judge is not None and task.originals is not None]
@@ -295,8 +305,10 @@ class Replacer:
         if judge is not None and judged:
             rows = _embed(judge, [(task.canvas.frame.pixels, task.face) for task in judged])
             for (task, originals), row in zip(known, rows, strict=True):
-                still = task.canvas.source.time is None
-                distance, known_again = self.compared(judge, task.face, originals, row, margin if still else 1.0)
+                wide = margin if task.canvas.source.time is None else 1.0
+                distance, known_again = self.compared(judge, task.face, originals, row, wide)
+                if known_again and wide > 1 and not self.compared(judge, task.face, originals, row)[1]:
+                    task.farthest = max(task.farthest or (0.0, 0), (distance, level))
                 if known_again:
                     task.reason = f"still recognised after {method.name} (distance {distance:.2f})"
                 else:

@@ -166,7 +166,8 @@ def test_a_full_disk(deid, folder, disk, tmp_path):
         ("--overwrite", "--manifest", tmp_path / "rows.jsonl"),
     ):
         done = deid("anonymize", "--method", "pixelate", "--no-verify", *options, folder, disk)
-        assert done.status == 3 and "no space left" in done.err.lower() and litter(disk) == []
+        # A small file may fit where the earlier manifest lay.
+        assert done.status in (1, 3) and "no space left" in done.err.lower() and litter(disk) == []
     assert found(read(disk / "one.png")) == [], "the earlier output still stands"
 
 

@@ -83,7 +83,7 @@ def test_one_file_of_all(tmp_path):
         2,
         2,
     ]
-    with pytest.raises(UsageError, match="no room"):
+    with pytest.raises(UsageError, match="cannot hold"):
         document("cvat", files)
 
 

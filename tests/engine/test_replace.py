@@ -183,7 +183,9 @@ def test_what_is_not_recognised_stays(request_of):
 def test_stronger_settings_come_before_the_fallback(request_of):
     request = replace(request_of, faces=request_of.faces[:1])
     stronger = Painter()
-    done = run(Painter(stronger=stronger), request, Fixed(0.4, 0.9))
+    done = run(
+        Painter(stronger=stronger), request, Fixed(0.4, 0.4, 0.9)
+    )  # the first is asked with the margin and without
     [outcome] = done.outcomes
     assert (outcome.action, outcome.tries, outcome.distance, outcome.reason) == ("replaced", 2, 0.9, "")
     assert stronger.batches == [["crowd.png#0"]]
@@ -201,13 +203,24 @@ def test_distance_is_the_threshold(request_of):
     assert run(Painter(), request, Fixed(float("nan"))).outcomes[0].action == "covered"
 
 
-@pytest.mark.parametrize(("time", "tries"), [(None, 2), (Fraction(1), 1)])
-def test_a_still_has_to_be_apart_by_a_margin_while_there_is_a_stronger_setting(request_of, time, tries):
-    """What an encoder brings nearer by a tenth would be covered in the file; frames of a video are not judged there."""
+@pytest.mark.parametrize(
+    ("time", "distances", "tries", "taken"),
+    [
+        (None, (0.61, 0.61, 0.62), 2, 0.62),  # in a still the next level is tried, and is the last: no margin
+        (None, (0.61, 0.61, 0.5, 0.61), 3, 0.61),  # which is recognised: the one before is taken again
+        (None, (0.5, 0.5, 0.5), 3, None),
+        (Fraction(1), (0.61,), 1, 0.61),  # frames of a video are not judged in the file
+    ],
+)
+def test_a_still_has_to_be_apart_by_a_margin_while_there_is_a_stronger_setting(
+    request_of, time, distances, tries, taken
+):
+    """What an encoder brings nearer by a tenth would be covered in the file."""
     frame = replace(request_of.frame, time=time)
     request = replace(request_of, frame=frame, faces=request_of.faces[:1])
-    done = run(Painter(stronger=Painter()), request, Fixed(0.61, 0.61))
-    assert [(o.action, o.tries, o.distance) for o in done.outcomes] == [("replaced", tries, 0.61)]
+    [outcome] = run(Painter(stronger=Painter()), request, Fixed(*distances)).outcomes
+    assert (outcome.action, outcome.distance) == ("replaced" if taken else "covered", taken)
+    assert outcome.tries == tries and bool(outcome.reason) is (taken is None)
 
 
 @pytest.mark.parametrize("fallback", FALLBACKS)
@@ -312,7 +325,7 @@ def test_what_a_level_drew_is_gone_when_the_next_one_draws(request_of):
     small = Painter()
     small.crop = CropSpec(64, 0.1, mask="inner", transfer_lighting=False)
     request = replace(request_of, faces=request_of.faces[:1])
-    twice = run(Painter(stronger=small), request, Fixed(0.1, 0.9))
+    twice = run(Painter(stronger=small), request, Fixed(0.1, 0.1, 0.9))
     assert twice.outcomes[0].tries == 2
     assert np.array_equal(twice.frame.pixels, run(small, request).frame.pixels)
 

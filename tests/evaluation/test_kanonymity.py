@@ -128,7 +128,7 @@ def test_open(run, verdict):
     for row in run:
         face(row, guarantee="open", surrogate="s" + row["faces"][0]["person"])
     said = verdict(run)
-    assert said.holds and "no number of people stands behind one" in said.line()
+    assert said.holds and "there is no number of people behind one" in said.line()
     face(run[4], surrogate="another")
     assert not verdict(run).holds
 
