@@ -172,16 +172,20 @@ class FaceModel:
         """Coefficients (n,) of a person's texture without what faces of a gender hardly ever have, as a beard in a
         woman's: in each direction the share that their variance has of theirs and TYPICAL times everybody's.
         """
-        everybody = np.cov(self.bank_texture.T)
-        own = np.cov(self.bank_texture[self.bank_kept[:, 0] * gender > 0].T)
-        made = own @ np.linalg.solve(own + TYPICAL * everybody, texture)
+        made = self._shares_of_genders[int(gender < 0)] @ texture
         return made * (np.linalg.norm(texture) / max(float(np.linalg.norm(made)), 1e-9))
+
+    @cached_property
+    def _shares_of_genders(self) -> tuple[np.ndarray, np.ndarray]:
+        """The matrices (n, n) by which `typical` multiplies coefficients, of women and of men."""
+        everybody, women = np.cov(self.bank_texture.T), self.bank_kept[:, 0] > 0
+        own = [np.cov(self.bank_texture[who].T) for who in (women, ~women)]
+        first, second = (np.linalg.solve(each + TYPICAL * everybody, each).T for each in own)
+        return first, second
 
     def coefficients(self, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
         """Who a face is, as the bank has it: the coefficients of its texture (n,) and of its shape (m,)."""
-        off = reading.texture[canonical().inside].reshape(-1) - self.mean
-        texture = self.components @ off - reading.kept @ self.texture_of_kept
-        return texture, self.shape_components @ self.own_shape(reading).reshape(-1)
+        return self.own_texture(reading), self.shape_components @ self.own_shape(reading).reshape(-1)
 
     def identity(self, faces: np.ndarray, weights: np.ndarray, traits: np.ndarray) -> Identity:
         """The mixture of bank faces (m,) by weights (m,) whose squares sum to 1, so that it is as distinct as they

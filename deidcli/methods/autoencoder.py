@@ -208,7 +208,7 @@ class CanonicalAutoencoder(IdentityMethod, Autoencoder):
     def _row(self, reading: Reading) -> np.ndarray:
         """What the encoder takes (1, d) of a face in a photograph."""
         model = self.models.model
-        texture, shape = model.own_texture(reading), model.shape_components @ model.own_shape(reading).reshape(-1)
+        texture, shape = model.coefficients(reading)
         texture, shape = (
             np.clip(own, -OUTSIDE * bank.std(axis=0), OUTSIDE * bank.std(axis=0))[None]
             for own, bank in ((texture, model.bank_texture), (shape, model.bank_shape))

@@ -182,11 +182,11 @@ class IdentityMethod(Method):
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
         """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
         best, first, tried = None, (-np.inf, False), shrunk(seen, JUDGED)
+        asked = self.alike and self.far > 0
         tries = self.tries if np.ptp(seen.mesh[:, :2], axis=0).max() >= SMALL else FEW
         for identity in islice(self.candidates(seen.reading, old, seen.crop.key), tries):
             made = self.drawn(tried, identity)
             away, dlib = self.models.away(old, composited(tried.crop, made), tried.crop, first[0])
-            asked = self.alike and self.far > 0
             rank = min(away, self.far), not asked or self._alike(seen.reading, dlib)
             if rank > first:
                 best, first = identity, rank

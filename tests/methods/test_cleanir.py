@@ -87,10 +87,10 @@ def test_half_a_turn_needs_no_axis(made):
 
 
 def test_escalates_to_half_a_turn_and_then_lets_go(tiny_preset):
-    rung, taken = Cleanir(Cleanir.Options(100, preset=str(tiny_preset.folder))), []
-    while rung is not None:
-        taken.append((rung.options.angle, rung.options.keep))
-        rung = rung.escalate(len(taken))
+    level, taken = Cleanir(Cleanir.Options(100, preset=str(tiny_preset.folder))), []
+    while level is not None:
+        taken.append((level.options.angle, level.options.keep))
+        level = level.escalate(len(taken))
     kept = Cleanir.Options().keep
     assert taken == [(100, kept), (130, kept), (160, kept), (180, kept), (180, "none")]
 

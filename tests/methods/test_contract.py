@@ -132,13 +132,13 @@ def test_same_seed_same_face(make, crops):
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, second, strict=True))
 
 
-def test_ladder_ends_and_repeats_nothing(make):
-    rung, seen = make(), []
-    while rung is not None:
-        assert rung.options not in seen and rung.crop.align in ("landmarks", "box", "window")
-        seen.append(rung.options)
+def test_levels_end_and_repeat_nothing(make):
+    level, seen = make(), []
+    while level is not None:
+        assert level.options not in seen and level.crop.align in ("landmarks", "box", "window")
+        seen.append(level.options)
         assert len(seen) < 50, "a face could climb for ever"
-        rung = rung.escalate(len(seen))
+        level = level.escalate(len(seen))
 
 
 @pytest.mark.parametrize("name", NAMES)
