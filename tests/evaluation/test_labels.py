@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deidcli.cli import measuring
+from deidcli.cli import evaluate
 from deidcli.errors import MethodError, UsageError
 from deidcli.evaluation import bench as provenance
 from deidcli.evaluation import everything, parts
@@ -128,9 +128,9 @@ def test_every_method_has_a_name_that_makes_it(album, tmp_path, known_faces):
     lines = table.read_text().splitlines()
     assert lines[0] == "image,gender" and len(lines) == len(bench.originals.known) + 1
     assert {line.split(",")[1] for line in lines[1:]} == {"m", "f"}
-    names = measuring.every()
+    names = evaluate.every()
     assert {"blur", "cleanir", "ksame-select:select=gender"} <= set(names)
-    wanted, missing = measuring.existing(names, 1, table)
+    wanted, missing = evaluate.existing(names, 1, table)
     assert not missing and [subject.label for subject in wanted] == names
     chosen = next(s.method for s in wanted if s.label.startswith("ksame-select"))
     assert chosen.options.labels == str(table) and chosen.weights

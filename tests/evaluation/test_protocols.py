@@ -80,7 +80,7 @@ def test_a_table_runs_with_the_methods_that_exist(deid, album, tmp_path):
 
 
 def test_every_table_is_offered():
-    from deidcli.cli.evaluate.table import TABLES as NAMES
+    from deidcli.cli.evaluate.reports import TABLES as NAMES
 
     assert set(NAMES) == set(TABLES)
 

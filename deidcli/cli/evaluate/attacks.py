@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deidcli.cli import measuring
+from deidcli.cli import evaluate
 from deidcli.cli import options as opt
-from deidcli.cli.measuring import DIGITS
+from deidcli.cli.evaluate import DIGITS
 from deidcli.engine.persona import PERSONAS
 from deidcli.errors import UsageError
 
@@ -37,13 +37,13 @@ learning = opt.stacked(
     click.option("--attacks", default="all", show_default=True,
                  help="Which: naive, parrot, second-pass, reversal, reconstruction, fitting, linkage, averaging, "
                       "background."),
-    measuring.methods("original,cleanir:angle=90,cleanir,blur,pixelate,solid"),
+    evaluate.methods("original,cleanir:angle=90,cleanir,blur,pixelate,solid"),
     click.option("--split", metavar="FILE",
                  help="CSV with columns person, split; `val` is attacked, `train` is for training."),
     click.option("--persona", type=click.Choice(PERSONAS), default="track", show_default=True,
                  help="Who gets the same secret draw, as for `anonymize`; reversal is tried with track alone."),
     learning,
-    measuring.measured,
+    evaluate.measured,
 )  # fmt: skip
 def attacks_command(folder: str, **options: Any) -> int:
     """Attack the outputs of methods over FOLDER, which has one sub-folder a person.
@@ -63,8 +63,8 @@ def attacks_command(folder: str, **options: Any) -> int:
     how = AttackOptions(
         people=options["people"], far=options["far"], training=options["training"], steps=options["steps"]
     )
-    bench = measuring.make_bench(Path(folder), Path(folder).parent.name or folder, options, labels=False)
-    wanted = measuring.subjects(options["methods"], options["seed"])
+    bench = evaluate.make_bench(Path(folder), Path(folder).parent.name or folder, options, labels=False)
+    wanted = evaluate.subjects(options["methods"], options["seed"])
     closed = [one.label for one in wanted if one.method is not None and one.method.closed]
     if closed and options["persona"] != "track":
         raise UsageError(f"--persona does not belong to {closed[0]}", "it always keeps people apart")
@@ -75,7 +75,7 @@ def attacks_command(folder: str, **options: Any) -> int:
     )
     if not done:
         raise UsageError(f"--attacks {options['attacks']}: none can be tried on {options['methods']}", "choose others")
-    measuring.finish((), options, done)
+    evaluate.finish((), options, done)
     return 0
 
 
@@ -104,12 +104,12 @@ ALL_COLUMNS = ("match rate", "self match rate", "rank-1", "faces found", "SSIM",
     click.option("--data", required=True, metavar="DIR",
                  help="Holds lfw/images/PERSON/, lfw/people.csv (person, split), and maybe lfw/pairs_val.csv and "
                       "lfw/expressions.csv."),
-    measuring.methods(f"original,{measuring.EACH},cleanir:angle=0,cleanir:angle=90,cleanir:angle=180"),
+    evaluate.methods(f"original,{evaluate.EACH},cleanir:angle=0,cleanir:angle=90,cleanir:angle=180"),
     click.option("--attacks", default="all", show_default=True, help="As for `evaluate attacks`; none for no attacks."),
     learning,
     click.option("--resume", is_flag=True, help="Go on with the report in --out; what it holds already is kept."),
     click.option("--overwrite", is_flag=True, help="Begin anew where --out holds a report."),
-    measuring.measured,
+    evaluate.measured,
 )  # fmt: skip
 def all_command(data: str, attacks: str, resume: bool, overwrite: bool, **options: Any) -> int:
     """Measure and attack every method and preset that there is, and write report.json and report.html to --out.
@@ -136,21 +136,21 @@ def all_command(data: str, attacks: str, resume: bool, overwrite: bool, **option
         raise UsageError(f"{out / REPORT} exists", "use --resume to go on with it, or --overwrite")
     names = {"all": tuple(available()), "none": ()}.get(attacks, tuple(attacks.split(",")))
     lfw = Path(data) / "lfw"
-    bench = measuring.make_bench(lfw / "images", "lfw", options, "val")
+    bench = evaluate.make_bench(lfw / "images", "lfw", options, "val")
     plan = from_lfw(Path(data), options["limit"], bench.study.draw)
     how = AttackOptions(options["people"], far=options["far"], training=options["training"], steps=options["steps"])
     crowd = load_attack_set(lfw / "images", lfw / "people.csv", how, bench.study.draw) if names else None
     bench.read([*plan.names, *(crowd.names if crowd else ())])
-    labels = write_labels(bench, out / "labels.csv", measuring.SELECTED)
-    wanted, missing = measuring.existing(measuring.split(options["methods"]), options["seed"], labels)
-    order = Evaluation(plan, crowd, names, how, out, lambda label: out / "worst" / measuring.safe(label))
+    labels = write_labels(bench, out / "labels.csv", evaluate.SELECTED)
+    wanted, missing = evaluate.existing(evaluate.split(options["methods"]), options["seed"], labels)
+    order = Evaluation(plan, crowd, names, how, out, lambda label: out / "worst" / evaluate.safe(label))
     failed = dict(missing)
     runs = 0
     for step in evaluate_all(bench, wanted, order, resume):
         if step.run is None:
             failed[step.subject.label] = step.error
         else:
-            runs += len(measuring.print_runs([step.run], ALL_COLUMNS, options["as_json"], head=not runs))
+            runs += len(evaluate.print_runs([step.run], ALL_COLUMNS, options["as_json"], head=not runs))
     if runs:
         click.echo(str(write_report(Results.load(out), out)), err=True)
     for label, reason in [*failed.items(), *bench.originals.failed.items()]:
@@ -164,8 +164,8 @@ VIDEO_COLUMNS = ("frames", "tracks", "self match rate", "descriptor steps", "lan
 @click.command("video", cls=opt.Command)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @opt.stacked(
-    measuring.methods("original,cleanir,blur"),
-    measuring.measured,
+    evaluate.methods("original,cleanir,blur"),
+    evaluate.measured,
 )  # fmt: skip
 def video_command(files: tuple[str, ...], **options: Any) -> int:
     """How steady new faces are over the frames of FILE..., and what many frames give away.
@@ -185,13 +185,13 @@ def video_command(files: tuple[str, ...], **options: Any) -> int:
         if not path.is_file():
             raise UsageError(f"{path} is no file", "name a video")
     data = paths[0].name if len(paths) == 1 else f"{len(paths)} videos"
-    bench = measuring.make_bench(paths[0].parent, data, options, labels=False)
+    bench = evaluate.make_bench(paths[0].parent, data, options, labels=False)
     runs: list[Run] = []
     attacks: list[Attack] = []
-    for one in measuring.subjects(options["methods"], options["seed"]):
+    for one in evaluate.subjects(options["methods"], options["seed"]):
         run, outcomes = video(bench, paths, one, options["limit"])
-        runs += measuring.print_runs([run], VIDEO_COLUMNS, options["as_json"], head=not runs)
+        runs += evaluate.print_runs([run], VIDEO_COLUMNS, options["as_json"], head=not runs)
         attacks += outcomes
     print_attacks(attacks, options["as_json"])
-    measuring.finish(runs, options, attacks)
+    evaluate.finish(runs, options, attacks)
     return 0

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from deidcli.cli import options as opt
-from deidcli.cli import training
+from deidcli.cli import train as training
 
 
 class Counts(click.ParamType):

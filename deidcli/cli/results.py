@@ -1,7 +1,9 @@
-"""The `verify` command: a written folder against its input, whatever tool has written it."""
+"""The `verify`, `review` and `report` commands: an output folder judged, reviewed by people, and accounted for."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deidcli.cli import options as opt
-from deidcli.cli.progress import shown
+from deidcli.cli.progress import say, shown
+from deidcli.engine.manifest import encoded
+from deidcli.engine.zones import Instructions, load_instructions
 from deidcli.errors import UsageError
 from deidcli.faces.detectors import DEFAULTS, default
 from deidcli.networks.device import use_device
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from deidcli.evaluation.verify.measure import Judge
     from deidcli.evaluation.verify.records import Records
     from deidcli.evaluation.verify.verdict import Verdict
+
 
 FINE, WRONG, NOTHING = 0, 1, 3
 SUFFIX = ".png"
@@ -31,7 +36,7 @@ sheet = click.option(
 look = click.option("--look", type=click.IntRange(1), default=20, show_default=True, help="How many files to name.")
 
 
-@click.command(cls=opt.Command)
+@click.command("verify", cls=opt.Command)
 @click.argument("inputs", metavar="IN")
 @click.argument("output", metavar="OUT")
 @opt.stacked(
@@ -59,7 +64,7 @@ look = click.option("--look", type=click.IntRange(1), default=20, show_default=T
     opt.config,
     opt.progress,
 )  # fmt: skip
-def command(inputs: str, output: str, **options: Any) -> int:
+def verify_command(inputs: str, output: str, **options: Any) -> int:
     """Check the folder OUT, written by any tool, against the folder IN that it was made from.
 
     Names missing and extra files, faces in OUT that are as they were or are still recognised, metadata that identify
@@ -173,3 +178,129 @@ def draw(verdict: Verdict, path: Path) -> None:
     if tiles:
         save(page(tiles), path)
         click.echo(f"{path} shows faces as they were: keep it as you keep the originals", err=True)
+
+
+@click.command("review", cls=opt.Command)
+@click.argument("output", metavar="OUTPUT")
+@opt.stacked(
+    click.option("--originals", metavar="INPUT",
+                 help="Show the faces as they were, too, and group them by likeness. The page then holds open faces: "
+                      "it is written for its owner alone."),
+    click.option("--page", metavar="FILE", help="Where the page goes; default: OUTPUT.review.html beside OUTPUT."),
+    click.option("--decisions", metavar="FILE", help="Go on with what was decided before."),
+    click.option("--list", "listed", is_flag=True, help="Print the faces in doubt as JSON lines, and write no page."),
+    click.option("--limit", type=click.IntRange(1), default=2000, show_default=True,
+                 help="Only so many faces or tracks, those in doubt first."),
+    opt.config,
+    opt.progress,
+)  # fmt: skip
+def review_command(output: str, **options: Any) -> int:
+    """Write a page about OUTPUT, a folder that `deid anonymize` wrote, in which everything is contained: no server, no
+    network.
+
+    It shows a card for each face or track, those in doubt first, with "replace", "cover", "leave" and, where the run
+    took it for somebody, "wrong person"; the tracks of videos on a line of time; and pictures on which zones are drawn.
+    "Save decisions" gives a file; the command as before with `--decisions FILE` does again what changed.
+
+    \b
+    deid review out/ --originals in/
+    deid anonymize --method cleanir in/ out/ --decisions deid-decisions.jsonl
+    """
+    from deidcli.evaluation import review
+
+    out = Path(output)
+    if not out.is_dir():
+        raise UsageError(f"{out}: there is no such folder", "name the OUTPUT of `deid anonymize`")
+    if options["listed"]:
+        for entry in review.doubtful(out):
+            click.echo(encoded(json.dumps(entry, ensure_ascii=False)))
+        return 0
+    originals = Path(options["originals"]) if options["originals"] else None
+    if originals is not None and not originals.exists():
+        raise UsageError(f"--originals {originals}: there is no such folder", "name the INPUT of the run")
+    instructions = (
+        load_instructions(Path(options["decisions"]), "--decisions") if options["decisions"] else Instructions()
+    )
+    page = Path(options["page"]) if options["page"] else out.resolve().with_name(f"{out.resolve().name}.review.html")
+    files, cards = review.reviewed(out, originals)
+    kept, judge = cards[: options["limit"]], _judge() if originals else None
+    problems = []
+    order = sorted(range(len(files)), key=lambda number: min((n for n, c in enumerate(kept) if c.file == number),
+                                                             default=len(kept)))  # fmt: skip
+    style = "none" if options["quiet"] else options["progress"]
+    for place, number in enumerate(shown(order, len(order), style)):
+        own = [card for card in kept if card.file == number]
+        problem = review.add_pictures(files[number], own, place < review.PICTURES, judge)
+        problems += [problem] if problem else []
+    _write(page, review.page(out, files, kept, judge, instructions))
+    for problem in problems:
+        say(f"deid: {problem}")
+    if not options["quiet"]:
+        more = f", and {len(cards) - len(kept)} more that --limit leaves out" if len(cards) > len(kept) else ""
+        warned = "; it shows faces as they were" if originals else ""
+        say(f"{page}: {len(kept)} faces or tracks of {len(files)} files{more}{warned}")
+    return 1 if problems else 0
+
+
+def _judge() -> Any:
+    from deidcli.engine.settings import RECOGNISER
+    from deidcli.faces.recognisers import recogniser
+
+    return recogniser(RECOGNISER)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a page that only its owner can read. Raises UsageError."""
+    try:
+        with open(path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}", "name another file with --page") from error
+
+
+@click.command("report", cls=opt.Command)
+@click.argument("output", metavar="OUTPUT")
+@opt.stacked(
+    click.option("--originals", metavar="INPUT",
+                 help="The inputs of the run: those of which no manifest speaks are named, too."),
+    click.option("--manifest", metavar="FILE", help="Where the manifest lies; default: every manifest in OUTPUT."),
+    click.option("--page", metavar="FILE", help="Where the page goes, and the PDF and JSON beside it; default: "
+                                                "OUTPUT.audit.html beside OUTPUT."),
+    click.option("--sign", type=click.Choice(("auto", "minisign", "gpg")), is_flag=False, flag_value="auto",
+                 help="Sign the JSON file, which holds the sha256 of page and PDF; auto: minisign, else GPG."),
+    click.option("--key", metavar="KEY", help="With --sign: GPG's name of a key, or minisign's secret key file."),
+    opt.config,
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+)  # fmt: skip
+def report_command(output: str, **options: Any) -> int:
+    """Write an audit of OUTPUT, a folder that `deid anonymize` wrote: a page, a PDF, and JSON for programs.
+
+    What ran, by which version and with which weights and licences; what this version measured of the method; how many
+    files and faces; everything that failed, was covered, left, not compared or left out; the sha256 of every manifest.
+    Each result is read and compared with its manifest. No picture and no secret is in it, but the names of files are.
+
+    Exit status: 0 nothing is wrong; 1 a file failed, is missing, was altered or was left out; 2 usage.
+
+    \b
+    deid report out/ --originals in/
+    deid report out/ --sign gpg --key dpo@example.org
+    """
+    from deidcli.evaluation.audit import audit
+    from deidcli.evaluation.report.audit import sign, signer, write_audit
+
+    out = Path(output)
+    program = signer(options["sign"]) if options["sign"] else ""
+    if options["key"] and not program:
+        raise UsageError("--key belongs to --sign", "give --sign, too")
+    page = Path(options["page"]) if options["page"] else out.resolve().with_name(f"{out.resolve().name}.audit.html")
+    if page.suffix != ".html":
+        raise UsageError(f"--page {page}: a page ends in .html", "name a file like audit.html")
+    originals, manifest = (Path(text) if text else None for text in (options["originals"], options["manifest"]))
+    said = audit(out, originals, manifest)
+    written = write_audit(said, page)
+    if program:
+        written.append(sign(written[-1], program, options["key"] or ""))
+    if not options["quiet"]:
+        say(f"{', '.join(map(str, written))}: {said['wrong'] or 'nothing'} wrong")
+    return 1 if said["wrong"] else 0
