@@ -211,8 +211,7 @@ def align_command(inputs: tuple[str, ...], output: str, **options: Any) -> int:
 def _pack(jobs: list[Job], options: dict[str, Any], output: Path, failed: list[str]) -> int | None:
     """Write one pack, whole or not at all. How many faces are in it; None where it is there already."""
     from deidcli.faces.attributes import load_labels
-    from deidcli.training.data import origin_of, pack_faces, pack_origin, write_pack
-    from deidcli.training.textures import WINDOW, unwrapped, write_textures
+    from deidcli.training.data import WINDOW, origin_of, pack_faces, pack_origin, unwrapped, write_pack, write_textures
 
     check_apart(output, jobs)
     wanted = [options[name] for name in ("size", "margin", "largest", "frame")] + [options["detect"]]

@@ -169,7 +169,7 @@ def _missed(missed: Sequence[np.ndarray], people: Sequence[str]) -> Part:
 
 def _epdnet_gallery(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
     """Section IV of EPD-Net by its own verifiers, on pictures of the gallery's people that nothing was trained on."""
-    from deidcli.training.epd_figures import THRESHOLD, distances, places
+    from deidcli.training.epd_graph import THRESHOLD, distances, places
     from deidcli.training.epd_net import word
 
     who = [person(name) for name in outputs.names]

@@ -1,7 +1,7 @@
 """How EPD-Net is trained: a pack to a preset. First the two verifiers, then the generator against all of them.
 
 The paper's network translates aligned crops. Where a face model is named, the data are textures in the canonical frame
-(`training/textures.py`), and the generator starts from the texture that the model draws of another identity.
+(`training/data.py`), and the generator starts from the texture that the model draws of another identity.
 """
 
 from __future__ import annotations
@@ -39,13 +39,10 @@ from deidcli.networks.epd_net import (
 from deidcli.networks.store import Network
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training import classifiers
-from deidcli.training.data import MARGIN, Pack, check_apart, chip_samplers, load_pack
-from deidcli.training.epd_figures import answers, measure, translated
-from deidcli.training.epd_graph import Losses, build_trainer, loss_functions
+from deidcli.training.data import MARGIN, Pack, Textures, check_apart, chip_samplers, load_pack, load_textures
+from deidcli.training.epd_graph import Losses, answers, build_trainer, loss_functions, measure, translated
 from deidcli.training.face_model import SEEN, completed
-from deidcli.training.fit import FitOptions, compile_trainer, fit
-from deidcli.training.sampling import Augment, batches
-from deidcli.training.textures import Textures, load_textures
+from deidcli.training.fit import Augment, FitOptions, batches, compile_trainer, fit
 
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 VERIFIED = 64  # side in pixels of what the verifiers see
@@ -323,6 +320,6 @@ EPD-Net (Aggarwal et al. 2020) at {config["crop"]["size"]} pixels, on {kind}. Ge
   pictures or more.
 - Losses: {training["losses"]}
 - Schedule: {training["fit"]}
-- On faces that took no part (`training/epd_figures.py` says what each is):
+- On faces that took no part (`training/epd_graph.py` says what each is):
   {", ".join(f"{name} {value}" for name, value in figures.items())}.
 """

@@ -21,7 +21,7 @@ from deidcli.media.open import open_reader
 from deidcli.methods.fatm import DONORS
 from deidcli.networks.fatm import decoder_file, load, save
 from deidcli.presets import Preset, load_preset, save_preset
-from deidcli.training.data import MARGIN, Pack, load_pack
+from deidcli.training.data import MARGIN, WINDOW, Pack, Textures, load_pack, load_textures, unwrapped
 from deidcli.training.fatm import FaceSet, Recipe, Trained, train
 from deidcli.training.fatm_donors import (
     KnownFace,
@@ -30,12 +30,11 @@ from deidcli.training.fatm_donors import (
     blended,
     crop_set,
     known_face,
+    likenesses,
     moved_set,
     nobody,
     own_set,
 )
-from deidcli.training.fatm_likeness import likenesses
-from deidcli.training.textures import WINDOW, Textures, load_textures, unwrapped
 from deidcli.values import Box, Crop, Face, Frame
 
 TABLE = "donors.csv"  # of a preset: which faces its donors are made of

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from deidcli.faces.recognisers.sface import WEIGHTS
-from deidcli.training.data import load_pack
-from deidcli.training.textures import load_textures
+from deidcli.training.data import load_pack, load_textures
 from tests.conftest import read, save, tree
 
 QUICK = ("--method", "solid", "--color", "black", "--no-verify", "--seed", "1")

@@ -132,7 +132,7 @@ def test_a_network_that_learns_is_tried_on_other_people(album, bench):
 
 def test_what_is_undone_can_be_learnt():
     """The network takes a shift of colours back, from a few crops."""
-    from deidcli.training.undo import train_undo
+    from deidcli.evaluation.attacks.inversion import train_undo
 
     old = np.random.default_rng(1).integers(60, 200, (8, 1, 1, 3)).repeat(16, 1).repeat(16, 2).astype(np.uint8)
     new = old + np.array([40, 0, 30], np.uint8)

@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 
 from deidcli.methods.cleanir import turn
 from deidcli.networks.cleanir import VaeConfig, build_encoder
-from deidcli.training.cleanir_figures import probe
+from deidcli.training.cleanir import probe
 from deidcli.training.cleanir_graph import AdversarialLoss, ConsistencyLoss, Expression, RotateIdentity, dissimilarity
 from deidcli.training.cleanir_latent import directions, erase, erasure
 from deidcli.training.data import Pack

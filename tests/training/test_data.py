@@ -8,9 +8,20 @@ from deidcli.faces.attributes import load_labels
 from deidcli.faces.canonical import mean_mesh
 from deidcli.faces.mesh import ibug
 from deidcli.faces.recognisers.sface import WEIGHTS
-from deidcli.training.data import MARGIN, Pack, check_apart, describe_crops, labelled, load_pack, origin_of
-from deidcli.training.sampling import Augment, batches
-from deidcli.training.textures import Textures, load_textures, unwrapped, write_textures
+from deidcli.training.data import (
+    MARGIN,
+    Pack,
+    Textures,
+    check_apart,
+    describe_crops,
+    labelled,
+    load_pack,
+    load_textures,
+    origin_of,
+    unwrapped,
+    write_textures,
+)
+from deidcli.training.fit import Augment, batches
 from deidcli.values import Box, Crop, Face
 
 
@@ -231,7 +242,7 @@ def test_other_files_are_refused(tmp_path):
 def test_a_face_that_looks_ahead_has_the_mean_shape(monkeypatch):
     """What lies at a point of the mesh lies at the same point of the frame."""
     mesh = mean_mesh() * 60 + (100, 100, 0)
-    monkeypatch.setattr("deidcli.training.textures.mesh_of", lambda crop: mesh)
+    monkeypatch.setattr("deidcli.training.data.mesh_of", lambda crop: mesh)
     pixels = np.zeros((200, 200, 3), np.uint8)
     pixels[:, :100] = 200
     crop = Crop(pixels, np.eye(2, 3), Face(Box(40, 40, 160, 160), landmarks=ibug(mesh)), "a/b.jpg#0")

@@ -11,21 +11,20 @@ from deidcli.methods import find
 from deidcli.methods.base import Secret
 from deidcli.networks.epd_net import EpdConfig, build_critic, build_generator, load, load_verifier, packed
 from deidcli.presets import load_preset
-from deidcli.training.data import Pack
-from deidcli.training.epd_figures import identities
+from deidcli.training.data import Pack, Textures, write_textures
 from deidcli.training.epd_graph import (
     Losses,
     adversarial,
     build_trainer,
     contrastive,
     crossentropy,
+    identities,
     loss_functions,
     structural,
     unlike,
 )
 from deidcli.training.epd_net import EMOTIONS, gallery, word
 from deidcli.training.fit import FitOptions, compile_trainer
-from deidcli.training.textures import Textures, write_textures
 from deidcli.values import Box, Crop, Face
 from tests.training.test_train import own_policy  # noqa: F401 - a fixture
 

@@ -13,11 +13,10 @@ from deidcli.methods.base import Secret
 from deidcli.methods.fatm import CanonicalFatm, Fatm
 from deidcli.networks.fatm import FatmConfig, build_decoder, build_encoder
 from deidcli.presets import load_preset
-from deidcli.training.data import Pack
+from deidcli.training.data import Pack, Textures, load_textures, write_textures
 from deidcli.training.fatm import Recipe, build_trainer
 from deidcli.training.fatm_preset import made_of_nobody, textures_of
 from deidcli.training.fit import FitOptions
-from deidcli.training.textures import Textures, load_textures, write_textures
 from tests.conftest import found, save
 
 SMALL = ("--width", 0.02, "--steps", 2, "--epochs", 1, "--batch", 2, "--together", 1)
