@@ -26,7 +26,7 @@ from deidcli.engine.tracks import choice_entry
 from deidcli.errors import UsageError
 from deidcli.faces.mask import FEATHER
 from deidcli.faces.recognisers import DEFAULTS
-from deidcli.networks.device import use_device
+from deidcli.networks.backend import use_device
 from deidcli.values import Face
 
 METADATA = ("none", "safe", "all")

@@ -27,7 +27,7 @@ from deidcli.errors import DeidError, UsageError, one_line
 from deidcli.faces.align import align
 from deidcli.faces.landmarks import serves
 from deidcli.faces.tracking.options import TrackOptions
-from deidcli.networks.device import use_device
+from deidcli.networks.backend import use_device
 from deidcli.presets import sha256
 from deidcli.values import Crop, CropSpec, Face
 

@@ -18,7 +18,7 @@ from deidcli import __version__
 from deidcli.cli import options as opt
 from deidcli.cli.progress import say
 from deidcli.errors import DeidError, PresetError
-from deidcli.networks.device import on_gpu
+from deidcli.networks.backend import on_gpu
 from deidcli.presets import Packaged, folders, load_preset
 
 _NAME = "deidcli"

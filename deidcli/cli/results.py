@@ -17,7 +17,7 @@ from deidcli.engine.manifest import encoded
 from deidcli.engine.zones import Instructions, load_instructions
 from deidcli.errors import UsageError
 from deidcli.faces.detectors import DEFAULTS, default
-from deidcli.networks.device import use_device
+from deidcli.networks.backend import use_device
 
 if TYPE_CHECKING:
     from deidcli.evaluation.verify.measure import Judge

@@ -41,7 +41,7 @@ from deidcli.faces.people import KnownPeople
 from deidcli.faces.recognisers import recogniser
 from deidcli.faces.recognisers.both import BothRecogniser
 from deidcli.methods.base import Census, Method, Secret
-from deidcli.networks import device
+from deidcli.networks import backend
 
 QUEUED = 2  # parts that an actor has at a time: the one it works on, and the next
 ROWS = 64  # that wait to be fetched from an actor, at most
@@ -85,7 +85,7 @@ class _Worker:
     def ready(self, census: Census | None) -> None:
         """Load what is needed, and take the closed set once it is counted. Raises what the run would raise."""
         if self.method is None:
-            device.choose(self.orders.device)
+            backend.choose(self.orders.device)
             self.method, self.chooser = self.orders.made(), self.orders.chooser()
         if census is not None:
             self.method.prepare(census)
@@ -149,7 +149,7 @@ def anonymize(
     people = (chooser.people.known.rows, chooser.people.flag) if chooser.people is not None else None
     orders = _Orders(
         type(method), method.options, method.secret, replace(settings, workers=1), given,
-        (type(output), output.root, output.overwrite), chooser.instructions, people, device.chosen(),
+        (type(output), output.root, output.overwrite), chooser.instructions, people, backend.chosen(),
     )  # fmt: skip
     crew = _Crew(orders, settings.workers)
     census = None

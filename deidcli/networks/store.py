@@ -20,8 +20,7 @@ import numpy as np
 
 from deidcli.errors import PresetError
 from deidcli.networks import graphs
-from deidcli.networks.backend import keras
-from deidcli.networks.device import on_gpu
+from deidcli.networks.backend import keras, on_gpu
 from deidcli.presets import Preset, cache_folder
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The graph in which EPD-Net's generator is trained, its losses (Equations 1 to 11), and how it takes turns with its adversary.
+"""The graph in which EPD-Net's generator is trained, its losses (Equations 1 to 11), and how its adversary takes turns.
 
 And what it reaches by the measures of the paper's Section IV: for the log, the card and the tables.
 """

@@ -8,7 +8,7 @@ import pytest
 from keras import layers, ops
 
 from deidcli.errors import PresetError
-from deidcli.networks import device, graphs
+from deidcli.networks import backend, graphs
 from deidcli.networks.export import plan_of
 from deidcli.networks.store import Network, alone, networks_of, run_alone, run_rows, save_half
 from deidcli.presets import folders, load_preset, save_preset, sha256
@@ -18,7 +18,7 @@ PRESETS = [folder.name for folder in folders() if "network" in load_preset(folde
 
 @pytest.fixture(autouse=True)
 def on_processor(monkeypatch, tmp_path):
-    monkeypatch.setattr(device, "_CHOSEN", ["cpu"])
+    monkeypatch.setattr(backend, "_CHOSEN", ["cpu"])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -159,6 +159,6 @@ def test_a_gpu_runs_keras(tmp_path, monkeypatch):
     made, build, built = preset(tmp_path / "p")
     Network(build, made, "net").export()
     built.clear()
-    monkeypatch.setattr(device, "_CHOSEN", ["gpu"])
+    monkeypatch.setattr(backend, "_CHOSEN", ["gpu"])
     Network(build, made, "net")(ROWS)
     assert built == [1]

@@ -15,7 +15,7 @@ from deidcli.cli import options as opt
 from deidcli.cli.progress import shown
 from deidcli.engine.settings import RECOGNISER
 from deidcli.errors import DeidError, UsageError, one_line
-from deidcli.networks.device import use_device
+from deidcli.networks.backend import use_device
 
 if TYPE_CHECKING:
     from deidcli.evaluation.bench import Bench, Subject

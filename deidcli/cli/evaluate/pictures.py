@@ -16,7 +16,7 @@ from deidcli.cli.inputs import gather
 from deidcli.cli.progress import say, shown
 from deidcli.engine.labels import read_faces
 from deidcli.errors import UsageError
-from deidcli.networks.device import use_device
+from deidcli.networks.backend import use_device
 
 if TYPE_CHECKING:
     from deidcli.evaluation.people import PeopleRates, Rate

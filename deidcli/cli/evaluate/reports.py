@@ -15,7 +15,7 @@ from deidcli.cli import options as opt
 from deidcli.engine.settings import RECOGNISER
 from deidcli.engine.survey import MANIFEST
 from deidcli.errors import UsageError
-from deidcli.networks.device import use_device
+from deidcli.networks.backend import use_device
 
 if TYPE_CHECKING:
     from deidcli.evaluation.results import Run

@@ -66,10 +66,10 @@ class OnnxRecogniser(Recogniser):
         return cosine_distance(a, b)
 
     def _opened(self, path: Path) -> InferenceSession:
-        from deidcli.networks import graphs, onnx_graph
+        from deidcli.networks import graphs
 
         # A path where nothing has to be taken out: large weights may lie in files beside it.
-        model = onnx_graph.with_one_input(path.read_bytes(), self.entry) if self.entry else str(path)
+        model = graphs.with_one_input(path.read_bytes(), self.entry) if self.entry else str(path)
         return graphs.session(model, self.widened)
 
     def _described(self, chips: np.ndarray) -> np.ndarray:
