@@ -93,7 +93,7 @@ class ToyWriter(Writer):
         pass
 """,
     "toy_attack": """
-from deidcli.evaluation.attacks.base import Attacker
+from deidcli.evaluation.attacks import Attacker
 
 class Toy(Attacker):
     name = "toy"

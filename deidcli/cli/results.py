@@ -20,9 +20,9 @@ from deidcli.faces.detectors import DEFAULTS, default
 from deidcli.networks.backend import use_device
 
 if TYPE_CHECKING:
+    from deidcli.evaluation.verify import Verdict
     from deidcli.evaluation.verify.measure import Judge
     from deidcli.evaluation.verify.records import Records
-    from deidcli.evaluation.verify.verdict import Verdict
 
 
 FINE, WRONG, NOTHING = 0, 1, 3
@@ -77,9 +77,9 @@ def verify_command(inputs: str, output: str, **options: Any) -> int:
     deid verify in/ out/
     deid verify --frames 0 --format junit in/ out/ > verify.xml
     """
+    from deidcli.evaluation.verify import WRONG as KINDS
     from deidcli.evaluation.verify.formats import as_json, as_junit, as_text
     from deidcli.evaluation.verify.records import paired
-    from deidcli.evaluation.verify.verdict import WRONG as KINDS
 
     use_device(options["device"])
     allowed = [word for word in options["allow"].split(",") if word]
@@ -129,8 +129,8 @@ def looked(
     both: bool,
 ) -> Verdict:
     """The verdict of a second look. reach, both: as for `Examiner`."""
+    from deidcli.evaluation.verify import judged
     from deidcli.evaluation.verify.measure import Examiner, chosen, examined
-    from deidcli.evaluation.verify.verdict import judged
     from deidcli.faces.detectors import detector
 
     if len(detectors) > 1 and options["threshold"] is not None:

@@ -16,7 +16,6 @@ from deidcli.engine.frames import FileFrame, Source
 from deidcli.engine.jobs import Job
 from deidcli.engine.settings import RECOGNISER, Settings
 from deidcli.errors import UsageError
-from deidcli.evaluation.labels import Labeller
 from deidcli.evaluation.observe import (
     BATCH,
     ByFolder,
@@ -28,7 +27,7 @@ from deidcli.evaluation.observe import (
     joined,
     observe,
 )
-from deidcli.evaluation.originals import Cache, Originals, read_error
+from deidcli.evaluation.originals import Cache, Labeller, Originals, read_error
 from deidcli.evaluation.results import Judge, Run
 from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.recognisers import Recogniser, recogniser

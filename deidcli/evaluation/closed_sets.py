@@ -23,10 +23,9 @@ from deidcli.engine.census import take_census
 from deidcli.errors import MissingDependency, UsageError
 from deidcli.evaluation import metrics, results
 from deidcli.evaluation.bench import Bench, Subject
-from deidcli.evaluation.labels import likeliest
 from deidcli.evaluation.metrics import Draw, all_distances, cmc, hits_at
 from deidcli.evaluation.observe import Made, Original
-from deidcli.evaluation.originals import describe
+from deidcli.evaluation.originals import describe, likeliest
 from deidcli.evaluation.parts import Part
 from deidcli.evaluation.plan import Plan
 from deidcli.evaluation.report.plots import (

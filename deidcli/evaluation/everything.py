@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from deidcli.errors import DeidError, UsageError, one_line
-from deidcli.evaluation.attacks import find
-from deidcli.evaluation.attacks.base import AttackOptions, AttackSet, run_attacks
+from deidcli.evaluation.attacks import AttackOptions, AttackSet, find, run_attacks
 from deidcli.evaluation.bench import VERSION, Bench, Subject, now, weights_of
-from deidcli.evaluation.labels import likeliest
+from deidcli.evaluation.originals import likeliest
 from deidcli.evaluation.plan import Plan, evaluate_subject, make_run
 from deidcli.evaluation.results import REPORT, Results, Run
 from deidcli.evaluation.tables import Table

@@ -20,9 +20,8 @@ import numpy as np
 from deidcli.engine.replace import Replacer, Request
 from deidcli.engine.settings import Settings
 from deidcli.errors import MediaError, UsageError
-from deidcli.evaluation.labels import Answers, Labeller
 from deidcli.evaluation.measures import ssim
-from deidcli.evaluation.originals import Originals, describe
+from deidcli.evaluation.originals import Answers, Labeller, Originals, describe
 from deidcli.faces.detectors import Detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.recognisers import Recogniser

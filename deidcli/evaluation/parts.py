@@ -9,10 +9,10 @@ import numpy as np
 
 from deidcli.evaluation import measures, metrics, results
 from deidcli.evaluation.bench import Bench, evenly, person
-from deidcli.evaluation.labels import group_of, likeliest
 from deidcli.evaluation.measures import pose_difference
 from deidcli.evaluation.metrics import Draw, all_distances, cmc, distances_of, hits_at
 from deidcli.evaluation.observe import Outputs
+from deidcli.evaluation.originals import group_of, likeliest
 from deidcli.evaluation.results import Curve, Figure, Judge, Matrix
 
 Pair = tuple[str, str, bool]

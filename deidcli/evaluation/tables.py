@@ -17,12 +17,12 @@ from deidcli.evaluation import measures, metrics, parts, results
 from deidcli.evaluation.autoencoder_rows import ROWS
 from deidcli.evaluation.bench import Bench, Subject, evenly, person
 from deidcli.evaluation.closed_sets import KS, VIEWS, WORDS, expression_draws, expressions, identification
-from deidcli.evaluation.looks import frechet
 from deidcli.evaluation.metrics import all_distances, draws
 from deidcli.evaluation.observe import Outputs
 from deidcli.evaluation.parts import Part
 from deidcli.evaluation.plan import Plan, matched, paired, people_of
 from deidcli.evaluation.results import Curve, Run
+from deidcli.evaluation.utility import frechet
 from deidcli.presets import load_preset
 
 Pictures = Mapping[str, Sequence[str]]

@@ -19,7 +19,7 @@ from deidcli.engine.replace import Replacer, Request
 from deidcli.engine.settings import Settings
 from deidcli.errors import MediaError, UsageError
 from deidcli.evaluation import measures, metrics, results
-from deidcli.evaluation.attacks.base import outcome
+from deidcli.evaluation.attacks import outcome
 from deidcli.evaluation.bench import Bench, Subject
 from deidcli.evaluation.metrics import all_distances
 from deidcli.evaluation.originals import describe

@@ -362,7 +362,7 @@ def test_verify_knows_who_was_left(deid, folder, people, tmp_path):
 
 def test_rates_of_drawn_people(both):
     """Twins are taken for each other, and nobody else for anybody."""
-    from deidcli.evaluation.people import people_rates
+    from deidcli.evaluation.detection import people_rates
 
     random = np.random.default_rng(3)
     people, described, centre = {}, {}, np.zeros(256)

@@ -143,7 +143,7 @@ def plan(album, bench) -> Plan:
 def report(tmp_path_factory):
     """Drawn results, and the page that was written of them."""
     pytest.importorskip("matplotlib")
-    from deidcli.evaluation.report.page import write_report
+    from deidcli.evaluation.report import write_report
 
     folder = tmp_path_factory.mktemp("report")
     results = drawn(folder)

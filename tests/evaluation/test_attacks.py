@@ -9,8 +9,7 @@ import pytest
 
 from deidcli.cli.evaluate import again
 from deidcli.errors import UsageError
-from deidcli.evaluation.attacks import available, find
-from deidcli.evaluation.attacks.base import AttackOptions, load_attack_set, run_attacks
+from deidcli.evaluation.attacks import AttackOptions, available, find, load_attack_set, run_attacks
 from deidcli.evaluation.bench import Bench, Study, Subject
 from deidcli.faces.detectors import DetectOptions
 from deidcli.methods import find as find_method

@@ -15,7 +15,7 @@ from PIL import Image
 
 import deidcli
 from deidcli.evaluation.audit import measured
-from deidcli.evaluation.report.readme import markdown
+from deidcli.evaluation.report.tables import markdown
 from deidcli.evaluation.tables import TABLES
 from tests.conftest import save
 

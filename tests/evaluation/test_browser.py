@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from deidcli.evaluation.report.compare import as_page, compared
 from deidcli.evaluation.report.plots import PAPER
+from deidcli.evaluation.report.tables import as_page, compared
 from tests.evaluation.browser import FLAGS, executable
 from tests.evaluation.drawn_results import drawn
 

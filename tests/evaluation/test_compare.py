@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from deidcli.evaluation.report.compare import (
+from deidcli.evaluation.report.tables import (
     BETTER,
     NO_INTERVAL,
     ONLY_A,

@@ -9,11 +9,11 @@ from deidcli.cli import evaluate
 from deidcli.errors import MethodError, UsageError
 from deidcli.evaluation import bench as provenance
 from deidcli.evaluation import everything, parts
-from deidcli.evaluation.attacks.base import AttackOptions, Scene, load_attack_set
+from deidcli.evaluation.attacks import AttackOptions, Scene, load_attack_set
 from deidcli.evaluation.bench import Bench, Study, Subject
 from deidcli.evaluation.everything import Evaluation, evaluate_all, evaluate_table, write_labels
-from deidcli.evaluation.labels import SkinToneLabeller, group_of
 from deidcli.evaluation.observe import Instruments
+from deidcli.evaluation.originals import SkinToneLabeller, group_of
 from deidcli.evaluation.plan import Plan, evaluate_subject, from_folder
 from deidcli.evaluation.tables import AS_TURNED_BY_0, table
 from deidcli.faces.detectors import DetectOptions

@@ -8,8 +8,7 @@ import pytest
 
 from deidcli.errors import UsageError
 from deidcli.evaluation.bench import Bench, Study, Subject
-from deidcli.evaluation.downstream import DownstreamPlan
-from deidcli.evaluation.looks import Classifier, LooksPlan, description, frechet, looks
+from deidcli.evaluation.utility import Classifier, DownstreamPlan, LooksPlan, description, frechet, looks
 from deidcli.faces.detectors import DetectOptions
 from deidcli.methods import find
 from deidcli.values import Box, Face
@@ -109,7 +108,7 @@ def drawn(tmp_path_factory, portraits):
 def test_what_is_learnt_from_untouched_faces_is_learnt_and_from_none_is_not(deid, drawn, tmp_path, monkeypatch):
     """A light is told by a network that saw it, and by chance by one whose faces were all of one colour."""
     for name, value in (("STEPS", 12), ("CHANNELS", (8, 16, 16, 32)), ("BATCH_SIZE", 12)):
-        monkeypatch.setattr(f"deidcli.evaluation.downstream.{name}", value)
+        monkeypatch.setattr(f"deidcli.evaluation.utility.{name}", value)
     options = "--methods", "original,solid:color=grey", "--detector", "hog", "--cache", "none", "--quiet", "--json"
     sizes = "--train", 12, "--test", 12, "--epochs", 3, "--networks", 1, "--seed", 1, "--out", tmp_path
     tables = "--split", drawn / "people.csv", "--labels", drawn / "labels.csv"

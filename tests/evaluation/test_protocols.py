@@ -12,7 +12,7 @@ from deidcli.evaluation import closed_sets, everything
 from deidcli.evaluation.bench import Bench, Study, Subject
 from deidcli.evaluation.closed_sets import WORDS, expression_draws
 from deidcli.evaluation.plan import limited, load_pairs, matched, paired
-from deidcli.evaluation.report import readme
+from deidcli.evaluation.report import tables
 from deidcli.evaluation.results import Results
 from deidcli.evaluation.tables import ETA, TABLES, eta
 from deidcli.faces.detectors import DetectOptions
@@ -87,7 +87,7 @@ def test_every_table_is_offered():
 
 def test_all_tables_tell_something_of_the_album(album, bench):
     from deidcli.evaluation.bench import pictures_of
-    from deidcli.evaluation.labels import ClassifierLabeller
+    from deidcli.evaluation.originals import ClassifierLabeller
 
     bench.instruments = replace(bench.instruments, labellers=(ClassifierLabeller("expression-judge"),))
     for table in TABLES.values():
@@ -116,7 +116,7 @@ def test_privacy_utility_and_quality_in_one_table(deid, doubles, album, tmp_path
     floor = runs["original"]["rank-1 by chance, dlib"]
     assert floor.low <= 1 / PEOPLE <= floor.high and floor.value == pytest.approx(1 / PEOPLE, abs=0.03)
     assert runs["original"]["Fréchet distance, dlib"].value < 1e-6 < runs["swap"]["face SSIM"].value < 0.99
-    said = readme.markdown(Results.load(tmp_path))
+    said = tables.markdown(Results.load(tmp_path))
     assert all(each in said for each in ("| privacy: TAR at FAR 0.001, dlib |", "quality: SSIM", "rank-1 by chance"))
 
 
@@ -238,7 +238,7 @@ def test_everything_at_once_and_once_more(deid, data, tmp_path, monkeypatch):
 def test_the_readme_gets_its_table(deid, tmp_path):
     Results((RUN,), (ATTACK,)).save(tmp_path / "report")
     text = tmp_path / "README.md"
-    text.write_text(f"Before.\n\n{readme.BEGIN}\nthe last table\n{readme.END}\n\nAfter.\n")
+    text.write_text(f"Before.\n\n{tables.BEGIN}\nthe last table\n{tables.END}\n\nAfter.\n")
     assert deid("evaluate", "readme", tmp_path / "report" / "report.json", text).status == 0
     new = text.read_text()
     assert new.startswith("Before.\n") and new.endswith("After.\n") and "the last table" not in new

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deidcli.evaluation.verify import judged
 from deidcli.evaluation.verify.formats import as_text
 from deidcli.evaluation.verify.measure import FRAMES, Check, Judge, Seen, chosen, examined, wanted
 from deidcli.evaluation.verify.records import Known, Record, Records, load
-from deidcli.evaluation.verify.verdict import judged
 from deidcli.values import Box
 from tests.conftest import read, rows, save
 

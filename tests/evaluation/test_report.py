@@ -13,10 +13,8 @@ from PIL import Image
 
 from deidcli.errors import MissingDependency, UsageError
 from deidcli.evaluation import results as measures
-from deidcli.evaluation.attacks.base import BACKGROUND, SAME_SECRET
-from deidcli.evaluation.report import summary
-from deidcli.evaluation.report.markup import environment
-from deidcli.evaluation.report.page import figures_csv, write_report
+from deidcli.evaluation.attacks import BACKGROUND, SAME_SECRET
+from deidcli.evaluation.report import environment, figures_csv, summary, write_report
 from deidcli.evaluation.report.plots import colours, row_shares, slug
 from deidcli.evaluation.report.summary import interval, percent, recognised, useful, written
 from deidcli.evaluation.results import KINDS, PRIVACY, SHARE, UTILITY, Figure, Matrix, Measure, Results

@@ -79,7 +79,7 @@ def make_bench(
     verifiers read them instead. Raises UsageError.
     """
     from deidcli.evaluation.bench import Bench, Study
-    from deidcli.evaluation.labels import installed, verifiers_of
+    from deidcli.evaluation.originals import installed, verifiers_of
     from deidcli.faces.recognisers import default
 
     use_device(options["device"])

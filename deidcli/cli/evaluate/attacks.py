@@ -55,8 +55,7 @@ def attacks_command(folder: str, **options: Any) -> int:
     \b
     deid evaluate attacks lfw/images --split lfw/people.csv --people 50
     """
-    from deidcli.evaluation.attacks import available, find
-    from deidcli.evaluation.attacks.base import AttackOptions, load_attack_set, run_attacks
+    from deidcli.evaluation.attacks import AttackOptions, available, find, load_attack_set, run_attacks
 
     names = list(available()) if options["attacks"] == "all" else options["attacks"].split(",")
     attackers = [find(name) for name in names]
@@ -122,11 +121,10 @@ def all_command(data: str, attacks: str, resume: bool, overwrite: bool, **option
     \b
     deid evaluate all --data data/ --out report/ --detector hog --limit 200 --seed 1
     """
-    from deidcli.evaluation.attacks import available
-    from deidcli.evaluation.attacks.base import AttackOptions, load_attack_set
+    from deidcli.evaluation.attacks import AttackOptions, available, load_attack_set
     from deidcli.evaluation.everything import Evaluation, evaluate_all, write_labels
     from deidcli.evaluation.plan import from_lfw
-    from deidcli.evaluation.report.page import write_report
+    from deidcli.evaluation.report import write_report
     from deidcli.evaluation.results import REPORT, Results
 
     if not options["out"]:

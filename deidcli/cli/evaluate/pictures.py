@@ -19,7 +19,7 @@ from deidcli.errors import UsageError
 from deidcli.networks.backend import use_device
 
 if TYPE_CHECKING:
-    from deidcli.evaluation.people import PeopleRates, Rate
+    from deidcli.evaluation.detection import PeopleRates, Rate
 
 
 PAIR_COLUMNS = ("self match rate", "match rate", "rank-1", "faces found", "SSIM", "pictures missing")
@@ -146,7 +146,7 @@ def looks_command(folder: str, **options: Any) -> int:
     \b
     deid evaluate looks lfw/images --split lfw/people.csv --methods cleanir,blur
     """
-    from deidcli.evaluation.looks import LooksPlan, looks
+    from deidcli.evaluation.utility import LooksPlan, looks
 
     bench = evaluate.make_bench(Path(folder), Path(folder).parent.name or folder, options, labels=False)
     wanted = evaluate.subjects(options["methods"], options["seed"])
@@ -185,7 +185,7 @@ def downstream_command(folder: str, **options: Any) -> int:
     \b
     deid evaluate downstream lfw/images --split lfw/people.csv --labels lfw/expressions.csv --methods original,cleanir
     """
-    from deidcli.evaluation.downstream import DownstreamPlan, downstream
+    from deidcli.evaluation.utility import DownstreamPlan, downstream
 
     # Nobody is compared here; faces of originals are described all the same.
     options |= {"recogniser": None, "distance": None}
@@ -308,8 +308,8 @@ def people_command(folder: str, **options: Any) -> int:
     deid evaluate people lfw/images --split lfw/people.csv
     """
     from deidcli.evaluation.bench import evenly, pictures_of
+    from deidcli.evaluation.detection import people_rates
     from deidcli.evaluation.originals import Cache, Originals
-    from deidcli.evaluation.people import people_rates
     from deidcli.faces.people import is_comparable
     from deidcli.faces.recognisers import recogniser
     from deidcli.training.data import split_of

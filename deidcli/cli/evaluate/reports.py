@@ -38,7 +38,7 @@ def report_command(results: str, output: str, **options: Any) -> int:
     \b
     deid evaluate report results/report.json report/
     """
-    from deidcli.evaluation.report.page import write_report
+    from deidcli.evaluation.report import write_report
     from deidcli.evaluation.results import Results
 
     page = write_report(Results.load(Path(results)), Path(output), options["faces"])
@@ -62,7 +62,7 @@ def compare_command(first: str, second: str, **options: Any) -> int:
     \b
     deid evaluate compare before/report.json after/report.json --html compare.html
     """
-    from deidcli.evaluation.report.compare import as_page, as_text, compared
+    from deidcli.evaluation.report.tables import as_page, as_text, compared
     from deidcli.evaluation.results import Results
 
     blocks = compared(Results.load(Path(first)), Results.load(Path(second)))
@@ -91,7 +91,7 @@ def readme_command(report: str, readme: str) -> int:
     \b
     deid evaluate readme report/report.json docs/results.md
     """
-    from deidcli.evaluation.report.readme import update
+    from deidcli.evaluation.report.tables import update
     from deidcli.evaluation.results import Results
 
     changed = update(Path(readme), Results.load(Path(report)))

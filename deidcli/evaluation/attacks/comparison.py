@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from deidcli.evaluation.attacks.base import BACKGROUND, SAME_SECRET, Attacker, Scene
+from deidcli.evaluation.attacks import BACKGROUND, SAME_SECRET, Attacker, Scene
 from deidcli.evaluation.bench import Subject, person
 from deidcli.evaluation.metrics import all_distances
 from deidcli.evaluation.results import Attack

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from deidcli.engine.settings import Settings
-from deidcli.evaluation.attacks.base import SAME_SECRET, Attacker, Scene
+from deidcli.evaluation.attacks import SAME_SECRET, Attacker, Scene
 from deidcli.evaluation.bench import Subject
 from deidcli.evaluation.metrics import all_distances
 from deidcli.evaluation.observe import BATCH, ByMethod, Original

@@ -18,7 +18,7 @@ from typing import Any
 from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, SKIPPED
 from deidcli.errors import DeidError, MissingDependency, UsageError, printable
 from deidcli.evaluation.audit import TOLD, WRONG
-from deidcli.evaluation.report.markup import render
+from deidcli.evaluation.report import render
 from deidcli.evaluation.report.summary import interval, written
 from deidcli.evaluation.results import Figure, from_json
 from deidcli.evaluation.tables import TABLES

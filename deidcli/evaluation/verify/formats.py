@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from xml.etree import ElementTree
 
-from deidcli.evaluation.verify.verdict import WRONG, Finding, Verdict
+from deidcli.evaluation.verify import WRONG, Finding, Verdict
 
 # What each kind of finding means for the whole folder: of one, and of {n}.
 _WRONG = {
