@@ -26,7 +26,7 @@ from deidcli.engine.find import Finder
 from deidcli.engine.frames import FileFrame, Source
 from deidcli.engine.jobs import Job
 from deidcli.faces.detectors import DetectOptions, detector
-from deidcli.faces.tracking.options import TrackOptions
+from deidcli.faces.tracking import TrackOptions
 from deidcli.values import Box, Frame
 
 WIDTH, HEIGHT, COUNT = 640, 360, 44

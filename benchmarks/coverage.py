@@ -22,10 +22,10 @@ from deidcli.engine.face_list import FaceList, load_faces
 from deidcli.engine.follow import planned
 from deidcli.engine.frames import FileFrame, Source
 from deidcli.engine.jobs import Job
+from deidcli.faces.blend import mask
 from deidcli.faces.detectors import DetectOptions, default, detector
 from deidcli.faces.landmarks import locate
-from deidcli.faces.mask import mask
-from deidcli.faces.tracking.options import FrameFaces, TrackOptions
+from deidcli.faces.tracking import FrameFaces, TrackOptions
 from deidcli.faces.tracking.tracker import tracked_frames
 from deidcli.media.open import open_reader
 from deidcli.values import UNTRACKED, Box, Face, Frame

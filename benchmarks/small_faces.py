@@ -18,9 +18,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from deidcli.faces.blend import face_size
 from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.landmarks import locate
-from deidcli.faces.mask import face_size
 from deidcli.faces.recognisers import recogniser
 from deidcli.values import Face
 

@@ -27,7 +27,7 @@ from deidcli.engine.replace import Replaced, Replacer, Request
 from deidcli.engine.settings import Settings
 from deidcli.faces.align import align
 from deidcli.faces.recognisers import recogniser
-from deidcli.faces.tracking.options import TrackOptions
+from deidcli.faces.tracking import TrackOptions
 from deidcli.media.open import open_reader
 from deidcli.methods import find
 from deidcli.methods.base import Secret

@@ -41,7 +41,7 @@ from deidcli.faces.blend import BlendOptions
 from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.recognisers import recogniser
-from deidcli.faces.tracking.options import TrackOptions
+from deidcli.faces.tracking import TrackOptions
 from deidcli.media.stream import ReadOptions, VideoOptions, WriteOptions
 from deidcli.methods import available, make
 from deidcli.methods.base import Method

@@ -24,9 +24,9 @@ from paint import Canvas
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from deidcli.faces.align import INNER
+from deidcli.faces.blend import face_size
 from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.landmarks import locate
-from deidcli.faces.mask import face_size
 from deidcli.values import Face
 
 OUT = Path(__file__).parent / "in"

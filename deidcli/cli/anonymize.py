@@ -24,7 +24,7 @@ from deidcli.engine.settings import ON_NO_FACE
 from deidcli.engine.survey import MANIFEST
 from deidcli.engine.tracks import choice_entry
 from deidcli.errors import UsageError
-from deidcli.faces.mask import FEATHER
+from deidcli.faces.blend import FEATHER
 from deidcli.faces.recognisers import DEFAULTS
 from deidcli.networks.backend import use_device
 from deidcli.values import Face

@@ -26,7 +26,7 @@ from deidcli.engine.settings import RECOGNISER
 from deidcli.errors import DeidError, UsageError, one_line
 from deidcli.faces.align import align
 from deidcli.faces.landmarks import serves
-from deidcli.faces.tracking.options import TrackOptions
+from deidcli.faces.tracking import TrackOptions
 from deidcli.networks.backend import use_device
 from deidcli.presets import sha256
 from deidcli.values import Crop, CropSpec, Face

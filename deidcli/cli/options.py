@@ -23,7 +23,7 @@ from deidcli.engine.settings import FALLBACKS, Settings
 from deidcli.errors import UsageError
 from deidcli.faces.detectors import DEFAULTS, DetectOptions
 from deidcli.faces.landmarks import KINDS
-from deidcli.faces.tracking.options import TrackOptions
+from deidcli.faces.tracking import TrackOptions
 from deidcli.methods import available
 
 ENVIRONMENT = "DEID_"

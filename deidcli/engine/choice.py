@@ -23,7 +23,7 @@ from deidcli.errors import MediaError, UsageError, one_line
 from deidcli.faces.detectors import Detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.people import WORDS, KnownPeople, describe, is_comparable, judged
-from deidcli.faces.recognisers.both import BothRecogniser
+from deidcli.faces.recognisers.shipped import BothRecogniser
 from deidcli.media.open import open_reader
 from deidcli.values import Face, Frame
 

@@ -14,7 +14,7 @@ import numpy as np
 from deidcli.engine import records
 from deidcli.engine.records import Record
 from deidcli.errors import MediaError, UsageError
-from deidcli.faces.mask import mask
+from deidcli.faces.blend import mask
 from deidcli.values import UNTRACKED, Box, Face, Frame
 
 FRAMES = 10_000_000  # frames of a run; no video is as long

@@ -26,8 +26,8 @@ from deidcli.errors import MediaError, one_line
 from deidcli.faces.detectors import Detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.looks import detect_in_looks
-from deidcli.faces.nms import nms
-from deidcli.faces.tracking.options import TrackOptions
+from deidcli.faces.search import nms
+from deidcli.faces.tracking import TrackOptions
 from deidcli.media.open import is_stream, open_reader
 from deidcli.media.stream import ReadOptions
 from deidcli.values import UNTRACKED, Face, Frame

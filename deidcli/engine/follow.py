@@ -15,8 +15,8 @@ from itertools import chain, groupby
 from deidcli.engine.face_list import KnownFaces
 from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, pixel_count
 from deidcli.errors import one_line
-from deidcli.faces.tracking.changes import CutDetector, SmallFrame, changed, parts, shrunk
-from deidcli.faces.tracking.options import FrameFaces, TrackOptions
+from deidcli.faces.tracking import FrameFaces, TrackOptions
+from deidcli.faces.tracking.motion import CutDetector, SmallFrame, changed, parts, shrunk
 from deidcli.faces.tracking.tracker import tracked_frames
 from deidcli.values import UNTRACKED, Box, Face
 

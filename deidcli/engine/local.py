@@ -27,7 +27,7 @@ from deidcli.engine.replace import Replacer
 from deidcli.engine.settings import Settings
 from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.recognisers import recogniser
-from deidcli.faces.tracking.options import TrackOptions
+from deidcli.faces.tracking import TrackOptions
 from deidcli.media.stream import ReadOptions
 from deidcli.methods.base import Method
 from deidcli.methods.closed import ClosedSet

@@ -39,7 +39,7 @@ from deidcli.engine.zones import Instructions
 from deidcli.errors import DeidError, UsageError, one_line
 from deidcli.faces.people import KnownPeople
 from deidcli.faces.recognisers import recogniser
-from deidcli.faces.recognisers.both import BothRecogniser
+from deidcli.faces.recognisers.shipped import BothRecogniser
 from deidcli.methods.base import Census, Method, Secret
 from deidcli.networks import backend
 

@@ -25,10 +25,9 @@ from deidcli.engine.settings import Settings
 from deidcli.engine.zones import COVER, LEAVE, fill
 from deidcli.errors import MethodError, one_line
 from deidcli.faces.align import align
-from deidcli.faces.blend import Patch, patch
+from deidcli.faces.blend import Patch, face_size, patch
 from deidcli.faces.landmarks import serves
 from deidcli.faces.looks import all_looks, shows
-from deidcli.faces.mask import face_size
 from deidcli.faces.recognisers import Recogniser
 from deidcli.methods.base import Method
 from deidcli.values import Crop, Face, Frame

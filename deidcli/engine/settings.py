@@ -14,7 +14,7 @@ from deidcli.errors import UsageError
 from deidcli.faces.blend import BlendOptions
 from deidcli.faces.detectors import DetectOptions
 from deidcli.faces.recognisers import default as default_recogniser
-from deidcli.faces.tracking.options import TrackOptions
+from deidcli.faces.tracking import TrackOptions
 from deidcli.media.stream import ReadOptions, WriteOptions
 from deidcli.methods.base import Method
 

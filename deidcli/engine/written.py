@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from deidcli.engine.replace import Outcome, Replaced
+from deidcli.faces.blend import Mask, mask
 from deidcli.faces.looks import all_looks
-from deidcli.faces.mask import Mask, mask
 from deidcli.faces.recognisers import Recogniser
 from deidcli.media.image.modes import luma
 from deidcli.media.stream import Reader

@@ -175,10 +175,10 @@ def _presets(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
 
 def _others() -> Iterator[dict[str, Any]]:
     """Networks of others as they are installed here: detectors, mesh, recognisers."""
-    from deidcli.faces import detectors, mesh, recognisers
+    from deidcli.faces import canonical, detectors, recognisers
     from deidcli.networks.dlib_files import DETECTOR, RECOGNISER
 
-    kinds = {"mesh": mesh.WEIGHTS, "detector cnn": dlib_file(DETECTOR), "recogniser dlib": dlib_file(RECOGNISER)}
+    kinds = {"mesh": canonical.WEIGHTS, "detector cnn": dlib_file(DETECTOR), "recogniser dlib": dlib_file(RECOGNISER)}
     kinds |= {f"detector {name}": kind.weights for name, kind in detectors.available().items() if kind.weights}
     kinds |= {f"recogniser {name}": kind.weights for name, kind in recognisers.available().items() if kind.weights}
     for what, weights in kinds.items():

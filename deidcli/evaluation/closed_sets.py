@@ -43,7 +43,7 @@ from deidcli.evaluation.report.plots import (
 )
 from deidcli.evaluation.results import Curve, Figure, Matrix, Run
 from deidcli.faces.align import align
-from deidcli.faces.mask import mask
+from deidcli.faces.blend import mask
 from deidcli.methods.base import Secret
 from deidcli.values import CropSpec, Face, Frame
 

@@ -19,7 +19,7 @@ from deidcli.errors import DeidError, MissingDependency, UsageError
 from deidcli.evaluation.metrics import all_distances
 from deidcli.faces.detectors import Detector
 from deidcli.faces.people import LOOSE, OTHER, SAME, SPLIT, STRICT, UNSURE, WORDS, judged
-from deidcli.faces.recognisers.both import BothRecogniser
+from deidcli.faces.recognisers.shipped import BothRecogniser
 from deidcli.media.open import open_reader
 from deidcli.values import Box, Face
 

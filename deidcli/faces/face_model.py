@@ -16,8 +16,19 @@ import cv2
 import numpy as np
 
 from deidcli.errors import PresetError
-from deidcli.faces.canonical import SIZE, canonical, pose
-from deidcli.faces.mesh import INNER_LIPS, LEFT_BROW, LEFT_LIDS, OUTER_LIPS, POINTS, RIGHT_BROW, RIGHT_LIDS, RIM
+from deidcli.faces.canonical import (
+    INNER_LIPS,
+    LEFT_BROW,
+    LEFT_LIDS,
+    OUTER_LIPS,
+    POINTS,
+    RIGHT_BROW,
+    RIGHT_LIDS,
+    RIM,
+    SIZE,
+    canonical,
+    pose,
+)
 
 COARSE, LOW = 64, 16  # sides in pixels at which a face is fitted, and at which its light is read
 FITTED = 40  # components that are fitted to a face, to find out what occludes it

@@ -1,6 +1,6 @@
 """Landmarks: 68 points for each face, and whether they are plausible. Two kinds: from the mesh, and dlib's.
 
-`mesh`, the default where its weights are installed: 68 of the points of faces/mesh.py, whose presence score tells
+`mesh`, the default where its weights are installed: 68 of the points of faces/canonical.py, whose presence score tells
 right points from wrong ones, profiles included. A face that is small, or of which the network is unsure though the
 detector is sure, gets those of the mean mesh, posed by the detector's five points.
 
@@ -21,7 +21,7 @@ from functools import cache
 
 import numpy as np
 
-from deidcli.faces import mesh
+from deidcli.faces import canonical
 from deidcli.faces.align import (
     INNER,
     JAW,
@@ -54,7 +54,7 @@ STIFFNESS = 0.3  # of the mean mesh on five points
 
 def default() -> str:
     """The kind of landmarks that is taken where none is named."""
-    return KINDS[0] if mesh.WEIGHTS.find() else KINDS[1]
+    return KINDS[0] if canonical.WEIGHTS.find() else KINDS[1]
 
 
 def locate(pixels: np.ndarray, faces: Sequence[Face], kind: str = "") -> list[Face]:
@@ -68,14 +68,14 @@ def locate(pixels: np.ndarray, faces: Sequence[Face], kind: str = "") -> list[Fa
 
 
 def _by_mesh(pixels: np.ndarray, face: Face) -> Face:
-    if face.box.height >= mesh.SMALL:
-        found, presence = mesh.locate_mesh(pixels, face)
-        points = mesh.ibug(found)
-        if presence >= mesh.PRESENT and plausible(points, face):
+    if face.box.height >= canonical.SMALL:
+        found, presence = canonical.locate_mesh(pixels, face)
+        points = canonical.ibug(found)
+        if presence >= canonical.PRESENT and plausible(points, face):
             return replace(face, landmarks=points)
-    if face.points5 is None or face.score < (SURE if face.box.height >= mesh.SMALL else SURE_SMALL):
+    if face.points5 is None or face.score < (SURE if face.box.height >= canonical.SMALL else SURE_SMALL):
         return face
-    posed = mesh.ibug(posed_mean_mesh(_five_points(), face.points5, STIFFNESS))
+    posed = canonical.ibug(posed_mean_mesh(_five_points(), face.points5, STIFFNESS))
     return replace(face, landmarks=posed) if plausible(posed, face) else face
 
 
@@ -83,8 +83,8 @@ def _by_mesh(pixels: np.ndarray, face: Face) -> Face:
 def _five_points() -> np.ndarray:
     """Centres of the eyes, tip of the nose and corners of the mouth of the mean mesh (5, 3)."""
     mean = mean_mesh()
-    eyes = [mean[lids].mean(axis=0) for lids in (mesh.LEFT_LIDS, mesh.RIGHT_LIDS)]
-    return np.stack([*eyes, *mean[list(mesh.NOSE_AND_CORNERS)]])
+    eyes = [mean[lids].mean(axis=0) for lids in (canonical.LEFT_LIDS, canonical.RIGHT_LIDS)]
+    return np.stack([*eyes, *mean[list(canonical.NOSE_AND_CORNERS)]])
 
 
 def _by_dlib(pixels: np.ndarray, face: Face) -> Face:

@@ -12,7 +12,7 @@ import numpy as np
 
 from deidcli.faces.detectors import Detector
 from deidcli.faces.landmarks import locate
-from deidcli.faces.nms import nms
+from deidcli.faces.search import nms
 from deidcli.values import Face, Frame
 
 PLAIN, SMOOTH = 0.5, 0.08  # mean levels by which a plain look differs from itself smoothed by this share of the face

@@ -23,7 +23,7 @@ import numpy as np
 
 from deidcli.faces.align import upright
 from deidcli.faces.recognisers import Recogniser
-from deidcli.faces.recognisers.both import BothRecogniser
+from deidcli.faces.recognisers.shipped import BothRecogniser
 from deidcli.values import Face
 
 # Up to here a search of all with all takes less time than building a graph does.

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from deidcli.errors import UsageError
+from deidcli.faces.canonical import POINTS
 from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
-from deidcli.faces.mesh import POINTS
 from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
 from deidcli.methods.identities import FAR, TRIES, WINDOW, IdentityMethod, PresetFaceModels
 from deidcli.presets import Preset, load_preset

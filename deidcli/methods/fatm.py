@@ -22,10 +22,9 @@ import cv2
 import numpy as np
 
 from deidcli.errors import PresetError, UsageError
-from deidcli.faces.canonical import SIZE, canonical
+from deidcli.faces.blend import inner_outline
+from deidcli.faces.canonical import IBUG, POINTS, SIZE, canonical
 from deidcli.faces.face_model import FaceModel, Identity, Reading, deviations
-from deidcli.faces.mask import inner_outline
-from deidcli.faces.mesh import IBUG, POINTS
 from deidcli.methods.base import Method, Models, PresetMethod, Secret, crop_of, option
 from deidcli.methods.identities import REMEMBERED, TRIES, WINDOW, IdentityMethod, PresetFaceModels
 from deidcli.methods.new_face import Seen, draw, read, texture_of

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from deidcli.errors import MethodError
-from deidcli.faces import mesh
+from deidcli.faces import canonical
 from deidcli.faces.align import apply_affine
+from deidcli.faces.blend import face_size
 from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
-from deidcli.faces.mask import face_size
 from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.base import Method, Models, PresetModels, Secret
 from deidcli.methods.new_face import Seen, composited, draw, read, shrunk
@@ -114,7 +114,7 @@ class FaceModels(Models):
     def verify(self, method: str) -> None:
         """Raises PresetError or MissingDependency for what is damaged or missing, before the first file is read."""
         self.model_preset.verify()
-        mesh.WEIGHTS.verified(method)
+        canonical.WEIGHTS.verified(method)
 
 
 class PresetFaceModels(PresetModels, FaceModels):

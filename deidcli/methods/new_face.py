@@ -18,9 +18,18 @@ from deidcli.errors import MethodError
 from deidcli.faces.align import apply_affine, compose, places, resampled, similarity
 from deidcli.faces.blend import BlendOptions, blend
 from deidcli.faces.canonical import (
+    IBUG,
+    INNER_LIPS,
+    LEFT_LIDS,
+    OUTER_LIPS,
+    PRESENT,
+    RIGHT_LIDS,
+    RIM,
     SIZE,
+    SMALL,
     canonical,
     frame_map,
+    look,
     mean_mesh,
     pose,
     posed_mean_mesh,
@@ -29,17 +38,6 @@ from deidcli.faces.canonical import (
     with_ring,
 )
 from deidcli.faces.face_model import FaceModel, Identity, Reading, openings, rim_distance
-from deidcli.faces.mesh import (
-    IBUG,
-    INNER_LIPS,
-    LEFT_LIDS,
-    OUTER_LIPS,
-    PRESENT,
-    RIGHT_LIDS,
-    RIM,
-    SMALL,
-    look,
-)
 from deidcli.values import Box, Crop, CropSpec, Frame, Layer
 
 NO_MASK = CropSpec(size=None, margin=0, align="window", transfer_lighting=False)  # a layer says how it lies

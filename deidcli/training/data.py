@@ -24,9 +24,8 @@ from deidcli.engine.stored import Stored
 from deidcli.errors import UsageError
 from deidcli.faces.align import INNER, MEAN_SHAPE, apply_affine, similarity
 from deidcli.faces.attributes import MISSING
-from deidcli.faces.canonical import unwrap
+from deidcli.faces.canonical import ibug, unwrap
 from deidcli.faces.face_model import frontal
-from deidcli.faces.mesh import ibug
 from deidcli.faces.recognisers import recogniser
 from deidcli.methods.new_face import mesh_of
 from deidcli.networks.dlib_recogniser import CHIP, chip_landmarks

@@ -20,9 +20,8 @@ from PIL import Image
 
 from deidcli.errors import UsageError
 from deidcli.faces.align import INNER
-from deidcli.faces.canonical import SIZE, canonical
+from deidcli.faces.canonical import IBUG, SIZE, canonical
 from deidcli.faces.face_model import FaceModel
-from deidcli.faces.mesh import IBUG
 from deidcli.methods.epdnet import MIXED, drawn_faces, within
 from deidcli.networks.classifiers import Head
 from deidcli.networks.epd_net import (

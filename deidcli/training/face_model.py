@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from deidcli.errors import UsageError
-from deidcli.faces.canonical import SIZE, canonical, mean_mesh, unwrap
+from deidcli.faces.canonical import LEFT_LIDS, POINTS, RIGHT_LIDS, SIZE, canonical, ibug, locate_mesh, mean_mesh, unwrap
 from deidcli.faces.face_model import (
     COARSE,
     FaceModel,
@@ -29,7 +29,6 @@ from deidcli.faces.face_model import (
     tone_and_light,
     unit,
 )
-from deidcli.faces.mesh import LEFT_LIDS, POINTS, RIGHT_LIDS, ibug, locate_mesh
 from deidcli.faces.recognisers import recogniser
 from deidcli.presets import Preset, save_preset
 from deidcli.training.cleanir_latent import ridge

@@ -19,9 +19,8 @@ import numpy as np
 
 from deidcli.errors import UsageError
 from deidcli.faces.align import align, apply_affine
-from deidcli.faces.canonical import SIZE
+from deidcli.faces.canonical import PRESENT, SIZE, ibug, locate_mesh
 from deidcli.faces.face_model import EXPRESSION, LIMIT, FaceModel, openings, rim_distance
-from deidcli.faces.mesh import PRESENT, ibug, locate_mesh
 from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.fatm import CanonicalFatm, Fatm, identity_of
 from deidcli.methods.new_face import composited

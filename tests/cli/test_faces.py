@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from deidcli.faces.recognisers.sface import WEIGHTS
+from deidcli.faces.recognisers.shipped import WEIGHTS
 from deidcli.training.data import load_pack, load_textures
 from tests.conftest import read, save, tree
 

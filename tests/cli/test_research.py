@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from deidcli.faces.recognisers import recogniser
-from deidcli.faces.recognisers.sface import WEIGHTS
+from deidcli.faces.recognisers.shipped import WEIGHTS
 from tests.conftest import found, read, rows
 
 SCENES = ("two_people.jpg", "biden.jpg", "32bit.png")

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deidcli.faces.detectors import centerface
+from deidcli.faces.detectors import shipped
 from deidcli.methods import available
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "in"
@@ -18,7 +18,7 @@ print(json.dumps([status, sorted(name for name in sys.modules if "." not in name
 HEAVY = {"tensorflow", "keras", "torch", "jax", "sklearn", "matplotlib", "faiss"}
 
 
-DETECTOR = ["--detector", "centerface" if centerface.WEIGHTS.find() else "hog"]
+DETECTOR = ["--detector", "centerface" if shipped.WEIGHTS.find() else "hog"]
 
 
 def test_a_run_with_verification_starts_no_tensorflow(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deidcli.faces.detectors.dlib import HogDetector
+from deidcli.faces.detectors.shipped import HogDetector
 from deidcli.media.open import open_reader
 from tests.conftest import read, rows, save, tree
 

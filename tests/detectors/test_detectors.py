@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from deidcli.errors import MissingDependency, PresetError, UsageError
-from deidcli.faces.detectors import DEFAULTS, DetectOptions, Detector, available, centerface, detector
-from deidcli.faces.detectors.union import UnionDetector
-from deidcli.faces.recognisers.sface import five_points
+from deidcli.faces.detectors import DEFAULTS, DetectOptions, Detector, available, detector, shipped
+from deidcli.faces.detectors.shipped import UnionDetector
+from deidcli.faces.recognisers.shipped import five_points
 from deidcli.faces.search import unturned
 from deidcli.presets import Packaged
 from deidcli.values import Box, Face
 from tests import onnx_drawn
 
 NAMES = ("all", "centerface", "cnn", "hog", "mtcnn")
-LACKS = {"mtcnn": not importlib.util.find_spec("mtcnn"), "centerface": not centerface.WEIGHTS.find()}
+LACKS = {"mtcnn": not importlib.util.find_spec("mtcnn"), "centerface": not shipped.WEIGHTS.find()}
 EACH = [
     pytest.param(name, marks=pytest.mark.skipif(LACKS.get(name, False), reason=f"the weights of {name} are missing"))
     for name in NAMES

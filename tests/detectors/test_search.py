@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from deidcli.errors import UsageError
 from deidcli.faces.detectors import DetectOptions, Detector, detector
-from deidcli.faces.nms import nms, same
-from deidcli.faces.search import RIM, brightened, is_low_light, unturned
+from deidcli.faces.search import RIM, brightened, is_low_light, nms, same, unturned
 from deidcli.values import Box, Face
 
 GREY = 100  # of a picture: not dim

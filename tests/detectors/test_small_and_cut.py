@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from deidcli.faces.detectors import DetectOptions, detector
-from deidcli.faces.detectors.centerface import WEIGHTS
-from deidcli.faces.nms import shared
+from deidcli.faces.detectors.shipped import WEIGHTS
+from deidcli.faces.search import shared
 from deidcli.media.open import open_reader
 from deidcli.values import Box
 

@@ -11,7 +11,7 @@ from deidcli.engine.frames import Choice
 from deidcli.engine.zones import Instructions, Zone, fill, lies_within, load_instructions
 from deidcli.errors import MediaError, UsageError
 from deidcli.faces.people import LOOSE, OTHER, SAME, SPLIT, STRICT, UNSURE, is_comparable, judged
-from deidcli.faces.recognisers.sface import WEIGHTS
+from deidcli.faces.recognisers.shipped import WEIGHTS
 from deidcli.values import Box, Frame
 from tests.conftest import found, read, rows, save, tree
 

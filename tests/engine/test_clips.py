@@ -10,7 +10,7 @@ import pytest
 from deidcli.engine.find import Finder
 from deidcli.engine.frames import FileFrame, Source
 from deidcli.engine.jobs import Job
-from deidcli.faces.tracking.options import TrackOptions
+from deidcli.faces.tracking import TrackOptions
 from deidcli.values import Box, Face, Frame
 
 SIZE, SIDE, COUNT = (320, 200), 40, 24

@@ -10,7 +10,7 @@ from deidcli.engine.persona import Personas
 from deidcli.engine.replace import Replacer, Request
 from deidcli.engine.settings import Settings
 from deidcli.faces.recognisers import Recogniser
-from deidcli.faces.tracking.options import TrackOptions
+from deidcli.faces.tracking import TrackOptions
 from deidcli.methods.base import Method, Secret
 from deidcli.values import Box, CropSpec, Face, Frame
 

@@ -9,7 +9,7 @@ import pytest
 from deidcli.engine.follow import planned
 from deidcli.engine.frames import FileFailure, FileFrame, Source
 from deidcli.engine.jobs import Job
-from deidcli.faces.tracking.options import TrackOptions
+from deidcli.faces.tracking import TrackOptions
 from deidcli.values import Frame
 
 DEFAULT = TrackOptions()

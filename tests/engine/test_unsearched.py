@@ -39,7 +39,7 @@ from deidcli.engine.run import Run, Tally
 from deidcli.engine.settings import RunOptions, Settings
 from deidcli.errors import MediaError
 from deidcli.faces.detectors import DetectOptions
-from deidcli.faces.tracking.options import TrackOptions
+from deidcli.faces.tracking import TrackOptions
 from deidcli.methods.naive import Solid
 from deidcli.values import Box, Face, Frame
 

@@ -12,7 +12,7 @@ from deidcli.engine import local
 from deidcli.engine.replace import Outcome, Replaced
 from deidcli.engine.written import REASON, Seen, WrittenCheck, _regions
 from deidcli.faces.align import MEAN_SHAPE
-from deidcli.faces.mask import mask
+from deidcli.faces.blend import mask
 from deidcli.faces.recognisers import Recogniser
 from deidcli.media.open import open_reader
 from deidcli.values import Box, Face, Frame

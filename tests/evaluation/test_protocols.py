@@ -17,7 +17,7 @@ from deidcli.evaluation.results import Results
 from deidcli.evaluation.tables import ETA, TABLES, eta
 from deidcli.faces.detectors import DetectOptions
 from deidcli.faces.recognisers import recogniser
-from deidcli.faces.recognisers.sface import WEIGHTS as SFACE
+from deidcli.faces.recognisers.shipped import WEIGHTS as SFACE
 from deidcli.values import Frame
 from tests.conftest import found
 from tests.evaluation.conftest import PEOPLE

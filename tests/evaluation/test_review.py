@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import deidcli
-from deidcli.faces.recognisers.sface import WEIGHTS
+from deidcli.faces.recognisers.shipped import WEIGHTS
 from tests.conftest import read, rows, save
 from tests.evaluation.browser import Page
 

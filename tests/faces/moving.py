@@ -8,7 +8,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from deidcli.faces.tracking.options import FrameFaces
+from deidcli.faces.tracking import FrameFaces
 from deidcli.values import Box, Face, Frame
 
 WIDTH, HEIGHT, SIDE, RATE = 240, 160, 40, 25

@@ -18,8 +18,7 @@ from deidcli.faces.align import (
     upright,
     warp,
 )
-from deidcli.faces.blend import unwarp
-from deidcli.faces.mask import Mask
+from deidcli.faces.blend import Mask, unwarp
 from deidcli.values import Box, Crop, CropSpec, Face, Frame
 
 SIDE = 200

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deidcli.faces.align import align
-from deidcli.faces.blend import BlendOptions, blend, transfer_lighting
-from deidcli.faces.mask import mask
+from deidcli.faces.blend import BlendOptions, blend, mask, transfer_lighting
 from deidcli.values import Box, CropSpec, Face, Frame
 
 from .test_align import turned

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deidcli.faces.tracking.changes import CutDetector, changed, parts, shrunk
+from deidcli.faces.tracking.motion import CutDetector, changed, parts, shrunk
 from deidcli.values import Box
 from tests.faces.moving import background, pasted
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deidcli.engine.face_list import FARTHEST
 from deidcli.faces.align import BROWS, JAW
-from deidcli.faces.mask import face_size, full_outline, inner_outline, mask
+from deidcli.faces.blend import face_size, full_outline, inner_outline, mask
 from deidcli.values import Box, Face
 
 from .test_align import turned

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from deidcli.errors import UsageError
 from deidcli.faces.align import MEAN_SHAPE
+from deidcli.faces.tracking import FrameFaces, TrackOptions
 from deidcli.faces.tracking.motion import hull, smoothed
-from deidcli.faces.tracking.options import FrameFaces, TrackOptions
 from deidcli.faces.tracking.tracker import MOST_FRAMES, tracked_frames
 from deidcli.values import Box, Face, Frame
 from tests.faces.moving import RATE, SIDE, around, background, clip, pasted

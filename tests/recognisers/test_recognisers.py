@@ -12,7 +12,7 @@ import pytest
 from deidcli.engine.settings import Settings, fingerprint
 from deidcli.errors import MissingDependency, PresetError, UsageError
 from deidcli.faces.recognisers import available, cosine_distance, default, recogniser
-from deidcli.faces.recognisers.sface import PLACES, WEIGHTS, five_points
+from deidcli.faces.recognisers.shipped import PLACES, WEIGHTS, five_points
 from deidcli.methods import find
 from deidcli.presets import Packaged, sha256
 from tests import onnx_drawn
@@ -180,7 +180,7 @@ def test_facenet_runs_with_the_weights_of_a_file(tmp_path, monkeypatch, portrait
     from keras.src.legacy.saving import legacy_h5_format
     from keras_facenet import inception_resnet_v1 as source
 
-    from deidcli.faces.recognisers import facenet
+    from deidcli.faces.recognisers import shipped
     from deidcli.networks import graphs
     from deidcli.networks.export import plan_of
     from deidcli.networks.facenet import build
@@ -198,7 +198,7 @@ def test_facenet_runs_with_the_weights_of_a_file(tmp_path, monkeypatch, portrait
     graph, sums = tmp_path / "facenet.graph.json", {path.name: sha256(path)}
     graphs.write(plan_of(network), {path.name: path}, sums, graph)
     session = graphs.session(graphs.read(graph, lambda name: tmp_path / name, sums).onnx())
-    monkeypatch.setattr(facenet, "_network", lambda: lambda rows: run_rows(session, rows))
+    monkeypatch.setattr(shipped, "_network", lambda: lambda rows: run_rows(session, rows))
     judge = recogniser("facenet")
     chips = judge.chips(portrait, [face])
     rows = judge.embed(chips)

@@ -5,9 +5,8 @@ import pytest
 
 from deidcli.errors import UsageError
 from deidcli.faces.attributes import load_labels
-from deidcli.faces.canonical import mean_mesh
-from deidcli.faces.mesh import ibug
-from deidcli.faces.recognisers.sface import WEIGHTS
+from deidcli.faces.canonical import ibug, mean_mesh
+from deidcli.faces.recognisers.shipped import WEIGHTS
 from deidcli.training.data import (
     MARGIN,
     Pack,

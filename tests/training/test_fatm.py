@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from deidcli.faces.recognisers.sface import WEIGHTS
+from deidcli.faces.recognisers.shipped import WEIGHTS
 from deidcli.methods.base import Secret
 from deidcli.methods.fatm import CanonicalFatm, Fatm
 from deidcli.networks.fatm import FatmConfig, build_decoder, build_encoder

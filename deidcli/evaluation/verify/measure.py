@@ -14,11 +14,11 @@ from deidcli.engine.files import digest
 from deidcli.errors import one_line
 from deidcli.evaluation.verify.records import Known, Record
 from deidcli.evaluation.verify.traces import Trace, traces
+from deidcli.faces.blend import face_size
 from deidcli.faces.detectors import Detector
 from deidcli.faces.landmarks import locate
-from deidcli.faces.mask import face_size
-from deidcli.faces.nms import nms, same
 from deidcli.faces.recognisers import Recogniser
+from deidcli.faces.search import nms, same
 from deidcli.media.open import open_reader
 from deidcli.values import Box, Face, Frame
 

@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from deidcli.faces.landmarks import plausible
-from deidcli.faces.nms import lies_in, shared
+from deidcli.faces.search import lies_in, shared
+from deidcli.faces.tracking import FrameFaces, GreyFrame, Position, Track, TrackOptions
 from deidcli.faces.tracking.motion import REACH, correlation, grey, hull, patch, smoothed
-from deidcli.faces.tracking.options import FrameFaces, TrackOptions
-from deidcli.faces.tracking.track import GreyFrame, Position, Track
 from deidcli.values import Box, Face, Frame
 
 # However long the look-ahead, no more is held: frames, and pixels of all of them together.
