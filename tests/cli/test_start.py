@@ -1,9 +1,12 @@
 """What a run imports: TensorFlow takes seconds to start, and a face is found, covered and compared without it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from deidcli.faces.detectors import shipped
 from deidcli.methods import available
@@ -69,3 +72,35 @@ def test_no_method_starts_tensorflow_on_the_processor(tmp_path, generator_preset
 def test_help_imports_next_to_nothing():
     done = subprocess.run([sys.executable, "-c", SCRIPT, "--help"], capture_output=True, text=True, check=True)
     assert not {*HEAVY, "dlib", "onnxruntime", "av"} & set(json.loads(done.stdout.splitlines()[-1])[1])
+
+
+ALONE = """
+import json, os, sys, time
+from deidcli.__main__ import run
+status = run(sys.argv[1:])
+time.sleep(1)  # events are kept, and sent, by a thread of its own
+names = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+held = [os.readlink(name) for name in names if os.path.lexists(name)]
+print(json.dumps([status, "onnxruntime" in sys.modules, held]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are read in /proc")
+def test_onnx_runtime_keeps_and_sends_nothing(tmp_path):
+    """It would write an identity and a store of events into the user's cache, and send them when it can."""
+    home = tmp_path / "home"
+    home.mkdir()
+    own = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    own |= {"HOME": str(home), "XDG_CACHE_HOME": str(home)}
+    words = ["anonymize", "--method", "blur", "--detector", "hog", "--landmarks", "dlib", str(EXAMPLES / "badge.gif")]
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, *words, str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        env=own,
+        check=True,
+    )
+    status, loaded, held = json.loads(done.stdout.splitlines()[-1])
+    assert status == 0 and loaded, done.stderr
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+    assert not [name for name in held if name.startswith("socket:") or "onnxruntime.db" in name]

@@ -14,7 +14,7 @@ import pytest
 from mozjpeg_lossless_optimization import optimize
 from PIL import Image
 
-from deidcli.media.image import gif, jpeg, webp
+from deidcli.media.image import gif, jpeg, jpeg_tables, webp
 from deidcli.media.image import png_chunks as png
 from deidcli.media.image.ifd import Entry, number
 from deidcli.media.image.tiff_pages import Page, file_of, pages
@@ -218,6 +218,70 @@ def jpeg_rows(height, hidden):
 def codes(table, symbols):
     """A Huffman table that gives each of 15 symbols a code of eight bits."""
     return bytes([table, *[0] * 7, 15, *[0] * 8]) + symbols
+
+
+def stepped(data, number, at, wide=False):
+    """The JPEG with a text for the steps of a quantisation table, in zigzag order from `at` on."""
+
+    def changed(part):
+        if part.marker != 0xDB:
+            return part
+        tables = jpeg_tables.read([part.payload])
+        for key in {number} & set(tables):
+            tables[key][at : at + len(SECRET)] = list(SECRET)
+        payload = jpeg_tables.segment(tables)
+        if wide and number in tables:
+            payload = b"".join(
+                bytes([16 | key]) + np.array(steps, ">u2").tobytes() for key, steps in sorted(tables.items())
+            )
+        return replace(part, payload=payload)
+
+    return jpeg.written([changed(part) for part in jpeg.segments(data)])
+
+
+def step_plants():
+    """A text in steps at which the picture has no coefficient."""
+    pixels = smooth(40, 56)
+    colours, grey = Image.fromarray(pixels), Image.fromarray(pixels).convert("L")
+    plants = {}
+    for name, picture, settings in (
+        ("colours", colours, {}),
+        ("colours, progressive", colours, {"progressive": True}),
+        ("colours, full chroma", colours, {"subsampling": 0}),
+        ("colours, no whole blocks", colours.crop((0, 0, 51, 37)), {}),
+        ("RGB", colours, {"keep_rgb": True}),
+        ("grey", grey, {}),
+        ("grey as colours", grey.convert("RGB"), {}),
+        ("ink", colours.convert("CMYK"), {}),
+    ):
+        data = saved(picture, "JPEG", quality=70, **settings)
+        plants |= {f"luma of {name}": stepped(data, 0, 48), f"chroma of {name}": stepped(data, 1, 48)}
+    grey_chroma = saved(grey.convert("RGB"), "JPEG", quality=70)
+    plants["all of an empty chroma"] = stepped(grey_chroma, 1, 2)
+    plants["the first of an empty chroma"] = stepped(grey_chroma, 1, 1)
+    plants["steps of 16 bits"] = stepped(grey_chroma, 1, 20, wide=True)
+    plants["a table a component"] = stepped(
+        saved(colours, "JPEG", qtables=[[8] * 64, [9] * 64, [10] * 64], subsampling=0), 2, 48
+    )
+    return {name: data for name, data in plants.items() if SECRET in data.replace(b"\0", b"")}
+
+
+def test_steps_that_no_coefficient_needs(same_process):
+    plants = step_plants()
+    assert len(plants) >= 14
+    refusals({name: data for name, data in plants.items() if "16 bits" not in name})
+    for name, data in plants.items():
+        for change in (True, False):
+            assert SECRET not in through(data, change).replace(b"\0", b""), name
+
+
+def test_steps_that_are_needed_stay(same_process):
+    """Noise needs all of them: nothing is changed, and the picture is coded with the same."""
+    data = saved(Image.fromarray(noise((48, 64, 3))), "JPEG", quality=60)
+    tables = [part.payload for part in jpeg.segments(data) if part.marker == 0xDB]
+    for change in (True, False):
+        written = [part.payload for part in jpeg.segments(through(data, change)) if part.marker == 0xDB]
+        assert jpeg_tables.read(written) == jpeg_tables.read(tables)
 
 
 def jpeg_plants():

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BytesIO
 
 import cv2
@@ -16,7 +14,7 @@ import numpy as np
 from PIL import JpegImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media.image import exif, icc, xmp
+from deidcli.media.image import exif, icc, jpeg_tables, xmp
 from deidcli.media.image.container import (
     ENCODED_AGAIN,
     SALVAGE,
@@ -28,20 +26,10 @@ from deidcli.media.image.container import (
     turned,
 )
 from deidcli.media.image.exif import completed
+from deidcli.media.image.jpeg_segments import APP0, APP14, CODED, COM, DQT, SOF, SOS, Segment, parsed, segments, written
 from deidcli.media.image.modes import Native, to_pillow, upright
 from deidcli.media.metadata import holds_picture
 
-_SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
-_SEQUENTIAL = {0xC0, 0xC1, 0xC9}
-# DHT, DAC, SOS, DQT, DNL, DRI, COM and APPn may stand between scans.
-_AFTER_SCAN = {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)}
-# Frame, DHT, DAC, SOS, DQT, DNL and DRI.
-_CODED = {*_SOF, 0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD}
-_SOS, _EOI, _APP0, _APP14, _COM = 0xDA, 0xD9, 0xE0, 0xEE, 0xFE
-# One byte of 0xFF each: a quantifier would try every length of a run of them, which takes quadratic time.
-_MARKER = re.compile(rb"\xff[^\x00\xff]")
-_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_ALONE = {0x01, *range(0xD0, 0xD9)}  # TEM, RSTn and SOI have no length
 _EXIF, _XMP, _ICC, _IPTC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"Photoshop 3.0\0"
 _PILLOW_SAMPLING = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
 _OPENCV_SAMPLING = {(4, 1): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411, (1, 2): cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440}
@@ -59,84 +47,6 @@ sys.stdout.buffer.write(optimize(sys.stdin.buffer.read()))
 _PADDING = b"\x55" * 64
 
 
-@dataclass(frozen=True)
-class Segment:
-    """marker: its second byte. payload: without the length. scan: the entropy-coded data behind a start of scan."""
-
-    marker: int
-    payload: bytes
-    scan: bytes = b""
-
-    def written(self) -> bytes:
-        return struct.pack(">BBH", 255, self.marker, len(self.payload) + 2) + self.payload + self.scan
-
-    @property
-    def describes(self) -> bool:
-        """Whether the picture is the same without it (an application segment or a comment)."""
-        return 0xE0 <= self.marker <= 0xEF or self.marker == _COM
-
-
-def segments(data: bytes) -> list[Segment]:
-    """The segments of the first picture in `data`; what stands behind its end is left out. Raises MediaError."""
-    return parsed(data)[0]
-
-
-def parsed(data: bytes) -> tuple[list[Segment], bool]:
-    """The segments of the first picture, and whether an end-of-image marker closes it.
-
-    Resynchronises as libjpeg does: bytes between segments that begin no marker are skipped, and so are fill bytes.
-    What cannot follow a scan, like a maker's trailer, ends the picture as the end of the file does. Raises MediaError
-    where the file ends before the pixels of a first scan begin.
-    """
-    found: list[Segment] = []
-    at = 2
-    while (match := _MARKER.search(data, at)) is not None:
-        marker, at = match.group()[1], match.end()
-        if marker == _EOI:
-            return found, True
-        if marker in _ALONE:
-            continue
-        size = int.from_bytes(data[at : at + 2], "big")
-        if size < 2 or at + size > len(data) or (marker not in _AFTER_SCAN and _scanned(found)):
-            break
-        payload, at = data[at + 2 : at + size], at + size
-        end = _scan_end(data, at) if marker == _SOS else at
-        # Fill bytes before the next marker belong to no scan.
-        found.append(Segment(marker, payload, data[at:end].rstrip(b"\xff")))
-        at = end
-    if not _scanned(found):
-        raise MediaError("the JPEG is truncated: it ends before its pixels", "get a whole copy of the file")
-    return _to_last_needed(found), False
-
-
-def _scanned(found: list[Segment]) -> bool:
-    return any(part.marker == _SOS for part in found)
-
-
-def _to_last_needed(found: list[Segment]) -> list[Segment]:
-    """Without what stands behind the scan after which a sequential picture is complete."""
-    frame = next((part for part in found if part.marker in _SOF), None)
-    if frame is None or frame.marker not in _SEQUENTIAL or len(frame.payload) < 6:
-        return found
-    missing = set(frame.payload[6::3][: frame.payload[5]])
-    for place, part in enumerate(found):
-        if part.marker == _SOS and part.payload:
-            missing -= set(part.payload[1 : 1 + 2 * part.payload[0] : 2])
-            if not missing:
-                return found[: place + 1]
-    return found
-
-
-def _scan_end(data: bytes, at: int) -> int:
-    match = _MARKER_IN_SCAN.search(data, at)
-    return len(data) if match is None else match.start()
-
-
-def written(parts: list[Segment]) -> bytes:
-    """The file of these segments."""
-    return b"\xff\xd8" + b"".join(part.written() for part in parts) + b"\xff\xd9"
-
-
 class Jpeg(Container):
     """JPEG, with its own quantisation tables and subsampling."""
 
@@ -146,17 +56,17 @@ class Jpeg(Container):
         super().__init__(data, name, salvage)
         found, self.ended = parsed(data)
         self.segments = _known(found)
-        frame = next((part for part in self.segments if part.marker in _SOF), None)
-        if frame is None or not any(part.marker == _SOS for part in self.segments):
+        frame = next((part for part in self.segments if part.marker in SOF), None)
+        if frame is None or not any(part.marker == SOS for part in self.segments):
             raise MediaError("the JPEG holds no picture", "get a whole copy of the file")
         self.progressive = frame.marker in (0xC2, 0xC6, 0xCA, 0xCE)
-        height, width, count = struct.unpack_from(">HHB", frame.payload, 1)
-        self.components = [tuple(frame.payload[6 + 3 * i : 9 + 3 * i]) for i in range(count)]
+        height, width = struct.unpack_from(">HH", frame.payload, 1)
+        self.components = _components(frame)
         self.block = completed(self._block(0xE1, _EXIF), self._block(0xE1, _XMP))
         self.exif = exif.read_exif(self.block)
         self.size = turned(check_size((width, height)), self.exif.orientation)
         self.times = (None,)
-        scans = sum(part.marker == _SOS for part in self.segments)
+        scans = sum(part.marker == SOS for part in self.segments)
         if scans > _MOST_SCANS:
             said = f"the JPEG has {scans} scans, where {_MOST_SCANS} are the limit: a decompression bomb"
             raise MediaError(said, "save it anew with another program")
@@ -170,10 +80,11 @@ class Jpeg(Container):
 
     def opened(self, padding: bytes = b"") -> JpegImagePlugin.JpegImageFile:
         """Pillow's view of the bare picture, not yet decoded. padding: put behind the last scan."""
-        return JpegImagePlugin.JpegImageFile(BytesIO(self._bare()[:-2] + padding + b"\xff\xd9"))
+        return JpegImagePlugin.JpegImageFile(BytesIO(self.bare()[:-2] + padding + b"\xff\xd9"))
 
-    def _bare(self) -> bytes:
-        return written([part for part in self.segments if not part.describes or part.marker == _APP14])
+    def bare(self) -> bytes:
+        """The picture alone, with what says how its colours are stored."""
+        return written([part for part in self.segments if not part.describes or part.marker == APP14])
 
     def _check_last_scan(self, native: Native) -> None:
         """Whether a file without an end still holds all of its pixels. Raises MediaError where some are missing.
@@ -193,11 +104,11 @@ class Jpeg(Container):
         Bytes can stand behind the last block of a scan, in rows below the stated height, in tables and scans that
         nothing uses and in codes that never occur; none of that survives. What cannot be coded anew is encoded.
         """
-        fresh = b"" if self.damage else _optimized(self._bare())
+        fresh = b"" if self.damage else _optimized(self.bare())
         if fresh:
             coded = decoded(JpegImagePlugin.JpegImageFile(BytesIO(fresh)))
             if np.array_equal(coded.data, decoded(self.opened()).data):
-                return self._file(fresh, metadata, None)
+                return self._file(_plain_steps(fresh, coded.data), metadata, None)
         self.changes = (ENCODED_AGAIN,)
         rewriter = self.rewriter(metadata)
         for native in self.natives():
@@ -213,7 +124,7 @@ class Jpeg(Container):
 
     def _file(self, coded: bytes, metadata: str, rewritten: tuple[int, int] | None) -> bytes:
         # The coder's own APP14 says which colours it wrote; the source's may say otherwise.
-        body = [part for part in segments(coded) if not part.describes or part.marker == _APP14]
+        body = [part for part in segments(coded) if not part.describes or part.marker == APP14]
         return written(self._head(metadata, rewritten) + body)
 
     def sampling(self) -> tuple[int, int]:
@@ -225,7 +136,7 @@ class Jpeg(Container):
 
     def is_rgb(self) -> bool:
         """Whether the components are red, green and blue and not luma and chroma."""
-        adobe = self._block(_APP14, b"Adobe")
+        adobe = self._block(APP14, b"Adobe")
         named = [component[0] for component in self.components] == list(b"RGB")
         return len(self.components) == 3 and (adobe[6:7] == b"\0" if len(adobe) > 6 else named)
 
@@ -245,7 +156,7 @@ class Jpeg(Container):
 
     def _density(self, metadata: str) -> list[Segment]:
         """JFIF with the source's resolution, also one that only EXIF states; none where the source has neither."""
-        stored = self._block(_APP0, b"JFIF\0")
+        stored = self._block(APP0, b"JFIF\0")
         if len(stored) >= 7:
             unit, x, y = struct.unpack_from(">BHH", stored, 2)
             return [_jfif(unit, x, y) if metadata != "none" and unit <= 2 else _jfif(0, 1, 1)]
@@ -274,11 +185,44 @@ def _optimized(bare: bytes) -> bytes:
     return done.stdout if done.returncode == 0 else b""
 
 
+def _plain_steps(coded: bytes, shown: np.ndarray) -> bytes:
+    """A file of the coder, its quantisation tables without what no coefficient needs. shown: its decoded pixels.
+
+    As it is where that cannot be told.
+    """
+    parts = segments(coded)
+    frame = next(part for part in parts if part.marker in SOF)
+    components = _components(frame)
+    tables = jpeg_tables.read([part.payload for part in parts if part.marker == DQT])
+    tables = {number: steps for number, steps in tables.items() if number in {each[2] for each in components}}
+    rest = [part for part in parts if part.marker != DQT]
+
+    def file(chosen: jpeg_tables.Tables) -> bytes:
+        return written([Segment(DQT, jpeg_tables.segment(chosen)), *rest])
+
+    used = jpeg_tables.likely(coded, components, tables) or {number: np.zeros(64, bool) for number in tables}
+    for number, steps in tables.items():
+
+        def same(places: list[int], number: int = number, steps: list[int] = steps) -> bool:
+            others = jpeg_tables.plain(steps, [place not in places for place in range(64)])
+            trial = decoded(JpegImagePlugin.JpegImageFile(BytesIO(file(tables | {number: others}))))
+            return np.array_equal(trial.data, shown)
+
+        needed = jpeg_tables.needed(used[number], same)
+        tables[number] = jpeg_tables.plain(steps, [bool(each) for each in needed])
+    return file(tables)
+
+
+def _components(frame: Segment) -> list[tuple[int, ...]]:
+    """Of each component its identity, its sampling factors, and the number of its quantisation table."""
+    return [tuple(frame.payload[6 + 3 * i : 9 + 3 * i]) for i in range(frame.payload[5])]
+
+
 def _known(parts: list[Segment]) -> list[Segment]:
     """The segments that a picture consists of, what describes it, and the last Adobe segment, which decoders go by."""
-    adobe = [part.payload for part in parts if part.marker == _APP14 and part.payload[:5] == b"Adobe"]
-    kept = [part for part in parts if part.marker in _CODED or (part.describes and part.marker != _APP14)]
-    return [Segment(_APP14, payload[:12]) for payload in adobe[-1:] if len(payload) > 11] + kept
+    adobe = [part.payload for part in parts if part.marker == APP14 and part.payload[:5] == b"Adobe"]
+    kept = [part for part in parts if part.marker in CODED or (part.describes and part.marker != APP14)]
+    return [Segment(APP14, payload[:12]) for payload in adobe[-1:] if len(payload) > 11] + kept
 
 
 def _profile(profile: bytes) -> list[Segment]:
@@ -294,7 +238,7 @@ def _descriptive(part: Segment) -> Segment | None:
         return None if packet is None else Segment(0xE1, _XMP + packet)
     if part.marker == 0xED and part.payload.startswith(_IPTC):
         return Segment(0xED, _IPTC + exif.scrubbed_photoshop(part.payload[len(_IPTC) :]))
-    return part if part.marker == _COM and not holds_picture(part.payload) else None
+    return part if part.marker == COM and not holds_picture(part.payload) else None
 
 
 class _JpegRewriter(Rewriter):
@@ -312,15 +256,40 @@ class _JpegRewriter(Rewriter):
 def _tables(source: Jpeg) -> list[list[int]]:
     """The quantisation table of each component, as Pillow's encoder wants them: luma, then chroma.
 
-    The finest steps for a lossless JPEG, which has none.
+    The finest step alone for a lossless JPEG, which has none, and where it cannot be told which steps a source uses.
     """
-    tables = source.opened().quantization
-    if not tables:
+    stated = _steps(source)
+    if not all(stated):
         return [[1] * 64]
-    each = [tables[component[2]] for component in source.components]
+    tables = {stated.index(steps): steps for steps in stated}
+    components = [(0, 0, stated.index(steps)) for steps in stated]
+    # What no coefficient of the source needs may not steer how new ones are coded.
+    used = jpeg_tables.likely(source.bare(), components, tables)
+    if used is None:
+        tables = {number: [min(steps)] * 64 for number, steps in tables.items()}
+    else:
+        tables = {number: jpeg_tables.plain(steps, used[number]) for number, steps in tables.items()}
+    each = [jpeg_tables.by_rows(tables[number]) for *_, number in components]
     if len(each) != 3:
         return each[:1]
     return each[:2] if each[1] == each[2] else each
+
+
+def _steps(source: Jpeg) -> list[list[int]]:
+    """The steps by which each component is decoded, in zigzag order; none for one that has no table.
+
+    A table that is defined anew counts from the first scan of a component on.
+    """
+    found: dict[int, list[int]] = {}
+    now: jpeg_tables.Tables = {}
+    for part in source.segments:
+        if part.marker == DQT:
+            now |= jpeg_tables.read([part.payload])
+        elif part.marker == SOS:
+            for identity in part.payload[1 : 1 + 2 * part.payload[0] : 2]:
+                table = next((each[2] for each in source.components if each[0] == identity), -1)
+                found.setdefault(identity, now.get(table, []))
+    return [found.get(component[0], []) for component in source.components]
 
 
 def _with_pillow(source: Jpeg, native: Native) -> bytes:
@@ -355,4 +324,4 @@ def _quality(table: list[int]) -> int:
 
 def _jfif(unit: int, x: float, y: float) -> Segment:
     density = [min(round(value), 65535) for value in (x, y)]
-    return Segment(_APP0, b"JFIF\0" + struct.pack(">BBBHHBB", 1, 1, unit, *density, 0, 0))
+    return Segment(APP0, b"JFIF\0" + struct.pack(">BBBHHBB", 1, 1, unit, *density, 0, 0))
