@@ -6,6 +6,7 @@ so that what a format can say about a picture survives without this code having 
 
 from __future__ import annotations
 
+import lzma
 import struct
 import zlib
 from abc import ABC, abstractmethod
@@ -107,6 +108,7 @@ def explained(name: str, failure: str = "the picture is damaged") -> Iterator[No
         ZeroDivisionError,
         struct.error,
         zlib.error,
+        lzma.LZMAError,
     ) as error:
         detail = " ".join(str(error).split()) or type(error).__name__
         raise MediaError(f"{name}: {failure}: {detail}", "get a whole copy of the file") from error

@@ -17,7 +17,18 @@ from deidcli.errors import MediaError
 from deidcli.media.image.container import ENCODED_AGAIN, Container, Rewriter, check_size, decoded, encoded, turned
 from deidcli.media.image.ifd import SHORT, Entry, number, read_header
 from deidcli.media.image.modes import Native, to_pillow, to_rgba, upright
-from deidcli.media.image.tiff_data import DEFLATE, LZW, OLD_DEFLATE, PLAIN, ZSTD, cleaned, packed, predicted, unpacked
+from deidcli.media.image.tiff_data import (
+    DEFLATE,
+    LZW,
+    OLD_DEFLATE,
+    PLAIN,
+    ZSTD,
+    cleaned,
+    packed,
+    predicted,
+    silence,
+    unpacked,
+)
 from deidcli.media.image.tiff_pages import (
     COMPRESSION,
     PAGE,
@@ -284,6 +295,7 @@ def _by_pillow(page: Page, photometric: int) -> Native:
     if page.bits > 8:
         said = f"a TIFF with {page.bits} bits and compression {page.number(259, 1)} is not supported"
         raise MediaError(said, "write it without compression, or with Deflate or LZW")
+    silence()
     try:
         image = TiffImagePlugin.TiffImageFile(BytesIO(file_of([page], page.order)))
     except SyntaxError as error:
@@ -294,6 +306,7 @@ def _by_pillow(page: Page, photometric: int) -> Native:
 def _encoded_by_pillow(native: Native, compression: int) -> bytes:
     if compression in _BILEVEL and native.mode != "1":
         compression = DEFLATE
+    silence()
     settings: dict[str, object] = {"compression": _PILLOW.get(compression, _PILLOW[DEFLATE])}
     if compression == _JPEG:
         settings["quality"] = JPEG_QUALITY

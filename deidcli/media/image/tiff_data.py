@@ -8,13 +8,16 @@ of a tile, and behind the end of its own compressed data is lost on the way.
 
 from __future__ import annotations
 
+import ctypes
 import lzma
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, _imaging
 
 from deidcli.errors import MediaError
 from deidcli.media.image.container import decoded, encoded
@@ -40,6 +43,7 @@ PLAIN = {NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD}
 """Compressions that give back the very bytes, whatever the samples are."""
 _THROUGH_LIBTIFF = {LZW: "tiff_lzw", PACKBITS: "packbits", ZSTD: "zstd"}
 _HORIZONTAL, _FLOATING = 2, 3
+_LZMA_MEMORY = 1 << 28  # bytes of its dictionary: four times what the strongest setting takes
 _REVERSED = 2  # fill order: the first bit is the lowest
 _TURNED_BYTES = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
@@ -137,7 +141,7 @@ def plain(piece: bytes, page: Page, row: int, height: int) -> bytes:
     if compression in (DEFLATE, OLD_DEFLATE):
         raw = zlib.decompressobj().decompress(piece, size)
     elif compression == LZMA:
-        raw = lzma.LZMADecompressor().decompress(piece, size)
+        raw = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY).decompress(piece, size)
     elif compression in _THROUGH_LIBTIFF:
         raw = _by_libtiff(piece, compression, row, height)
     else:
@@ -147,9 +151,24 @@ def plain(piece: bytes, page: Page, row: int, height: int) -> bytes:
     return raw
 
 
+@cache
+def silence() -> None:
+    """Keep libtiff's own lines off standard error, for the whole process: an error is raised and told once.
+
+    Where Pillow's library does not show these functions, its lines stay.
+    """
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(_imaging.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            handler = getattr(library, name)
+            handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            handler(None)
+
+
 def _by_libtiff(piece: bytes, compression: int, row: int, height: int) -> bytes:
     tags = {256: row, 257: height, 258: 8, 259: compression, 262: 1, 277: 1, 278: height}
     data = file_of([Page({tag: number(value, "<") for tag, value in tags.items()}, (piece,), False, "<")], "<")
+    silence()
     return decoded(TiffImagePlugin.TiffImageFile(BytesIO(data))).data.tobytes()
 
 
