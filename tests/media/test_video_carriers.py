@@ -1,7 +1,9 @@
 """What hides in a video beside its pictures: a marker is planted in many places, and is nowhere under safe and none."""
 
 import struct
+import tempfile
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -16,6 +18,10 @@ MARKER = (SECRET + "HIDDEN").encode()
 H264 = {"codec": "libx264", "settings": {"bf": "0"}}
 HEVC = {"codec": "libx265", "settings": {"x265-params": "log-level=none:bframes=0"}}
 MJPEG = {"codec": "mjpeg", "pixels": "yuvj420p"}
+VP9 = {"codec": "libvpx-vp9"}
+MPEG2 = {"codec": "mpeg2video", "clock": Fraction(1, 25)}
+MPEG4 = {"codec": "mpeg4", "clock": Fraction(1, 25)}
+PRORES = {"codec": "prores_ks", "pixels": "yuv422p10le"}
 UUID = bytes(range(16))
 TURNED = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
 
@@ -118,6 +124,70 @@ def element(identity, body):
     return identity + (len(body) | 1 << 28).to_bytes(4, "big") + body
 
 
+def units_of(data):
+    """What follows each start code."""
+    return [part for part in data.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1") if part]
+
+
+def tailed(kind, mask=31):
+    """A packet between start codes in which the first unit of a kind has something behind its end."""
+
+    def change(data):
+        return b"".join(b"\0\0\0\1" + unit + (MARKER if unit[0] & mask == kind else b"") for unit in units_of(data))
+
+    return change
+
+
+def parameter_sets(folder):
+    """The sequence and the picture parameter set of a film."""
+    with av.open(str(film(folder / "sets.mp4", **H264))) as container:
+        sets = container.streams.video[0].codec_context.extradata
+    count = int.from_bytes(sets[6:8], "big")
+    second = sets[8 + count + 1 :]
+    return sets[8 : 8 + count], second[2 : 2 + int.from_bytes(second[:2], "big")]
+
+
+def prefixed_set(kind):
+    """Before what a packet holds, the parameter set of the film once more, with something behind its end."""
+    made = []
+
+    def change(data):
+        if not made:
+            made.append(dict(zip((7, 8), parameter_sets(Path(tempfile.mkdtemp())), strict=True))[kind] + MARKER)
+        return prefixed(made[0])(data)
+
+    return change
+
+
+def captioned(text):
+    """ATSC captions that are three letters each."""
+    text = text.ljust(-(-len(text) // 3) * 3)
+    return b"\xb5\0\x31GA94\3" + bytes([0xC0 | len(text) // 3]) + b"\xff" + text + b"\xff"
+
+
+def within(code):
+    """Something behind the header of a kind, before the next start code."""
+
+    def change(data):
+        parts = data.split(b"\0\0\1")
+        return b"\0\0\1".join(part + (MARKER if part[:1] == bytes([code]) else b"") for part in parts)
+
+    return change
+
+
+def before(code, unit):
+    """A unit before each that begins with a code."""
+    return lambda data: data.replace(b"\0\0\1" + bytes([code]), unit + b"\0\0\1" + bytes([code]))
+
+
+def indexed(data):
+    """A frame of VP9 as one of several, with something between it and the index."""
+    if data[-1] & 0xE0 == 0xC0:
+        size = 2 + ((data[-1] & 7) + 1) * ((data[-1] >> 3 & 3) + 1)
+        return data[:-size] + MARKER + data[-size:]
+    return data + MARKER + b"\xd8" + len(data).to_bytes(4, "little") + b"\xd8"
+
+
 # What is drawn, the file it becomes, how packets are changed, and how the file is.
 PLACES = {
     "SEI, user data": (H264, "mp4", prefixed(sei(5, UUID + MARKER)), None),
@@ -135,6 +205,44 @@ PLACES = {
     "HEVC suffix": (HEVC, "mkv", prefixed(b"\x50\1\5" + bytes([16 + len(MARKER)]) + UUID + MARKER + b"\x80"), None),
     "HEVC unspecified unit": (HEVC, "mkv", prefixed(b"\x7c\1" + MARKER), None),
     "HEVC second layer": (HEVC, "mp4", prefixed(b"\x02\x09" + MARKER), None),
+    "H.264 behind a sequence set": (H264, "ts", tailed(7), None),
+    "H.264 behind a picture set": (H264, "mkv", prefixed_set(8), None),
+    "H.264 behind a picture set in band": (H264, "ts", tailed(8), None),
+    "HEVC behind the video set": (HEVC, "ts", tailed(64, 0x7E), None),
+    "HEVC behind the sequence set": (HEVC, "ts", tailed(66, 0x7E), None),
+    "HEVC behind the picture set": (HEVC, "ts", tailed(68, 0x7E), None),
+    "SEI, a time as long as may be": (H264, "mp4", prefixed(sei(1, MARKER)), None),
+    "SEI, buffering": (H264, "mkv", prefixed(sei(0, MARKER)), None),
+    "SEI, recovery": (H264, "mkv", prefixed(sei(6, b"\x84" + MARKER)), None),
+    "SEI, two views in one": (H264, "mp4", prefixed(sei(45, b"\x83\x87" + MARKER)), None),
+    "SEI, display": (H264, "mp4", prefixed(sei(137, MARKER.ljust(24, b"\1"))), None),
+    "SEI, captions of text": (H264, "mp4", prefixed(sei(4, captioned(MARKER))), None),
+    "HEVC hash": (HEVC, "mp4", prefixed(b"\x50\1\x84" + bytes([1 + 48]) + b"\0" + MARKER.ljust(48) + b"\x80"), None),
+    "HEVC active sets": (HEVC, "mp4", prefixed(b"\x4e\1\x81" + bytes([len(MARKER)]) + MARKER + b"\x80"), None),
+    "HEVC decoding unit": (HEVC, "mkv", prefixed(b"\x4e\1\x82" + bytes([len(MARKER)]) + MARKER + b"\x80"), None),
+    "HEVC filler": (HEVC, "mkv", prefixed(b"\x4c\1" + MARKER + b"\x80"), None),
+    "VP9 before its index": (VP9, "webm", indexed, None),
+    "VP9 before its index, Matroska": (VP9, "mkv", indexed, None),
+    "MPEG-2 behind the sequence": (MPEG2, "ts", within(0xB3), None),
+    "MPEG-2 behind the extension": (MPEG2, "ts", within(0xB5), None),
+    "MPEG-2 behind the picture": (MPEG2, "ts", within(0), None),
+    "MPEG-2 behind the group": (MPEG2, "ts", within(0xB8), None),
+    "MPEG-2 copyright": (MPEG2, "ts", before(0, b"\0\0\1\xb5\x40" + MARKER), None),
+    "MPEG-2 captions of text": (MPEG2, "ts", before(0, b"\0\0\1\xb2" + captioned(MARKER)[3:]), None),
+    "MPEG-4 behind the layer": ({**MPEG4, "settings": {"flags": "-global_header"}}, "avi", within(0x20), None),
+    "MPEG-4 behind the sequence": (MPEG4, "avi", before(0xB6, b"\0\0\1\xb0\1" + MARKER), None),
+    "MPEG-4 behind the group": (MPEG4, "avi", before(0xB6, b"\0\0\1\xb3\0\x10\x07" + MARKER), None),
+    "ProRes behind the frame": (PRORES, "mov", lambda data: data + MARKER, None),
+    "ProRes behind the frame, Matroska": (PRORES, "mkv", lambda data: data + MARKER, None),
+    "MJPEG behind the scan": (MJPEG, "avi", lambda data: data[:-2] + MARKER + data[-2:], None),
+    "MJPEG far behind the scan": (MJPEG, "mkv", lambda data: data[:-2] + bytes(99) + MARKER + data[-2:], None),
+    "MJPEG steps of no component": (MJPEG, "mov", segment(0xDB, b"\3" + MARKER.ljust(64, b"\1")), None),
+    "MJPEG codes of no scan": (
+        MJPEG,
+        "avi",
+        segment(0xC4, b"\x13" + bytes(7) + bytes([len(MARKER)]) + bytes(8) + MARKER),
+        None,
+    ),
     "MJPEG comment": (MJPEG, "avi", segment(0xFE, MARKER), None),
     "MJPEG EXIF": (MJPEG, "avi", segment(0xE1, b"Exif\0\0" + MARKER), None),
     "MJPEG unknown segment": (MJPEG, "mkv", segment(0xE9, MARKER), None),
@@ -205,6 +313,55 @@ def test_a_marker_goes(tmp_path, place, policy):
         assert np.array_equal(one.to_ndarray(format="rgb24"), other.to_ndarray(format="rgb24"))
 
 
+AV1_UNITS = {
+    "padding": lambda data: data + b"\x7a" + bytes([len(MARKER)]) + MARKER,
+    "padding without a length": lambda data: data + b"\x78" + MARKER,
+    "metadata": lambda data: data + b"\x2a" + bytes([len(MARKER) + 1]) + b"\4" + MARKER,
+    "display": lambda data: data + b"\x2a\x1a\2" + MARKER[:24] + b"\x80",
+    "reserved": lambda data: data + b"\x4a" + bytes([len(MARKER)]) + MARKER,
+    "list of tiles": lambda data: data + b"\x42" + bytes([len(MARKER)]) + MARKER,
+    "delimiter": lambda data: data[:1] + bytes([len(MARKER)]) + MARKER + data[2:],
+    "sequence": lambda data: (
+        data[:3] + bytes([data[3] + len(MARKER)]) + data[4 : 4 + data[3]] + MARKER + data[4 + data[3] :]
+    ),
+}
+
+
+@pytest.mark.parametrize("place", AV1_UNITS)
+def test_units_of_av1(tmp_path, place):
+    with av.open(str(film(tmp_path / "a.mkv", codec="libsvtav1"))) as container:
+        header = container.streams.video[0].codec_context.extradata[4:]
+        frame = next(bytes(packet) for packet in container.demux() if packet.size)
+    assert header[0] == 0x0A
+    # The muxer leaves delimiters out.
+    whole = b"\x12\0" + header + frame
+    changed = AV1_UNITS[place](whole)
+    assert MARKER[:24] in changed
+    scrub = packet_scrubber("av1", b"")
+    assert scrub(whole) == whole and scrub(changed) == whole
+
+
+def test_other_layers_of_av1_are_not_copied(tmp_path):
+    """Units of a layer that the first operating point leaves out are not decoded, and so were not searched."""
+    with av.open(str(film(tmp_path / "a.mkv", codec="libsvtav1"))) as container:
+        header = bytearray(container.streams.video[0].codec_context.extradata[4:])
+    assert header[0] == 0x0A and not header[2] >> 3 & 1, "not a reduced header"
+    hidden = b"\x36\x08" + bytes([len(MARKER)]) + MARKER  # a frame of spatial layer 1
+    # Profile, still, reduced; no timing, no delays, one point: of temporal layer 0 and spatial layer 0.
+    bits = f"{int.from_bytes(header[2:], 'big'):0{8 * (len(header) - 2)}b}"
+    assert bits[5:7] == "00" and bits[7:12] == "00000"
+    bits = bits[:12] + f"{0x101:012b}" + bits[24:]
+    point = bytes(header[:2]) + int(bits, 2).to_bytes(len(header) - 2, "big")
+    scrub = packet_scrubber("av1", b"")
+    assert scrub(point + hidden) == point
+
+
+@pytest.mark.parametrize("codec", ["aac", "mp2", "pcm_s16le", "alac", "vp9", "prores"])
+def test_bytes_behind_the_header_of_a_codec_go(tmp_path, codec):
+    header = b"\x11\x90" if codec == "aac" else bytes(36) if codec == "alac" else b""
+    assert header_scrubbed(codec, header + MARKER) == header
+
+
 @pytest.mark.parametrize(
     ("codec", "suffix"), [("flac", "mkv"), ("libopus", "mkv"), ("libopus", "webm"), ("aac", "mp4"), ("mp2", "ts")]
 )
@@ -233,16 +390,15 @@ def test_a_vorbis_comment_with_a_picture(size):
     assert header == laced(first, b"\3vorbis" + bytes(8) + b"\1", last)
 
 
-def test_what_is_needed_stays():
+def test_what_is_needed_stays(tmp_path):
     """Captions, light of the master display, recovery points and parameter sets."""
     captions = b"\xb5\0\x31GA94\3\xc1\xff" + b"\xfc\x94\x20" + b"\xff"
     units = [
         sei(4, captions),
-        sei(137, bytes(24)),
+        sei(137, struct.pack(">8H2I", 13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450, 10_000_000, 0x10203)),
         sei(144, b"\1\2\3\4"),
         sei(6, b"\x84"),
-        b"\x67abc",
-        b"\x68ab",
+        *parameter_sets(tmp_path),
         b"\x65xyz",
     ]
     packet = b"".join(b"\0\0\0\1" + unit for unit in units)

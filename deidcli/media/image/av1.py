@@ -62,6 +62,28 @@ def frame(data: bytes) -> tuple[list[Unit], tuple[int, int]] | None:
     return [Unit(SEQUENCE, None, bits.read()), *shown], size
 
 
+def sequence(payload: bytes) -> tuple[bytes, int]:
+    """A sequence header alone, and which layers belong to its first operating point (12 bits, 0 for all there are)."""
+    bits = Bits(payload)
+    _read_sequence(bits)
+    return bits.read(), _first_point(payload)
+
+
+def _first_point(payload: bytes) -> int:
+    bits = Bits(payload)
+    bits.take(4)
+    if bits.flag():
+        return 0
+    if bits.flag():
+        bits.take(64)
+        if bits.flag():
+            bits.golomb()
+        if bits.flag():
+            bits.take(47)
+    bits.take(6)
+    return bits.take(12)
+
+
 def _read_sequence(bits: Bits) -> tuple[int, int]:
     """Section 5.5.1, to its last field. Gives the largest (width, height) of a frame."""
     profile = bits.take(3)

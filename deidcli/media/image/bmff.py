@@ -195,10 +195,18 @@ def _properties(data: bytes, box: Box) -> dict[int, list[tuple[Box, bool]]]:
 
 
 class Bits:
-    """Reads bits from the first on. Raises MediaError behind the last."""
+    """Reads bits from the first on. Raises MediaError behind the last.
+
+    What was read can be had again by `read`, without what was left out meanwhile (`replace`).
+    """
 
     def __init__(self, data: bytes):
         self.data, self.at = data, 0
+        self.replaced: list[tuple[int, int, str]] = []
+
+    def replace(self, start: int, bits: str) -> None:
+        """Have `bits` ("0" and "1") in place of those that were read since the place `start`."""
+        self.replaced.append((start, self.at, bits))
 
     def take(self, count: int) -> int:
         """The next `count` bits as one number, the highest first."""
@@ -212,6 +220,17 @@ class Bits:
     def flag(self) -> bool:
         return bool(self.take(1))
 
+    def signed(self) -> int:
+        """A signed Exp-Golomb number (se(v))."""
+        number = self.golomb()
+        return (number + 1) // 2 if number & 1 else -(number // 2)
+
+    def more(self) -> bool:
+        """Whether anything comes before the bit 1 with which a header ends (more_rbsp_data of H.264 and HEVC)."""
+        whole = int.from_bytes(self.data, "big")
+        last = 8 * len(self.data) - (whole & -whole).bit_length() if whole else 0
+        return self.at < last
+
     def golomb(self) -> int:
         """An unsigned Exp-Golomb number (ue(v) of HEVC); the same bits as uvlc() of AV1."""
         zeros = 0
@@ -224,5 +243,8 @@ class Bits:
     def read(self) -> bytes:
         """What was read so far, ended as both formats end a header: a bit 1, and zeros up to a whole byte."""
         whole = int.from_bytes(self.data[: (self.at + 7) // 8], "big") >> (-self.at % 8)
-        count = self.at + 1
-        return ((whole << 1 | 1) << (-count % 8)).to_bytes((count + 7) // 8, "big")
+        said, done, at = f"{whole:0{self.at}b}" if self.at else "", "", 0
+        for start, end, other in sorted(self.replaced):
+            done, at = done + said[at:start] + other, end
+        done += said[at:] + "1"
+        return int(done.ljust(-(-len(done) // 8) * 8, "0"), 2).to_bytes(-(-len(done) // 8), "big")

@@ -1,4 +1,7 @@
-"""The headers of HEVC (ITU-T H.265, section 7.3): parameter sets without extensions and without bytes behind them."""
+"""The headers of HEVC (ITU-T H.265, section 7.3): parameter sets of one layer, without bytes behind them.
+
+What a decoder does not need to show pictures is left out: the model of its buffer, and further layers.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,14 @@ _MOST_SETS = 64
 
 @dataclass(frozen=True)
 class Sizes:
-    """(width, height) in pixels of the coded picture, and of what its cropping window leaves to be shown."""
+    """(width, height) in pixels of the coded picture, and of what its cropping window leaves to be shown.
+
+    fields: whether messages about the time of a picture say how its fields are shown.
+    """
 
     coded: tuple[int, int]
     shown: tuple[int, int]
+    fields: bool = False
 
 
 def kind(nal: bytes) -> int:
@@ -28,7 +35,7 @@ def parameter_set(nal: bytes) -> tuple[bytes, Sizes | None] | None:
 
     Raises MediaError for one that is cut off.
     """
-    bits = Bits(_unescaped(nal[2:]))
+    bits = Bits(unescaped(nal[2:]))
     sizes = None
     if kind(nal) == VPS:
         known = _read_vps(bits)
@@ -37,14 +44,15 @@ def parameter_set(nal: bytes) -> tuple[bytes, Sizes | None] | None:
         known = sizes is not None
     else:
         known = kind(nal) == PPS and _read_pps(bits)
-    return (nal[:2] + _escaped(bits.read()), sizes) if known else None
+    return (nal[:2] + escaped(bits.read()), sizes) if known else None
 
 
-def _unescaped(data: bytes) -> bytes:
+def unescaped(data: bytes) -> bytes:
+    """Without the bytes 3 that `escaped` puts in."""
     return data.replace(b"\0\0\3", b"\0\0")
 
 
-def _escaped(data: bytes) -> bytes:
+def escaped(data: bytes) -> bytes:
     """With a byte 3 wherever two zeros are followed by a byte of 0 to 3."""
     done, zeros = bytearray(), 0
     for byte in data:
@@ -83,9 +91,15 @@ def _read_vps(bits: Bits) -> bool:
         bits.take(64)
         if bits.flag():
             bits.golomb()
-        if bits.golomb():
-            return False
-    return not bits.flag()
+        start, buffers = bits.at, bits.golomb()
+        for number in range(buffers):
+            bits.golomb()
+            _read_buffer(bits, not number or bits.flag(), layers)
+        bits.replace(start, "1")  # none of them
+    start = bits.at
+    bits.flag()
+    bits.replace(start, "0")  # no extension: it tells of further layers
+    return True
 
 
 def _read_sps(bits: Bits) -> Sizes | None:
@@ -107,7 +121,7 @@ def _read_sps(bits: Bits) -> Sizes | None:
     for _ in range(6):
         bits.golomb()
     if bits.flag() and bits.flag():
-        return None  # scaling lists
+        _read_scaling(bits)
     bits.take(2)
     if bits.flag():
         bits.take(8)
@@ -115,8 +129,56 @@ def _read_sps(bits: Bits) -> Sizes | None:
     if not _read_references(bits, order):
         return None
     bits.take(2)
-    known = not bits.flag() or _read_usability(bits)
-    return Sizes(coded, shown) if known and not bits.flag() else None
+    fields = False
+    if bits.flag():
+        usable = _read_usability(bits, layers)
+        if usable is None:
+            return None
+        fields = usable
+    known = not bits.flag() or _read_range(bits)
+    return Sizes(coded, shown, fields) if known else None
+
+
+def _read_range(bits: Bits) -> bool:
+    """The extension of an SPS for other ranges of samples; False where there is another one."""
+    ranges, others = bits.flag(), bits.take(7)
+    bits.take(9 if ranges else 0)
+    return not others
+
+
+def _read_scaling(bits: Bits) -> None:
+    for size in range(4):
+        for _ in range(0, 6, 3 if size == 3 else 1):
+            if not bits.flag():
+                bits.golomb()
+                continue
+            if size > 1:
+                bits.golomb()
+            for _ in range(min(64, 1 << 4 + 2 * size)):
+                bits.golomb()
+
+
+def _read_buffer(bits: Bits, common: bool, layers: int) -> None:
+    """Section E.2.2, the hypothetical reference decoder."""
+    kinds = pictures = 0
+    if common:
+        kinds = bits.flag() + bits.flag()
+        pictures = kinds and bits.flag()
+        if kinds:
+            bits.take(19 if pictures else 0)
+            bits.take(8 + (4 if pictures else 0) + 15)
+    for _ in range(layers + 1):
+        fixed = bits.flag() or bits.flag()
+        low = False
+        if fixed:
+            bits.golomb()
+        else:
+            low = bits.flag()
+        count = 1 if low else bits.golomb() + 1
+        for _ in range(count * kinds):
+            for _ in range(4 if pictures else 2):
+                bits.golomb()
+            bits.take(1)
 
 
 def _read_references(bits: Bits, order: int) -> bool:
@@ -148,8 +210,8 @@ def _read_references(bits: Bits, order: int) -> bool:
     return True
 
 
-def _read_usability(bits: Bits) -> bool:
-    """Video usability information; False for parts that are not followed."""
+def _read_usability(bits: Bits, layers: int) -> bool | None:
+    """Video usability information: whether it promises how fields are shown; None for parts that are not followed."""
     if bits.flag() and bits.take(8) == 255:
         bits.take(32)
     if bits.flag():
@@ -160,26 +222,29 @@ def _read_usability(bits: Bits) -> bool:
             bits.take(24)
     if bits.flag():
         bits.golomb(), bits.golomb()
-    bits.take(3)
+    fields = bool(bits.take(3) & 1)
     if bits.flag():
-        return False  # a second cropping window
+        return None  # a second cropping window
     if bits.flag():
         bits.take(64)
         if bits.flag():
             bits.golomb()
+        start = bits.at
         if bits.flag():
-            return False
+            _read_buffer(bits, True, layers)
+        bits.replace(start, "0")
     if bits.flag():
         bits.take(3)
         for _ in range(5):
             bits.golomb()
-    return True
+    return fields
 
 
 def _read_pps(bits: Bits) -> bool:
     bits.golomb(), bits.golomb(), bits.take(7)
     bits.golomb(), bits.golomb(), bits.golomb()
-    bits.take(2)
+    bits.take(1)
+    skips = bits.flag()
     if bits.flag():
         bits.golomb()
     bits.golomb(), bits.golomb()
@@ -199,8 +264,20 @@ def _read_pps(bits: Bits) -> bool:
         if not bits.flag():
             bits.golomb(), bits.golomb()
     if bits.flag():
-        return False  # scaling lists
+        _read_scaling(bits)
     bits.take(1)
     bits.golomb()
-    # Neither extensions of slice headers, which hold any bytes, nor of this set.
-    return not bits.flag() and not bits.flag()
+    if bits.flag():
+        return False  # extensions of slice headers, which hold any bytes
+    if not bits.flag():
+        return True
+    ranges, others = bits.flag(), bits.take(7)
+    if ranges:
+        bits.golomb() if skips else None
+        bits.take(1)
+        if bits.flag():
+            bits.golomb()
+            for _ in range(bits.golomb() + 1):
+                bits.golomb(), bits.golomb()
+        bits.golomb(), bits.golomb()
+    return not others

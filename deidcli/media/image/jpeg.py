@@ -106,9 +106,11 @@ class Jpeg(Container):
         """
         fresh = b"" if self.damage else _optimized(self.bare())
         if fresh:
-            coded = decoded(JpegImagePlugin.JpegImageFile(BytesIO(fresh)))
-            if np.array_equal(coded.data, decoded(self.opened()).data):
-                return self._file(_plain_steps(fresh, coded.data), metadata, None)
+            shown = decoded(self.opened()).data
+            if _shows(fresh, shown):
+                plain = _plain_steps(fresh, shown)
+                if plain is fresh or _shows(plain, shown):
+                    return self._file(plain, metadata, None)
         self.changes = (ENCODED_AGAIN,)
         rewriter = self.rewriter(metadata)
         for native in self.natives():
@@ -185,16 +187,22 @@ def _optimized(bare: bytes) -> bytes:
     return done.stdout if done.returncode == 0 else b""
 
 
+def _shows(coded: bytes, pixels: np.ndarray) -> bool:
+    return np.array_equal(decoded(JpegImagePlugin.JpegImageFile(BytesIO(coded))).data, pixels)
+
+
 def _plain_steps(coded: bytes, shown: np.ndarray) -> bytes:
     """A file of the coder, its quantisation tables without what no coefficient needs. shown: its decoded pixels.
 
-    As it is where that cannot be told.
+    Standard tables stay as they are.
     """
     parts = segments(coded)
     frame = next(part for part in parts if part.marker in SOF)
     components = _components(frame)
     tables = jpeg_tables.read([part.payload for part in parts if part.marker == DQT])
     tables = {number: steps for number, steps in tables.items() if number in {each[2] for each in components}}
+    if all(map(jpeg_tables.is_standard, tables.values())):
+        return coded
     rest = [part for part in parts if part.marker != DQT]
 
     def file(chosen: jpeg_tables.Tables) -> bytes:
@@ -202,11 +210,12 @@ def _plain_steps(coded: bytes, shown: np.ndarray) -> bytes:
 
     used = jpeg_tables.likely(coded, components, tables) or {number: np.zeros(64, bool) for number in tables}
     for number, steps in tables.items():
+        if jpeg_tables.is_standard(steps):
+            continue
 
         def same(places: list[int], number: int = number, steps: list[int] = steps) -> bool:
             others = jpeg_tables.plain(steps, [place not in places for place in range(64)])
-            trial = decoded(JpegImagePlugin.JpegImageFile(BytesIO(file(tables | {number: others}))))
-            return np.array_equal(trial.data, shown)
+            return _shows(file(tables | {number: others}), shown)
 
         needed = jpeg_tables.needed(used[number], same)
         tables[number] = jpeg_tables.plain(steps, [bool(each) for each in needed])
@@ -264,11 +273,15 @@ def _tables(source: Jpeg) -> list[list[int]]:
     tables = {stated.index(steps): steps for steps in stated}
     components = [(0, 0, stated.index(steps)) for steps in stated]
     # What no coefficient of the source needs may not steer how new ones are coded.
-    used = jpeg_tables.likely(source.bare(), components, tables)
+    odd = not all(map(jpeg_tables.is_standard, tables.values()))
+    used = jpeg_tables.likely(source.bare(), components, tables) if odd else {}
     if used is None:
         tables = {number: [min(steps)] * 64 for number, steps in tables.items()}
     else:
-        tables = {number: jpeg_tables.plain(steps, used[number]) for number, steps in tables.items()}
+        tables = {
+            number: steps if jpeg_tables.is_standard(steps) else jpeg_tables.plain(steps, used[number])
+            for number, steps in tables.items()
+        }
     each = [jpeg_tables.by_rows(tables[number]) for *_, number in components]
     if len(each) != 3:
         return each[:1]

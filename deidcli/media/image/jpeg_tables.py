@@ -1,12 +1,14 @@
 """The steps of a JPEG's quantisation tables that no coefficient of the picture needs.
 
 Such a step can have any value from 1 to 255 and shows nowhere. It is given the value of the step before it in the order
-of the file (zigzag), so that a table holds nothing but what the picture was made with.
+of the file (zigzag), so that a table holds nothing but what the picture was made with. A table of the standard, scaled
+to one of the hundred qualities of libjpeg, says no more than that, and stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -18,6 +20,13 @@ ZIGZAG = (
     *(28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61),
     *(54, 47, 55, 62, 63),
 )
+# Annex K, tables 1 and 2, in zigzag order.
+_LUMA = (
+    *(16, 11, 12, 14, 12, 10, 16, 14, 13, 14, 18, 17, 16, 19, 24, 40, 26, 24, 22, 22, 24, 49, 35, 37, 29, 40, 58, 51),
+    *(61, 60, 57, 51, 56, 55, 64, 72, 92, 78, 64, 68, 87, 69, 55, 56, 80, 109, 81, 87, 95, 98, 103, 104, 103, 62, 77),
+    *(113, 121, 112, 100, 120, 92, 101, 103, 99),
+)
+_CHROMA = (17, 18, 18, 24, 21, 24, 47, 26, 26, 47, 99, 66, 56, 66, *[99] * 50)
 _ROWS = 32  # rows of blocks that are transformed at a time
 # What rounding to whole levels adds to a coefficient at most, but for one in a billion.
 _ROUNDING = 1.8
@@ -27,6 +36,22 @@ _COSINES = np.array(
 )
 
 Tables = dict[int, list[int]]  # the 64 steps of each table, in zigzag order, by its number
+
+
+@cache
+def _standard() -> frozenset[tuple[int, ...]]:
+    scales = [5000 // quality if quality < 50 else 200 - 2 * quality for quality in range(1, 101)]
+    return frozenset(
+        tuple(min(max((step * scale + 50) // 100, 1), most) for step in table)
+        for table in (_LUMA, _CHROMA)
+        for scale in scales
+        for most in (255, 32767)
+    )
+
+
+def is_standard(steps: Sequence[int]) -> bool:
+    """Whether a table is the standard's at some quality."""
+    return tuple(steps) in _standard()
 
 
 def read(payloads: Sequence[bytes]) -> Tables:
@@ -40,7 +65,7 @@ def read(payloads: Sequence[bytes]) -> Tables:
             steps = payload[at + 1 : at + 1 + size]
             if len(steps) != size or wide > 1:
                 raise MediaError("a quantisation table of the JPEG is cut off", "get a whole copy of the file")
-            found[number] = list(np.frombuffer(steps, ">u2" if wide else np.uint8).astype(int))
+            found[number] = np.frombuffer(steps, ">u2" if wide else np.uint8).tolist()
             at += 1 + size
     return found
 
@@ -76,11 +101,11 @@ def likely(coded: bytes, components: Sequence[Sequence[int]], tables: Tables) ->
     Told from the decoded samples, so that a step of 3 and less may be taken for used. components: (identity, sampling,
     number of the table) of each. None where FFmpeg decodes no such picture.
     """
-    planes = _planes(coded)
-    if planes is None or len(planes) < len(components):
+    found = planes(coded)
+    if found is None or len(found) < len(components):
         return None
     used = {number: np.zeros(64, bool) for number in tables}
-    for plane, component in zip(planes, components, strict=False):
+    for plane, component in zip(found, components, strict=False):
         number = component[2]
         if number not in tables:
             return None
@@ -113,7 +138,7 @@ def needed(used: np.ndarray, same: Callable[[list[int]], bool]) -> np.ndarray:
     return done
 
 
-def _planes(coded: bytes) -> list[np.ndarray] | None:
+def planes(coded: bytes) -> list[np.ndarray] | None:
     """Samples of each component as they are stored, (height, width) uint8; None for what FFmpeg cannot decode."""
     try:
         import av

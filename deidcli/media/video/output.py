@@ -209,7 +209,11 @@ class Output:
     def scrubber(self) -> Scrub | None:
         """What makes packets of the source's pictures fit to be copied; None where they may not be copied."""
         context = self.source.pictures(self._from).codec_context
-        return packet_scrubber(context.codec.canonical_name, context.extradata or b"")
+        try:
+            header_scrubbed(context.codec.canonical_name, context.extradata or b"")
+            return packet_scrubber(context.codec.canonical_name, context.extradata or b"")
+        except (ValueError, IndexError):
+            return None  # a header that cannot be followed
 
     def _scrubbed(self, packet: Packet) -> bytes:
         data = bytes(packet)

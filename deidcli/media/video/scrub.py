@@ -7,17 +7,23 @@ reserved units, second views and layers (which were not searched) are left out, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from deidcli.errors import MediaError
+from deidcli.media.image import av1
+from deidcli.media.image.bmff import Bits
+from deidcli.media.video import mjpeg, units
 
 Scrub = Callable[[bytes], bytes]
 
 # Codecs whose packets hold nothing but coded pictures.
 _PLAIN = (
-    *("vp8", "vp9", "ffv1", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "rawvideo", "v210", "v308", "v408", "r210"),
-    *("prores", "dnxhd", "theora", "flv1", "h263", "h263p", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2"),
+    *("vp8", "ffv1", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "rawvideo", "v210", "v308", "v408", "r210"),
+    *("dnxhd", "theora", "flv1", "h263", "h263p", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2"),
     *("wmv3", "cinepak", "qtrle", "cljr", "snow", "asv1", "asv2", "wrapped_avframe"),
 )
-_START = re.compile(rb"\x00\x00\x01")
 
 
 def packet_scrubber(codec: str, extradata: bytes) -> Scrub | None:
@@ -28,17 +34,17 @@ def packet_scrubber(codec: str, extradata: bytes) -> Scrub | None:
     """
     if codec in _PLAIN:
         return bytes
-    if codec == "h264":
-        return lambda data: _units(data, _avc_length(extradata), _h264_unit)
-    if codec == "hevc":
-        return lambda data: _units(data, _hevc_length(extradata), _hevc_unit)
+    if codec in ("h264", "hevc"):
+        return units.scrubber(codec, extradata)
     return {
-        "mjpeg": _jpeg,
+        "mjpeg": mjpeg.scrubbed,
         "mpeg1video": _mpeg2,
         "mpeg2video": _mpeg2,
         "mpeg4": _mpeg4,
         "vc1": _vc1,
-        "av1": _av1,
+        "av1": _av1(),
+        "vp9": _vp9,
+        "prores": _prores,
     }.get(codec)
 
 
@@ -49,10 +55,8 @@ def header_scrubbed(codec: str, data: bytes) -> bytes:
     """
     if not data:
         return data
-    if codec == "h264":
-        return _avc_header(data) if data[0] == 1 else _units(data, 0, _h264_unit)
-    if codec == "hevc":
-        return _hevc_header(data) if data[0] == 1 else _units(data, 0, _hevc_unit)
+    if codec in ("h264", "hevc"):
+        return units.header(codec, data)
     if codec in ("vorbis", "theora"):
         return _xiph(data)
     if codec == "flac":
@@ -60,147 +64,22 @@ def header_scrubbed(codec: str, data: bytes) -> bytes:
     if codec == "opus":
         return data[: 19 if data[18:19] in (b"\0", b"") else 21 + data[9]]
     if codec == "av1":
-        return data[:4] + _av1(data[4:]) if data[0] & 0x80 else _av1(data)
+        return data[:4] + _av1()(data[4:]) if data[0] & 0x80 else _av1()(data)
     if codec in ("mpeg1video", "mpeg2video", "mpeg4", "vc1", "mjpeg"):
         scrub = packet_scrubber(codec, b"")
         return scrub(data) if scrub and codec != "mjpeg" else b""
-    return data
+    if codec == "aac":
+        return _aac(data)
+    return b"" if codec.startswith("pcm_") else data[: _LENGTHS.get(codec, len(data))]
 
 
-# H.264 and HEVC ------------------------------------------------------------------------------------------------------
-
-# Payloads of supplemental enhancement information that decoders and displays need, and the most bytes they have.
-# ITU-T H.264 D.1 and H.265 D.2: buffering, timing, recovery, frame packing, orientation, colours of the master display,
-# light levels, transfer, ambient light; in HEVC also active parameter sets, decoding units and the picture's hash.
-_SEI = {0: 64, 1: 64, 6: 8, 45: 16, 47: 8, 137: 24, 144: 4, 147: 1, 148: 8}
-_SEI_HEVC = {**_SEI, 129: 24, 130: 24, 132: 64}
-
-
-def _units(data: bytes, length: int, kept: Callable[[bytes], bytes]) -> bytes:
-    """Network abstraction layer units, each behind its length, or behind start codes where that is 0."""
-    if length:
-        parts = []
-        at = 0
-        while at < len(data):
-            size = int.from_bytes(data[at : at + length], "big")
-            unit = data[at + length : at + length + size]
-            if len(unit) != size or at + length > len(data):
-                raise ValueError("a unit is longer than its packet")
-            if unit and (unit := kept(unit)):
-                parts.append(len(unit).to_bytes(length, "big") + unit)
-            at += length + size
-        return b"".join(parts)
-    return b"".join(b"\0\0\0\1" + unit for each in _between_starts(data) if each and (unit := kept(each)))
-
-
-def _between_starts(data: bytes) -> Iterator[bytes]:
-    """The units between start codes, without the zeros that may stand behind them."""
-    starts = [found.start() for found in _START.finditer(data)]
-    if not starts:
-        raise ValueError("no start code")
-    for begin, end in zip(starts, [*starts[1:], len(data)], strict=True):
-        yield data[begin + 3 : end].rstrip(b"\0")
-
-
-def _h264_unit(unit: bytes) -> bytes:
-    kind = unit[0] & 31
-    if kind == 6:
-        return _sei(unit, 1, _SEI)
-    # Slices and parameter sets; delimiters have two bytes, ends one. 14, 15 and 20 are second views and layers.
-    return unit if kind in (1, 2, 3, 4, 5, 7, 8) else unit[:2] if kind == 9 else unit[:1] if kind in (10, 11) else b""
-
-
-def _hevc_unit(unit: bytes) -> bytes:
-    if len(unit) < 2 or (unit[0] & 1) << 5 | unit[1] >> 3:
-        return b""  # another layer: a second view, or more detail
-    kind = unit[0] >> 1 & 63
-    if kind in (39, 40):
-        return _sei(unit, 2, _SEI_HEVC)
-    if kind == 35:
-        return unit[:3]
-    return unit if kind <= 9 or 16 <= kind <= 21 or kind in (32, 33, 34) else unit[:2] if kind in (36, 37) else b""
-
-
-def _sei(unit: bytes, head: int, known: dict[int, int]) -> bytes:
-    """Supplemental enhancement information with its known payloads alone."""
-    data = unit[head:].replace(b"\0\0\3", b"\0\0")
-    out, at = b"", 0
-    while at + 2 <= len(data) and data[at:] not in (b"\x80", b""):
-        kind, at = _sum(data, at)
-        size, at = _sum(data, at)
-        payload = data[at : at + size]
-        at += size
-        if len(payload) == size and (size <= known.get(kind, -1) or _captions(kind, payload)):
-            out += _as_sum(kind) + _as_sum(size) + payload
-    if not out:
-        return b""
-    return unit[:head] + re.sub(rb"\x00\x00(?=[\x00-\x03])", b"\0\0\3", out) + b"\x80"
-
-
-def _captions(kind: int, payload: bytes) -> bool:
-    """Whether a payload is closed captions (ATSC A/53) and nothing besides."""
-    if kind != 4 or payload[:8] != b"\xb5\x00\x31GA94\x03" or len(payload) < 11:
-        return False
-    return len(payload) == 10 + 3 * (payload[8] & 31) + 1
-
-
-def _sum(data: bytes, at: int) -> tuple[int, int]:
-    """A number that is the sum of its bytes, of which all but the last are 255, and where it ends."""
-    total = 0
-    while at < len(data) and data[at] == 255:
-        total, at = total + 255, at + 1
-    return (total + data[at], at + 1) if at < len(data) else (total, at)
-
-
-def _as_sum(number: int) -> bytes:
-    return b"\xff" * (number // 255) + bytes([number % 255])
-
-
-def _avc_length(header: bytes) -> int:
-    return (header[4] & 3) + 1 if len(header) > 6 and header[0] == 1 else 0
-
-
-def _hevc_length(header: bytes) -> int:
-    return (header[21] & 3) + 1 if len(header) > 22 and header[0] == 1 else 0
-
-
-def _avc_header(data: bytes) -> bytes:
-    """ISO/IEC 14496-15, 5.3.3.1: six bytes, sequence and picture parameter sets, four bytes in high profiles."""
-    out, at = data[:5], 5
-    for mask, kind in ((31, 7), (255, 8)):
-        count, at = data[at] & mask, at + 1
-        sets = []
-        for _ in range(count):
-            size = int.from_bytes(data[at : at + 2], "big")
-            unit = data[at + 2 : at + 2 + size]
-            if len(unit) != size:
-                raise ValueError("a parameter set is longer than its header")
-            sets += [unit] if unit and unit[0] & 31 == kind else []
-            at += 2 + size
-        out += bytes([len(sets) | (0xE0 if mask == 31 else 0)])
-        out += b"".join(len(unit).to_bytes(2, "big") + unit for unit in sets)
-    high = data[1] in (100, 110, 122, 144) and len(data) >= at + 4
-    return out + (data[at : at + 3] + b"\0" if high else b"")
-
-
-def _hevc_header(data: bytes) -> bytes:
-    """ISO/IEC 14496-15, 8.3.3.1: 22 bytes, then arrays of parameter sets."""
-    arrays, at = [], 23
-    for _ in range(data[22]):
-        kind, count = data[at] & 63, int.from_bytes(data[at + 1 : at + 3], "big")
-        head, at, units = data[at : at + 1], at + 3, []
-        for _ in range(count):
-            size = int.from_bytes(data[at : at + 2], "big")
-            unit = data[at + 2 : at + 2 + size]
-            if len(unit) != size:
-                raise ValueError("a parameter set is longer than its header")
-            at += 2 + size
-            unit = _hevc_unit(unit) if kind in (32, 33, 34, 39, 40) else b""
-            units += [unit] if unit else []
-        if units:
-            body = b"".join(len(unit).to_bytes(2, "big") + unit for unit in units)
-            arrays.append(head + len(units).to_bytes(2, "big") + body)
-    return data[:22] + bytes([len(arrays)]) + b"".join(arrays)
+# The most bytes that the headers of other codecs have. Those that are not named here stay as they are.
+_LENGTHS = {
+    **dict.fromkeys(("mp1", "mp2", "mp3", "ac3", "eac3", "dts", "truehd", "amr_nb", "amr_wb", "vp8", "vp9"), 0),
+    **dict.fromkeys(("prores", "dnxhd", "flv1", "h263", "h263p", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "v210"), 0),
+    **{"alac": 36, "wmav1": 4, "wmav2": 10, "wmapro": 18, "adpcm_ms": 32, "adpcm_ima_wav": 2, "wmv1": 4, "wmv2": 4},
+    **{"utvideo": 16, "asv1": 8, "asv2": 8, "cljr": 0},
+}
 
 
 # MPEG ----------------------------------------------------------------------------------------------------------------
@@ -209,115 +88,238 @@ def _hevc_header(data: bytes) -> bytes:
 _ENCODERS = re.compile(rb"(DivX\d{1,4}([bB]|Build)\d{1,6}p?|XviD\d{1,4}|Lavc(\d{1,3}(\.\d{1,3}){0,3}))\0?")
 
 
-def _started(data: bytes, kept: Callable[[int, bytes], bool]) -> bytes:
-    """The units of a stream with start codes for which `kept` holds, by their code and what follows it."""
-    starts = [found.start() for found in _START.finditer(data)]
+def _started(data: bytes, kept: Callable[[int, bytes], bytes | None]) -> bytes:
+    """The units of a stream with start codes, each by what `kept` makes of its code and its body; None is left out."""
+    starts = [found.start() for found in units.START.finditer(data)]
     if not starts:
         raise ValueError("no start code")
     out = []
     for begin, end in zip(starts, [*starts[1:], len(data)], strict=True):
         unit = data[begin:end]
-        if len(unit) > 3 and kept(unit[3], unit[4:]):
-            out.append(unit)
+        try:
+            fresh = kept(unit[3], unit[4:]) if len(unit) > 3 else None
+        except MediaError as error:
+            raise ValueError(error.message) from error
+        out.append(b"" if fresh is None else unit[:4] + fresh)
     return b"".join(out)
 
 
 def _mpeg2(data: bytes) -> bytes:
-    """ISO/IEC 13818-2, table 6-1; of user data only closed captions stay."""
+    """ISO/IEC 13818-2, section 6.2: headers of the length they state; of user data only closed captions stay."""
+    return _started(data, _mpeg2_unit)
 
-    def kept(code: int, body: bytes) -> bool:
-        if code == 0xB2:
-            return body[:5] == b"GA94\x03" and len(body.rstrip(b"\0")) <= 8 + 3 * (body[5] & 31 if body[5:6] else 0)
-        return code <= 0xAF or code in (0xB3, 0xB5, 0xB7, 0xB8)
 
-    return _started(data, kept)
+def _mpeg2_unit(code: int, body: bytes) -> bytes | None:
+    if 0 < code <= 0xAF:
+        # Behind the quantiser there may be information of any length, of which the first nine bits are known.
+        if len(body) > 1 and body[0] & 4 and body[1] & 2:
+            raise ValueError("a slice with other information")
+        return body
+    if code == 0xB2:
+        captions = body[:5] == b"GA94\3" and units.caption_triples(body[7:].rstrip(b"\0")[:-1])
+        return body if captions and len(body.rstrip(b"\0")) <= 8 + 3 * (body[5] & 31 if body[5:6] else 0) else None
+    if code == 0xB3:
+        own = 1 if len(body) > 7 and body[7] & 2 else 0
+        other = len(body) > 7 + 64 * own and body[7 + 64 * own] & 1
+        return body[: 8 + 64 * (own + other)]
+    if code == 0xB8:
+        return body[:4]
+    if code == 0xB7:
+        return b""
+    if code == 0xB5:
+        return _mpeg2_extension(body)
+    if code:
+        return None
+    if len(body) < 4:
+        raise ValueError("a header is cut off")
+    # The type of the picture; 29 bits, and how far its vectors reach. Then no more information.
+    bits = 29 + {2: 4, 3: 8}.get(body[1] >> 3 & 7, 0)
+    return _first(body, bits)
+
+
+def _mpeg2_extension(body: bytes) -> bytes | None:
+    """The extensions of sequences and pictures. Not those of copyrights and of further layers."""
+    kind = body[0] >> 4 if body else 0
+    if kind == 1:
+        return body[:6]
+    if kind == 2:
+        return _first(body, 61 if body[0] & 1 else 37)
+    if kind == 3:
+        bits = Bits(body)
+        bits.take(4)
+        for _ in range(4):
+            if bits.flag():
+                bits.take(512)
+        return _first(body, bits.at)
+    if kind == 7:
+        return body[:14]
+    if kind == 8:
+        return _first(body, 54 if len(body) > 4 and body[4] & 0x40 else 34)
+    return None
+
+
+def _first(body: bytes, bits: int) -> bytes:
+    """The first bits of a header, zeros behind them up to a whole byte."""
+    if 8 * len(body) < bits:
+        raise ValueError("a header is cut off")
+    whole = int.from_bytes(body[: (bits + 7) // 8], "big") >> (-bits % 8) << (-bits % 8)
+    return whole.to_bytes((bits + 7) // 8, "big")
 
 
 def _mpeg4(data: bytes) -> bytes:
-    """ISO/IEC 14496-2, table 6-3; of user data only the encoder's version stays."""
+    """ISO/IEC 14496-2, section 6.2: headers of the length they state; of user data only the encoder's version stays."""
+    return _started(data, _mpeg4_unit)
 
-    def kept(code: int, body: bytes) -> bool:
-        if code == 0xB2:
-            return _ENCODERS.fullmatch(body) is not None
-        return code <= 0x2F or code in (0xB0, 0xB1, 0xB3, 0xB5, 0xB6)
 
-    return _started(data, kept)
+def _mpeg4_unit(code: int, body: bytes) -> bytes | None:
+    if code == 0xB2:
+        return body if _ENCODERS.fullmatch(body) else None
+    if code <= 0x1F or code == 0xB1:
+        return b""
+    if code <= 0x2F:
+        return _layer(body)
+    if code == 0xB5:
+        return _stuffed(body, 42 if body and body[0] < 0x80 and body[0] & 4 else 6) if len(body) > 5 else body
+    return body if code == 0xB6 else body[:1] if code == 0xB0 else body[:3] if code == 0xB3 else None
+
+
+def _layer(body: bytes) -> bytes:
+    """The header of a video object layer. Raises ValueError for parts that are not followed."""
+    bits = Bits(body)
+    bits.take(9)
+    version = 1
+    if bits.flag():
+        version = bits.take(4)
+        bits.take(3)
+    if bits.take(4) == 15:
+        bits.take(16)
+    if bits.flag():
+        bits.take(3)
+        bits.take(79 if bits.flag() else 0)
+    if bits.take(2):
+        raise ValueError("a layer that is no rectangle")
+    bits.take(1)
+    steps = bits.take(16)
+    bits.take(1)
+    if bits.flag():
+        bits.take(max(1, (steps - 1).bit_length()))
+    bits.take(31)
+    sprite = bits.take(1 if version == 1 else 2)
+    if sprite == 1:
+        raise ValueError("a layer that is a sprite")
+    bits.take(9 if sprite else 0)
+    bits.take(8 if bits.flag() else 0)
+    if bits.flag():
+        for _ in range(2):
+            if bits.flag():
+                _read_matrix(bits)
+    bits.take(0 if version == 1 else 1)
+    if not bits.flag():
+        raise ValueError("a layer with an estimate of its complexity")
+    bits.take(1)
+    bits.take(1 if bits.flag() else 0)
+    if version != 1:
+        bits.take(3 if bits.flag() else 0)
+        bits.take(1)
+    if bits.flag():
+        raise ValueError("a layer upon another")
+    return _stuffed(body, bits.at)
+
+
+def _read_matrix(bits: Bits) -> None:
+    for _ in range(64):
+        if not bits.take(8):
+            return
+
+
+def _stuffed(body: bytes, count: int) -> bytes:
+    """The first bits of a header, ended as MPEG-4 ends it: a bit 0, and 1 up to a whole byte."""
+    length = count // 8 + 1
+    whole = int.from_bytes(body[:length].ljust(length, b"\0"), "big")
+    left = 8 * length - count
+    return (whole >> left << left | (1 << left - 1) - 1).to_bytes(length, "big")
 
 
 def _vc1(data: bytes) -> bytes:
     """SMPTE 421M, annex E: frames, fields, slices and headers."""
-    return _started(data, lambda code, body: 0x0A <= code <= 0x0F) if _START.match(data) else data
+    return (
+        _started(data, lambda code, body: body if 0x0A <= code <= 0x0F else None) if units.START.match(data) else data
+    )
 
 
-def _av1(data: bytes) -> bytes:
+def _av1() -> Scrub:
     """AV1 specification, 5.3: sequence and frame headers, tiles, delimiters, and metadata of light."""
-    out, at = b"", 0
-    while at < len(data):
-        head = data[at]
-        kind, extended, sized = head >> 3 & 15, head >> 2 & 1, head >> 1 & 1
-        body = at + 1 + extended
-        size, body = _leb128(data, body) if sized else (len(data) - body, body)
-        if body + size > len(data):
-            raise ValueError("a unit is longer than its packet")
-        light = kind == 5 and (data[body : body + 1], size) in ((b"\1", 6), (b"\2", 26))
-        if kind in (1, 2, 3, 4, 6, 7) or light:
-            out += data[at : body + size]
-        at = body + size
-    return out
+    point = [0]  # the layers that are shown, by the last sequence header
+
+    def scrub(data: bytes) -> bytes:
+        try:
+            found = av1.units(data)
+            return b"".join(unit.written() for each in found if (unit := _av1_unit(each, point)))
+        except MediaError as error:
+            raise ValueError(error.message) from error
+
+    return scrub
 
 
-def _leb128(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for place in range(8):
-        if at >= len(data):
-            raise ValueError("a number is cut off")
-        value |= (data[at] & 127) << 7 * place
-        at += 1
-        if not data[at - 1] & 128:
-            break
-    return value, at
+def _av1_unit(unit: av1.Unit, point: list[int]) -> av1.Unit | None:
+    if unit.kind == av1.SEQUENCE:
+        payload, point[0] = av1.sequence(unit.payload)
+        if (point[0] >> 8).bit_count() > 1:
+            raise ValueError("several layers, of which one is shown")
+        return replace(unit, payload=payload)
+    if unit.kind == 2:
+        return replace(unit, payload=b"")
+    if unit.layer is not None and point[0]:
+        # Layers that belong to another operating point were not decoded.
+        temporal, spatial = unit.layer >> 5, unit.layer >> 3 & 3
+        if not (point[0] >> temporal & 1 and point[0] >> 8 + spatial & 1):
+            return None
+    payload = unit.payload.rstrip(b"\0")
+    light = (
+        unit.kind == 5
+        and payload[-1:] == b"\x80"
+        and ((payload[:1] == b"\1" and len(payload) == 6) or (payload[:1] == b"\2" and _av1_display(payload[1:-1])))
+    )
+    return unit if unit.kind in (3, 4, 6, 7) or light else None
 
 
-# JPEG ----------------------------------------------------------------------------------------------------------------
+def _av1_display(data: bytes) -> bool:
+    """As `units.display`, for the numbers of AV1: 16 bits after the point, and of light 8 and 14."""
+    if len(data) != 24:
+        return False
+    points = [round(int.from_bytes(data[at : at + 2], "big") * 50_000 / 65_536) for at in range(0, 16, 2)]
+    light = int.from_bytes(data[16:20], "big") * 10_000 // 256, int.from_bytes(data[20:], "big") * 10_000 // 16_384
+    if any(each >> 32 for each in light):
+        return False
+    return units.display(
+        b"".join(each.to_bytes(2, "big") for each in points) + b"".join(each.to_bytes(4, "big") for each in light)
+    )
 
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+
+def _vp9(data: bytes) -> bytes:
+    """Frames of the lengths that their index says, and nothing between them and it (VP9 specification, annex B)."""
+    last = data[-1] if data else 0
+    count, wide = (last & 7) + 1, (last >> 3 & 3) + 1
+    size = 2 + count * wide
+    if last & 0xE0 != 0xC0 or len(data) < size or data[-size] != last:
+        return data
+    index = data[-size:]
+    whole = sum(int.from_bytes(index[1 + at * wide :][:wide], "little") for at in range(count))
+    if whole > len(data) - size:
+        raise ValueError("frames are longer than their packet")
+    return data[:whole] + index
 
 
-def _jpeg(data: bytes) -> bytes:
-    """One picture, or two fields of one: tables, frame, scans; JFIF, AVI1 and Adobe segments as they are defined."""
-    first, end = _jpeg_picture(data, 0)
-    second = data.find(b"\xff\xd8", end)
-    if second < 0 or b"AVI1" not in data[second : second + 16]:
-        return first
-    return first + _jpeg_picture(data, second)[0]
-
-
-def _jpeg_picture(data: bytes, at: int) -> tuple[bytes, int]:
-    """A picture without what is no part of it, and where it ends."""
-    if data[at : at + 2] != b"\xff\xd8":
-        raise ValueError("no JPEG")
-    out, at = [b"\xff\xd8"], at + 2
-    while (found := _MARKER.search(data, at)) is not None:
-        at = found.start()
-        code = data[at + 1]
-        if code == 0xD9:
-            return b"".join([*out, b"\xff\xd9"]), at + 2
-        size = int.from_bytes(data[at + 2 : at + 4], "big")
-        segment, at = data[at : at + 2 + size], at + 2 + size
-        if code == 0xDA:
-            rest = _MARKER.search(data, at)
-            end = rest.start() if rest else len(data)
-            out += [segment, data[at:end]]
-            at = end
-        elif 0xC0 <= code <= 0xCF or code in (0xDB, 0xDD):
-            out.append(segment)
-        elif code == 0xE0 and segment[4:9] == b"JFIF\0" and size >= 16:
-            out.append(b"\xff\xe0\0\x10" + segment[4:16] + b"\0\0")
-        elif code == 0xE0 and segment[4:8] == b"AVI1":
-            out.append(b"\xff\xe0\0\x10" + segment[4:9].ljust(14, b"\0"))
-        elif code == 0xEE and segment[4:9] == b"Adobe" and size >= 14:
-            out.append(b"\xff\xee\0\x0e" + segment[4:16])
-    return b"".join(out), len(data)
+def _prores(data: bytes) -> bytes:
+    """A frame of one or two pictures of the lengths that they state (SMPTE RDD 36), and nothing behind them."""
+    if data[4:8] != b"icpf" or len(data) < 28:
+        raise ValueError("no frame")
+    end = 8 + int.from_bytes(data[8:10], "big")
+    for _ in range(2 if data[20] & 0x0C else 1):
+        end += int.from_bytes(data[end + 1 : end + 5], "big")
+    if end > len(data):
+        raise ValueError("a picture is longer than its packet")
+    return end.to_bytes(4, "big") + data[4:end]
 
 
 # Sound ---------------------------------------------------------------------------------------------------------------
@@ -331,14 +333,14 @@ def _xiph(data: bytes) -> bytes:
     mark = b"\3vorbis" if headers[1].startswith(b"\3vorbis") else b"\x81theora"
     comment = mark + bytes(8) + (b"\1" if mark == b"\3vorbis" else b"")
     parts = [headers[0][: 30 if mark == b"\3vorbis" else 42], comment, headers[2]]
-    return b"\2" + b"".join(_as_sum(len(part)) for part in parts[:2]) + b"".join(parts)
+    return b"\2" + b"".join(units.as_sum(len(part)) for part in parts[:2]) + b"".join(parts)
 
 
 def _unlaced(data: bytes) -> list[bytes]:
     """Headers that lie one after the other, with their lengths in front in one of two ways."""
     if data[0] == 2:
-        first, at = _sum(data, 1)
-        second, at = _sum(data, at)
+        first, at = units.sum_at(data, 1)
+        second, at = units.sum_at(data, at)
         return [data[at : at + first], data[at + first : at + first + second], data[at + first + second :]]
     parts, at = [], 0
     while at + 2 <= len(data):
@@ -351,3 +353,30 @@ def _unlaced(data: bytes) -> list[bytes]:
 def _flac(data: bytes) -> bytes:
     """STREAMINFO alone, with or without what stands before it."""
     return data[8:42] if data[:4] == b"fLaC" else data[:34]
+
+
+def _aac(data: bytes) -> bytes:
+    """ISO/IEC 14496-3, 1.6.2.1, for the usual kinds of AAC; others, and those with an own layout of channels, as is."""
+    bits = Bits(data)
+    try:
+        kind = bits.take(5)
+        bits.take(24 if bits.take(4) == 15 else 0)
+        channels = bits.take(4)
+        if kind in (5, 29):
+            bits.take(24 if bits.take(4) == 15 else 0)
+            kind = bits.take(5)
+        if kind not in (1, 2, 3, 4) or not channels:
+            return data
+        bits.take(1)
+        bits.take(14 if bits.flag() else 0)
+        bits.take(1)
+    except MediaError as error:
+        raise ValueError(error.message) from error
+    end = bits.at
+    with suppress(MediaError):
+        # Replicated bands, and parametric stereo, told behind what old decoders read.
+        if bits.take(11) == 0x2B7 and bits.take(5) == 5:
+            bits.take(24 if bits.flag() and bits.take(4) == 15 else 0)
+            end = bits.at
+            end = bits.at + 1 if bits.take(11) == 0x548 else end
+    return _first(data, min(end, 8 * len(data)))
