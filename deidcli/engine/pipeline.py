@@ -121,6 +121,7 @@ class Pipeline:
         One thread, because tracks and personas are carried from one batch to the next.
         """
         pool = ThreadPoolExecutor(1, thread_name_prefix="deid-replace")
+        pool.submit(self.replacer.ready)
         try:
             for made in ahead(pool, lambda batch: deque(self._replace(batch)), batches, 2):
                 while made:

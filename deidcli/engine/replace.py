@@ -13,6 +13,7 @@ level that it reached there for some seconds (engine/escalation.py), and then tr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -163,6 +164,13 @@ class Replacer:
         self.levels = tuple(levels(method, settings.fallback))
         self._first_cover = next(n for n, (action, _) in enumerate(self.levels) if action == "covered")
         self._track_levels = TrackLevels()
+
+    def ready(self) -> None:
+        """Load networks that the first face would load. What goes wrong here does so again there, and is told there."""
+        for part in (self.recogniser, self.levels[0][1]):
+            if part is not None:
+                with suppress(Exception):
+                    part.ready()
 
     def __call__(self, requests: Sequence[Request]) -> list[Replaced]:
         canvases = [_Canvas(r.frame, r.frame, covers=r.covers, left=tuple(_left(r))) for r in requests]

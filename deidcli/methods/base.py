@@ -121,6 +121,12 @@ class Method(ABC):
         """Further fields of the manifest for a face that this method replaced; empty for most methods."""
         return {}
 
+    def ready(self) -> None:  # noqa: B027 - most methods have nothing to load
+        """Load what the first crop would load, while the first faces are searched for; nothing for most methods.
+
+        What is raised is raised again at the first crop.
+        """
+
     @abstractmethod
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
         """The same crops, in order, with new pixels of the same shape. The same `key` and seed give the same new face.

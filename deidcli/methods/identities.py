@@ -159,6 +159,9 @@ class IdentityMethod(Method):
     def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
         """The identities that may do for a face, the best first. old: its descriptors (128,) by both recognisers."""
 
+    def ready(self) -> None:
+        self.models.model  # noqa: B018 - it is loaded at first use, for half a second
+
     def apply(self, crops: Sequence[Crop]) -> list[Crop]:
         return [self._one(crop) for crop in crops]
 

@@ -171,11 +171,12 @@ def describe(chips: np.ndarray) -> np.ndarray:
     """
     if not len(chips):
         return np.zeros((0, DESCRIPTOR), np.float32)
-    return run_rows(_load(), np.asarray(chips, np.float32).transpose(0, 3, 1, 2))[0]
+    return run_rows(load(), np.asarray(chips, np.float32).transpose(0, 3, 1, 2))[0]
 
 
 @functools.cache
-def _load() -> InferenceSession:
+def load() -> InferenceSession:
+    """The network, one for all threads. Raises MissingDependency or PresetError."""
     network = files.read_network(dlib_weights(files.RECOGNISER))
     return session(_Writer().model(network))
 

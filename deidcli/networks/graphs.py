@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,9 +150,8 @@ def session(model: bytes | str, widened: bool = False) -> InferenceSession:
     Each call computes in the thread that makes it: rows are spread over threads and not a row's own sums, so that what
     comes out depends neither on the number of threads nor on the other rows of the batch.
     """
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
+    onnxruntime = _runtime()
+    options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # A plan of the memory is made and kept for each size of the input, and pictures come in many sizes.
     options.enable_mem_pattern = False
@@ -159,14 +159,23 @@ def session(model: bytes | str, widened: bool = False) -> InferenceSession:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     # What is reported are optimisations that do not apply.
     options.log_severity_level = 3
-    return InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _runtime() -> ModuleType:
+    """ONNX Runtime, silent: from 1.29 on it reports each session to its maker over the network unless it is told not to
+    before it is imported, and keeps an identifier of the machine in the user's cache for that.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # where the program that this is a library of imported it before
+    return onnxruntime
 
 
 def shrinking() -> RunOptions:
     """Options of a run after which the session frees the memory that it took: for large inputs."""
-    from onnxruntime import RunOptions
-
-    options = RunOptions()
+    options = _runtime().RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
 
@@ -183,6 +192,7 @@ def _sum(said: dict) -> str:
 FLOAT, INT64 = 1, 7  # data types of tensors
 
 Attribute = int | float | str | list[int]
+Bytes = bytes | memoryview
 
 
 class Graph:
@@ -192,15 +202,15 @@ class Graph:
         """shape: of the one input, float32."""
         self._entry, self._shape = entry, shape
         self._nodes: list[bytes] = []
-        self._tensors: list[bytes] = []
+        self._tensors: list[tuple[bytes, memoryview]] = []  # what stands before the numbers, and the numbers
 
     def constant(self, values: np.ndarray) -> str:
         """The name of a tensor of float32 or int64."""
         name = f"c{len(self._tensors)}"
         kind = INT64 if values.dtype == np.int64 else FLOAT
-        raw = np.ascontiguousarray(values, np.int64 if kind == INT64 else np.float32).tobytes()
+        raw = np.ascontiguousarray(values, np.int64 if kind == INT64 else np.float32).reshape(-1).view(np.uint8).data
         sizes = b"".join(_field(1, size) for size in values.shape)
-        self._tensors.append(sizes + _field(2, kind) + _field(8, name.encode()) + _field(9, raw))
+        self._tensors.append((sizes + _field(2, kind) + _field(8, name.encode()) + _head(9, len(raw)), raw))
         return name
 
     def add(self, kind: str, *inputs: str, **attributes: Attribute) -> str:
@@ -214,11 +224,12 @@ class Graph:
 
     def model(self, *outputs: str) -> bytes:
         """The model whose outputs are the values of these names, in their order."""
-        graph = b"".join(_field(1, node) for node in self._nodes) + _field(2, b"graph")
-        graph += b"".join(_field(5, tensor) for tensor in self._tensors)
-        graph += _field(11, _value(self._entry, _shape(self._shape)))
-        graph += b"".join(_field(12, _value(output, b"")) for output in outputs)
-        return _field(1, 8) + _field(7, graph) + _field(8, _field(1, b"") + _field(2, 13))
+        graph: list[Bytes] = [*(_field(1, node) for node in self._nodes), _field(2, b"graph")]
+        for start, raw in self._tensors:
+            graph += [_head(5, len(start) + len(raw)), start, raw]
+        graph.append(_field(11, _value(self._entry, _shape(self._shape))))
+        graph += [_field(12, _value(output, b"")) for output in outputs]
+        return b"".join([_field(1, 8), *_whole(7, graph), _field(8, _field(1, b"") + _field(2, 13))])
 
 
 def with_one_input(model: bytes, name: str = "", shape: Sequence[int | None] = ()) -> bytes:
@@ -227,17 +238,18 @@ def with_one_input(model: bytes, name: str = "", shape: Sequence[int | None] = (
     shape: what it takes, None for a side of any length; () for what the file says. Raises ValueError, IndexError or
     StopIteration for what is no model.
     """
-    out = b""
-    for number, value, raw in _fields(model):
-        if number == 7 and isinstance(value, bytes):  # the graph
+    out: list[Bytes] = []
+    for number, value, raw in _fields(memoryview(model)):
+        if number == 7 and not isinstance(value, int):  # the graph
             wanted = name.encode() or _name(next(inner for key, inner, _ in _fields(value) if key == 11))
             parts = [_described(key, inner, part, wanted, shape) for key, inner, part in _fields(value)]
-            raw = _field(7, b"".join(parts))
-        out += raw
-    return out
+            out += _whole(7, parts)
+        else:
+            out.append(raw)
+    return b"".join(out)
 
 
-def _described(number: int, value: int | bytes, raw: bytes, wanted: bytes, shape: Sequence[int | None]) -> bytes:
+def _described(number: int, value: int | Bytes, raw: Bytes, wanted: bytes, shape: Sequence[int | None]) -> Bytes:
     """A field of a graph as it is, but for what it says of its inputs, and of the sizes of its outputs."""
     if number == 11:
         own = raw if not shape else _field(11, _value(wanted.decode(), _shape(shape)))
@@ -250,19 +262,19 @@ def _shape(sides: Sequence[int | None]) -> bytes:
     return _field(2, b"".join(_field(1, each) for each in dimensions))
 
 
-def _name(message: int | bytes) -> bytes:
+def _name(message: int | Bytes) -> bytes:
     if isinstance(message, int):
         raise ValueError("the file is no ONNX model")
-    return next(value for number, value, _ in _fields(message) if number == 1 and isinstance(value, bytes))
+    return next(bytes(value) for number, value, _ in _fields(message) if number == 1 and not isinstance(value, int))
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
-    """Number, value and own bytes of every field of a message."""
+def _fields(message: Bytes) -> Iterator[tuple[int, int | Bytes, Bytes]]:
+    """Number, value and own bytes of every field of a message; of a view they are views, and nothing is copied."""
     at = 0
     while at < len(message):
         start = at
         key, at = _read_varint(message, at)
-        value: int | bytes
+        value: int | Bytes
         if key & 7 == 0:
             value, at = _read_varint(message, at)
         elif key & 7 == 2:
@@ -278,7 +290,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
         yield key >> 3, value, message[start:at]
 
 
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+def _read_varint(message: Bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = message[at]
@@ -305,7 +317,17 @@ def _attribute(value: Attribute) -> bytes:
 def _field(number: int, value: int | bytes) -> bytes:
     if isinstance(value, int):
         return _varint(number << 3) + _varint(value)
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
+    return _head(number, len(value)) + value
+
+
+def _head(number: int, size: int) -> bytes:
+    """What stands before the `size` bytes of a field."""
+    return _varint(number << 3 | 2) + _varint(size)
+
+
+def _whole(number: int, parts: list[Bytes]) -> list[Bytes]:
+    """A field whose bytes are those of the parts, which are large and are joined only once, with all the rest."""
+    return [_head(number, sum(map(len, parts))), *parts]
 
 
 def _varint(value: int) -> bytes:

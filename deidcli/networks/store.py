@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 BATCHES = (1, 4, 16, 64)
 TOLERANCE = 1e-3  # by which a graph may differ from Keras, of the largest number that comes out, at least of 1
 TRIES = 4  # rows on which they are compared
+_T = TypeVar("_T")
+_U = TypeVar("_U")
 
 
 def save_half(model: keras.Model, path: Path) -> None:
@@ -224,8 +226,13 @@ def run_rows(session: InferenceSession, batch: np.ndarray) -> list[np.ndarray]:
     def one(row: np.ndarray) -> list[np.ndarray]:
         return session.run(None, {entry: row[None]})
 
-    made: Iterable = map(one, given) if len(given) == 1 else _threads().map(one, given)
-    return [np.concatenate(rows)[: len(batch)] for rows in zip(*made, strict=True)]
+    return [np.concatenate(rows)[: len(batch)] for rows in zip(*in_threads(one, given), strict=True)]
+
+
+def in_threads(do: Callable[[_T], _U], items: Iterable[_T]) -> list[_U]:
+    """What `do` makes of each item, in order, as many at a time as there are cores. `do` may not call this itself."""
+    items = list(items)
+    return [do(item) for item in items] if len(items) == 1 else list(_threads().map(do, items))
 
 
 @functools.cache

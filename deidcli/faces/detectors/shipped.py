@@ -60,7 +60,9 @@ class CenterfaceDetector(Detector):
 
     def find(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]:
         """Scores are the network's probabilities."""
-        return [self._one(np.ascontiguousarray(picture)) for picture in pictures]
+        from deidcli.networks.store import in_threads
+
+        return in_threads(lambda picture: self._one(np.ascontiguousarray(picture)), pictures)
 
     def _one(self, picture: np.ndarray) -> list[Face]:
         scale = 2**self.doublings

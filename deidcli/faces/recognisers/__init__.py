@@ -51,6 +51,11 @@ class Recogniser(ABC):
     def __init__(self, file: str = ""):
         self.file = file
 
+    def ready(self) -> None:
+        """Load what the first face would load, while it is searched for. What is raised is raised again there."""
+        for part in self.parts:
+            part.ready()
+
     @abstractmethod
     def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
         """The recogniser's own crops (n, h, w, 3) uint8 of faces with landmarks in a picture (height, width, 3)."""

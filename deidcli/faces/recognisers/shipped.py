@@ -27,6 +27,12 @@ class DlibRecogniser(Recogniser):
     length = 128
     small = ((8, 0.55), (11, 0.69), (14, 0.77), (18, 0.83), (22, 0.88), (27, 0.92), (34, 0.95), (44, 0.98), (60, 1.0))
 
+    def ready(self) -> None:
+        """Its network."""
+        from deidcli.networks.dlib_recogniser import load
+
+        load()
+
     def chips(self, pixels: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
         """Upright faces of 150 pixels with a quarter of room on each side."""
         from deidcli.networks.dlib_recogniser import extract_chips
@@ -86,11 +92,7 @@ class OnnxRecogniser(Recogniser):
         return cosine_distance(a, b)
 
     def _opened(self, path: Path) -> InferenceSession:
-        from deidcli.networks import graphs
-
-        # A path where nothing has to be taken out: large weights may lie in files beside it.
-        model = graphs.with_one_input(path.read_bytes(), self.entry) if self.entry else str(path)
-        return graphs.session(model, self.widened)
+        return _session(path, self.entry, self.widened)
 
     def _described(self, chips: np.ndarray) -> np.ndarray:
         from deidcli.networks.store import run_rows
@@ -125,7 +127,23 @@ class SfaceRecogniser(OnnxRecogniser):
     scale, shift, entry, widened = 1.0, 0.0, "data", True  # the network takes the mean off itself
 
     def __init__(self, file: str = ""):
-        super().__init__(file or str(WEIGHTS.verified("the recogniser sface")))
+        self._fetched = not file
+        super().__init__(file or str(SFACE.verified("the recogniser sface")))
+
+    def _opened(self, path: Path) -> InferenceSession:
+        # What was fetched is the same file every time, and a method may ask for it beside the one that verifies.
+        return _kept_session(path, self.entry, self.widened) if self._fetched else super()._opened(path)
+
+
+def _session(path: Path, entry: str, widened: bool) -> InferenceSession:
+    from deidcli.networks import graphs
+
+    # A path where nothing has to be taken out: large weights may lie in files beside it.
+    model = graphs.with_one_input(path.read_bytes(), entry) if entry else str(path)
+    return graphs.session(model, widened)
+
+
+_kept_session = cache(_session)
 
 
 FACENET_SIDE = 160  # pixels of a chip
