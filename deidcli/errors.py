@@ -3,6 +3,9 @@
 Only `__main__` turns them into text and an exit status.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class DeidError(Exception):
     """A failure that is explained in one line; `hint` says what to do next."""
@@ -34,6 +37,13 @@ class MethodError(DeidError):
 
 class MissingDependency(DeidError):
     """An optional library is not installed; the hint names the extra that brings it."""
+
+
+def choices(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that is not known: the nearest one that is, where one is near, and all of them."""
+    known = list(known)
+    near = get_close_matches(name, known, 1)
+    return (f"did you mean {near[0]}? " if near else "") + f"choose one of {', '.join(known)}"
 
 
 def one_line(error: BaseException) -> str:

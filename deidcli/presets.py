@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from deidcli.errors import MissingDependency, PresetError
+from deidcli.errors import MissingDependency, PresetError, choices
 
 CONFIG, CARD = "config.json", "card.md"
 
@@ -94,8 +94,8 @@ def load_preset(name: str, method: str | None = None) -> Preset:
             if method and preset.method != method:
                 raise PresetError(f"preset {name} is for {preset.method}, not for {method}", "choose another --preset")
             return preset
-    known = ", ".join(p.name for p in presets() if method in (None, p.method)) or "none"
-    raise PresetError(f"no preset is called {name!r}", f"there are: {known}; a folder with a config.json works too")
+    known = [preset.name for preset in presets() if method in (None, preset.method)]
+    raise PresetError(f"no preset is called {name!r}", f"{choices(name, known)}; a folder with a config.json works too")
 
 
 def presets() -> Iterator[Preset]:

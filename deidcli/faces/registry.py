@@ -8,7 +8,7 @@ from inspect import isabstract, isclass
 from pkgutil import iter_modules
 from typing import ClassVar, Protocol, TypeVar
 
-from deidcli.errors import UsageError
+from deidcli.errors import UsageError, choices
 
 
 class Takes(Protocol):
@@ -54,7 +54,7 @@ def named(known: dict[str, type[Kind]], text: str, what: str) -> tuple[type[Kind
     """
     name, _, file = text.partition(":")
     if name not in known:
-        raise UsageError(f"no {what} is called {name!r}", f"choose one of {', '.join(known)}")
+        raise UsageError(f"no {what} is called {name!r}", choices(name, known))
     kind = known[name]
     if bool(file) != kind.takes_file and (file or kind.needs_file):
         hint = f"write {name}:FILE" if kind.takes_file else f"write {name}"

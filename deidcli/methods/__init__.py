@@ -10,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from deidcli.errors import UsageError
+from deidcli.errors import UsageError, choices
 from deidcli.faces.registry import offered, registered
 from deidcli.methods.base import Method, Secret
 
@@ -45,7 +45,7 @@ def make(name: str, options: Mapping[str, Any], seed: int | None = None) -> Meth
 def find(name: str) -> type[Method]:
     """The method called `name`. Raises UsageError with the names that exist."""
     if name not in available():
-        raise UsageError(f"no method is called {name!r}", f"choose one of {', '.join(available())}")
+        raise UsageError(f"no method is called {name!r}", choices(name, available()))
     return available()[name]
 
 

@@ -74,6 +74,16 @@ def test_the_nearest_word_of_a_file_and_of_the_library(deid, folder, tmp_path):
         deidcli.anonymize(folder, tmp_path / "out", min_fase=3)
 
 
+@pytest.mark.parametrize("words, nearest, status", [
+    (["anonymize", "--method", "cleaner"], "cleanir", 2),
+    (["anonymize", "--method", "cleanir", "--preset", "cleanir256"], "cleanir-256", 3),
+    (["anonymize", "--method", "blur", "--detector", "centreface"], "centerface", 2),
+])  # fmt: skip
+def test_the_nearest_name_of_a_method_a_preset_and_a_detector(deid, folder, tmp_path, words, nearest, status):
+    done = deid(*words, folder, tmp_path / "out")
+    assert done.status == status and f"did you mean {nearest}?" in done.err, done.err
+
+
 def test_several_inputs_without_a_folder(deid, folder, portrait):
     save(portrait, folder / "two.png")
     assert deid("blur", folder / "one.png", folder / "two.png").status == 0
