@@ -71,8 +71,8 @@ def test_no_method_starts_tensorflow_on_the_processor(tmp_path, generator_preset
 
 SILENT = """
 import numpy as np
-from deidcli.networks import graphs, onnx_graph
-graph = onnx_graph.Graph("x", (1, 2))
+from deidcli.networks import graphs
+graph = graphs.Graph("x", (1, 2))
 session = graphs.session(graph.model(graph.add("Relu", "x")))
 print(session.run(None, {"x": np.array([[-1, 2]], np.float32)})[0].tolist())
 """
