@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from deidcli.engine.stored import Stored, digest_of
-from deidcli.media.sequence import numbered
+from deidcli.media.image.reader import numbered
 from deidcli.presets import sha256
 
 PART = ".deid-part"

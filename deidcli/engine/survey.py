@@ -12,7 +12,7 @@ from deidcli.engine.buckets import PIECE
 from deidcli.engine.lock import LOCK
 from deidcli.engine.stored import head_of, suffix_of
 from deidcli.media import sniff
-from deidcli.media.sequence import numbered
+from deidcli.media.image.reader import numbered
 
 MANIFEST = "deid-manifest.jsonl"
 TEXT = 1024  # bytes; no face is shown by fewer

@@ -19,7 +19,7 @@ from deidcli.engine.replace import Outcome, Replaced
 from deidcli.faces.blend import Mask, mask
 from deidcli.faces.looks import all_looks
 from deidcli.faces.recognisers import Recogniser
-from deidcli.media.image.modes import luma
+from deidcli.media.image import luma
 from deidcli.media.stream import Reader
 from deidcli.values import Box, Face, Frame
 

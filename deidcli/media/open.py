@@ -30,7 +30,7 @@ def _video(head: bytes, source: Path | bytes, name: str, options: ReadOptions) -
         return None
     # PyAV is loaded here and not with the command line.
     try:
-        from deidcli.media.video.reader import open_video
+        from deidcli.media.video import open_video
     except ImportError as error:
         said = f"{name}: videos need PyAV 18, which needs Python 3.11 or later: {error}"
         raise MissingDependency(said, "pip install 'av>=18'") from error
@@ -134,7 +134,7 @@ def _is_video(head: bytes, path: Path) -> bool:
 
 
 def _sequence(folder: Path, name: str, options: ReadOptions) -> Reader:
-    from deidcli.media.sequence import SequenceReader
+    from deidcli.media.image.reader import SequenceReader
 
     return SequenceReader(folder, name, options)
 

@@ -14,8 +14,7 @@ import tifffile
 from PIL import Image
 
 from deidcli.errors import MediaError
-from deidcli.media.image import rehearsal
-from deidcli.media.image.container import container_of
+from deidcli.media.image import container_of, rehearsal
 from deidcli.media.image.jpeg import segments
 from deidcli.media.image.jpeg import written as jpeg_of
 from deidcli.media.image.png_chunks import Chunk, written

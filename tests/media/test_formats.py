@@ -188,8 +188,8 @@ def test_cmyk_keeps_its_black():
     pixels[..., :3], pixels[..., 3] = smooth() // 2, 90
     data = saved(Image.frombytes("CMYK", (64, 48), pixels.tobytes()), "TIFF")
     (frame,) = frames(data)
+    from deidcli.media.image import from_pillow
     from deidcli.media.image.conversion import with_rgb
-    from deidcli.media.image.modes import from_pillow
 
     native = from_pillow(opened(data))
     again = with_rgb(native, frame.pixels, np.ones((48, 64), bool))

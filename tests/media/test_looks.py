@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deidcli.media.image import Native
 from deidcli.media.image.conversion import from_eight_bits, opacity, to_eight_bits, to_rgb, views, window, with_rgb
-from deidcli.media.image.modes import Native
 from deidcli.media.image.reader import open_image
 from deidcli.media.looks import continued, is_flat, looks, over, stretched
 

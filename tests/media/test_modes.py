@@ -136,7 +136,7 @@ def native_of(data):
 
 
 def sixteen_bits(channels):
-    from deidcli.media.image.modes import Native
+    from deidcli.media.image import Native
     from deidcli.media.image.png_chunks import coded, written
 
     mode = {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[channels]

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from deidcli.errors import MediaError
+from deidcli.media.image.reader import numbered
 from deidcli.media.open import open_reader
-from deidcli.media.sequence import numbered
 from deidcli.media.stream import ReadOptions, VideoOptions, WriteOptions
 
 from .drawn import negative, region

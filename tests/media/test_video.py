@@ -8,7 +8,7 @@ import pytest
 
 from deidcli.media.open import open_reader
 from deidcli.media.stream import ReadOptions, VideoOptions, WriteOptions
-from deidcli.media.video.encoding import encoding
+from deidcli.media.video.codec import encoding
 
 from .drawn import region
 from .filmed import COUNT, SIZE, copied, film, film_of, planes, psnr, scene, through

@@ -14,9 +14,7 @@ import numpy as np
 from PIL import BmpImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media.image import icc
-from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded
-from deidcli.media.image.modes import Native, to_pillow
+from deidcli.media.image import Container, Native, Rewriter, check_size, decoded, encoded, icc, to_pillow
 
 _HEAD = 14
 _V4, _V5, _SPACE_AT, _PROFILE_AT, _RESOLUTION_AT = 108, 124, 56, 112, 24

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from deidcli.errors import MediaError
-from deidcli.media.image.modes import Native, luma, nearest, to_rgba
+from deidcli.media.image import Native, luma, nearest, to_rgba
 from deidcli.media.looks import grey, is_flat, looks, stretched
 
 Limits = tuple[float, float]

@@ -1,5 +1,6 @@
-"""EXIF, Photoshop resources and IPTC cut to what a metadata policy keeps (see `media.metadata`), and the orientation
-that a picture states elsewhere: in XMP, or in ImageMagick's raw profile.
+"""EXIF, XMP, Photoshop resources and IPTC cut to what a metadata policy keeps (see `media.metadata`).
+
+And the orientation that a picture states elsewhere: in XMP, or in ImageMagick's raw profile.
 """
 
 from __future__ import annotations
@@ -7,9 +8,9 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
+from xml.etree import ElementTree
 
 from deidcli.errors import MediaError
-from deidcli.media.image import xmp
 from deidcli.media.image.ifd import (
     LONG,
     SHORT,
@@ -150,7 +151,7 @@ def _entry(tag: int, entry: Entry) -> Entry | None:
     if tag in _COPIES:
         return None
     if tag == XMP:
-        packet = xmp.scrubbed(entry.raw)
+        packet = scrubbed_xmp(entry.raw)
         return None if packet is None else Entry(1, packet)
     if tag == PHOTOSHOP:
         return Entry(1, scrubbed_photoshop(entry.raw))
@@ -234,3 +235,54 @@ def raw_profile(text: bytes) -> tuple[bytes, bytes]:
     if value.startswith(_XMP) or match.group(1) == b"xmp":
         return b"", value.removeprefix(_XMP)
     return value.removeprefix(_EXIF), b""
+
+
+_PICTURES = ("Thumbnails", "PageInfo", "GImage", "Data", "Container", "Directory", "HasExtendedXMP")
+_NAMESPACES = (
+    "http://ns.adobe.com/xap/1.0/g/img/",
+    "http://ns.google.com/photos/",
+    "http://ns.adobe.com/hdr-gain-map/",
+    "http://ns.apple.com/HDRGainMap/",
+    "http://ns.apple.com/pixeldatainfo/",
+)
+_ORIENTATION = "{http://ns.adobe.com/tiff/1.0/}Orientation"
+_LONGEST_PROPERTY = 4096
+_HEAD = b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+_TAIL = b'\n<?xpacket end="w"?>'
+
+
+def scrubbed_xmp(packet: bytes) -> bytes | None:
+    """The packet without thumbnails, gain maps, depth maps, long opaque values and orientation.
+
+    None where it cannot be read: what cannot be read cannot be checked. Declarations of entities are refused.
+    """
+    try:
+        text = packet.decode("utf-8-sig").strip("\0 \r\n\t")
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:
+            return None
+        root = ElementTree.fromstring(text)
+    except (UnicodeDecodeError, ElementTree.ParseError):
+        return None
+    _cut(root)
+    return _HEAD + ElementTree.tostring(root, encoding="utf-8", xml_declaration=False) + _TAIL
+
+
+def _cut(element: ElementTree.Element) -> None:
+    for name in [name for name, value in element.attrib.items() if _unwanted(name, value)]:
+        del element.attrib[name]
+    for child in [child for child in element if _unwanted(child.tag, child.text or "")]:
+        element.remove(child)
+    if len(element):
+        # Text beside elements has no meaning here.
+        element.text = None
+    for child in element:
+        child.tail = None
+        # A list entry that is itself a picture in base64 has a harmless name.
+        _cut(child)
+
+
+def _unwanted(name: object, value: str) -> bool:
+    if not isinstance(name, str) or len(value) > _LONGEST_PROPERTY or holds_picture(value.encode("utf-8", "replace")):
+        return True
+    space, _, local = name.rpartition("}")
+    return local in _PICTURES or name == _ORIENTATION or space[1:].startswith(_NAMESPACES)

@@ -13,9 +13,21 @@ from PIL import GifImagePlugin
 from PIL import Image as PillowImage
 
 from deidcli.errors import MediaError
-from deidcli.media.image import icc, xmp
-from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded, starts
-from deidcli.media.image.modes import Native, alphas, nearest, to_pillow, to_rgba
+from deidcli.media.image import (
+    Container,
+    Native,
+    Rewriter,
+    alphas,
+    check_size,
+    decoded,
+    encoded,
+    exif,
+    icc,
+    nearest,
+    starts,
+    to_pillow,
+    to_rgba,
+)
 from deidcli.media.metadata import holds_picture
 
 APPLICATION, COMMENT = 0xFF, 0xFE
@@ -244,7 +256,7 @@ def _comment(part: Extension) -> bytes:
 
 def _kept_xmp(part: Extension) -> bytes | None:
     stored = b"".join(bytes([len(block)]) + block for block in part.blocks[1:]) + b"\0"
-    packet = xmp.scrubbed(stored[: -len(_XMP_TAIL)])
+    packet = exif.scrubbed_xmp(stored[: -len(_XMP_TAIL)])
     return None if packet is None else b"\x21\xff\x0b" + _XMP + packet + _XMP_TAIL
 
 

@@ -20,19 +20,25 @@ import numpy as np
 from PIL import AvifImagePlugin, Image
 
 from deidcli.errors import MediaError, MissingDependency
-from deidcli.media.image import exif, icc, xmp
-from deidcli.media.image.bmff import structure
-from deidcli.media.image.container import (
+from deidcli.media.image import (
     ENCODED_AGAIN,
     Container,
+    Native,
     Rewriter,
     check_size,
     decoded,
     encoded,
+    exif,
     explained,
+    from_pillow,
+    icc,
     least,
+    to_pillow,
+    to_rgba,
     turned,
+    upright,
 )
+from deidcli.media.image.bmff import structure
 from deidcli.media.image.heif_items import (
     CODED,
     Part,
@@ -43,7 +49,6 @@ from deidcli.media.image.heif_items import (
     top_level,
     window,
 )
-from deidcli.media.image.modes import Native, from_pillow, to_pillow, to_rgba, upright
 
 QUALITY = 90
 """Quality of a picture that is written anew, of 100; these formats do not say with which they were made."""
@@ -148,7 +153,7 @@ class _Boxed(Container):
         side_data = {"icc_profile": icc.scrubbed(self.profile(), metadata)}
         if metadata == "all":
             side_data["exif"] = exif.scrubbed_exif(exif_block(self._item(b"Exif")), self.size, oriented=False) or b""
-            side_data["xmp"] = xmp.scrubbed(self._item(b"mime")) or b""
+            side_data["xmp"] = exif.scrubbed_xmp(self._item(b"mime")) or b""
         return {key: value for key, value in side_data.items() if value}
 
     def _item(self, kind: bytes) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field, replace
 
-from deidcli.media.image import av1, exif, hevc, icc, xmp
+from deidcli.media.image import av1, exif, hevc, icc
 from deidcli.media.image.bmff import Box, Structure
 
 CODED = (b"hvc1", b"av01")
@@ -288,7 +288,7 @@ def _metadata_items(data: bytes, at: Structure, primary: int) -> list[Part]:
             block = exif.scrubbed_exif(exif_block(held), None)
             kept = b"" if block is None else bytes(4) + block
         elif item.kind == b"mime" and item.content == _XMP:
-            kept = xmp.scrubbed(held) or b""
+            kept = exif.scrubbed_xmp(held) or b""
         else:
             continue
         if kept:

@@ -14,20 +14,24 @@ import numpy as np
 from PIL import JpegImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media.image import exif, icc, jpeg_tables, xmp
-from deidcli.media.image.container import (
+from deidcli.media.image import (
     ENCODED_AGAIN,
     SALVAGE,
     Container,
+    Native,
     Rewriter,
     check_size,
     decoded,
     encoded,
+    exif,
+    icc,
+    jpeg_tables,
+    to_pillow,
     turned,
+    upright,
 )
 from deidcli.media.image.exif import completed
 from deidcli.media.image.jpeg_segments import APP0, APP14, CODED, COM, DQT, SOF, SOS, Segment, parsed, segments, written
-from deidcli.media.image.modes import Native, to_pillow, upright
 from deidcli.media.metadata import holds_picture
 
 _EXIF, _XMP, _ICC, _IPTC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"Photoshop 3.0\0"
@@ -243,7 +247,7 @@ def _profile(profile: bytes) -> list[Segment]:
 def _descriptive(part: Segment) -> Segment | None:
     """What the policy "all" keeps beside EXIF and the profile."""
     if part.marker == 0xE1 and part.payload.startswith(_XMP):
-        packet = xmp.scrubbed(part.payload[len(_XMP) :])
+        packet = exif.scrubbed_xmp(part.payload[len(_XMP) :])
         return None if packet is None else Segment(0xE1, _XMP + packet)
     if part.marker == 0xED and part.payload.startswith(_IPTC):
         return Segment(0xED, _IPTC + exif.scrubbed_photoshop(part.payload[len(_IPTC) :]))

@@ -16,9 +16,7 @@ import numpy as np
 from PIL import Jpeg2KImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media.image import icc
-from deidcli.media.image.container import Container, Rewriter, check_size, decoded, encoded
-from deidcli.media.image.modes import Native, to_pillow, to_rgba
+from deidcli.media.image import Container, Native, Rewriter, check_size, decoded, encoded, icc, to_pillow, to_rgba
 
 SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 START = b"\xff\x4f\xff\x51"

@@ -14,10 +14,22 @@ import numpy as np
 from PIL import PngImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media.image import exif, icc, xmp
-from deidcli.media.image.container import Container, Rewriter, check_size, decoded, differing, starts, turned
+from deidcli.media.image import (
+    Container,
+    Native,
+    Rewriter,
+    check_size,
+    decoded,
+    differing,
+    exif,
+    icc,
+    starts,
+    to_pillow,
+    to_rgba,
+    turned,
+    upright,
+)
 from deidcli.media.image.exif import completed, raw_profile
-from deidcli.media.image.modes import Native, to_pillow, to_rgba, upright
 from deidcli.media.image.png_chunks import (
     GREY,
     GREY_ALPHA,
@@ -197,7 +209,7 @@ def _text(part: Chunk) -> Chunk | None:
     if text is None or holds_picture(text):
         return None
     if keyword == _XMP:
-        packet = xmp.scrubbed(text)
+        packet = exif.scrubbed_xmp(text)
         return None if packet is None else Chunk(b"iTXt", _XMP + b"\0\0\0\0\0" + packet)
     if part.kind == b"zTXt":
         return Chunk(part.kind, keyword + b"\0\0" + zlib.compress(text))

@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 
 from deidcli.errors import MediaError
-from deidcli.media.image.container import SALVAGE, encoded
-from deidcli.media.image.modes import Native, to_pillow
+from deidcli.media.image import SALVAGE, Native, encoded, to_pillow
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 
 from deidcli.errors import MediaError
-from deidcli.media.image.container import Container, container_of, explained
+from deidcli.media.image import Container, container_of, explained
 
 PIXELS = 100_000_000
 """Pixels of all frames together from which a picture is decoded in a process of its own first."""

@@ -14,9 +14,20 @@ import tifffile
 from PIL import TiffImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media.image.container import ENCODED_AGAIN, Container, Rewriter, check_size, decoded, encoded, turned
+from deidcli.media.image import (
+    ENCODED_AGAIN,
+    Container,
+    Native,
+    Rewriter,
+    check_size,
+    decoded,
+    encoded,
+    to_pillow,
+    to_rgba,
+    turned,
+    upright,
+)
 from deidcli.media.image.ifd import SHORT, Entry, number, read_header
-from deidcli.media.image.modes import Native, to_pillow, to_rgba, upright
 from deidcli.media.image.tiff_data import (
     DEFLATE,
     LZW,

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, _imaging
 
 from deidcli.errors import MediaError
-from deidcli.media.image.container import decoded, encoded
+from deidcli.media.image import decoded, encoded
 from deidcli.media.image.ifd import SHORT, Directory, Entry, number
 from deidcli.media.image.tiff_pages import (
     COLOURS,

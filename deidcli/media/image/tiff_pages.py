@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from deidcli.errors import MediaError
-from deidcli.media.image import exif, icc
-from deidcli.media.image.container import check_size
+from deidcli.media.image import check_size, exif, icc
 from deidcli.media.image.ifd import (
     Directory,
     Entry,

@@ -13,20 +13,23 @@ import numpy as np
 from PIL import WebPImagePlugin
 
 from deidcli.errors import MediaError
-from deidcli.media.image import exif, icc, xmp
-from deidcli.media.image.container import (
+from deidcli.media.image import (
     Container,
+    Native,
     Rewriter,
     check_size,
     decoded,
     differing,
     encoded,
+    exif,
+    icc,
     least,
     starts,
+    to_pillow,
     turned,
+    upright,
 )
 from deidcli.media.image.exif import completed
-from deidcli.media.image.modes import Native, to_pillow, upright
 
 _ANIMATED, _HAS_XMP, _HAS_EXIF, _HAS_ALPHA, _HAS_ICC = 0x02, 0x04, 0x08, 0x10, 0x20
 _UNKNOWN_QUALITY = 90
@@ -123,7 +126,7 @@ class Webp(Container):
         kept = {b"ICCP": icc.scrubbed(self._first(b"ICCP"), metadata)}
         kept[b"EXIF"] = (exif.kept_exif(self.block, metadata, rewritten) if self.block else None) or b""
         packet = self._first(b"XMP ")
-        kept[b"XMP "] = (xmp.scrubbed(packet) if metadata == "all" and packet else None) or b""
+        kept[b"XMP "] = (exif.scrubbed_xmp(packet) if metadata == "all" and packet else None) or b""
         return {kind: value for kind, value in kept.items() if value}
 
     def _file(self, kept: dict[bytes, bytes], drawn: list[Chunk], size: tuple[int, int] | None = None) -> bytes:

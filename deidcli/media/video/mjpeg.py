@@ -10,8 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from deidcli.media.image import jpeg_tables
-from deidcli.media.image.container import least
+from deidcli.media.image import jpeg_tables, least
 from deidcli.media.image.jpeg_segments import APP0, APP14, DQT, SOF, SOS, Segment, written
 from deidcli.media.image.jpeg_tables import planes
 

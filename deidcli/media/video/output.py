@@ -18,8 +18,8 @@ from av.video.stream import VideoStream
 from deidcli.errors import MediaError
 from deidcli.media.metadata import chapters, file_tags, track_tags
 from deidcli.media.stream import WriteOptions
-from deidcli.media.video.clock import Clock
-from deidcli.media.video.encoding import Encoding
+from deidcli.media.video.codec import Encoding
+from deidcli.media.video.container import Clock
 from deidcli.media.video.scrub import Scrub, header_scrubbed, packet_scrubber
 from deidcli.media.video.source import Facts, Source, reason
 

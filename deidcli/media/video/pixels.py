@@ -18,7 +18,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from deidcli.media.image.modes import turn, turn_back
+from deidcli.media.image import turn, turn_back
 
 # FFmpeg numbers the matrices of frames and those of its scaler differently. What is not stated is read as BT.601 on the
 # way to RGB and on the way back, so that the two cancel out.

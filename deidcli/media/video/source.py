@@ -20,8 +20,7 @@ from av.video.stream import VideoStream
 
 from deidcli.errors import MediaError
 from deidcli.media.stream import SoundOnly
-from deidcli.media.video.clock import Clock
-from deidcli.media.video.crop import Window, window
+from deidcli.media.video.container import Clock, Window, window
 
 # A picture on the sleeve of a recording, or a strip of previews: neither is the video.
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
