@@ -29,7 +29,7 @@ from pathlib import Path
 import cv2
 from specimens import moving, stills
 
-from deidcli.engine.lock import LOCK
+from deidcli.engine.files import LOCK
 
 FILES = 24
 AT_ONCE = 0.02  # seconds within which a run is killed that has begun a temporary file

@@ -26,8 +26,7 @@ import numpy as np
 
 from deidcli.engine.buckets import place_of
 from deidcli.engine.find import Finder
-from deidcli.engine.flow import batched
-from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source
+from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source, batched
 from deidcli.engine.jobs import Job, Listing, list_files
 from deidcli.engine.labels import FORMATS
 from deidcli.engine.manifest import SALVAGED, Row

@@ -17,10 +17,9 @@ from deidcli.engine.frames import Choice, FileFailure, FileFrame
 from deidcli.engine.jobs import UNKNOWN_FILES
 from deidcli.engine.labels import FORMATS
 from deidcli.engine.manifest import FAILED, SALVAGED, Row, encoded
-from deidcli.engine.persona import PERSONAS
 from deidcli.engine.run import Run, Tally
 from deidcli.engine.runners import RUNNERS
-from deidcli.engine.settings import ON_NO_FACE
+from deidcli.engine.settings import ON_NO_FACE, PERSONAS
 from deidcli.engine.survey import MANIFEST
 from deidcli.engine.tracks import choice_entry
 from deidcli.errors import UsageError

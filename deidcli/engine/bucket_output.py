@@ -25,8 +25,7 @@ from deidcli.engine.buckets import (
     saved,
     server_of,
 )
-from deidcli.engine.files import PART, part_name
-from deidcli.engine.lock import LOCK, holder_text, is_alive
+from deidcli.engine.files import LOCK, PART, holder_text, is_alive, part_name
 from deidcli.engine.manifest import Manifest, Row, encoded, whole_manifest
 from deidcli.engine.output import HandedTarget, OutputFolder, Target, unwritable
 from deidcli.engine.stored import BLOCK, IN_MEMORY, Copy, Stored

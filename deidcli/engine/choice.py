@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deidcli.engine.detection_cache import DetectionCache
+from deidcli.engine.census import DetectionCache
 from deidcli.engine.find import Finder
 from deidcli.engine.frames import Choice, FileFailure, FileFrame, FrameOrFailure
 from deidcli.engine.jobs import Job

@@ -17,9 +17,8 @@ import numpy as np
 
 from deidcli.engine.face_list import KnownFaces
 from deidcli.engine.files import digest, stamp_of
-from deidcli.engine.flow import ahead, batched, one_ahead
 from deidcli.engine.follow import followed, planned
-from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source, pixel_count
+from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source, ahead, batched, one_ahead, pixel_count
 from deidcli.engine.jobs import Job
 from deidcli.engine.stored import Copy, Stored, fetched
 from deidcli.errors import MediaError, one_line

@@ -22,9 +22,8 @@ import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from deidcli.engine.census import CensusTaker, Portion
+from deidcli.engine.census import CensusTaker, DetectionCache, Portion
 from deidcli.engine.choice import Chooser, People
-from deidcli.engine.detection_cache import DetectionCache
 from deidcli.engine.face_list import FaceList, KnownFaces
 from deidcli.engine.frames import FrameOrFailure
 from deidcli.engine.jobs import Job

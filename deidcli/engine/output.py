@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from deidcli.engine import files
-from deidcli.engine.files import PART
-from deidcli.engine.lock import FolderLock
+from deidcli.engine.files import PART, FolderLock
 from deidcli.engine.stored import Stored
 from deidcli.errors import MediaError, UsageError
 

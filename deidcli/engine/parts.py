@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from deidcli.engine.buckets import Url, object_at, objects
-from deidcli.engine.detection_cache import DetectionCache, Detections
+from deidcli.engine.census import DetectionCache, Detections
 from deidcli.engine.jobs import Job
 from deidcli.engine.manifest import FAILED, Row
 from deidcli.errors import DeidError

@@ -17,8 +17,16 @@ from deidcli.engine.archives.packing import Packer
 from deidcli.engine.choice import Chooser
 from deidcli.engine.face_list import face_entry
 from deidcli.engine.find import UNDER_WAY, Finder, check_unchanged
-from deidcli.engine.flow import ahead, batched
-from deidcli.engine.frames import FileFailure, FileFrame, FrameOrFailure, Source, named_error, pixel_count
+from deidcli.engine.frames import (
+    FileFailure,
+    FileFrame,
+    FrameOrFailure,
+    Source,
+    ahead,
+    batched,
+    named_error,
+    pixel_count,
+)
 from deidcli.engine.jobs import Job, sheet_path
 from deidcli.engine.labels import Labelled, labelled, put_labels
 from deidcli.engine.manifest import DONE, FAILED, SALVAGED, SKIPPED, Row

@@ -21,8 +21,7 @@ import numpy as np
 
 from deidcli.engine.escalation import TrackLevels, levels
 from deidcli.engine.frames import Choice
-from deidcli.engine.persona import Personas
-from deidcli.engine.settings import Settings
+from deidcli.engine.settings import Personas, Settings
 from deidcli.engine.zones import COVER, LEAVE, fill
 from deidcli.errors import MethodError, one_line
 from deidcli.faces.align import align

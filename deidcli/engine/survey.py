@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from deidcli.engine.buckets import PIECE
-from deidcli.engine.lock import LOCK
+from deidcli.engine.files import LOCK
 from deidcli.engine.stored import head_of, suffix_of
 from deidcli.media import sniff
 from deidcli.media.image.reader import numbered

@@ -19,8 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from deidcli import __version__
-from deidcli.engine.flow import batched
-from deidcli.engine.frames import FileFailure, FileFrame
+from deidcli.engine.frames import FileFailure, FileFrame, batched
 from deidcli.engine.jobs import Job
 from deidcli.engine.local import find
 from deidcli.errors import MediaError, UsageError

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deidcli.engine.lock import LOCK
+from deidcli.engine.files import LOCK
 from deidcli.engine.run import Run
 from deidcli.engine.unattended import parsed_time
 from deidcli.errors import UsageError

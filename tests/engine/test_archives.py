@@ -140,7 +140,7 @@ def test_resumed_archive_is_left_alone(deid, tmp_path, pictures):
 
 def test_archive_that_breaks_is_not_there(deid, tmp_path, pictures, monkeypatch):
     """The disk is full at its end: no row says that anything was done, and nothing is left."""
-    monkeypatch.setattr("deidcli.engine.archives.zipped._ZipRewriter.finish", _full)
+    monkeypatch.setattr("deidcli.engine.archives.zip_tar._ZipRewriter.finish", _full)
     source = zipped(tmp_path / "in.zip", pictures)
     done = deid("anonymize", *QUICK, source, tmp_path / "out")
     assert done.status == 3 and "No space" in done.err

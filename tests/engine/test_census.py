@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from deidcli.engine.census import CensusTaker
-from deidcli.engine.detection_cache import DetectionCache, DiskRows
+from deidcli.engine.census import CensusTaker, DetectionCache, DiskRows
 from deidcli.engine.frames import FileFailure, FileFrame, Source
 from deidcli.engine.jobs import Job
 from deidcli.errors import MediaError

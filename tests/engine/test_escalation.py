@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from deidcli.engine.escalation import STEADY
-from deidcli.engine.persona import Personas
 from deidcli.engine.replace import Replacer, Request
-from deidcli.engine.settings import Settings
+from deidcli.engine.settings import Personas, Settings
 from deidcli.faces.recognisers import Recogniser
 from deidcli.faces.tracking import TrackOptions
 from deidcli.methods.base import Method, Secret

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deidcli.engine.flow import ahead, batched
+from deidcli.engine.frames import ahead, batched
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])

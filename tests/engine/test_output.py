@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from deidcli.engine import files
-from deidcli.engine.files import PART, digest
-from deidcli.engine.lock import LOCK
+from deidcli.engine.files import LOCK, PART, digest
 from deidcli.engine.manifest import DONE, Earlier, Manifest, Row
 from deidcli.engine.output import OutputFolder
 from deidcli.errors import DeidError, MediaError, UsageError

@@ -28,7 +28,7 @@ from PIL import Image
 
 from deidcli.engine import find as finding
 from deidcli.engine import follow, local
-from deidcli.engine.detection_cache import DetectionCache
+from deidcli.engine.census import DetectionCache
 from deidcli.engine.face_list import FaceList, ListedFile
 from deidcli.engine.find import Finder
 from deidcli.engine.frames import FileFailure, FileFrame, Source

@@ -12,7 +12,7 @@ import click
 from deidcli.cli import evaluate
 from deidcli.cli import options as opt
 from deidcli.cli.evaluate import DIGITS
-from deidcli.engine.persona import PERSONAS
+from deidcli.engine.settings import PERSONAS
 from deidcli.errors import UsageError
 
 if TYPE_CHECKING:

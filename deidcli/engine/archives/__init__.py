@@ -24,8 +24,8 @@ MEMBERS = 1_000_000
 LARGEST = 8 << 30  # bytes of one member
 SMALL, RATIO = 4 << 30, 100  # of all members: so many bytes, or so many for each byte of the archive
 _KINDS = {
-    ".zip": ("deidcli.engine.archives.zipped", "Zip"),
-    ".tar": ("deidcli.engine.archives.tarred", "Tar"),
+    ".zip": ("deidcli.engine.archives.zip_tar", "Zip"),
+    ".tar": ("deidcli.engine.archives.zip_tar", "Tar"),
     ".parquet": ("deidcli.engine.archives.columns", "Parquet"),
 }
 
