@@ -2,7 +2,8 @@
 
 Each figure is taken in a process of its own, over copies of examples/in, after one run that warms up: pictures and
 faces a second of the whole chain (read, search, replace, verify, write), faces a second of the method alone in batches,
-and the peak memory of the process.
+and the peak memory of the process. Below them the paper's networks of `autoencoder`, milliseconds a face of the whole
+chain in batches of 1 and of 64.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "in"
 COPIES = 6
 BATCH, ROUNDS = 32, 8
+CHAINS, SIZES = ("autoencoder-fc-64", "autoencoder-conv-64"), (1, 64)
 
 
 def main() -> None:
@@ -31,6 +33,10 @@ def main() -> None:
         done = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, check=True)
         row = json.loads(done.stdout.splitlines()[-1])
         print(f"{name:12} {row['pictures']:11.1f} {row['faces']:9.1f} {row['alone']:22.0f} {row['memory']:16.0f}")
+    print()
+    for name in CHAINS:
+        times = (f"{milliseconds:.2f} ms a face in batches of {size}" for size, milliseconds in chain(name))
+        print(f"{name:20} {', '.join(times)}")
 
 
 def measure(name: str) -> dict[str, float]:
@@ -55,20 +61,28 @@ def measure(name: str) -> dict[str, float]:
     return {"pictures": len(rows) / seconds, "faces": faces / seconds, "alone": _alone(method), "memory": memory}
 
 
-def _alone(method) -> float:
-    """Faces a second in batches of BATCH, crops of 256 pixels where the method takes the photograph's resolution."""
+def chain(preset: str) -> list[tuple[int, float]]:
+    """Milliseconds a face of the networks of a preset of `autoencoder`, for each size of a batch."""
+    from deidcli.methods.autoencoder import Autoencoder
+
+    method = Autoencoder.create(Autoencoder.Options(preset=preset))
+    return [(size, 1000 / _alone(method, size, BATCH * ROUNDS // size)) for size in SIZES]
+
+
+def _alone(method, batch: int = BATCH, rounds: int = ROUNDS) -> float:
+    """Faces a second in batches of `batch`, crops of 256 pixels where the method takes the photograph's resolution."""
     import numpy as np
 
     from deidcli.values import Box, Crop, Face
 
     side = method.crop.size or 256
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    crops = [Crop(pixels, np.eye(2, 3), Face(Box(0, 0, side, side)), str(i)) for i in range(BATCH)]
+    crops = [Crop(pixels, np.eye(2, 3), Face(Box(0, 0, side, side)), str(i)) for i in range(batch)]
     method.apply(crops)
     began = time.perf_counter()
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         method.apply(crops)
-    return BATCH * ROUNDS / (time.perf_counter() - began)
+    return batch * rounds / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

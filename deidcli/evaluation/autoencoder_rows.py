@@ -6,7 +6,8 @@ the same name that holds them lies in a folder of DEID_MODELS; `docs/autoencoder
 
 from __future__ import annotations
 
-DENSE, CONVOLUTIONAL = "autoencoder:preset=autoencoder-fc-64", "autoencoder:preset=autoencoder-conv-64"
+GREY, COLOUR = "autoencoder-fc-64", "autoencoder-conv-64"
+DENSE, CONVOLUTIONAL = f"autoencoder:preset={GREY}", f"autoencoder:preset={COLOUR}"
 PLAIN = f"{DENSE}:shift=none"
 NAMES = {"Ethn": "race", "Mood": "expression", "Mth": "mouth"}  # the paper's, and the labels here
 Row = dict[str, float]
@@ -94,13 +95,14 @@ TABLE_8: dict[str, Row] = {
     }.items()
 }
 SHOWN = ("FCNS", "DEID", "DIV")
-# By the number of a table in the paper: its title, its rows with the paper's figures, and the figures that it shows.
-ROWS: dict[int, tuple[str, dict[str, Row], tuple[str, ...]]] = {
-    1: ("the encoder's layers", TABLE_1, SHOWN),
-    3: ("k neighbors with the same attributes", TABLE_3, SHOWN),
-    4: ("orders of attributes", TABLE_4, SHOWN),
-    5: ("clusters", TABLE_5, SHOWN),
-    6: ("the neighbor of n that is nearest to the mean", TABLE_6, SHOWN),
-    7: ("the n-th neighbor of each cell", TABLE_7, SHOWN),
-    8: ("k-anonymity and attributes, 200 people", TABLE_8, ("DEID", "ANON", "ATTR")),
+# By the number of a table in the paper: its title, the preset on whose crops it is measured, its rows with the paper's
+# figures, and the figures that it shows.
+ROWS: dict[int, tuple[str, str, dict[str, Row], tuple[str, ...]]] = {
+    1: ("the encoder's layers", GREY, TABLE_1, SHOWN),
+    3: ("k neighbors with the same attributes", GREY, TABLE_3, SHOWN),
+    4: ("orders of attributes", GREY, TABLE_4, SHOWN),
+    5: ("clusters", GREY, TABLE_5, SHOWN),
+    6: ("the neighbor of n that is nearest to the mean", COLOUR, TABLE_6, SHOWN),
+    7: ("the n-th neighbor of each cell", COLOUR, TABLE_7, SHOWN),
+    8: ("k-anonymity and attributes, 200 people", GREY, TABLE_8, ("DEID", "ANON", "ATTR")),
 }

@@ -42,7 +42,8 @@ class Table:
     outputs those of later rows are compared with. sets: (bench, subject, plan) to the figures of closed sets, in place
     of `tell`. readme: (figure, title) of the columns of its table in a text, all the usual ones for none. label: a
     column of --labels, of which `plan` is given the word of each picture, too. verifiers: a preset of epdnet whose
-    verifiers judge, instead of the usual classifiers. recogniser: that judges where none is named.
+    verifiers judge, instead of the usual classifiers. recogniser: that judges where none is named. crops: a preset on
+    whose crops the paper's protocol measures (evaluation/crops.py); "" for whole photographs.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Table:
     readme: tuple[tuple[str, str], ...] = ()
     verifiers: str = ""
     recogniser: str = ""
+    crops: str = ""
 
     def of_sets(self, bench: Bench, subject: Subject, plan: Plan) -> Run:
         """The run of a row whose sets are made one after the other."""
@@ -309,8 +311,8 @@ TABLES = {
               _expression, "expression"),
         *(
             Table(f"autoencoder-{number}", f"Deep Autoencoders, Table {number}: {title}", ("original", *rows),
-                  _people if number == 8 else _all, _autoencoder, rows, shown)
-            for number, (title, rows, shown) in ROWS.items()
+                  _people if number == 8 else _all, _autoencoder, rows, shown, crops=preset)
+            for number, (title, preset, rows, shown) in ROWS.items()
         ),
         Table("fatm-lfw", "FATM, Section 4: 1,000 pairs of LFW, the picture itself, SSIM",
               ("original", "fatm", *_DONORS, "cleanir", "blur"), _thousand, _fatm, {

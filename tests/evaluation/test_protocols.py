@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 from deidcli.errors import UsageError
-from deidcli.evaluation import closed_sets, everything
+from deidcli.evaluation import closed_sets, crops, everything
 from deidcli.evaluation.bench import Bench, Study, Subject
 from deidcli.evaluation.closed_sets import WORDS, expression_draws
 from deidcli.evaluation.plan import limited, load_pairs, matched, paired
 from deidcli.evaluation.report import tables
 from deidcli.evaluation.results import Results
 from deidcli.evaluation.tables import ETA, TABLES, eta
+from deidcli.faces.align import MEAN_SHAPE, align
 from deidcli.faces.detectors import DetectOptions
 from deidcli.faces.recognisers import recogniser
 from deidcli.faces.recognisers.shipped import WEIGHTS as SFACE
-from deidcli.values import Frame
+from deidcli.values import Box, CropSpec, Face, Frame
 from tests.conftest import found
 from tests.evaluation.conftest import PEOPLE
 from tests.evaluation.test_results import ATTACK, RUN
@@ -100,6 +101,32 @@ def test_all_tables_tell_something_of_the_album(album, bench):
             everything.evaluate_table(bench, table, [Subject("original")], plan, None, False, lambda label: None)
         )
         assert run.figures and all(figure.name for figure in run.figures)
+
+
+def test_a_table_of_crops_shows_what_leaves_the_networks(deid, album, tmp_path):
+    rows = "original", "autoencoder:preset=autoencoder-fc-64:shift=none"
+    asked = "--methods", ",".join(rows), *QUICK
+    for more, protocol in (((), "table:autoencoder-8:crops"), (("--photographs",), "table:autoencoder-8")):
+        done = deid("evaluate", "table", "autoencoder-8", album, *asked, *more, "--out", tmp_path / str(len(more)))
+        assert done.status == 0, done.err
+        runs = Results.load(tmp_path / str(len(more))).runs
+        assert [run.protocol for run in runs] == [protocol] * 2
+        assert runs[0].figure("FCNS").value == 1 and runs[0].figure("DEID").value == 0
+        assert np.isfinite(runs[1].figure("DIV").value)
+    wrong = deid("evaluate", "table", "autoencoder-8", album, "--methods", "blur", *QUICK)
+    assert wrong.status == 2 and "--photographs" in wrong.err
+
+
+def test_a_face_stands_where_its_enlarged_crop_shows_it():
+    points = np.random.default_rng(1).normal(MEAN_SHAPE * 80 + 40, 0.5).astype(np.float32)
+    pixels = np.full((160, 160, 3), 40, np.uint8)
+    x, y = points[30].round().astype(int)
+    pixels[y - 2 : y + 3, x - 2 : x + 3] = 255
+    crop = align(Frame(pixels), Face(Box(45, 55, 110, 120), 1.0, points), CropSpec(64, 0.06))
+    large, face = crops.enlarged(crop.pixels), crops.enlarged_face(crop)
+    bright = np.argwhere(large[..., 0] > 150).mean(axis=0)[::-1]
+    assert large.shape == (160, 160, 3) and np.abs(bright - face.landmarks[30]).max() < 2
+    assert (face.box.left < face.landmarks[36:48, 0].min()) and (face.box.right > face.landmarks[36:48, 0].max())
 
 
 def test_privacy_utility_and_quality_in_one_table(deid, doubles, album, tmp_path):

@@ -112,6 +112,8 @@ TABLES = (
     click.option("--methods", help="Other methods than the table's own, as for `evaluate pairs`."),
     click.option("--split", metavar="FILE", help="CSV with columns person, split; only the people of `val` are taken."),
     click.option("--labels", metavar="FILE", help="CSV with columns image, expression: for ksame-net-11."),
+    click.option("--photographs", is_flag=True,
+                 help="Measure whole photographs, after blending, where the table is of the crops that networks make."),
     click.option("--resume", is_flag=True, help="Go on with the report in --out; other weights are done again."),
     evaluate.measured,
 )  # fmt: skip
@@ -125,6 +127,7 @@ def table_command(name: str, folder: str, **options: Any) -> int:
     deid evaluate table cleanir-2 lfw/images --split lfw/people.csv
     """
     from deidcli.evaluation.bench import pictures_of
+    from deidcli.evaluation.crops import on_crops
     from deidcli.evaluation.everything import evaluate_table
     from deidcli.evaluation.tables import table
     from deidcli.faces.attributes import load_labels
@@ -146,6 +149,8 @@ def table_command(name: str, folder: str, **options: Any) -> int:
     bench = evaluate.make_bench(Path(folder), data, options, split, verifiers=chosen.verifiers)
     plan = chosen.plan(pictures, bench.study.draw, options["limit"], *labels)
     bench.read(plan.names)
+    if chosen.crops and not options["photographs"]:
+        bench, plan = on_crops(bench, plan, chosen.crops)
     runs: list[Run] = []
     if not options["as_json"]:
         click.echo(chosen.title)
