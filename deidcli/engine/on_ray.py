@@ -267,7 +267,7 @@ class _Crew:
 
     def _answers(self, call: str, parts: Parts, left: Callable[[Part, set[str]], list[Part]]) -> _Answers:
         """What actors answer to parts. left: the parts that are to be done again of one whose actor died."""
-        told: dict[Any, set[str]] = {}
+        reported: dict[Any, set[str]] = {}
         last = time.monotonic()
         while self._hand_out(call, parts) or self._flights:
             ready = self._awaited()
@@ -283,16 +283,16 @@ class _Crew:
                     answer = ray.get(next(ready))
                 except StopIteration:
                     del self._flights[ready]
-                    told.pop(ready, None)
+                    reported.pop(ready, None)
                     continue
                 except RayTaskError as error:
                     raise _cause(error) from error
                 except RayError as error:
-                    parts.again(self._fallen(actor, told, left))
+                    parts.again(self._fallen(actor, reported, left))
                     self._lost(error)
                     continue
                 if isinstance(answer, Row):
-                    told.setdefault(ready, set()).add(answer.input)
+                    reported.setdefault(ready, set()).add(answer.input)
                 yield part, answer
             yield from parts.given_up()
         yield from parts.given_up()
@@ -320,7 +320,7 @@ class _Crew:
         return parts.left()
 
     def _fallen(
-        self, actor: Any, told: dict[Any, set[str]], left: Callable[[Part, set[str]], list[Part]]
+        self, actor: Any, reported: dict[Any, set[str]], left: Callable[[Part, set[str]], list[Part]]
     ) -> list[Part]:
         """What an actor that died leaves: the part that it worked on in pieces, and the one that waited as it is."""
         self._actors = [other for other in self._actors if other != actor]
@@ -330,7 +330,7 @@ class _Crew:
         flights = [each for each, (whose, _) in self._flights.items() if whose == actor]
         for number, each in enumerate(flights):
             _, part = self._flights.pop(each)
-            again += [replace(part, again=True)] if number else left(part, told.pop(each, set()))
+            again += [replace(part, again=True)] if number else left(part, reported.pop(each, set()))
         return again
 
 

@@ -103,14 +103,14 @@ def existing_outputs(jobs: Sequence[Job], root: Any) -> frozenset[str]:
     return frozenset(job.name for job in jobs if job.place is not None and os.path.lexists(job.place))
 
 
-def remaining(part: Part, told: set[str]) -> list[Part]:
+def remaining(part: Part, reported: set[str]) -> list[Part]:
     """Parts for what an actor that died had not finished, one for each file and each archive."""
     units = [list(group) for _, group in groupby(part.jobs, key=lambda job: job.unit)]
-    rest = [unit for unit in units if not told.issuperset(job.name for job in unit)]
+    rest = [unit for unit in units if not reported.issuperset(job.name for job in unit)]
     return [replace(part, jobs=tuple(unit), again=True, tries=part.tries + 1) for unit in rest]
 
 
-def retried(part: Part, told: set[str]) -> list[Part]:
+def retried(part: Part, reported: set[str]) -> list[Part]:
     """The whole part again, for work whose result comes in one piece."""
     if part.tries + 1 >= TRIES:
         raise DeidError(f"{part.jobs[0].name} or another file of its part ends every process that reads it")

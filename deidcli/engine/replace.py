@@ -114,7 +114,7 @@ class _Canvas:
         self.changed[patch.window] |= patch.changed
         self.owner[patch.window][patch.changed] = number
 
-    def lift(self, before: Patch, number: int) -> None:
+    def take_out(self, before: Patch, number: int) -> None:
         """Take a new face out again: its pixels are as `before`, but for those that other faces have changed since."""
         if self.owner is not None:
             own = self.owner[before.window] == number
@@ -288,7 +288,7 @@ class Replacer:
     def _blend(self, task: _FaceTask, crop: Crop, method: Method) -> bool:
         """Put a new face in. That of the level before is taken out, so that nothing is bent or mixed twice."""
         if task.before is not None:
-            task.canvas.lift(task.before, task.number)
+            task.canvas.take_out(task.before, task.number)
         try:
             done = patch(task.canvas.frame, crop, method.crop, self.settings.blend)
         except Exception as error:

@@ -86,12 +86,12 @@ class Run:
         self.output = opened(folder, options.overwrite or options.resume)
 
     def rows(
-        self, watch: Watch = unwatched, first_pass: FirstPass = iter, told: Callable[[str], object] = str
+        self, watch: Watch = unwatched, first_pass: FirstPass = iter, notify: Callable[[str], object] = str
     ) -> Iterator[Row]:
         """Do it: a row for each file, as soon as the file is in its place and its line is in the manifest.
 
         watch: is called with every frame of a video. first_pass: the frames of the first pass of a closed-set method go
-        through it. told: gets a line about the lock of a run that was killed. Raises UsageError before anything is
+        through it. notify: gets a line about the lock of a run that was killed. Raises UsageError before anything is
         written, DeidError where another run writes into the same folder.
         """
         shared = self.options.shard is not None
@@ -99,15 +99,15 @@ class Run:
             held.callback(self.output.close)
             # A folder that is there is claimed before anything takes long; a new one, when nothing can be refused.
             if self.output.exists:
-                self._lock(shared, told)
+                self._lock(shared, notify)
             due = self.deadline(self.jobs)
             every = self.files.jobs
             work = runner(self.options.runner)(
                 due, self.method, self.settings, self.given, self.output, watch, every, first_pass, self.chooser()
             )
-            self._lock(shared, told)
+            self._lock(shared, notify)
             if self.output.stale:
-                told(self.output.stale)
+                notify(self.output.stale)
             keep = self.options.resume or not self.options.overwrite
             manifest = self._manifest(keep)
             if manifest:
@@ -298,7 +298,7 @@ class Run:
         if options.max_minutes is not None and self.method.closed:
             raise UsageError("--max-minutes would leave people out of a closed set", "leave it out")
 
-    def _lock(self, shared: bool, told: Callable[[str], object]) -> None:
+    def _lock(self, shared: bool, notify: Callable[[str], object]) -> None:
         """Claim the output, if need be and allowed after another run. Raises DeidError where it is taken."""
         said = False
         while True:
@@ -313,7 +313,7 @@ class Run:
                 if not self.options.wait or self.deadline.over:
                     raise
                 if not said:
-                    told(f"{error.message}; waiting for it")
+                    notify(f"{error.message}; waiting for it")
                 said = True
                 time.sleep(WAIT)
 

@@ -39,7 +39,7 @@ class Settings:
     on_no_face: what happens to a file without a face: "copy" it with its metadata scrubbed, "skip" it, or "fail".
     fallback: the method that covers a face which the chosen one cannot replace. verify: compare every new face with its
     original and go on to stronger settings, then to the fallback, while `recogniser` still takes them for one person.
-    distance: the recogniser's threshold, None for its own. persona: for whom secrets are drawn (`engine.persona`).
+    distance: the recogniser's threshold, None for its own. persona: for whom secrets are drawn (`Personas`).
     choice: the sha256 of the pictures of people who are left, or who alone are replaced; empty where there are none.
     faces: the sha256 of a list of faces that was given, empty where they are searched for. inputs: for closed-set
     methods the sha256 of all inputs, on which every surrogate depends; empty for others. preview_sheet: whether a video

@@ -31,7 +31,7 @@ PACKAGES = ("onnxruntime", "tensorflow", "keras", "numpy", "opencv-python-headle
 WRONG = {"failed": "could not be done; nothing was written of it", "missing": "its result is not there any more",
          "altered": "its result is not what the run wrote", "left out": "an input of which no manifest speaks",
          "unlisted result": "lies in the folder and comes from no run: it may be an original"}  # fmt: skip
-TOLD = {"salvaged": "damaged; what could be decoded was written", "skipped": "not written, as it was asked for",
+REMARKS = {"salvaged": "damaged; what could be decoded was written", "skipped": "not written, as it was asked for",
         "covered": "faces that got a cover instead of a new face", "left": "faces that were left as they are",
         "in doubt": "faces that somebody should look at (deid review)",
         "not compared": "new faces that no recogniser compared with their originals",

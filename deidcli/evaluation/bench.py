@@ -49,7 +49,7 @@ class Study:
     folder: of the pictures, whose first folder names the person. data, split: how the report calls them. distance: the
     recogniser's threshold, None for its own. seed: of all draws, None for secret ones. verify: whether methods are
     escalated as in `deid anonymize`, or measured alone. verifier: the
-    recogniser of that, "" for the one that measures. persona: for whom secrets are drawn (`engine.persona`). cache: a
+    recogniser of that, "" for the one that measures. persona: for whom secrets are drawn (`Personas`). cache: a
     folder, None for none.
     """
 

@@ -208,14 +208,14 @@ def expressions(bench: Bench, subject: Subject, draws: Sequence[Draw], labels: M
     old, new = list[str](), list[str]()
     for number, draw in enumerate(bench.progress(draws, len(draws), f"draw of {subject.label}")):
         made = anonymize_draw(bench, subject, draw, number)
-        for told, pairs in ((old, [(o.frame, o.face) for o in made.before]), (new, made.pairs)):
-            told += likeliest(classes, reader.read(pairs)["expression"]).tolist() if pairs else []
+        for words, pairs in ((old, [(o.frame, o.face) for o in made.before]), (new, made.pairs)):
+            words += likeliest(classes, reader.read(pairs)["expression"]).tolist() if pairs else []
         people += made.people
         truth += [labels[original.name] for original in made.before]
     said, figures = np.array(truth), []
     for word in ("", *WORDS):
         rows = said == word if word else np.ones(len(said), bool)
-        before, after = (np.array(told)[rows] == said[rows] for told in (old, new))
+        before, after = (np.array(words)[rows] == said[rows] for words in (old, new))
         name, whose = word or "all", [who for who, taken in zip(people, rows, strict=True) if taken]
         figures.append(metrics.share(results.ACCURACY_BEFORE.named(f"{name} before"), before, whose))
         figures.append(metrics.share(results.ACCURACY.named(name), after, whose))

@@ -20,7 +20,7 @@ from deidcli.errors import UsageError
 
 GUARANTEES = ("k", "diverse", "open")
 MARKS = ("person", "surrogate", "group", "guarantee")
-TOLD = 20  # problems that are kept in words; all are counted
+MOST_PROBLEMS = 20  # problems that are kept in words; all are counted
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class _Tally:
 
     def problem(self, text: str) -> None:
         self.found += 1
-        if len(self.problems) < TOLD:
+        if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(text)
 
     def add(self, manifest: Path | None, row: dict[str, Any]) -> None:

@@ -213,11 +213,13 @@ def _address(pixels: np.ndarray, quality: int) -> str:
 
 def groups(files: Sequence[Reviewed], cards: Sequence[Card], judge: Recogniser | None) -> list[dict[str, Any]]:
     """The cards by likeness, where originals were described, else by file; groups in doubt first, then large ones."""
-    told = [card for card in cards if card.descriptor is not None]
+    described = [card for card in cards if card.descriptor is not None]
     found: dict[tuple[int, int], list[Card]] = {}
-    if told and judge is not None:
-        labels = people(np.stack([card.descriptor for card in told if card.descriptor is not None]), judge.threshold)
-        for card, label in zip(told, labels.tolist(), strict=True):
+    if described and judge is not None:
+        labels = people(
+            np.stack([card.descriptor for card in described if card.descriptor is not None]), judge.threshold
+        )
+        for card, label in zip(described, labels.tolist(), strict=True):
             found.setdefault((0, label), []).append(card)
     for card in cards:
         if card.descriptor is None:

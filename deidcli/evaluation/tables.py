@@ -112,14 +112,14 @@ def _autoencoder(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
 
 def _fdeid(bench: Bench, outputs: Outputs, plan: Plan) -> Part:
     """Privacy by every part of the recogniser, retrieval beside verification; then utility and quality."""
-    told = parts.verification(bench, outputs, plan.pairs) + parts.self_matching(bench, outputs)
+    measured = parts.verification(bench, outputs, plan.pairs) + parts.self_matching(bench, outputs)
     for name, seen, own in bench.by_each(outputs):
         part = parts.match_rate_at_far(seen, own, plan.pairs) + parts.protected(seen, own, plan.pairs)
         part += parts.identification(seen, own, plan.draws) + parts.retrieval(seen, own)
         apart = frechet(seen.originals.descriptors(own.names), own.descriptors)
         part += Part((results.FRECHET.figure(apart, count=len(own.names)),))
-        told += Part(tuple(replace(each, name=f"{each.name}, {name}", recognised=0) for each in part.figures))
-    return told + parts.utility(bench, outputs, plan.truth)
+        measured += Part(tuple(replace(each, name=f"{each.name}, {name}", recognised=0) for each in part.figures))
+    return measured + parts.utility(bench, outputs, plan.truth)
 
 
 def _fatm(bench: Bench, outputs: Outputs, plan: Plan) -> Part:

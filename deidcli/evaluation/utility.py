@@ -115,10 +115,10 @@ def _described(bench: Bench, subject: Subject, names: Sequence[str]) -> tuple[Cr
         seconds += time.perf_counter() - began
         shown = [(o, o.frame.pixels, False) for o in batch]
         shown += [(o, done.pixels, True) for o, done in zip(batch, made, strict=True) if done is not None]
-        told = describe(bench.judge, [(pixels, original.face) for original, pixels, _ in shown])
+        descriptors = describe(bench.judge, [(pixels, original.face) for original, pixels, _ in shown])
         rows += [
             (description(pixels, original.face), row, new, person(original.name))
-            for (original, pixels, new), row in zip(shown, told, strict=True)
+            for (original, pixels, new), row in zip(shown, descriptors, strict=True)
         ]
     if not any(new for _, _, new, _ in rows):
         raise UsageError(f"{subject.label} made no face of {len(known)} photographs", "give more of them")
@@ -289,11 +289,11 @@ def downstream(bench: Bench, subject: Subject, plan: DownstreamPlan, epochs: int
     share = {word: np.mean(truth == word) for word in set(truth.tolist())}
     evened = right / np.array([share[word] * len(share) for word in truth])
     whose = np.repeat([person(name) for name in learn.names], 2)
-    told = Classifier(learn.boxes, learn.faces, whose)(real.boxes)
+    scores = Classifier(learn.boxes, learn.faces, whose)(real.boxes)
     figures = (
         metrics.share(LEARNT, right, people),
         metrics.average(LEARNT_EVENLY, evened, people),
-        metrics.share(DETECTED, (told > 0) == real.faces, np.repeat(people, 2).tolist()),
+        metrics.share(DETECTED, (scores > 0) == real.faces, np.repeat(people, 2).tolist()),
     )
     return bench.run(
         subject, "downstream", Judge(bench.study.recogniser, bench.threshold, NAN, NAN), NAN, figures=figures

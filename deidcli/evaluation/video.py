@@ -161,31 +161,31 @@ def _motions(subject: Subject, stats: _VideoStats) -> Iterator[Attack]:
 
     Whoever keeps expressions keeps this.
     """
-    told: dict[str, list[list[np.ndarray]]] = {}
+    by_track: dict[str, list[list[np.ndarray]]] = {}
     for name, track in stats.tracks.items():
         middle = len(track.points) // 2
         sides = (track.points[:middle], track.new_points[:middle], track.new_points[middle:])
         spells = [_spells(np.array(side)) for side in sides]
         if spells[0] and len(track.points) - middle >= SPELL:
-            told[name] = spells
-    if len(told) < 2:
+            by_track[name] = spells
+    if len(by_track) < 2:
         return
-    probes, later = _listed(told, 2)
+    probes, later = _listed(by_track, 2)
     notes = (
         ("motion (frames)", 0, "How the outputs of half a track move was compared with how untouched faces move."),
         ("motion linkage (frames)", 1, "How the outputs of half a track move was compared with the other half."),
     )
     for name, side, note in notes:
-        gallery, known = _listed(told, side)
+        gallery, known = _listed(by_track, side)
         apart = np.linalg.norm(later[:, None] - known[None], axis=2)
-        attack = outcome(subject, apart, probes, gallery, 0.01, 1 / len(told))
-        yield replace(attack, name=name, note=f"{note} {len(told)} tracks, spells of {SPELL} frames.")
+        attack = outcome(subject, apart, probes, gallery, 0.01, 1 / len(by_track))
+        yield replace(attack, name=name, note=f"{note} {len(by_track)} tracks, spells of {SPELL} frames.")
 
 
-def _listed(told: dict[str, list[list[np.ndarray]]], side: int) -> tuple[list[str], np.ndarray]:
+def _listed(by_track: dict[str, list[list[np.ndarray]]], side: int) -> tuple[list[str], np.ndarray]:
     """Whose each spell of a side is, and the spells (n, 272)."""
-    whose = [name for name, spells in told.items() for _ in spells[side]]
-    rows = [row for spells in told.values() for row in spells[side]]
+    whose = [name for name, spells in by_track.items() for _ in spells[side]]
+    rows = [row for spells in by_track.values() for row in spells[side]]
     return whose, np.array(rows).reshape(len(rows), -1) if rows else np.zeros((0, 272))
 
 

@@ -295,10 +295,10 @@ Reads {", ".join(head.name for head in heads)} off aligned faces of {config["cro
 
 On {figures["faces"]} faces that were not trained on; "soft": the same faces blurred by {SOFT} of the picture.
 
-{chr(10).join(_told(head, figures) for head in heads)}"""
+{chr(10).join(_result_line(head, figures) for head in heads)}"""
 
 
-def _told(head: Head, figures: dict) -> str:
+def _result_line(head: Head, figures: dict) -> str:
     found = figures[head.name]
     groups = ", ".join(f"{word} {value}" for word, value in figures["groups"].get(head.name, {}).items())
     by_group = f"By group: {groups}.\n" if groups else ""

@@ -247,13 +247,13 @@ class FaceFigures:
         return {"alike_120": _same(strangers)} if len(strangers) else {}
 
     def _expression(self, made: np.ndarray) -> float:
-        return float(np.mean(self._said(made) == self._told))
+        return float(np.mean(self._expressions(made) == self._true_expressions))
 
     @cached_property
-    def _told(self) -> np.ndarray:
-        return self._said(self.val.crops)
+    def _true_expressions(self) -> np.ndarray:
+        return self._expressions(self.val.crops)
 
-    def _said(self, crops: np.ndarray) -> np.ndarray:
+    def _expressions(self, crops: np.ndarray) -> np.ndarray:
         side = self._judge.config.size
         small = [cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA) for crop in crops]
         return self._judge.read(np.stack(small))["expression"]
@@ -349,8 +349,8 @@ def _network(known: np.ndarray, answers: np.ndarray) -> keras.Model:
     return network
 
 
-def _said(name: str, told: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    told, true = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-9) for v in (told, true))
-    cosines = told @ true.T
+def _said(name: str, predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    predicted, true = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-9) for v in (predicted, true))
+    cosines = predicted @ true.T
     right = cosines.argmax(axis=1) == np.arange(len(true))
     return {f"{name}_cosine": np.mean(np.diag(cosines)), f"{name}_rank1": right.mean()}

@@ -103,8 +103,8 @@ def build_trainer(config: VaeConfig, losses: Losses, spread: np.ndarray, kept: n
         if losses.adversarial or losses.features:
             picture = AdversarialLoss(losses.adversarial, losses.features, name="looks")([picture, other, photograph])
         if losses.consistency or losses.repulsion:
-            told = [*_halves(encoder(other)[0], config), turned, still]
-            picture = ConsistencyLoss(losses.consistency, losses.repulsion, name="consistency")([picture, *told])
+            latents = [*_halves(encoder(other)[0], config), turned, still]
+            picture = ConsistencyLoss(losses.consistency, losses.repulsion, name="consistency")([picture, *latents])
         if losses.expression:
             picture = Expression(losses.expression, config.size, name="expression")([picture, other, photograph])
     else:

@@ -30,8 +30,8 @@ def erasure(attributes: np.ndarray, descriptors: np.ndarray, least: float = LEAS
     whiten, color = _roots(a)
     shared = whiten @ (a.T @ b / len(a)) @ _roots(b)[0]
     left, correlation, _ = np.linalg.svd(shared, full_matrices=False)
-    told = left[:, correlation > least]
-    kernel = (np.eye(len(middle)) - color @ told @ told.T @ whiten).T
+    correlated = left[:, correlation > least]
+    kernel = (np.eye(len(middle)) - color @ correlated @ correlated.T @ whiten).T
     return kernel.astype(np.float32), (middle - middle @ kernel).astype(np.float32)
 
 

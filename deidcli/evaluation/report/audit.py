@@ -17,7 +17,7 @@ from typing import Any
 
 from deidcli.engine.manifest import COPIED, DONE, FAILED, SALVAGED, SKIPPED
 from deidcli.errors import DeidError, MissingDependency, UsageError, printable
-from deidcli.evaluation.audit import TOLD, WRONG
+from deidcli.evaluation.audit import REMARKS, WRONG
 from deidcli.evaluation.report import render
 from deidcli.evaluation.report.summary import interval, written
 from deidcli.evaluation.results import Figure, from_json
@@ -47,7 +47,7 @@ def sections(said: Mapping[str, Any]) -> list[Section]:
     installed = ("As they are installed where this report was made. A run names the checksum of its own preset above.",)
     head = ("network", *keys[1:])
     found.append(Section("Weights and their licences", installed, head, weights, (22, 25, 17, 16, 60)))
-    return [*found, *_told(said["exceptions"]), _records(said)]
+    return [*found, *_exceptions(said["exceptions"]), _records(said)]
 
 
 def _look(said: Mapping[str, Any]) -> Section:
@@ -110,9 +110,9 @@ def _worth(run: Mapping[str, Any]) -> Section:
     return Section(title, text, head, tuple(rows), (30, 18, 26, 21, 55))
 
 
-def _told(exceptions: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
+def _exceptions(exceptions: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
     """All kinds of exceptions in a table, then the files of each."""
-    kinds = {**WRONG, **TOLD}
+    kinds = {**WRONG, **REMARKS}
     own = {kind: [entry for entry in exceptions if entry["kind"] == kind] for kind in kinds}
     rows = tuple((kind, str(len(each)), str(sum(entry["count"] for entry in each)), kinds[kind],
                   "wrong" if kind in WRONG else "") for kind, each in own.items() if each)  # fmt: skip

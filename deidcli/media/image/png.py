@@ -236,8 +236,8 @@ def _oriented(parts: list[Chunk]) -> list[Chunk]:
         if keyword == _XMP:
             packet = packet or _said(part) or b""
         elif keyword.startswith(_RAW_PROFILE):
-            stored, told = raw_profile(_said(part) or b"")
-            block, packet = block or stored, packet or told
+            stored, stored_packet = raw_profile(_said(part) or b"")
+            block, packet = block or stored, packet or stored_packet
     block = completed(block, packet)
     rest = [part for part in parts if part.kind != b"eXIf"]
     return [rest[0], Chunk(b"eXIf", block), *rest[1:]] if block else rest

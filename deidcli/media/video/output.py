@@ -148,8 +148,8 @@ class Output:
     def holds(self, codec: str) -> bool:
         """Whether the container takes a codec. Not all of them know, and those that do not say yes."""
         try:
-            with av.open(BytesIO(), "w", format=self.muxer) as trial:
-                trial.add_mux_stream(codec)
+            with av.open(BytesIO(), "w", format=self.muxer) as probe:
+                probe.add_mux_stream(codec)
         except ValueError:
             return False
         return True
@@ -255,9 +255,9 @@ class Output:
         """Copy a track if the container takes it; there is no other way to ask."""
         name = original.codec_context.name if original.codec_context else "unknown"
         try:
-            with av.open(BytesIO(), "w", format=self.muxer) as trial:
-                trial.add_stream_from_template(original, opaque=True)
-                trial.start_encoding()
+            with av.open(BytesIO(), "w", format=self.muxer) as probe:
+                probe.add_stream_from_template(original, opaque=True)
+                probe.start_encoding()
         except (av.FFmpegError, ValueError):
             self.notes.append(f"the {original.type} track ({name}) does not fit into {self.muxer}: left out")
             return
