@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from deidcli.engine.replace import Outcome, Replaced
+from deidcli.engine.settings import LAST_RESORT
 from deidcli.faces.blend import Mask, mask
 from deidcli.faces.looks import all_looks
 from deidcli.faces.recognisers import Recogniser
@@ -202,7 +203,7 @@ class WrittenCheck:
         treated = self._treated[index]
         failed, alone = seen.regions.get(index, set()), seen.faces.get(index, set())
         return tuple(
-            replace(outcome, action="covered", method="solid", distance=None, reason=REASON, marks={})
+            replace(outcome, action="covered", method=LAST_RESORT, distance=None, reason=REASON, marks={})
             if place in alone or treated.touched(place) & failed else outcome
             for place, outcome in enumerate(treated.outcomes)
         )  # fmt: skip
