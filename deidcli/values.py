@@ -6,6 +6,7 @@ warps have it. x runs to the right and y down.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -21,6 +22,7 @@ class Frame:
     native: what the file itself holds of this frame, for the writer of the same file alone; None where it needs none.
     looks: other ways in which viewers show the frame, (height, width, 3) uint8 each: where it has alpha, or numbers
     wider than a screen's. A face that shows in any of them is a face of the frame; what replaces it goes into `pixels`.
+    again: makes the very same pixels from `native`, for frames that wait long; None where nothing can.
     """
 
     pixels: np.ndarray
@@ -28,6 +30,7 @@ class Frame:
     time: Fraction | None = None
     native: object = field(default=None, compare=False, repr=False)
     looks: tuple[np.ndarray, ...] = field(default=(), compare=False, repr=False)
+    again: Callable[[], np.ndarray] | None = field(default=None, compare=False, repr=False)
 
     @property
     def height(self) -> int:
@@ -38,13 +41,25 @@ class Frame:
         return self.pixels.shape[1]
 
     def with_pixels(self, pixels: np.ndarray) -> Frame:
-        return replace(self, pixels=pixels)
+        return replace(self, pixels=pixels, again=None)
+
+    def resting(self) -> Frame:
+        """The frame without its pixels, where `again` can make them; of the same size, and black until it is awake."""
+        if self.again is None or self.looks:
+            return self
+        return replace(self, pixels=np.broadcast_to(np.zeros(1, np.uint8), self.pixels.shape))
+
+    def awake(self) -> Frame:
+        """The frame with its pixels, those of one that rests made again."""
+        if self.again is None or self.pixels.strides != (0, 0, 0):
+            return self
+        return replace(self, pixels=self.again())
 
     def cropped(self, box: Box) -> Frame:
         """The part of the frame, and of its looks, in a box of whole pixels that lies within it."""
         rows, columns = slice(int(box.top), int(box.bottom)), slice(int(box.left), int(box.right))
         looks = tuple(look[rows, columns] for look in self.looks)
-        return replace(self, pixels=self.pixels[rows, columns], looks=looks)
+        return replace(self, pixels=self.pixels[rows, columns], looks=looks, again=None)
 
 
 @dataclass(frozen=True)

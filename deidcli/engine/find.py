@@ -92,7 +92,7 @@ class Finder:
             # Two groups: the frames of one are read while the other is searched.
             searched = (item for group in ahead(self.pool, self._search, groups, 2) for item in group)
             return ahead(self.pool, self._locate, searched, LONGEST, pixel_count, LOCATED)
-        return ahead(self.pool, self._find, items, LONGEST, pixel_count, UNDER_WAY)
+        return ahead(self.pool, self._find, items, LONGEST, _held, UNDER_WAY)
 
     def _open(self, job: Job) -> Source | FileFailure:
         """The parsed file; none of its pixels is decoded yet."""
@@ -205,6 +205,12 @@ def _promised(opened: Source | FileFailure) -> int:
         return 0
     width, height = opened.opened.info.size
     return width * height
+
+
+def _held(item: FrameOrFailure) -> int:
+    """How many pixels are held for an item: a video's frame is there twice, as it is stored and as it is searched."""
+    followed = isinstance(item, FileFrame) and item.frame.time is not None
+    return pixel_count(item) * (2 if followed else 1)
 
 
 def _untracked(faces: Sequence[Face]) -> list[Face]:

@@ -173,7 +173,7 @@ def _tracked(items: Iterator[FrameOrFailure], options: TrackOptions, start: int)
             if not isinstance(item, FileFrame):
                 failed.append(item)
                 return
-            waiting.append(item)
+            waiting.append(replace(item, frame=item.frame.resting()))
             yield FrameFaces(item.frame, tuple(_loose(item)) if item.searched else None, item.begins)
 
     seen = tracked_frames(frames(), options, start)
@@ -189,7 +189,7 @@ def _tracked(items: Iterator[FrameOrFailure], options: TrackOptions, start: int)
         if found is None:
             break
         item = waiting.popleft()
-        yield replace(item, faces=(*_numbered(item), *(found.faces or ())))
+        yield replace(item, frame=found.frame, faces=(*_numbered(item), *(found.faces or ())))
     for item in waiting:
         yield FileFailure(item.source, f"{item.source.job.name}: frame {item.frame.index} was lost among the tracks")
     # What comes after an error is not written.

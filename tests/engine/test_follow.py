@@ -1,16 +1,18 @@
 """Which frames of a video are searched: as few as allowed, the first and the last of a shot always."""
 
+import weakref
 from fractions import Fraction
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 
-from deidcli.engine.follow import planned
+from deidcli.engine.follow import followed, planned
 from deidcli.engine.frames import FileFailure, FileFrame, Source
 from deidcli.engine.jobs import Job
 from deidcli.faces.tracking import TrackOptions
-from deidcli.values import Frame
+from deidcli.values import UNTRACKED, Box, Face, Frame
 
 DEFAULT = TrackOptions()
 NOISE = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
@@ -120,3 +122,28 @@ def test_frames_that_wait_for_a_failure_are_searched():
     )
     assert [item.searched for item in done[:5]] == [True, False, False, True, True]
     assert isinstance(done[5], FileFailure)
+
+
+def test_large_frames_wait_without_their_pixels():
+    """While they wait for their tracks they hold none; every one comes out with its own, and with its own faces."""
+    made, held = [], []
+
+    def again(index):
+        made.append(index)
+        return NOISE[index % 2]
+
+    def items():
+        source = Source(Job("a.mp4", None, None), None, None, 0.0)
+        for index, time in enumerate(steady(40, 25)):
+            frame = Frame(NOISE[index % 2].copy(), index, time, again=partial(again, index))
+            held.append(weakref.ref(frame.pixels))
+            face = Face(Box(10, 10, 40, 40), 0.9, track=UNTRACKED)
+            item = FileFrame(source, frame, index == 39, (face,))
+            del frame
+            yield item
+            del item
+            assert sum(each() is not None for each in held) <= 2
+
+    done = list(followed(items(), DEFAULT, None))
+    assert [item.frame.index for item in done] == made == list(range(40))
+    assert all(np.array_equal(item.frame.pixels, NOISE[item.frame.index % 2]) and item.faces for item in done)

@@ -92,12 +92,16 @@ def test_photographs_stay_photographs(data):
     assert not is_motion_jpeg(data)
 
 
-def test_parts_of_a_multipart_answer(tmp_path):
+@pytest.mark.parametrize("end", [b"", b"--ffserver\r\n", b"--ffserver--\r\n", b"\n--ffserver", b"\r\n\r\n"])
+def test_parts_of_a_multipart_answer(tmp_path, end):
     path = tmp_path / "stream"
     parts = (jpeg(index) for index in range(6))
     head = b"--ffserver\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
-    path.write_bytes(b"".join(head % len(part) + part + b"\r\n" for part in parts))
+    path.write_bytes(b"".join(head % len(part) + part + b"\r\n" for part in parts) + end)
     with open_reader(path) as reader:
+        assert len(list(reader.frames())) == 6
+    through(path, tmp_path / "out.mjpeg", lambda index: index == 2)
+    with open_reader(tmp_path / "out.mjpeg") as reader:
         assert len(list(reader.frames())) == 6
 
 

@@ -131,13 +131,17 @@ def rows_of(out: Path, manifest: Path | None = None) -> dict[str, dict[str, Any]
     """
     lists = [manifest] if manifest else sorted(out.glob(f"{Path(MANIFEST).stem}*.jsonl"))
     rows = {name: row for place in lists for name, row in Earlier.load(place).rows.items()}
+    if not rows and (torn := next((place for place in lists if place.is_file() and place.stat().st_size), None)):
+        raise UsageError(f"{torn}: no line of the manifest can be read", "run deid again, or give --manifest none")
     return {name: row for name, row in rows.items() if row.get("status") != COPIED}
 
 
 def places(name: str, row: Mapping[str, Any], out: Path, inputs: Path | None) -> tuple[Path | None, Path | None]:
     """Where the input of a row, if it is at hand, and its result lie; None for what is not found."""
-    # Beside the manifest first: folders are moved as a whole.
-    after = _first([out / name, *([Path(row["output"])] if row.get("output") else [])])
+    # Beside the manifest first: folders are moved as a whole. What lies elsewhere is no result in this folder.
+    said = Path(row["output"]) if row.get("output") else out / name
+    within = said.resolve().is_relative_to((out if out.is_dir() else out.parent).resolve())
+    after = _first([out / name, *([said] if within else [])])
     return _first(_inputs(name, inputs)) if inputs else None, after
 
 

@@ -65,7 +65,7 @@ class _ShotTracker:
 
     def add(self, seen: FrameFaces) -> None:
         now = GreyFrame(seen.frame.index, float(seen.frame.time or 0), grey(seen.frame.pixels))
-        self.frames.append(seen.frame)
+        self.frames.append(seen.frame.resting())
         self.greys.append(now)
         live = [track for track in self.tracks if track.open]
         if self._before is not None:
@@ -86,7 +86,7 @@ class _ShotTracker:
 
     def next(self) -> FrameFaces:
         """The first frame that waits, with its faces."""
-        frame, now = self.frames.popleft(), self.greys.popleft()
+        frame, now = self.frames.popleft().awake(), self.greys.popleft()
         here = [track for track in self.tracks if now.index in track.positions and track.positions[now.index].covered]
         found = [track.positions[now.index].box for track in here if track.positions[now.index].found]
         faces = [

@@ -81,12 +81,12 @@ def chunks(data: bytes) -> list[Chunk]:
     at = len(SIGNATURE)
     while not found or found[-1].kind != b"IEND":
         if at + 12 > len(data):
-            raise MediaError("the PNG is truncated: it has no end", "get a whole copy of the file")
+            raise MediaError("the PNG is truncated: it has no end", SALVAGE)
         (size,), kind = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]
         payload = data[at + 8 : at + 8 + size]
         # Pillow and OpenCV do not agree on which damage they forgive; a wrong sum within the picture is never forgiven.
         if kind in PICTURE and data[at + 8 + size : at + 12 + size] != struct.pack(">I", zlib.crc32(kind + payload)):
-            raise MediaError("the PNG is truncated or damaged: a checksum is wrong", "get a whole copy of the file")
+            raise MediaError("the PNG is truncated or damaged: a checksum is wrong", SALVAGE)
         found.append(Chunk(kind, payload))
         at += 12 + size
     return found

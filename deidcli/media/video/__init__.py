@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import Empty, Queue
@@ -35,6 +36,7 @@ from deidcli.values import Frame
 
 T = TypeVar("T")
 _END = object()
+_LARGE = 2_000_000  # pixels of a frame from which it takes less to make its colours again than to keep them
 _WAITING = 16_000_000  # pixels of frames that wait for the encoder
 
 
@@ -290,6 +292,10 @@ class OrderedThread(Generic[T]):
             raise self._error
 
 
+def _rgb(native: VideoFrame, orientation: int) -> np.ndarray:
+    return Pixels(orientation).rgb(native)
+
+
 def open_video(data: Path | bytes, name: str, kind: str, options: ReadOptions) -> VideoReader:
     """A reader of a video. kind: what `sniff.video_kind` said.
 
@@ -325,11 +331,14 @@ class VideoReader(Reader):
 
     def frames(self) -> Iterator[Frame]:
         """As `Reader.frames`; they are read from the file's beginning each time."""
-        pixels = Pixels(self.decoder.facts.orientation)
+        orientation = self.decoder.facts.orientation
+        pixels = Pixels(orientation)
         for index, (native, time) in enumerate(self.decoder.frames()):
             self.decoder.count = index + 1
-            first, others = looks(pixels.rgb(native), pixels.alpha(native))
-            yield Frame(first, index, time, native, others)
+            alpha = pixels.alpha(native)
+            first, others = looks(pixels.rgb(native), alpha)
+            large = native.width * native.height >= _LARGE and alpha is None
+            yield Frame(first, index, time, native, others, partial(_rgb, native, orientation) if large else None)
         if not self.decoder.count:
             raise MediaError(
                 f"{self.decoder.source.name}: no frame of the video can be decoded", "get a whole copy of the file"

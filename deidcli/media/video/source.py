@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
@@ -36,6 +37,7 @@ _SIDE = {
     "A53_CC": "captions in its frames are lost",
     "ICC_PROFILE": "its colour profile is lost",
 }
+_LAST_MARK = re.compile(rb"(?<=\xff\xd9)\s*--[^\r\n]{1,72}\s*\Z")  # RFC 2046, 5.1.1
 RAW = {
     **{kind: kind for kind in ("h264", "hevc", "mjpeg", "mpegvideo", "vc1", "dv", "mpjpeg")},
     **{"mpeg4es": "m4v", "av1obu": "obu"},
@@ -43,6 +45,45 @@ RAW = {
 """FFmpeg's names of streams without a container, and so without time stamps, by what `sniff.video_kind` says."""
 # Frames a second that a file may have, and up to which they come of no broken clock.
 _SLOWEST, _FASTEST, _USUAL = Fraction(1, 1000), Fraction(1000), 300
+
+
+class _WithoutLastMark(RawIOBase):
+    """Parts of a message, as cameras send them, without the mark behind the last: FFmpeg waits for another part."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._end = file.seek(0, 2)
+        start = file.seek(max(0, self._end - 200))
+        if mark := _LAST_MARK.search(file.read()):
+            self._end = start + mark.start()
+        file.seek(0)
+
+    def readable(self) -> bool:
+        """As for every file."""
+        return True
+
+    def seekable(self) -> bool:
+        """As for every file."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """As for every file."""
+        data = self._file.read(max(0, min(len(buffer), self._end - self._file.tell())))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As for every file."""
+        return self._file.seek(self._end + offset) if whence == 2 else self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As for every file."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        """As for every file."""
+        self._file.close()
+        super().close()
 
 
 @dataclass(frozen=True)
@@ -55,7 +96,8 @@ class Source:
 
     def file(self) -> BinaryIO:
         """The file, opened. FFmpeg gets this and no name: a name like "concat:a" would be an instruction to it."""
-        return BytesIO(self.data) if isinstance(self.data, bytes) else self.data.open("rb")
+        file = BytesIO(self.data) if isinstance(self.data, bytes) else self.data.open("rb")
+        return cast(BinaryIO, _WithoutLastMark(file)) if self.kind == "mpjpeg" else file
 
     @contextmanager
     def opened(self) -> Iterator[InputContainer]:
