@@ -73,6 +73,24 @@ def test_missing_and_extra_files(deid, folder, out, portrait):
     assert status == 0 and said["counts"]["missing"] == 1
 
 
+def test_a_result_in_another_folder_is_none(deid, folder, out, tmp_path):
+    """The manifest of a copied folder still says where the results lay when they were written."""
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    (copy / "none.png").unlink()
+    assert (out / "none.png").exists()
+    status, kinds, said = look(deid, folder, copy)
+    assert status == 1 and kinds["none.png"] == ["missing"] and said["missing"] == 1
+
+
+@pytest.mark.parametrize("text", ["{nonsense\n", "\0" * 40, "[1, 2"])
+def test_a_manifest_of_which_nothing_can_be_read(deid, folder, out, text):
+    (out / "deid-manifest.jsonl").write_text(text)
+    done = deid("verify", *DLIB, folder, out)
+    assert done.status == 2 and "deid-manifest.jsonl" in done.err
+    assert look(deid, "--manifest", "none", folder, out)[0] == 0
+
+
 def test_other_tools_change_names_size_and_quality(deid, folder, portrait, tmp_path):
     """Their results belong to the input of the same stem; an open face is found at half the size, too."""
     half = cv2.resize(portrait, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
