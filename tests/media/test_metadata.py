@@ -1,19 +1,22 @@
 """Nothing that tells who, and no second copy of the picture, comes out: a marker is planted in every place."""
 
+import io
 import re
 import struct
 import zlib
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from deidcli.errors import UsageError
 from deidcli.media.image import exif, jpeg
 from deidcli.media.image.ifd import Entry, laid_out, number
 from deidcli.media.metadata import POLICIES
+from deidcli.media.open import open_reader
+from deidcli.media.stream import WriteOptions
 
 from . import marked
-from .drawn import drawn, opened, saved, smooth, through
+from .drawn import drawn, negative, opened, saved, smooth, through
 from .marked import COPY, TELL
 
 FILES = {
@@ -174,3 +177,17 @@ def test_multi_picture_jpeg_is_one_picture():
         out = through(data, change, "all")
         assert Image.open(__import__("io").BytesIO(out)).format == "JPEG"
         assert out.count(b"\xff\xd8\xff") == 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("change", [True, False])
+def test_a_profile_that_cannot_be_kept_is_told(kind, change):
+    whole = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile, lost in ((whole, False), (whole[:12] + b"link" + whole[16:], True), (whole[:150], True), (b"", False)):
+        settings = {"icc_profile": profile} if profile else {}
+        with open_reader(saved(Image.fromarray(smooth()), kind, **settings), "drawn") as reader:
+            writer = reader.writer(io.BytesIO(), WriteOptions())
+            for frame in reader.frames():
+                writer.write(*(negative(frame) if change else (frame, None)))
+            writer.finish()
+        assert any("colour profile is lost" in note for note in writer.notes) == lost

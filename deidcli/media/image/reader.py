@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from io import BytesIO
 from itertools import islice
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from deidcli.errors import MediaError
 from deidcli.media.image import Container, Native, Rewriter, container_of, explained
@@ -91,6 +93,13 @@ class ImageReader(Reader):
             self._recent.popitem(last=False)
 
 
+def _has_profile(data: bytes) -> bool:
+    """Whether Pillow sees a colour profile in a file."""
+    with suppress(Exception), Image.open(BytesIO(data)) as image:
+        return bool(image.info.get("icc_profile"))
+    return False
+
+
 class ImageWriter(Writer):
     """Takes the frames back. Nothing is encoded before the first changed frame, and nothing at all without one."""
 
@@ -144,6 +153,8 @@ class ImageWriter(Writer):
         if self._whole is None:
             with explained(name, "the picture cannot be written"):
                 self._whole = self._rewriter.finish() if self._rewriter else self.container.scrubbed(self.metadata)
+                if self.metadata != "none" and _has_profile(self.container.data) and not _has_profile(self._whole):
+                    self.container.changes += ("its colour profile is lost: it is damaged, or of an unknown kind",)
             self._rewriter = None
         return self._whole
 
