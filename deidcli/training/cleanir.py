@@ -35,7 +35,7 @@ class Recipe:
 
     seen, erase: of VaeConfig. start: a preset whose weights are the first ones, of every layer that both have.
     decoder_only: a later stage, in which the encoder of `start` stays as it is; always so with `erase`, which sets the
-    erasure first where `start` has none. augment, balance: how batches are varied and drawn (`sampling.batches`).
+    erasure first where `start` has none. augment, balance: how batches are varied and drawn (`fit.batches`).
     """
 
     encoder_width: float = 1.0
