@@ -33,7 +33,8 @@ from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.autoencoder_targets import Samples, Shift, bank_faces, pack_faces, spread, targets
 from deidcli.training.cleanir_latent import ridge
 from deidcli.training.data import MARGIN, Pack, check_apart, load_pack
-from deidcli.training.fit import Augment, FitOptions, batches, compile_trainer, fit
+from deidcli.training.fit import FitOptions, compile_trainer, fit
+from deidcli.training.sampling import Augment, batches
 
 BLUR = (0.5, 2.5)  # pixels of 64: standard deviations of the blur that the deblurrer learns to take away
 PARTS, LEAST = (

@@ -19,7 +19,8 @@ from deidcli.networks.classifiers import METHOD, Classifier, ClassifierConfig, H
 from deidcli.networks.store import Network
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.data import MARGIN, Pack, check_apart, labelled, load_pack
-from deidcli.training.fit import Augment, FitOptions, StrongAugment, batches, compile_trainer, fit
+from deidcli.training.fit import FitOptions, compile_trainer, fit
+from deidcli.training.sampling import Augment, StrongAugment, batches
 
 EXPRESSION = (Head("expression", ("neutral", "happiness", "surprise", "anger", "sadness")),)
 ATTRIBUTES = (

@@ -24,7 +24,8 @@ from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.cleanir_graph import Losses, build_trainer, lift, lift_matrix, loss_functions
 from deidcli.training.cleanir_latent import directions, erase, ridge
 from deidcli.training.data import MARGIN, Pack, check_apart, describe_crops, load_pack
-from deidcli.training.fit import Augment, FitOptions, batches, compile_trainer, fit
+from deidcli.training.fit import FitOptions, compile_trainer, fit
+from deidcli.training.sampling import Augment, batches
 
 ANGLES = (0, 30, 60, 90, 120, 150, 180)  # of the sheet, degrees: those of the paper's Table 2
 
@@ -35,7 +36,7 @@ class Recipe:
 
     seen, erase: of VaeConfig. start: a preset whose weights are the first ones, of every layer that both have.
     decoder_only: a later stage, in which the encoder of `start` stays as it is; always so with `erase`, which sets the
-    erasure first where `start` has none. augment, balance: how batches are varied and drawn (`fit.batches`).
+    erasure first where `start` has none. augment, balance: how batches are varied and drawn (`sampling.batches`).
     """
 
     encoder_width: float = 1.0

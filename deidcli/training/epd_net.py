@@ -41,7 +41,8 @@ from deidcli.training import classifiers
 from deidcli.training.data import MARGIN, Pack, Textures, check_apart, chip_samplers, load_pack, load_textures
 from deidcli.training.epd_graph import Losses, answers, build_trainer, loss_functions, measure, translated
 from deidcli.training.face_model import SEEN, completed
-from deidcli.training.fit import Augment, FitOptions, batches, compile_trainer, fit
+from deidcli.training.fit import FitOptions, compile_trainer, fit
+from deidcli.training.sampling import Augment, batches
 
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 VERIFIED = 64  # side in pixels of what the verifiers see

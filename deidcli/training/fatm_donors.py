@@ -29,7 +29,7 @@ from deidcli.presets import Preset
 from deidcli.training.data import Pack, Textures, load_pack, load_textures
 from deidcli.training.face_model import completed
 from deidcli.training.fatm import FaceSet
-from deidcli.training.fit import StrongAugment
+from deidcli.training.sampling import StrongAugment
 from deidcli.values import Box, Crop, CropSpec, Face, Frame
 
 SEEN = 0.97  # share of a texture that has to be seen of a face that is learnt from

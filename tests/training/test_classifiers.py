@@ -11,7 +11,8 @@ from deidcli.presets import load_preset, save_preset
 from deidcli.training import classifiers
 from deidcli.training.classifiers import EXPRESSION, Recipe, held_out, with_labels, with_targets
 from deidcli.training.data import Pack
-from deidcli.training.fit import FitOptions, StrongAugment
+from deidcli.training.fit import FitOptions
+from deidcli.training.sampling import StrongAugment
 from tests.training.test_train import own_policy  # noqa: F401 - a fixture
 
 SMALL = ("--channels", "8,8", "--steps", 2, "--batch", 8, "--epochs", 1)

@@ -20,7 +20,7 @@ from deidcli.training.data import (
     unwrapped,
     write_textures,
 )
-from deidcli.training.fit import Augment, batches
+from deidcli.training.sampling import Augment, batches
 from deidcli.values import Box, Crop, Face
 
 

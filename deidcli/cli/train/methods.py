@@ -67,7 +67,7 @@ def cleanir_command(**options: Any) -> int:
         raise UsageError("--decoder-only needs a trained encoder", "give --start PRESET")
     fit = training.prepared(options)
     from deidcli.training.cleanir import Losses, Recipe, train
-    from deidcli.training.fit import Augment
+    from deidcli.training.sampling import Augment
 
     recipe = Recipe(
         encoder_width=options["encoder_width"],
