@@ -235,6 +235,7 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
     Models = CanonicalModels
     crop = WINDOW
     shape = SHAPE
+    mixes = True
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None, level: int = 0):
         """level: how often it was escalated, so that each level tries other faces of the bank."""

@@ -12,9 +12,10 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import chain, combinations, islice
 from typing import Any
 
+import cv2
 import numpy as np
 
 from deidcli.errors import MethodError
@@ -34,7 +35,9 @@ REMEMBERED = 4096  # identities, the last that were used
 # New faces that are tried for a key until one is far enough from the old face by both recognisers; else the farthest is
 # taken. It is asked for more than their thresholds, so that other pictures of the person are far, too.
 TRIES = 8
-FEW, SMALL = 4, 48  # tries, and pixels of a face below which there are no more: recognisers hardly work on smaller ones
+MIXED = 3  # of the farthest identities, of which each two are mixed
+# Pixels of a face below which a new one is also judged as a JPEG of that quality shows it, in blocks of that side.
+SMALL, QUALITY, BLOCK = 48, 50, 16
 JUDGED = 160  # pixels of a face at which it is tried; recognisers see no more
 FAR = 1.1  # of dlib's and of SFace's threshold
 AGED = 1.0  # standard deviations by which a new face may be read older or younger than the old one
@@ -94,22 +97,24 @@ class FaceModels(Models):
         """What is in a crop."""
         return read(self.model, crop, self.descriptor(crop.pixels, crop))
 
-    def away(self, old: list[np.ndarray], pixels: np.ndarray, crop: Crop, least: float) -> tuple[float, np.ndarray]:
+    def away(
+        self, old: list[np.ndarray], pixels: np.ndarray, crop: Crop, least: float
+    ) -> tuple[float, np.ndarray | None]:
         """How far the face in `pixels` is from the old one, in thresholds of the recogniser that finds it nearer, and
         dlib's descriptor (128,) of it.
 
-        old: descriptors by both. Where one recogniser finds it no farther than `least` the others are not asked.
+        old: descriptors by both. SFace is asked first, because it passes fewer faces and answers sooner. Where it finds
+        the face no farther than `least`, dlib is not asked, and there is no descriptor.
         """
-        placed, nearest, found = _placed(crop), np.inf, []
-        size = face_size(crop.face)
-        for judge, before in zip(self.judges, old, strict=True):
-            found.append(judge.embed(judge.chips(pixels, [placed])))
-            nearest = min(
-                nearest, float(judge.distance(before[None], found[-1])[0]) / (judge.threshold * judge.share_at(size))
-            )
-            if nearest <= least:
-                break
-        return nearest, found[0][0]
+        placed, size, nearest, found = _placed(crop), face_size(crop.face), np.inf, None
+        shown = [pixels, _coded(pixels, crop)] if np.ptp(placed.landmarks, axis=0).max() < SMALL else [pixels]
+        for judge, before in zip(self.judges[::-1], old[::-1], strict=True):
+            found = judge.embed(np.concatenate([judge.chips(picture, [placed]) for picture in shown]))
+            apart = judge.distance(np.repeat(before[None], len(found), axis=0), found)
+            nearest = min(nearest, float(apart.min()) / (judge.threshold * judge.share_at(size)))
+            if nearest <= least and judge is not self.dlib:
+                return nearest, None
+        return nearest, found[0]
 
     def verify(self, method: str) -> None:
         """Raises PresetError or MissingDependency for what is damaged or missing, before the first file is read."""
@@ -139,7 +144,7 @@ class IdentityMethod(Method):
     shape: how far the shape goes towards that of the new identity, and beyond where it is above 1. far: how far a new
     face has to be from the old one, in thresholds of both recognisers. glasses: whether thin glasses are kept. alike:
     whether of faces that are far enough one is taken that is read as of the old one's gender and about its age. tries:
-    how many new faces are tried for a key.
+    how many new faces are tried for a key. mixes: whether mixtures of the farthest are tried where none is far enough.
     """
 
     crop = WINDOW
@@ -148,6 +153,7 @@ class IdentityMethod(Method):
     glasses: bool = False
     alike: bool = True
     tries: int = TRIES
+    mixes: bool = False
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
         Method.__init__(self, options, secret, models)  # and not that of another class beside this one
@@ -184,13 +190,15 @@ class IdentityMethod(Method):
 
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
         """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
-        best, first, tried = None, (-np.inf, False), shrunk(seen, JUDGED)
-        asked = self.alike and self.far > 0
-        tries = self.tries if np.ptp(seen.mesh[:, :2], axis=0).max() >= SMALL else FEW
-        for identity in islice(self.candidates(seen.reading, old, seen.crop.key), tries):
+        best, first, found = None, (-np.inf, False), []
+        tried, asked = shrunk(seen, JUDGED), self.alike and self.far > 0
+        proposed = islice(self.candidates(seen.reading, old, seen.crop.key), self.tries)
+        # The mixtures come when all the others have been tried.
+        for identity in chain(proposed, self._mixtures(found)):
             made = self.drawn(tried, identity)
             away, dlib = self.models.away(old, composited(tried.crop, made), tried.crop, first[0])
-            rank = min(away, self.far), not asked or self._alike(seen.reading, dlib)
+            found.append((away, identity))
+            rank = min(away, self.far), not asked or (dlib is not None and self._alike(seen.reading, dlib))
             if rank > first:
                 best, first = identity, rank
             if rank == (self.far, True):
@@ -202,6 +210,15 @@ class IdentityMethod(Method):
             self._identities.popitem(last=False)
         return self.drawn(seen, best)
 
+    def _mixtures(self, found: list[tuple[float, Identity]]) -> Iterator[Identity]:
+        """Of the farthest of the identities that were tried, each two in equal parts."""
+        if not self.mixes:
+            return
+        farthest = [identity for _, identity in sorted(found, key=lambda one: -one[0])[:MIXED]]
+        for one, other in combinations(farthest, 2):
+            texture, shape = one.texture + other.texture, one.shape + other.shape
+            yield Identity(texture * np.sqrt(0.5), shape * np.sqrt(0.5), (one.traits + other.traits) / 2)
+
     def _alike(self, reading: Reading, dlib: np.ndarray) -> bool:
         """Whether a new face, by its descriptor (128,), has the gender of the old one and about its age."""
         gender, age = self.models.model.traits(dlib)
@@ -211,6 +228,19 @@ class IdentityMethod(Method):
 def joined(dlib: np.ndarray, sface: np.ndarray) -> np.ndarray:
     """Unit descriptors (n, 128) by both recognisers as one of length 1 (n, 256)."""
     return np.concatenate([WEIGHTS[0] * dlib, WEIGHTS[1] * sface], axis=1)
+
+
+def _coded(pixels: np.ndarray, crop: Crop) -> np.ndarray:
+    """The pixels (height, width, 3) uint8 of a window as a JPEG of the frame shows them, in the frame's own blocks.
+
+    Of a small face coding takes away much of what is new.
+    """
+    above, left = (int(round(-shift)) % BLOCK for shift in crop.transform[::-1, 2])
+    framed = cv2.copyMakeBorder(pixels[..., ::-1], above, 0, left, 0, cv2.BORDER_REPLICATE)
+    done, data = cv2.imencode(".jpg", framed, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    if not done:
+        raise MethodError("it could not be coded as JPEG", "check the installation of OpenCV")
+    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[above:, left:, ::-1])
 
 
 def _placed(crop: Crop) -> Face:

@@ -8,6 +8,8 @@ without the original beside it: there is no de-identified face in the data that 
 generator is given a start, it changes only its detail, and the PatchGAN judges only that: what is wider than COARSE
 pixels and what has colour is the start's, so that no blotches come into the skin. Of the face it then sees only what is
 wider than COARSE pixels: with all of it, the cheapest way to please the adversary is to copy the old face's features.
+There is no noise z then: which identity it starts from is drawn in secret already, and numbers that are dropped on
+small maps made dark and bright patches.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ KERNEL = 4
 COARSE = 8  # pixels of the square whose mean is no detail any more
 CRITIC = (32, 64, 96)  # channels of the PatchGAN, each at half the height and width of the one before
 DROPPED, RATE = 2, 0.5  # blocks of the way up, the innermost ones, that drop this share of their numbers
+LIMIT = 0.15  # what a pixel of a start changes by, at most, before what is wide is taken off; white is 1
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,13 @@ class EpdConfig:
     @property
     def noise(self) -> int:
         """How many numbers z has."""
-        return sum(rows * rows * channels for rows, channels in self._dropped())
+        return sum(rows * rows * channels for rows, channels in self.dropped())
 
-    def _dropped(self) -> list[tuple[int, int]]:
+    def dropped(self) -> list[tuple[int, int]]:
         """The side and the channels of the maps that are dropped from, the innermost first."""
-        depth = len(self.channels)
-        sides = [self.size // 2 ** (depth - 1 - i) for i in range(DROPPED)]
-        return list(zip(sides, self.channels[::-1][1 : DROPPED + 1], strict=True))
+        depth, count = len(self.channels), 0 if self.started else DROPPED
+        sides = [self.size // 2 ** (depth - 1 - i) for i in range(count)]
+        return list(zip(sides, self.channels[::-1][1 : count + 1], strict=True))
 
     @classmethod
     def of(cls, network: dict) -> EpdConfig:
@@ -96,7 +99,7 @@ def build_generator(config: EpdConfig) -> keras.Model:
     count = config.size**2 * config.inputs
     given = layers.Input((count + config.noise,), name="given")
     picture = layers.Reshape((config.size, config.size, config.inputs), name="pictures")(given[:, :count])
-    noise, used = given[:, count:], 0
+    noise, used, dropped = given[:, count:], 0, len(config.dropped())
     join = layers.Concatenate(name="seen")
     x = join([smooth(picture[..., :3]), picture[..., 3:]]) if config.started else picture
     x, skips = x * 2 - 1, []
@@ -108,7 +111,7 @@ def build_generator(config: EpdConfig) -> keras.Model:
     for i, channels in enumerate(config.channels[-2::-1]):
         x = layers.Conv2DTranspose(channels, KERNEL, 2, "same", use_bias=False, name=f"up{i}")(x)
         x = layers.BatchNormalization(momentum=MOMENTUM, name=f"up{i}_norm")(x)
-        if i < DROPPED:
+        if i < dropped:
             size = int(np.prod(x.shape[1:]))
             x = _dropped(x, noise[:, used : used + size], f"up{i}_drop")
             used += size
@@ -117,7 +120,7 @@ def build_generator(config: EpdConfig) -> keras.Model:
     x = layers.UpSampling2D(2, interpolation="bilinear", name="enlarged")(x)
     colours = 1 if config.started else 3
     change = layers.Conv2D(colours, 3, padding="same", kernel_initializer="zeros", dtype="float32", name="change")(x)
-    change = detail(change) if config.started else change
+    change = detail(ops.tanh(change / LIMIT) * LIMIT) if config.started else change
     return keras.Model(given, ops.clip(picture[..., -3:] + change, 0.0, 1.0), name="generator")
 
 
