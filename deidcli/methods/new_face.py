@@ -37,11 +37,12 @@ from deidcli.faces.canonical import (
     unwrap,
     with_ring,
 )
-from deidcli.faces.face_model import FaceModel, Identity, Reading, openings, rim_distance
+from deidcli.faces.face_model import FaceModel, Identity, Reading, features, openings, rim_distance
 from deidcli.values import Box, Crop, CropSpec, Frame, Layer
 
 NO_MASK = CropSpec(size=None, margin=0, align="window", transfer_lighting=False)  # a layer says how it lies
 LEVELS = 3  # octaves whose contrast is set: 1, 2 and 4 pixels of the frame
+FEATURE = 8  # pixels of the frame by which eyes, brows and lips are grown where their contrast is told from the skin's
 CONTRAST = (0.12, 1.15)  # least and most of the contrast of the new texture in an octave that is left to it
 # Standard deviation of the surroundings over which tone and light are compared, in pixels of 8 of the frame, and at the
 # least in pixels of the photograph: what a small face has left at a finer scale is the face itself.
@@ -161,23 +162,49 @@ def lit(texture: np.ndarray, reading: Reading, width: float = WIDE) -> np.ndarra
     for _ in range(LEVELS):
         (new, fine), (old, grain) = _octave(new), _octave(old)
         # Means and not deviations: a few strong edges, such as a lock of hair, say little of the contrast of a face.
-        gain = _contrast(grain, where) / max(_contrast(fine, where), 1e-4)
-        bands.append(fine * np.float32(np.clip(gain, *CONTRAST)))
+        bands.append(_as_strong(fine, grain, where))
         where = cv2.resize(where, new.shape[1::-1], interpolation=cv2.INTER_AREA)
     inside = cv2.resize((rim_distance() > 0).astype(np.float32), new.shape[1::-1], interpolation=cv2.INTER_AREA)
     weight = where + 0.02 * inside
     wide = cv2.GaussianBlur(weight, (0, 0), width)[..., None]
     smooth = [cv2.GaussianBlur(base * weight[..., None], (0, 0), width) / np.maximum(wide, 1e-6) for base in (new, old)]
-    gain = _contrast(old - smooth[1], where) / max(_contrast(new - smooth[0], where), 1e-4)
-    base = smooth[1] + (new - smooth[0]) * np.float32(np.clip(gain, *CONTRAST))
+    base = smooth[1] + _as_strong(new - smooth[0], old - smooth[1], where)
     for fine in reversed(bands):
         base = cv2.resize(base, fine.shape[1::-1], interpolation=cv2.INTER_LINEAR) + fine
     return base
 
 
+def _as_strong(detail: np.ndarray, other: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Detail (h, w, 3) in the contrast that `other` has where `where` (h, w) says so.
+
+    Skin and features (eyes, brows and lips), brightness and colour each get their own: with one for all, strong brows
+    in the old face would leave patches of light in the skin of the new one.
+    """
+    part = cv2.resize(_feature_share(), detail.shape[1::-1], interpolation=cv2.INTER_AREA)
+    made = np.zeros_like(detail)
+    for own, theirs in zip(_bright_and_colour(detail), _bright_and_colour(other), strict=True):
+        skin, features = (
+            np.clip(_contrast(theirs, where * each) / max(_contrast(own, where * each), 1e-4), *CONTRAST)
+            for each in (1 - part, part)
+        )
+        made += own * (skin + (features - skin) * part).astype(np.float32)[..., None]
+    return made
+
+
+def _bright_and_colour(detail: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    bright = detail.mean(axis=2, keepdims=True)
+    return bright, detail - bright
+
+
+@cache
+def _feature_share() -> np.ndarray:
+    """How much of the frame's pixels are eyes, brows and lips, (256, 256) float32 in [0, 1], softly."""
+    return cv2.GaussianBlur(features(FEATURE), (0, 0), FEATURE / 2)
+
+
 def _contrast(detail: np.ndarray, where: np.ndarray) -> float:
-    """The mean absolute value of (h, w, 3) where `where` (h, w) says so."""
-    return sum(cv2.mean(np.abs(detail), (where > 0.5).view(np.uint8))[:3]) / 3
+    """The mean absolute value of (h, w, 1 or 3), weighted by `where` (h, w)."""
+    return float((np.abs(detail).mean(axis=2) * where).sum() / max(float(where.sum()), 1e-6))
 
 
 def _octave(texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
