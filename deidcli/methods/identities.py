@@ -106,15 +106,15 @@ class FaceModels(Models):
         old: descriptors by both. SFace is asked first, because it passes fewer faces and answers sooner. Where it finds
         the face no farther than `least`, dlib is not asked, and there is no descriptor.
         """
-        placed, size, nearest, found = _placed(crop), face_size(crop.face), np.inf, None
-        shown = [pixels, _coded(pixels, crop)] if np.ptp(placed.landmarks, axis=0).max() < SMALL else [pixels]
-        for judge, before in zip(self.judges[::-1], old[::-1], strict=True):
-            found = judge.embed(np.concatenate([judge.chips(picture, [placed]) for picture in shown]))
-            apart = judge.distance(np.repeat(before[None], len(found), axis=0), found)
-            nearest = min(nearest, float(apart.min()) / (judge.threshold * judge.share_at(size)))
-            if nearest <= least and judge is not self.dlib:
-                return nearest, None
-        return nearest, found[0]
+        placed, size = _placed(crop), face_size(crop.face)
+        small = np.ptp(np.asarray(placed.landmarks), axis=0).max() < SMALL
+        shown = [pixels, _coded(pixels, crop)] if small else [pixels]
+        dlib, sface = self.judges
+        nearest, _ = _apart(sface, old[1], shown, placed, size)
+        if nearest <= least:
+            return nearest, None
+        apart, descriptor = _apart(dlib, old[0], shown, placed, size)
+        return min(nearest, apart), descriptor
 
     def verify(self, method: str) -> None:
         """Raises PresetError or MissingDependency for what is damaged or missing, before the first file is read."""
@@ -190,7 +190,8 @@ class IdentityMethod(Method):
 
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
         """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
-        best, first, found = None, (-np.inf, False), []
+        best, first = None, (-np.inf, False)
+        found: list[tuple[float, Identity]] = []
         tried, asked = shrunk(seen, JUDGED), self.alike and self.far > 0
         proposed = islice(self.candidates(seen.reading, old, seen.crop.key), self.tries)
         # The mixtures come when all the others have been tried.
@@ -230,6 +231,18 @@ def joined(dlib: np.ndarray, sface: np.ndarray) -> np.ndarray:
     return np.concatenate([WEIGHTS[0] * dlib, WEIGHTS[1] * sface], axis=1)
 
 
+def _apart(
+    judge: Recogniser, old: np.ndarray, shown: list[np.ndarray], face: Face, size: float
+) -> tuple[float, np.ndarray]:
+    """The least distance of a face in several pictures to a descriptor (128,), in thresholds for its size.
+
+    Also the face's descriptor (128,) in the first of them.
+    """
+    found = judge.embed(np.concatenate([judge.chips(picture, [face]) for picture in shown]))
+    apart = judge.distance(np.repeat(old[None], len(found), axis=0), found)
+    return float(apart.min()) / (judge.threshold * judge.share_at(size)), found[0]
+
+
 def _coded(pixels: np.ndarray, crop: Crop) -> np.ndarray:
     """The pixels (height, width, 3) uint8 of a window as a JPEG of the frame shows them, in the frame's own blocks.
 
@@ -240,7 +253,7 @@ def _coded(pixels: np.ndarray, crop: Crop) -> np.ndarray:
     done, data = cv2.imencode(".jpg", framed, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not done:
         raise MethodError("it could not be coded as JPEG", "check the installation of OpenCV")
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[above:, left:, ::-1])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[above:, left:, ::-1])
 
 
 def _placed(crop: Crop) -> Face:
