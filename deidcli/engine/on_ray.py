@@ -339,8 +339,6 @@ def _connect(count: int) -> None:
     own: dict[str, Any] = {"num_cpus": count or None, "include_dashboard": False}
     stop = signal.getsignal(signal.SIGTERM)
     try:
-        # Ray reports its use to its makers unless it is told not to.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if os.environ.get("RAY_ADDRESS") else own))
     except Exception as error:
         raise DeidError(f"Ray cannot be reached: {one_line(error)}", "check RAY_ADDRESS") from error

@@ -163,13 +163,12 @@ def session(model: bytes | str, widened: bool = False) -> InferenceSession:
 
 
 def _runtime() -> ModuleType:
-    """ONNX Runtime, silent: from 1.29 on it reports each session to its maker over the network unless it is told not to
-    before it is imported, and keeps an identifier of the machine in the user's cache for that.
+    """ONNX Runtime, which is told once more to report nothing: a program that uses the library may have imported it
+    before `deidcli`, which tells it so by the environment.
     """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()  # where the program that this is a library of imported it before
+    onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 
