@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakSet
 
 import cv2
+from threadpoolctl import threadpool_limits
 
 from deidcli.engine.archives import Archive, Member
 from deidcli.engine.census import take_census
@@ -138,9 +139,11 @@ def _pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     count = workers or _cores()
     _give_large_back()
     pool = _Pool(count, thread_name_prefix="deid")
-    # OpenCV's own threads would only wait for the same cores: a tenth of a run's time of the processor.
+    # The threads of OpenCV and BLAS would only wait for the same cores: a tenth of a run's time of the processor, and
+    # ten times what a small product of matrices takes, because threads of OpenBLAS wait for each other in a loop.
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
+    blas = threadpool_limits(1, "blas")
     try:
         yield pool, 2 * count
     except BaseException:
@@ -151,6 +154,7 @@ def _pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     finally:
         pool.shutdown(wait=sys.exc_info()[0] is None, cancel_futures=True)
         cv2.setNumThreads(threads)
+        blas.restore_original_limits()
 
 
 class _Pool(ThreadPoolExecutor):

@@ -77,3 +77,17 @@ def test_batches(weights, limit, longest):
         assert 1 <= len(batch) <= longest and sum(batch[:-1]) < limit
     for batch in batches[:-1]:
         assert len(batch) == longest or sum(batch) >= limit
+
+
+def test_products_of_matrices_take_one_thread_during_a_run():
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    from deidcli.engine.local import _pool
+
+    def threads():
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    with threadpool_limits(2, "blas"):
+        with _pool(2):
+            assert set(threads()) == {1}
+        assert set(threads()) == {2}, "as the program that called had it"
