@@ -146,7 +146,8 @@ def table_command(name: str, folder: str, **options: Any) -> int:
     texts = options["methods"].split(",") if options["methods"] else chosen.methods
     wanted, missing = evaluate.existing(texts, options["seed"])
     data, split = Path(folder).parent.name or folder, "val" * bool(options["split"])
-    bench = evaluate.make_bench(Path(folder), data, options, split, verifiers=chosen.verifiers)
+    labels_shown = not chosen.crops or "ATTR" in chosen.columns
+    bench = evaluate.make_bench(Path(folder), data, options, split, labels_shown, chosen.verifiers)
     plan = chosen.plan(pictures, bench.study.draw, options["limit"], *labels)
     bench.read(plan.names)
     if chosen.crops and not options["photographs"]:
