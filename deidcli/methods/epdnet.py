@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import cv2
 import numpy as np
 
-from deidcli.errors import UsageError
 from deidcli.faces.canonical import SIZE
 from deidcli.faces.face_model import FaceModel, Identity, Reading, deviations, rim_distance, unit
 from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
@@ -63,7 +62,7 @@ class Epdnet(PresetMethod):
         shape: float = option(
             1.6, "how far the face's shape goes towards the new person's; 0: not at all, as in the paper", 0, FARTHEST
         )
-        preset: str = option("", "folder of the weights: `deid train epdnet` makes them, none come with it")
+        preset: str = option("epdnet-128", "name or folder of the weights")
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: EpdModels | None = None):
         super().__init__(options, secret, models)
@@ -74,9 +73,6 @@ class Epdnet(PresetMethod):
     def create(cls, options: Any = None, secret: Secret | None = None) -> Method:
         """The method in the canonical frame where the preset names a face model."""
         options = options or cls.Options()
-        if not options.preset:
-            hint = "train them with `deid train epdnet`, and name their folder with --preset"
-            raise UsageError("no weights come with --method epdnet", hint)
         in_frame = "model" in load_preset(options.preset, cls.name).config
         return (CanonicalEpdnet if in_frame else cls)(options, secret)
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from deidcli.errors import PresetError, UsageError
+from deidcli.errors import PresetError
 from deidcli.faces.align import align
 from deidcli.faces.blend import BlendOptions, blend
 from deidcli.faces.face_model import FaceModel
@@ -117,6 +117,8 @@ def test_damaged_weights_are_refused_before_the_first_face(crops_preset, tmp_pat
         Epdnet.create(Epdnet.Options(preset=str(folder)))
 
 
-def test_without_weights_it_says_how_to_train_them():
-    with pytest.raises(UsageError, match="deid train epdnet"):
-        Epdnet.create()
+def test_the_shipped_preset_works_in_the_frame(frame, face):
+    method = Epdnet.create(secret=Secret.seeded(1))
+    assert isinstance(method, CanonicalEpdnet) and method.models.network.config.noise == 0
+    (made,) = method.apply([align(frame, face, method.crop, "a#0")])
+    assert np.abs(made.pixels.astype(int) - align(frame, face, method.crop, "a#0").pixels).max() > 20
