@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,15 +211,16 @@ def print_runs(runs: Iterable[Run], columns: Sequence[str], as_json: bool, head:
 
 
 def _line(run: Run, columns: Sequence[str], head: bool) -> None:
-    row = partial("{:>27}".format)
+    wide = [max(27, len(name) + 2) for name in columns]
     if head:
-        judge = run.judge
-        click.echo(
-            f"{run.data} {run.split}, recogniser {judge.recogniser} at {judge.threshold:g}: of the originals' pairs it "
+        judge, data = run.judge, f"{run.data} {run.split}".strip()
+        compared = (
+            f", recogniser {judge.recogniser} at {judge.threshold:g}: of the originals' pairs it "
             f"matches {judge.true_accepts:.4f} of one person's and {judge.false_accepts:.4f} of strangers'"
         )
-        click.echo(f"{'method':28}" + "".join(row(name) for name in columns))
-    click.echo(f"{run.label:28}" + "".join(row(_cell(run, name)) for name in columns))
+        click.echo(data + ("" if math.isnan(judge.true_accepts) else compared))  # nobody is compared in some of them
+        click.echo(f"{'method':28}" + "".join(f"{name:>{w}}" for name, w in zip(columns, wide, strict=True)))
+    click.echo(f"{run.label:28}" + "".join(f"{_cell(run, name):>{w}}" for name, w in zip(columns, wide, strict=True)))
 
 
 def _cell(run: Run, name: str) -> str:
