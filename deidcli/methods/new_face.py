@@ -42,6 +42,7 @@ from deidcli.values import Box, Crop, CropSpec, Frame, Layer
 
 NO_MASK = CropSpec(size=None, margin=0, align="window", transfer_lighting=False)  # a layer says how it lies
 LEVELS = 3  # octaves whose contrast is set: 1, 2 and 4 pixels of the frame
+THIRDS = np.full((1, 3), 1 / 3, np.float32)
 FEATURE = 8  # pixels of the frame by which eyes, brows and lips are grown where their contrast is told from the skin's
 CONTRAST = (0.12, 1.15)  # least and most of the contrast of the new texture in an octave that is left to it
 # Standard deviation of the surroundings over which tone and light are compared, in pixels of 8 of the frame, and at the
@@ -181,30 +182,38 @@ def _as_strong(detail: np.ndarray, other: np.ndarray, where: np.ndarray) -> np.n
     in the old face would leave patches of light in the skin of the new one.
     """
     part = cv2.resize(_feature_share(), detail.shape[1::-1], interpolation=cv2.INTER_AREA)
-    made = np.zeros_like(detail)
-    for own, theirs in zip(_bright_and_colour(detail), _bright_and_colour(other), strict=True):
-        skin, features = (
-            np.clip(_contrast(theirs, where * each) / max(_contrast(own, where * each), 1e-4), *CONTRAST)
-            for each in (1 - part, part)
-        )
-        made += own * (skin + (features - skin) * part).astype(np.float32)[..., None]
-    return made
+    wheres = [where * (1 - part), where * part]
+    bright, model = (_grey(picture) for picture in (detail, other))
+    colour, theirs = detail - bright[..., None], other - model[..., None]
+    brightness = _gain([np.abs(picture) for picture in (bright, model)], wheres, part)
+    strength = _gain([_grey(np.abs(picture)) for picture in (colour, theirs)], wheres, part)
+    return (bright * brightness)[..., None] + colour * strength[..., None]
 
 
-def _bright_and_colour(detail: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    bright = detail.mean(axis=2, keepdims=True)
-    return bright, detail - bright
+def _gain(sizes: list[np.ndarray], wheres: list[np.ndarray], part: np.ndarray) -> np.ndarray:
+    """By what (h, w) a detail is multiplied to be as strong as another in the skin and in the features.
+
+    sizes: how large both are, (h, w). wheres: weights (h, w) of the skin and of the features. part: the share of these.
+    """
+    skin, features = (
+        np.clip(_weighted(sizes[1], where) / max(_weighted(sizes[0], where), 1e-4), *CONTRAST) for where in wheres
+    )
+    return np.float32(skin) + np.float32(features - skin) * part
+
+
+def _weighted(values: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.vdot(values, weights)) / max(float(weights.sum()), 1e-6)
+
+
+def _grey(picture: np.ndarray) -> np.ndarray:
+    """The mean (h, w) of the channels of (h, w, 3) float32."""
+    return cv2.transform(picture, THIRDS)
 
 
 @cache
 def _feature_share() -> np.ndarray:
     """How much of the frame's pixels are eyes, brows and lips, (256, 256) float32 in [0, 1], softly."""
     return cv2.GaussianBlur(features(FEATURE), (0, 0), FEATURE / 2)
-
-
-def _contrast(detail: np.ndarray, where: np.ndarray) -> float:
-    """The mean absolute value of (h, w, 1 or 3), weighted by `where` (h, w)."""
-    return float((np.abs(detail).mean(axis=2) * where).sum() / max(float(where.sum()), 1e-6))
 
 
 def _octave(texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
