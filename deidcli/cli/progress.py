@@ -108,4 +108,5 @@ def _say(done: int, total: int | None, seconds: float, style: str, unit: str, na
         say(json.dumps(row | more))
     else:
         parts = [f"{name}: " if name else "", f"{done} of {total} {unit}s" if total else f"{done} {unit}s"]
-        say("".join(parts) + f", {rate:.1f} a second" + (f", {left:.0f} s left" if total else ""))
+        pace = f"{rate:.1f} a second" if rate >= 0.1 else f"{1 / rate:.0f} s each"
+        say("".join(parts) + f", {pace}" + (f", {left:.0f} s left" if total else ""))

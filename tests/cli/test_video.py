@@ -207,6 +207,15 @@ def test_progress_in_frames(monkeypatch, capsys):
     assert len(said) == 4
 
 
+def test_slow_progress_is_told_in_seconds_for_each_file(monkeypatch, capsys):
+    from deidcli.cli import progress
+
+    clock = iter(range(0, 1000, 25))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    assert list(progress.shown("abc", 3, "plain")) == ["a", "b", "c"]
+    assert capsys.readouterr().err.splitlines()[0] == "1 of 3 files, 25 s each, 50 s left"
+
+
 def test_frames_are_told_while_a_video_runs(deid, video, tmp_path):
     from deidcli.cli import progress
 
