@@ -94,14 +94,14 @@ def _lines(items: Iterable[T], total: int | None, style: str, unit: str) -> Iter
         now = time.monotonic()
         if style == "json" or now - said >= EVERY:
             said = now
-            # A file of many frames makes more of them than there are files.
-            _say(done, total if total is None or done <= total else None, now - began, style, unit)
+            _say(done, total, now - began, style, unit)
 
 
 def _say(done: int, total: int | None, seconds: float, style: str, unit: str, name: str = "") -> None:
     rate = done / max(seconds, 1e-6)
-    # What a file says of its length may be too little.
-    left = max(total - done, 0) / max(rate, 1e-6) if total else None
+    # A video may state too few frames, and a file of many frames makes more of them than there are files.
+    total = None if total is not None and done > total else total
+    left = (total - done) / max(rate, 1e-6) if total else None
     if style == "json":
         row = {"done": done, "total": total, "unit": unit, "seconds": round(seconds, 2), "rate": round(rate, 3)}
         more = {"input": name, "left": left if left is None else round(left, 1)} if name else {}

@@ -207,6 +207,19 @@ def test_progress_in_frames(monkeypatch, capsys):
     assert len(said) == 4
 
 
+def test_progress_past_the_stated_length(monkeypatch, capsys):
+    from deidcli.cli import progress
+
+    clock = iter(range(0, 1000, 15))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    meter = progress.FrameMeter("plain")
+    for done in range(1, 4):
+        meter("clip.mp4", done, 2)
+    assert capsys.readouterr().err.splitlines() == [
+        "clip.mp4: 2 of 2 frames, 0.1 a second, 0 s left", "clip.mp4: 3 frames, 0.1 a second",
+    ]  # fmt: skip
+
+
 def test_slow_progress_is_told_in_seconds_for_each_file(monkeypatch, capsys):
     from deidcli.cli import progress
 
