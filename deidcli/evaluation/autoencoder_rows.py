@@ -57,14 +57,13 @@ TABLE_4 = {
     }.items()
 }
 TABLE_5 = {
-    f"{DENSE}:clusters={clusters}{further}": _figures(*percent)
+    f"{DENSE}:clusters={clusters}": _figures(*percent)
     for clusters, percent in {
         10: (100, 97.74, 7.42),
         50: (100, 95.76, 27.37),
         180: (99.83, 95.10, 44.93),
         300: (99.53, 94.91, 44.77),
     }.items()
-    for further in ("", ":push=1")  # with push an alpha of Equation 7 is doubled
 }
 TABLE_6 = {
     _neighbors("neighbor", count, alpha): _figures(*percent)
