@@ -103,8 +103,8 @@ class FaceModels(Models):
         """How far the face in `pixels` is from the old one, in thresholds of the recogniser that finds it nearer, and
         dlib's descriptor (128,) of it.
 
-        old: descriptors by both. SFace is asked first, because it passes fewer faces and answers sooner. Where it finds
-        the face no farther than `least`, dlib is not asked, and there is no descriptor.
+        old: descriptors by both. SFace is asked first, because it passes fewer faces. Where it finds the face no
+        farther than `least`, dlib is not asked, and there is no descriptor.
         """
         placed, size = _placed(crop), face_size(crop.face)
         small = np.ptp(np.asarray(placed.landmarks), axis=0).max() < SMALL
@@ -144,7 +144,7 @@ class IdentityMethod(Method):
     shape: how far the shape goes towards that of the new identity, and beyond where it is above 1. far: how far a new
     face has to be from the old one, in thresholds of both recognisers. glasses: whether thin glasses are kept. alike:
     whether of faces that are far enough one is taken that is read as of the old one's gender and about its age. tries:
-    how many new faces are tried for a key. mixes: whether mixtures of the farthest are tried where none is far enough.
+    how many new faces are tried for a key. mixes: whether mixtures of the farthest are tried where none will do.
     """
 
     crop = WINDOW

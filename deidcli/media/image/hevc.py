@@ -210,8 +210,10 @@ def _read_references(bits: Bits, order: int) -> bool:
     return True
 
 
-def _read_usability(bits: Bits, layers: int) -> bool | None:
-    """Video usability information: whether it promises how fields are shown; None for parts that are not followed."""
+def skip_display(bits: Bits) -> None:
+    """Past aspect ratio, overscan, colours and the place of the chroma samples, with which the video usability
+    information of H.264 and of HEVC begins.
+    """
     if bits.flag() and bits.take(8) == 255:
         bits.take(32)
     if bits.flag():
@@ -222,6 +224,11 @@ def _read_usability(bits: Bits, layers: int) -> bool | None:
             bits.take(24)
     if bits.flag():
         bits.golomb(), bits.golomb()
+
+
+def _read_usability(bits: Bits, layers: int) -> bool | None:
+    """Video usability information: whether it promises how fields are shown; None for parts that are not followed."""
+    skip_display(bits)
     fields = bool(bits.take(3) & 1)
     if bits.flag():
         return None  # a second cropping window

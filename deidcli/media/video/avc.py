@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deidcli.media.image.bmff import Bits
-from deidcli.media.image.hevc import escaped, unescaped
+from deidcli.media.image.hevc import escaped, skip_display, unescaped
 
 SPS, PPS = 7, 8
 _CHROMA_STATED = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)  # profiles
@@ -119,16 +119,7 @@ def _read_groups(bits: Bits, count: int) -> None:
 
 def _read_usability(bits: Bits) -> tuple[bool, int]:
     """Annex E, video usability information: `fields` and `delays` of a `Sequence`."""
-    if bits.flag() and bits.take(8) == 255:
-        bits.take(32)
-    if bits.flag():
-        bits.take(1)
-    if bits.flag():
-        bits.take(4)
-        if bits.flag():
-            bits.take(24)
-    if bits.flag():
-        bits.golomb(), bits.golomb()
+    skip_display(bits)
     if bits.flag():
         bits.take(65)
     start = bits.at
