@@ -23,7 +23,8 @@ import numpy as np
 from deidcli.errors import MethodError
 from deidcli.networks import dlib_files as files
 from deidcli.networks.dlib_files import CHIP
-from deidcli.networks.graphs import Graph, session
+from deidcli.networks.graphs import session
+from deidcli.networks.onnx_files import Graph
 from deidcli.networks.store import run_rows
 from deidcli.presets import dlib_weights
 

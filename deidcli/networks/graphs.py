@@ -2,8 +2,7 @@
 
 A graph is a small JSON file beside the weights, and its constants are places in them, so that weights exist once. It is
 made from the Keras network (`export.py`), and read without Keras. It holds checksums of the weights and of
-itself: a graph of other weights is not used, and a damaged one is an error. ONNX files are written here without the
-package `onnx`: nodes and tensors in, the bytes of a model out.
+itself: a graph of other weights is not used, and a damaged one is an error.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deidcli.errors import PresetError
+from deidcli.networks.onnx_files import Graph
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, RunOptions
@@ -186,153 +185,3 @@ def _key(values: np.ndarray) -> tuple[tuple[int, ...], bytes]:
 
 def _sum(said: dict) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
-FLOAT, INT64 = 1, 7  # data types of tensors
-
-Attribute = int | float | str | list[int]
-Bytes = bytes | memoryview
-
-
-class Graph:
-    """A network in the making. Values are named by their place; `add` returns the name of what a node makes."""
-
-    def __init__(self, entry: str, shape: tuple[int, ...]):
-        """shape: of the one input, float32."""
-        self._entry, self._shape = entry, shape
-        self._nodes: list[bytes] = []
-        self._tensors: list[tuple[bytes, memoryview]] = []  # what stands before the numbers, and the numbers
-
-    def constant(self, values: np.ndarray) -> str:
-        """The name of a tensor of float32 or int64."""
-        name = f"c{len(self._tensors)}"
-        kind = INT64 if values.dtype == np.int64 else FLOAT
-        raw = np.ascontiguousarray(values, np.int64 if kind == INT64 else np.float32).reshape(-1).view(np.uint8).data
-        sizes = b"".join(_field(1, size) for size in values.shape)
-        self._tensors.append((sizes + _field(2, kind) + _field(8, name.encode()) + _head(9, len(raw)), raw))
-        return name
-
-    def add(self, kind: str, *inputs: str, **attributes: Attribute) -> str:
-        """A node of the operator `kind`, and the name of its output."""
-        name = f"n{len(self._nodes)}"
-        parts = [_field(1, text.encode()) for text in inputs]
-        parts += [_field(2, name.encode()), _field(3, name.encode()), _field(4, kind.encode())]
-        parts += [_field(5, _field(1, key.encode()) + _attribute(value)) for key, value in attributes.items()]
-        self._nodes.append(b"".join(parts))
-        return name
-
-    def model(self, *outputs: str) -> bytes:
-        """The model whose outputs are the values of these names, in their order."""
-        graph: list[Bytes] = [*(_field(1, node) for node in self._nodes), _field(2, b"graph")]
-        for start, raw in self._tensors:
-            graph += [_head(5, len(start) + len(raw)), start, raw]
-        graph.append(_field(11, _value(self._entry, _shape(self._shape))))
-        graph += [_field(12, _value(output, b"")) for output in outputs]
-        return b"".join([_field(1, 8), *_whole(7, graph), _field(8, _field(1, b"") + _field(2, 13))])
-
-
-def with_one_input(model: bytes, name: str = "", shape: Sequence[int | None] = ()) -> bytes:
-    """The same model without any input but `name`, or the first: files may list their weights as inputs, too.
-
-    shape: what it takes, None for a side of any length; () for what the file says. Raises ValueError, IndexError or
-    StopIteration for what is no model.
-    """
-    out: list[Bytes] = []
-    for number, value, raw in _fields(memoryview(model)):
-        if number == 7 and not isinstance(value, int):  # the graph
-            wanted = name.encode() or _name(next(inner for key, inner, _ in _fields(value) if key == 11))
-            parts = [_described(key, inner, part, wanted, shape) for key, inner, part in _fields(value)]
-            out += _whole(7, parts)
-        else:
-            out.append(raw)
-    return b"".join(out)
-
-
-def _described(number: int, value: int | Bytes, raw: Bytes, wanted: bytes, shape: Sequence[int | None]) -> Bytes:
-    """A field of a graph as it is, but for what it says of its inputs, and of the sizes of its outputs."""
-    if number == 11:
-        own = raw if not shape else _field(11, _value(wanted.decode(), _shape(shape)))
-        return own if _name(value) == wanted else b""
-    return _field(12, _value(_name(value).decode(), b"")) if number == 12 and shape else raw
-
-
-def _shape(sides: Sequence[int | None]) -> bytes:
-    dimensions = [_field(1, side) if side is not None else _field(2, f"s{i}".encode()) for i, side in enumerate(sides)]
-    return _field(2, b"".join(_field(1, each) for each in dimensions))
-
-
-def _name(message: int | Bytes) -> bytes:
-    if isinstance(message, int):
-        raise ValueError("the file is no ONNX model")
-    return next(bytes(value) for number, value, _ in _fields(message) if number == 1 and not isinstance(value, int))
-
-
-def _fields(message: Bytes) -> Iterator[tuple[int, int | Bytes, Bytes]]:
-    """Number, value and own bytes of every field of a message; of a view they are views, and nothing is copied."""
-    at = 0
-    while at < len(message):
-        start = at
-        key, at = _read_varint(message, at)
-        value: int | Bytes
-        if key & 7 == 0:
-            value, at = _read_varint(message, at)
-        elif key & 7 == 2:
-            size, at = _read_varint(message, at)
-            value, at = message[at : at + size], at + size
-        elif key & 7 in (1, 5):
-            size = 8 if key & 7 == 1 else 4
-            value, at = message[at : at + size], at + size
-        else:
-            raise ValueError("the file is no ONNX model")
-        if at > len(message):
-            raise ValueError("the file is cut off")
-        yield key >> 3, value, message[start:at]
-
-
-def _read_varint(message: Bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
-        if byte < 0x80:
-            return value, at
-
-
-def _value(name: str, shape: bytes) -> bytes:
-    return _field(1, name.encode()) + _field(2, _field(1, _field(1, FLOAT) + shape))
-
-
-def _attribute(value: Attribute) -> bytes:
-    """The value of an attribute, with the type that says which of its fields holds it."""
-    if isinstance(value, float):
-        return _varint(2 << 3 | 5) + struct.pack("<f", value) + _field(20, 1)
-    if isinstance(value, int):
-        return _field(3, value) + _field(20, 2)
-    if isinstance(value, str):
-        return _field(4, value.encode()) + _field(20, 3)
-    return b"".join(_field(8, each) for each in value) + _field(20, 7)
-
-
-def _field(number: int, value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    return _head(number, len(value)) + value
-
-
-def _head(number: int, size: int) -> bytes:
-    """What stands before the `size` bytes of a field."""
-    return _varint(number << 3 | 2) + _varint(size)
-
-
-def _whole(number: int, parts: list[Bytes]) -> list[Bytes]:
-    """A field whose bytes are those of the parts, which are large and are joined only once, with all the rest."""
-    return [_head(number, sum(map(len, parts))), *parts]
-
-
-def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])

@@ -107,10 +107,10 @@ class CenterfaceDetector(Detector):
     @cached_property
     def _network(self) -> InferenceSession:
         """One for all threads. The file names sides of 32 pixels, and means any."""
-        from deidcli.networks import graphs
+        from deidcli.networks import graphs, onnx_files
 
         try:
-            model = graphs.with_one_input(self.path.read_bytes(), shape=(None, 3, None, None))
+            model = onnx_files.with_one_input(self.path.read_bytes(), shape=(None, 3, None, None))
             return graphs.session(model)
         except Exception as error:  # ONNX Runtime's errors have no common class
             reason = f"ONNX Runtime cannot run it: {one_line(error)}"

@@ -136,10 +136,10 @@ class SfaceRecogniser(OnnxRecogniser):
 
 
 def _session(path: Path, entry: str, widened: bool) -> InferenceSession:
-    from deidcli.networks import graphs
+    from deidcli.networks import graphs, onnx_files
 
     # A path where nothing has to be taken out: large weights may lie in files beside it.
-    model = graphs.with_one_input(path.read_bytes(), entry) if entry else str(path)
+    model = onnx_files.with_split_slopes(onnx_files.with_one_input(path.read_bytes(), entry)) if entry else str(path)
     return graphs.session(model, widened)
 
 
