@@ -160,6 +160,21 @@ def tiny_preset(tmp_path_factory) -> Iterator[Preset]:
     patch.undo()
 
 
+@pytest.fixture(scope="session")
+def without_xla() -> Iterator[None]:
+    """Networks are not compiled by XLA, which takes ten times as long as the tests train them."""
+    import keras
+
+    compiled = keras.Model.compile
+
+    def compile(self, *arguments, **options):
+        return compiled(self, *arguments, **{"jit_compile": False, **options})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "compile", compile)
+        yield
+
+
 @pytest.fixture
 def deid(monkeypatch) -> Callable[..., Result]:
     """`deid ARGUMENTS` in this process; `stdin` is what it reads."""

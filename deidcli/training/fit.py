@@ -50,6 +50,8 @@ def compile_trainer(trainer: keras.Model, losses: dict, options: FitOptions) -> 
         ema_momentum=options.ema or 0.99,
         ema_overwrite_frequency=None,
     )
+    # Before the first step, which would be traced once more after it had made them.
+    adam.build(trainer.trainable_variables)
     trainer.compile(optimizer=adam, loss=losses)
 
 

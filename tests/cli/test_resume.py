@@ -14,7 +14,7 @@ from deidcli.engine.output import PART
 from tests.conftest import rows, save, tree
 
 QUICK = ("--method", "pixelate", "--no-verify", "--seed", "3")
-FILES = 24
+FILES = 12
 
 
 @pytest.fixture

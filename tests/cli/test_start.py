@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deidcli.faces.detectors import shipped
 from deidcli.methods import available
+from tests.conftest import save
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "in"
 SCRIPT = """
@@ -43,7 +45,8 @@ print(json.dumps([[run(words) for words in runs], sorted(name for name in sys.mo
 """
 
 
-def test_no_method_starts_tensorflow_on_the_processor(tmp_path):
+def test_no_method_starts_tensorflow_on_the_processor(tmp_path, portraits):
+    two = save(np.hstack(portraits[:2]), tmp_path / "two.png")
     methods = [[name, "--k", "2"] if kind.closed else [name] for name, kind in available().items()]
     methods += [["cleanir", "--preset", "cleanir-64"]]
     runs = [
@@ -54,7 +57,7 @@ def test_no_method_starts_tensorflow_on_the_processor(tmp_path):
             "cpu",
             "--method",
             *words,
-            str(EXAMPLES / "group.jpg"),
+            str(two),
             str(tmp_path / str(i)),
         ]
         for i, words in enumerate(methods)

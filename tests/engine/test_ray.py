@@ -71,7 +71,7 @@ def test_two_nodes_write_what_one_process_does(deid, on_ray, many, tmp_path, fol
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_closed_set_is_counted_by_all(deid, on_ray, many, tmp_path):
-    options = ("--method", "ksame-pixel", "--k", "2", "--seed", "1")
+    options, many = ("--method", "ksame-pixel", "--k", "2", "--seed", "1"), many / "folder 0"
     here, there = deid("anonymize", *options, many, tmp_path / "here"), on_ray(*options, many, tmp_path / "there")
     assert here.status == there.status == 0, there.err
     assert tree(tmp_path / "here") == tree(tmp_path / "there")

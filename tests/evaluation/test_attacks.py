@@ -116,6 +116,7 @@ def test_the_axis_is_what_the_attacker_lacks(bench, crowd, cleanir):
     assert right.rank1.value > wrong.rank1.value and not wrong.breaks
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_a_network_that_learns_is_tried_on_other_people(album, bench):
     options = AttackOptions(people=4, training=6, steps=3, batch=4)
     people = load_attack_set(album, None, options, 1)
@@ -129,6 +130,7 @@ def test_a_network_that_learns_is_tried_on_other_people(album, bench):
     assert 0 <= done[0].rank1.value <= 1 and "6 pictures" in done[0].note
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_what_is_undone_can_be_learnt():
     """The network takes a shift of colours back, from a few crops."""
     from deidcli.evaluation.attacks.inversion import train_undo

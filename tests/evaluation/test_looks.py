@@ -104,6 +104,7 @@ def drawn(tmp_path_factory, portraits):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_xla")
 @pytest.mark.timeout(900)
 def test_what_is_learnt_from_untouched_faces_is_learnt_and_from_none_is_not(deid, drawn, tmp_path, monkeypatch):
     """A light is told by a network that saw it, and by chance by one whose faces were all of one colour."""

@@ -132,6 +132,7 @@ def packs(tmp_path_factory):
     return folder / "train.npz", folder / "val.npz"
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(("kind", "widths", "channels"), [("dense", (32, 16), 1), ("convolutional", (8, 8), 3)])
 def test_a_preset_gets_shifts(packs, tmp_path, kind, widths, channels):
     recipe = autoencoder.Recipe(kind, channels, widths, fit=QUICK)

@@ -13,7 +13,6 @@ from deidcli.training.classifiers import EXPRESSION, Recipe, held_out, with_labe
 from deidcli.training.data import Pack
 from deidcli.training.fit import FitOptions
 from deidcli.training.sampling import StrongAugment
-from tests.training.test_train import own_policy  # noqa: F401 - a fixture
 
 SMALL = ("--channels", "8,8", "--steps", 2, "--batch", 8, "--epochs", 1)
 
@@ -53,6 +52,7 @@ def test_what_can_be_told_apart_is_learnt(drawn):
     assert [load(preset).read(p)["expression"][0] for p in (bright, dark)] == ["happiness", "neutral"]
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_expression(deid, drawn):
     done = train(deid, drawn, "expression", "--val", drawn / "val.npz")
     assert done.status == 0 and done.out == b"", done.err
@@ -61,6 +61,7 @@ def test_expression(deid, drawn):
     assert list(load(preset).heads) == ["expression"] and preset.config["figures"]["faces"] == 12
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_attributes_hold_out_and_another_style(deid, drawn):
     done = train(deid, drawn, "attributes", "--hold-out", 0.3, "--style", "gradients", "--balance", 0)
     assert done.status == 0, done.err
@@ -70,6 +71,7 @@ def test_attributes_hold_out_and_another_style(deid, drawn):
     assert {"race asian", "age 5+", "age 60+"} <= set(config["figures"]["groups"]["gender"])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_blocks_of_another(deid, drawn, tmp_path):
     config = ClassifierConfig((Head("other", ("a", "b")),), channels=(8, 8))
     stored = {"method": METHOD, "crop": {"margin": 0.06}, "network": config.stored()}

@@ -26,7 +26,6 @@ from deidcli.training.epd_graph import (
 from deidcli.training.epd_net import EMOTIONS, gallery, word
 from deidcli.training.fit import FitOptions, compile_trainer
 from deidcli.values import Box, Crop, Face
-from tests.training.test_train import own_policy  # noqa: F401 - a fixture
 
 
 def numbers(*values):
@@ -142,6 +141,7 @@ def train(deid, folder, *options):
     return preset
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_preset_for_crops(deid, packs):
     preset = train(deid, packs, "--least", 2, "--channels", "8,8,12")
     assert "aligned crops" in preset.card and {"ssim", "emotion_error", "unmatched"} <= preset.config["figures"].keys()
@@ -153,6 +153,7 @@ def test_a_preset_for_crops(deid, packs):
     assert method.apply([crop])[0].pixels.shape == (64, 64, 3)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_preset_for_textures(deid, tmp_path):
     """Faces that the face model itself draws; those of another licence and of the other split are left out."""
     model = FaceModel(load_preset("face-256", "face-model").file("face_model.npz"))

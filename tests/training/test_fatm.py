@@ -24,14 +24,6 @@ CONSENT = ("--consent", "signed 2026-03-02, ref 17")
 needs_sface = pytest.mark.skipif(WEIGHTS.find() is None, reason="the weights of sface are missing")
 
 
-@pytest.fixture(autouse=True)
-def own_policy():
-    """The command sets the arithmetic of the whole process."""
-    policy = keras.mixed_precision.dtype_policy()
-    yield
-    keras.mixed_precision.set_dtype_policy(policy)
-
-
 def test_one_update_is_one_donors():
     """An update with the pictures of one donor changes the encoder and that donor's decoder, and no other one."""
     config = FatmConfig(32, 32, 1 / 64)
@@ -61,6 +53,7 @@ def packs(tmp_path, portraits):
     return tmp_path
 
 
+@pytest.mark.usefixtures("eagerly")
 @needs_sface
 def test_the_papers_network_learns_from_crops(deid, packs, portraits):
     out = packs / "crops"
@@ -125,6 +118,7 @@ def test_donors_who_do_not_exist(made, frame):
     assert not np.allclose(first.texture, second.texture) and not np.allclose(first.shape, second.shape)
 
 
+@pytest.mark.usefixtures("eagerly")
 @needs_sface
 def test_a_donor_of_ones_own(deid, made, frame):
     """Pictures of a person become a donor beside those of the preset, whose encoder and decoders stay as they are."""
@@ -141,6 +135,7 @@ def test_a_donor_of_ones_own(deid, made, frame):
     assert [donor.name for donor in method.models.donors] == ["first", "second", "alice"]
 
 
+@pytest.mark.usefixtures("eagerly")
 @needs_sface
 def test_who_looks_like_somebody_known_is_left_out(deid, made, frame, tmp_path):
     pack = load_textures(frame / "textures.npz")

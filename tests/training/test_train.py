@@ -3,7 +3,6 @@
 import csv
 from dataclasses import replace
 
-import keras
 import numpy as np
 import pytest
 
@@ -28,14 +27,6 @@ SIZE = (
     "--likeness",
     0,
 )
-
-
-@pytest.fixture(autouse=True)
-def own_policy():
-    """The command sets the arithmetic of the whole process."""
-    policy = keras.mixed_precision.dtype_policy()
-    yield
-    keras.mixed_precision.set_dtype_policy(policy)
 
 
 @pytest.fixture
@@ -73,6 +64,7 @@ def test_a_preset_comes_out(deid, packs):
     assert method.apply([crop])[0].pixels.shape == (64, 64, 3)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_stage_that_erases(deid, packs):
     """The encoder stays as it was, but for the map that takes the person out of its attributes."""
     first, second = packs / "first", packs / "second"
@@ -104,6 +96,7 @@ def test_usage(deid, packs, option):
     assert not (packs / "made").exists()
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_larger_decoder_on_a_trained_encoder(deid, packs):
     """A preset of 128 pixels from one of 64: the encoder is the same, and every term beyond the paper is at work."""
     first, second = packs / "first", packs / "second"
