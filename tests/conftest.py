@@ -37,6 +37,11 @@ settings.load_profile("house")
 collect_ignore_glob = [] if sys.version_info >= (3, 11) else ["*/test_video*.py", "*/test_sequence.py"]
 EXAMPLES = Path(__file__).parents[1] / "examples" / "in"
 SIDE = 224  # of a portrait, in pixels
+# Which of 68 landmarks takes the place of which when a picture is mirrored.
+MIRROR = np.array(
+    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36]
+    + [41, 40, *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]
+)
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,6 @@ RIGHT_EYE = slice(42, 48)
 MOUTH_OUTLINE = slice(48, 60)
 INNER = slice(17, 68)  # everything but the jaw: the jaw's points slide along its edge and would shake an alignment
 
-# Which point takes the place of which when a picture is mirrored.
-MIRROR = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36]
-    + [41, 40, *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]
-)
-
 MEAN_SHAPE = np.array(
     [
         (0.1066, 0.3656),

@@ -155,15 +155,6 @@ SAME_PERSON = 0.6  # Euclidean distance: below it dlib takes two faces for one p
 ENTRY = "chips"
 
 
-def describe_faces(image: np.ndarray, landmarks: Sequence[np.ndarray]) -> np.ndarray:
-    """The descriptors of the faces in a picture, as `compute_face_descriptor(image, face)` of dlib without jitter.
-
-    image: (height, width, 3) uint8 RGB. landmarks: for each face (68, 2), pixels of the image.
-    Returns (faces, 128) float32. Raises MethodError if landmarks fall on one point, and what `describe` raises.
-    """
-    return describe(extract_chips(image, landmarks))
-
-
 def describe(chips: np.ndarray) -> np.ndarray:
     """The descriptors of chips as `extract_chips` cuts them, (N, 150, 150, 3) RGB in [0, 255], to (N, 128) float32.
 

@@ -10,8 +10,9 @@ from sklearn import metrics as sk
 from deidcli.evaluation import measures, metrics
 from deidcli.evaluation.measures import DEPTH, pose_difference
 from deidcli.evaluation.results import CHANCE
-from deidcli.faces.align import MEAN_SHAPE, MIRROR
+from deidcli.faces.align import MEAN_SHAPE
 from deidcli.faces.recognisers import Recogniser
+from tests.conftest import MIRROR
 
 
 class Plain(Recogniser):

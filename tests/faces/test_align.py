@@ -9,7 +9,6 @@ from deidcli.faces.align import (
     INNER,
     LARGEST,
     MEAN_SHAPE,
-    MIRROR,
     align,
     apply_affine,
     compose,
@@ -20,6 +19,7 @@ from deidcli.faces.align import (
 )
 from deidcli.faces.blend import Mask, unwarp
 from deidcli.values import Box, Crop, CropSpec, Face, Frame
+from tests.conftest import MIRROR
 
 SIDE = 200
 

@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deidcli.errors import UsageError
-from deidcli.faces.align import MIRROR
 from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.landmarks import believable, locate
 from deidcli.faces.looks import shows
 from deidcli.faces.recognisers import recogniser
 from deidcli.values import Box, Face
-from tests.conftest import SIDE, found
+from tests.conftest import MIRROR, SIDE, found
 
 from .test_align import turned
 

@@ -5,7 +5,7 @@ import pytest
 
 from deidcli.errors import MethodError
 from deidcli.networks import dlib_files as files
-from deidcli.networks.dlib_recogniser import FITTED, chip_landmarks, describe, describe_faces, extract_chips
+from deidcli.networks.dlib_recogniser import FITTED, chip_landmarks, describe, extract_chips
 
 from .dlib_drawn import face, model, needs_data, photographs, points, scene
 
@@ -73,7 +73,7 @@ def test_chips_are_cut_as_dlib_cuts_them(theirs, side, left, top, degrees):
     gap = np.abs(received.astype(int) - expected)
     assert gap.max() <= 3 and (gap > 0).mean() < 0.02
     descriptor = np.array(theirs.compute_face_descriptor(picture, full(landmarks)))
-    assert np.linalg.norm(describe_faces(picture, [landmarks])[0] - descriptor) < 0.005
+    assert np.linalg.norm(describe(extract_chips(picture, [landmarks]))[0] - descriptor) < 0.005
 
 
 def test_mean_face_comes_to_its_place():
@@ -103,7 +103,8 @@ def test_descriptors_of_photographs(theirs):
         for box in find(picture)[:1]:
             shape = predict(picture, box)
             expected.append(theirs.compute_face_descriptor(picture, shape))
-            received.append(describe_faces(picture, [[(p.x, p.y) for p in shape.parts()]])[0])
+            landmarks = [[(p.x, p.y) for p in shape.parts()]]
+            received.append(describe(extract_chips(picture, landmarks))[0])
     assert len(received) >= 30
     assert np.abs(np.array(received) - np.array(expected)).max() < 1e-3
     assert np.abs(distances(np.array(received)) - distances(np.array(expected))).max() < 1e-3

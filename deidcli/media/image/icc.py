@@ -18,7 +18,6 @@ _HEADER, _LONGEST = 128, 1 << 24
 _CLASSES = (b"mntr", b"scnr", b"prtr", b"spac")
 _SPACES = {b"RGB ": 3, b"GRAY": 1, b"CMYK": 4, b"Lab ": 3}
 _D50 = bytes.fromhex("0000f6d6000100000000d32d")
-_MATRIX = {b"rTRC", b"gTRC", b"bTRC", b"rXYZ", b"gXYZ", b"bXYZ"}
 _TEXTS = (b"desc", b"cprt")
 _TEXTS_OF_ALL = (*_TEXTS, b"dmnd", b"dmdd", b"vued")
 _FAR = 4.0
