@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from deidcli.faces.detectors import shipped
@@ -45,8 +44,8 @@ print(json.dumps([[run(words) for words in runs], sorted(name for name in sys.mo
 """
 
 
-def test_no_method_starts_tensorflow_on_the_processor(tmp_path, portraits):
-    two = save(np.hstack(portraits[:2]), tmp_path / "two.png")
+def test_no_method_starts_tensorflow_on_the_processor(tmp_path, crowd):
+    three = save(crowd, tmp_path / "three.png")
     methods = [[name, "--k", "2"] if kind.closed else [name] for name, kind in available().items()]
     methods += [["cleanir", "--preset", "cleanir-64"]]
     runs = [
@@ -57,7 +56,7 @@ def test_no_method_starts_tensorflow_on_the_processor(tmp_path, portraits):
             "cpu",
             "--method",
             *words,
-            str(two),
+            str(three),
             str(tmp_path / str(i)),
         ]
         for i, words in enumerate(methods)
