@@ -34,7 +34,7 @@ from deidcli.faces.detectors import Detector
 from deidcli.values import Box, Face
 
 class Toy(Detector):
-    name, threshold, smallest, largest, lift = "toy", 0.5, 8, 10**9, False
+    name, threshold, smallest, largest, low_light = "toy", 0.5, 8, 10**9, False
 
     def find(self, pictures):
         return [[Face(Box(20, 10, 60, 50), 0.9)] for _ in pictures]
