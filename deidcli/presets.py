@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from deidcli.errors import MissingDependency, PresetError, choices
@@ -59,7 +60,7 @@ class Preset:
         path, expected = self.folder / name, self.config.get("files", {}).get(name)
         if expected is None or not path.is_file():
             raise PresetError(f"preset {self.name} has no file {name} in {self.folder}", "install deidcli again")
-        if sha256(path) != expected:
+        if _weights_sum(path) != expected:
             raise PresetError(f"{path} is damaged: its sha256 is not the one in {CONFIG}", "fetch the preset again")
         return path
 
@@ -73,6 +74,17 @@ def sha256(path: Path) -> str:
     """Hexadecimal sha256 of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _weights_sum(path: Path) -> str:
+    """`sha256` of weights, which every level of a method asks for: taken again only where the file was changed."""
+    now = path.stat()
+    return _sum_as_of(path, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+
+
+@cache
+def _sum_as_of(path: Path, *_state: int) -> str:
+    return sha256(path)
 
 
 def _digest(file) -> str:
@@ -175,7 +187,7 @@ class Packaged:
         path = self.find()
         if path is None:
             raise MissingDependency(f"{what} needs the weights of the package {self.package}", f"run `{self.install}`")
-        if self.checksum and sha256(path) != self.checksum:
+        if self.checksum and _weights_sum(path) != self.checksum:
             again = self.install if self.version else f"{self.install} --force-reinstall"
             raise PresetError(f"{path} is not the network that is known", f"run `{again}`")
         return path

@@ -91,7 +91,8 @@ class FaceModel:
 
     def _load(self, z: dict[str, np.ndarray]) -> None:
         self.mean = z["mean"].astype(np.float32)  # (pixels * 3,)
-        self.components = z["components"].astype(np.float32) * z["scale"][:, None]  # (n, pixels * 3), orthonormal
+        # (n, pixels * 3), orthonormal; 100 MB, which are written once.
+        self.components = np.multiply(z["components"], z["scale"].astype(np.float32)[:, None], dtype=np.float32)
         self.deviation = z["deviation"].astype(np.float32)  # (n,) of the coefficients
         self.kept_mean, self.kept_deviation = z["kept_mean"], z["kept_deviation"]
         self.texture_of_kept = z["texture_of_kept"].astype(np.float32)  # (k, n)
@@ -162,7 +163,7 @@ class FaceModel:
         and the components there (40, their number * 3).
         """
         inside = _shrunk(canonical().inside.astype(np.float32)) > 0.99
-        shrunk = np.stack([_shrunk(self.picture(row, mean=False)) for row in np.eye(FITTED, dtype=np.float32)])
+        shrunk = np.stack([_shrunk(_in_frame(row)) for row in self.components[:FITTED]])
         return _shrunk(self.picture(np.zeros(1))), shrunk, inside, shrunk[:, inside].reshape(FITTED, -1)
 
     def _kept(self, texture: np.ndarray, shape: np.ndarray, dlib: np.ndarray) -> np.ndarray:
