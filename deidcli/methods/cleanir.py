@@ -241,6 +241,7 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
         """level: how often it was escalated, so that each level tries other faces of the bank."""
         IdentityMethod.__init__(self, options, secret, models)
         self.level, self.tries = level, TRIES * (2 if level else 1)
+        self.soft = not level
         self._kept = kept_traits(self.options.keep)
         self.far = FAR if self.options.angle else 0.0
         self.glasses = self.options.glasses == "keep"

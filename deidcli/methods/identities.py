@@ -144,7 +144,8 @@ class IdentityMethod(Method):
     shape: how far the shape goes towards that of the new identity, and beyond where it is above 1. far: how far a new
     face has to be from the old one, in thresholds of both recognisers. glasses: whether thin glasses are kept. alike:
     whether of faces that are far enough one is taken that is read as of the old one's gender and about its age. tries:
-    how many new faces are tried for a key. mixes: whether mixtures of the farthest are tried where none will do.
+    how many new faces are tried for a key. mixes: whether mixtures of the farthest are tried where none will do. soft:
+    whether a new face in the dark has no more contrast than the old one, by which fewer are far enough.
     """
 
     crop = WINDOW
@@ -154,6 +155,7 @@ class IdentityMethod(Method):
     alike: bool = True
     tries: int = TRIES
     mixes: bool = False
+    soft: bool = False
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
         Method.__init__(self, options, secret, models)  # and not that of another class beside this one
@@ -181,7 +183,7 @@ class IdentityMethod(Method):
 
     def _read(self, crop: Crop, dlib: np.ndarray, glasses: bool) -> Seen:
         """What is in a crop; without its thin glasses unless `glasses` says that they are kept."""
-        seen = read(self.models.model, crop, dlib)
+        seen = read(self.models.model, crop, dlib, self.soft)
         return seen if glasses else replace(seen, reading=replace(seen.reading, rims=None))
 
     def drawn(self, seen: Seen, identity: Identity) -> Crop:

@@ -60,21 +60,44 @@ GAZE = 24  # pixels of a face from which gaze and teeth are kept; in a smaller o
 GRAIN = (0.8, 1.6)  # standard deviations in pixels of the photograph, between which octaves of grain lie
 GRAIN_TILE, FEW_GRAINS = 256, 100  # side of the noise, which is repeated; pixels by which grain cannot be measured
 SEAM = 0.7  # share of the difference at the rim that is spread over the new face
+# Brightness of 255 that a tenth of a face exceeds, below which it may be read as with a longer exposure and drawn as
+# without it: the contrast that is kept at the least, and what hides a face, are set for more light. No face counts as
+# darker than the third. The last: how much of a pixel has to be seen to count.
+DIM, BRIGHTEST, DARKEST, COUNTS = 64, 90, 4.0, 0.5
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A crop with its mesh (468, 3) in its pixels, and what the model reads of it."""
+    """A crop with its mesh (468, 3) in its pixels, and what the model reads of it.
+
+    exposure: how many times as bright as the crop the face is that was read.
+    """
 
     crop: Crop
     mesh: np.ndarray
     reading: Reading
+    exposure: float = 1.0
 
 
-def read(model: FaceModel, crop: Crop, dlib: np.ndarray) -> Seen:
-    """What is in a crop. dlib: the descriptor (128,) of its face."""
+def read(model: FaceModel, crop: Crop, dlib: np.ndarray, soft: bool = False) -> Seen:
+    """What is in a crop. dlib: the descriptor (128,) of its face. soft: whether a dark face keeps its low contrast."""
     mesh = mesh_of(crop)
-    return Seen(crop, mesh, model.read(*unwrap(crop.pixels, mesh), mesh, dlib))
+    texture, shown = unwrap(crop.pixels, mesh)
+    exposure = _exposure(texture, shown) if soft else 1.0
+    if exposure > 1:
+        texture = cv2.convertScaleAbs(texture, alpha=exposure)
+    return Seen(crop, mesh, model.read(texture, shown, mesh, dlib), exposure)
+
+
+def _exposure(texture: np.ndarray, shown: np.ndarray) -> float:
+    """How many times as bright a texture (256, 256, 3) uint8 is read, at least 1. shown: as `unwrap` returns it.
+
+    The root of what would make it as bright as others: drawn with as little contrast as a dark face has by itself, a
+    new one would hardly differ from it.
+    """
+    known = texture[shown > COUNTS]
+    brightest = float(np.percentile(known.mean(axis=1), BRIGHTEST)) if len(known) else DIM
+    return float(np.sqrt(max(DIM / max(brightest, DARKEST), 1)))
 
 
 def shrunk(seen: Seen, side: int) -> Seen:
@@ -88,7 +111,7 @@ def shrunk(seen: Seen, side: int) -> Seen:
     x, y = size[0] / width, size[1] / height
     scale = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]])
     crop = replace(seen.crop, pixels=pixels, transform=compose(scale, seen.crop.transform))
-    return Seen(crop, np.column_stack([apply_affine(scale, seen.mesh[:, :2]), seen.mesh[:, 2] * x]), seen.reading)
+    return replace(seen, crop=crop, mesh=np.column_stack([apply_affine(scale, seen.mesh[:, :2]), seen.mesh[:, 2] * x]))
 
 
 def mesh_of(crop: Crop) -> np.ndarray:
@@ -132,7 +155,7 @@ def draw(
         raise MethodError(f"{1 - replaced:.0%} of the face seem to be hidden", "another method replaces it")
     span = float(np.ptp(seen.mesh[:, :2], axis=0).max())
     texture = texture_of(model, seen.reading, identity) if texture is None else texture
-    texture = lit(texture, seen.reading, max(WIDE, WIDE_SHOWN * SIZE / 8 / max(span, 1.0)))
+    texture = lit(texture, seen.reading, max(WIDE, WIDE_SHOWN * SIZE / 8 / max(span, 1.0))) / np.float32(seen.exposure)
     moved = seen.mesh + _movement(model, seen, identity, shape)
     return _laid_over(seen, moved, texture, face_alpha() if within is None else face_alpha() * within)
 

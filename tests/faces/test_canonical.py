@@ -1,5 +1,7 @@
 """The mesh, the canonical frame, and the way back into the picture."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -144,6 +146,19 @@ def test_small_faces_get_the_mean_mesh_from_the_detectors_points(portrait, found
     assert np.linalg.norm(posed / scale - known, axis=1).mean() < 0.12 * found.box.height
     assert locate(small, [Face(box, 0.1, points5=face.points5)])[0].landmarks is None
     assert locate(small, [Face(box, 0.9)])[0].landmarks is None
+
+
+def test_faces_in_the_dark_get_the_mean_mesh_from_points_that_fit_their_box(portrait, found):
+    """A detector that is less than sure is believed there, and there alone."""
+    known = locate(portrait, [found])[0].landmarks
+    face = Face(found.box, 0.35, points5=found.points5)
+    night, flat = (np.zeros_like(portrait) + level for level in (np.uint8(9), np.uint8(99)))
+    posed = locate(night, [face])[0].landmarks
+    assert np.linalg.norm(posed - known, axis=1).mean() < 0.12 * found.box.height
+    assert locate(flat, [face])[0].landmarks is None
+    aside = face.points5 + np.float32([0.4 * found.box.width, 0])
+    assert locate(night, [replace(face, points5=aside)])[0].landmarks is None
+    assert locate(night, [replace(face, score=0.25)])[0].landmarks is None
 
 
 def test_the_stored_triangles_are_those_of_delaunay():

@@ -258,6 +258,26 @@ def test_contrast_tone_and_light_are_the_photographs(model, method, crop):
     assert tone_and_light(lit(texture, shifted))[:3] == pytest.approx(tone_and_light(shifted.texture)[:3], abs=0.03)
 
 
+def test_a_new_face_in_the_dark_has_little_contrast(model, method, crop):
+    """At first; the stronger settings have more of it, by which recognisers tell it apart."""
+    night = crop.with_pixels(cv2.GaussianBlur(crop.pixels, (0, 0), 5) // 16)
+    dlib = method.models.described(crop.pixels, crop)[0]
+    hard, soft = (read(model, night, dlib, soft=each) for each in (False, True))
+    assert hard.exposure == 1 < soft.exposure < 5 and method.soft and not method.escalate(1).soft
+    assert read(model, crop, dlib, soft=True).exposure == 1
+    identity = model.identity(np.array([0, 1]), MIXED, soft.reading.kept[:2])
+    rough, smooth = (draw(model, seen, identity, 1.0).pixels.astype(float) for seen in (hard, soft))
+    face = np.s_[tuple(slice(int(a), int(b)) for a, b in zip(*_inner(soft.mesh), strict=True))]
+    assert smooth[face].mean() == pytest.approx(night.pixels[face].mean(), rel=0.15)
+    assert smooth[face].std() < 0.8 * rough[face].std()
+
+
+def _inner(mesh):
+    """First and last row and column of the middle of a face."""
+    low, high = mesh[:, 1::-1].min(axis=0), mesh[:, 1::-1].max(axis=0)
+    return low + (high - low) / 4, high - (high - low) / 4
+
+
 def test_the_smaller_a_face_the_less_of_it_is_taken_for_light(model, method, crop):
     """Features of a face of 14 pixels are as wide as light is of a large one."""
     seen = read(model, crop, method.models.described(crop.pixels, crop)[0])
