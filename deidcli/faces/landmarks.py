@@ -49,10 +49,11 @@ KINDS = ("mesh", "dlib")
 # Score of a detector from which its five points pose a face that the mesh cannot: one of which nobody sees more,
 # because it is small or dark, and any other.
 SURE_LITTLE, SURE = 0.3, 0.6
-# Brightness of 255 that a tenth of a face exceeds, below which it is dark. There the network is lost: of 39 faces in
-# every twelfth frame of stage_and_audience.mp4 it is sure of none, of one with their contrast stretched, while by eye
-# the detector's points lie right on 36. In more light, what it is unsure of is hidden behind hands, arms and heads.
-DARK, BRIGHTEST = 40, 90
+# A face is dark where less than that share of it is brighter than that, of 255. There the network is lost: of 39 faces
+# in every twelfth frame of stage_and_audience.mp4 it is sure of none, of one with their contrast stretched, while by
+# eye the detector's points lie right on 36. In more light, what it is unsure of is hidden behind hands, arms and heads,
+# or is no face.
+DARK, BRIGHT = 40, 0.1
 FITS = (
     0.4  # intersection over union of a dark face's box and of the mesh posed in it: 0.5 of 38 of these, 0.27 of a wall
 )
@@ -93,7 +94,7 @@ def _is_dark(pixels: np.ndarray, box: Box) -> bool:
     """Whether hardly any light falls on what is in a box."""
     left, top = max(0, round(box.left)), max(0, round(box.top))
     part = pixels[top : max(0, round(box.bottom)), left : max(0, round(box.right))]
-    return bool(part.size and np.percentile(part.mean(axis=2), BRIGHTEST) < DARK)
+    return bool(part.size and np.mean(part.mean(axis=2) > DARK) < BRIGHT)
 
 
 @cache
