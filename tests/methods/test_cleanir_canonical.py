@@ -16,7 +16,7 @@ from deidcli.faces.landmarks import locate
 from deidcli.faces.recognisers import recogniser
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import MIXED, CanonicalCleanir, Cleanir
-from deidcli.methods.new_face import WIDE, _grain, draw, lit, mesh_of, read
+from deidcli.methods.new_face import WIDE, _grain, _seam, draw, lit, mesh_of, read
 from deidcli.presets import load_preset
 from deidcli.values import Frame
 
@@ -231,6 +231,21 @@ def test_thin_glasses_stay_unless_they_are_to_go(method, frame, face):
     x, y = (int(v) for v in below)
     here = np.s_[y - 6 : y + 7, x - 2 : x + 3]
     assert kept[here].min() < 60 < removed[here].min()
+
+
+def test_a_dark_rim_does_not_make_a_face_bright():
+    """The rim of a profile may be hair, or lie before a wall; a small difference there is spread as it is."""
+    y, x = np.mgrid[-40:40, -40:40] / 40
+    away = np.hypot(x, y)
+    cover = np.clip((0.8 - away) * 10, 0, 1).astype(np.float32)
+    old = np.full((80, 80, 3), 0.4, np.float32)
+
+    def changed(rim):
+        face = np.where((away > 0.6)[..., None], np.float32(rim), old)
+        return _seam(old, face, cover)[30:50, 30:50].mean()
+
+    assert changed(0.38) == pytest.approx(0.7 * 0.02, rel=0.1)
+    assert 0.02 < changed(0.0) < 0.15 * 0.4 * 1.1 and changed(0.8) < -0.02
 
 
 def test_grain_is_made_up_for_by_noise(crop):
