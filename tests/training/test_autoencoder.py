@@ -23,7 +23,7 @@ from deidcli.training.autoencoder_targets import (
 from deidcli.training.data import Pack
 from deidcli.training.fit import FitOptions
 
-QUICK = FitOptions(epochs=2, steps=3, batch=16, rate=3e-3, ema=0)
+QUICK = FitOptions(epochs=1, steps=3, batch=16, rate=3e-3, ema=0)
 
 
 def samples(count=60, size=5, seed=0, labels=None):
@@ -134,7 +134,8 @@ def packs(tmp_path_factory):
 
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(("kind", "widths", "channels"), [("dense", (32, 16), 1), ("convolutional", (8, 8), 3)])
-def test_a_preset_gets_shifts(packs, tmp_path, kind, widths, channels):
+def test_a_preset_gets_shifts(packs, tmp_path, monkeypatch, kind, widths, channels):
+    monkeypatch.setattr(autoencoder, "LEAST", 1)  # epochs of deblurrer and smoother
     recipe = autoencoder.Recipe(kind, channels, widths, fit=QUICK)
     made = autoencoder.train([packs[0]], packs[1], recipe, tmp_path / "mine", tmp_path / "work")
     for shift in (Shift("cluster", clusters=2), Shift("neighbor", neighbors=3)):
