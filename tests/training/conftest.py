@@ -4,10 +4,13 @@ import keras
 import pytest
 import tensorflow as tf
 
+from deidcli.training import fit
+
 
 @pytest.fixture(autouse=True)
-def quick(without_xla):
-    """No test here waits for XLA."""
+def quick(without_xla, monkeypatch):
+    """No test here waits for XLA, or for the curves of its log after each epoch, but for the one that looks at them."""
+    monkeypatch.setattr(fit, "draw_log", lambda folder: None)
 
 
 @pytest.fixture

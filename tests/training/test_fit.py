@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deidcli.errors import UsageError
-from deidcli.training.fit import Checkpoint, FitOptions, compile_trainer, fit
+from deidcli.training.fit import Checkpoint, FitOptions, compile_trainer, draw_log, fit
 
 OPTIONS = FitOptions(epochs=3, steps=4, batch=8, rate=0.01, ema=0.9)
 
@@ -128,8 +128,9 @@ SCORES = [5.0, 3.0, 4.0, 3.5, 3.2, 6.0, 1.0]
 
 
 @pytest.mark.parametrize(("patience", "epochs", "best"), [(0, 7, 6), (2, 4, 1), (4, 6, 1)])
-def test_the_best_weights_are_kept(trainer, tmp_path, patience, epochs, best):
+def test_the_best_weights_are_kept(trainer, tmp_path, monkeypatch, patience, epochs, best):
     """And the run ends when they have not become better for a while."""
+    monkeypatch.setattr("deidcli.training.fit.draw_log", draw_log)
     seen, made = [], trainer()
 
     def look(epoch):
