@@ -46,7 +46,7 @@ def scrubbed(profile: bytes, policy: str) -> bytes:
         return b""
     try:
         kept = {kind: value for kind, value in _tags(profile).items() if _may_stay(kind, value, policy)}
-    except struct.error:
+    except (struct.error, IndexError):  # a tag that is cut off
         return b""
     if not (
         {b"rTRC", b"gTRC", b"bTRC", b"rXYZ", b"gXYZ", b"bXYZ"} <= kept.keys()
