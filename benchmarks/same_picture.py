@@ -20,11 +20,11 @@ import numpy as np
 
 from deidcli.faces.align import align
 from deidcli.faces.blend import BlendOptions, blend
-from deidcli.faces.canonical import render
 from deidcli.faces.detectors import DetectOptions, detector
-from deidcli.faces.face_model import skin
 from deidcli.faces.landmarks import locate
 from deidcli.faces.recognisers import recogniser
+from deidcli.faces.regions import skin
+from deidcli.faces.render import render
 from deidcli.methods import identities
 from deidcli.methods.autoencoder import Autoencoder
 from deidcli.methods.base import Method, Secret

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 
 from deidcli.faces.align import INNER, MEAN_SHAPE, apply_affine, similarity
-from deidcli.faces.canonical import canonical, ibug, render
-from deidcli.faces.face_model import EXPRESSION, TONE, FaceModel, rim_distance
+from deidcli.faces.canonical import canonical, ibug
+from deidcli.faces.face_model import EXPRESSION, TONE, FaceModel
+from deidcli.faces.regions import rim_distance
+from deidcli.faces.render import render
 from deidcli.presets import load_preset
 from deidcli.training.face_model import FILE
 

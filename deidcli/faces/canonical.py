@@ -31,7 +31,11 @@ from deidcli.values import Box, Face
 SIZE = 256  # pixels of the frame's side
 BORDER = 6  # pixels between the ring and the side of the frame
 OUTWARD = 0.12  # how far the ring lies outside the rim, as a share of the distance to the rim's middle
-EDGE_ON = 0.35  # foreshortening, as a share of the median triangle's, from which on a triangle counts as fully seen
+# A triangle counts as fully seen from this share on of a percentile of all triangles' foreshortening.
+EDGE_ON, FACING = 0.35, 85
+# What a turned face hides of itself: pixels of the face at which that is found, how far behind it lies as a share of
+# the face, and the share of triangles that face the camera from which on nothing is looked for.
+OCCLUSION, BEHIND, ALL_FACE = 128, 0.06, 0.95
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def unwrap(pixels: np.ndarray, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray
         shift, limit = low, np.array([width, height])
     at = frame_map(frame, points)
     texture = resampled(np.ascontiguousarray(part), at)
-    seen = _facing(frame, area)[frame.label].astype(np.float32)
+    seen = (_facing(frame, area) * _unoccluded(frame, points, mesh, area))[frame.label].astype(np.float32)
     place = at + shift.astype(np.float32)
     seen *= ((place >= -0.5) & (place <= limit - 0.5)).all(axis=2)
     seen[~frame.inside] = 0
@@ -160,9 +164,34 @@ def affine_map(affine: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def _facing(frame: Canonical, area: np.ndarray) -> np.ndarray:
-    """(n,) in [0, 1]: how far the triangles, of areas (n,) in the picture, face the camera."""
+    """(n,) in [0, 1]: how far the triangles, of areas (n,) in the picture, face the camera.
+
+    Those that face it most set the measure: in a profile half of them hardly face it at all.
+    """
     ratio = area / frame.areas
-    return np.clip(ratio / max(float(np.median(ratio)), 1e-9) / EDGE_ON, 0, 1)
+    return np.clip(ratio / max(float(np.percentile(ratio, FACING)), 1e-9) / EDGE_ON, 0, 1)
+
+
+def _unoccluded(frame: Canonical, points: np.ndarray, mesh: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """(n,) 1 for triangles of which the face itself hides no corner's middle, as a nose hides a cheek, else 0.
+
+    points: (504, 2), where the mesh with its ring lies in the picture.
+    """
+    visible = np.ones(len(frame.triangles))
+    if np.mean(area > 0) > ALL_FACE:
+        return visible
+    depth = with_ring(mesh)[:, 2]
+    low = np.floor(points.min(axis=0)) - 1
+    scale = min(1.0, OCCLUSION / max(float(np.ptp(points, axis=0).max()), 1.0))
+    flat = (points - low) * scale
+    size = (int(np.ceil(flat[:, 0].max())) + 2, int(np.ceil(flat[:, 1].max())) + 2)
+    label, _ = triangles_of(flat, depth, size)
+    middles = flat[frame.triangles].mean(axis=1)
+    x, y = np.round(middles).astype(int).T
+    nearest = label[np.clip(y, 0, size[1] - 1), np.clip(x, 0, size[0] - 1)]
+    depths = depth[frame.triangles].mean(axis=1)
+    behind = depths - depths[np.maximum(nearest, 0)] > BEHIND * float(np.ptp(mesh[:, :2], axis=0).max())
+    return np.where((nearest >= 0) & behind, 0.0, visible)
 
 
 def pose(mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -195,56 +224,6 @@ def posed_mean_mesh(points: np.ndarray, places: np.ndarray, stiffness: float = 0
     return (mean_mesh() - source) @ turn.T + [*target, 0]
 
 
-SUPERSAMPLED = 90  # longer side in pixels of a face that is drawn at twice its size and averaged
-
-
-def render(texture: np.ndarray, mesh: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The texture as it is seen on `mesh`, (height, width, c) float32, and where it is seen, (height, width) in [0, 1].
-
-    texture: (256, 256, c) float32. mesh: (468, 3) in pixels of the picture. size: (width, height). Triangles that turn
-    away from the camera are not drawn, the nearer ones lie over those behind.
-    """
-    width, height = size
-    points = with_ring(mesh)
-    whole = np.zeros((height, width, texture.shape[2]), np.float32), np.zeros((height, width), np.float32)
-    # Only the part of the picture in which the face lies is worked on.
-    low = np.clip(np.floor(points[:, :2].min(axis=0)) - 1, 0, (width, height)).astype(int)
-    high = np.clip(np.ceil(points[:, :2].max(axis=0)) + 2, low, (width, height)).astype(int)
-    if (high <= low).any():
-        return whole
-    window = np.s_[low[1] : high[1], low[0] : high[0]]
-    whole[0][window], whole[1][window] = _rendered(texture, points - [*low, 0], tuple(high - low))
-    return whole
-
-
-def _rendered(texture: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """`render` for a mesh with its ring (504, 3)."""
-    width, height = (int(side) for side in size)
-    up = 2 if max(np.ptp(points[:, 0]), np.ptp(points[:, 1])) < SUPERSAMPLED else 1
-    flat = ((points[:, :2].astype(np.float64) + 0.5) * up) - 0.5
-    label, shrink = triangles_of(flat, points[:, 2], (width * up, height * up))
-    if shrink > 1:
-        texture = cv2.GaussianBlur(texture, (0, 0), 0.35 * shrink).reshape(texture.shape)
-    drawn = _sampled(texture, picture_map(flat, label))
-    seen: np.ndarray = (label >= 0).astype(np.float32)
-    if up > 1:
-        drawn *= seen[..., None]
-        drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
-        seen = cv2.resize(seen, (width, height), interpolation=cv2.INTER_AREA)
-        drawn = drawn / np.maximum(seen, 1e-3)[..., None]
-    drawn *= (seen > 0)[..., None]
-    return drawn, seen
-
-
-def _sampled(texture: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The texture (h, w, c) at the places `at` (height, width, 2): (height, width, c)."""
-    channels = texture.shape[2]
-    # OpenCV interpolates four channels at a time.
-    parts = [np.ascontiguousarray(texture[..., first : first + 4]) for first in range(0, channels, 4)]
-    drawn = [resampled(part, at, cv2.INTER_CUBIC) for part in parts]
-    return np.concatenate([part.reshape(*at.shape[:2], -1) for part in drawn], axis=2)
-
-
 def triangles_of(flat: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
     """The triangle of each pixel (height, width) int32, -1 where there is none; and how many pixels of the frame fall
     on one of the picture, along a line.
@@ -259,20 +238,6 @@ def triangles_of(flat: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> 
         cv2.fillConvexPoly(label, corners[number], int(number), shift=4)
     shrink = np.sqrt(frame.areas[front].sum() / max(float(area[front].sum()), 1.0)) if len(front) else 1.0
     return label, float(shrink)
-
-
-def picture_map(flat: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Where in the frame the pixels of a picture lie, (height, width, 2) float32; far outside where there is no
-    face.
-    """
-    frame = canonical()
-    corners = np.concatenate([flat[frame.triangles], np.ones((len(frame.triangles), 3, 1))], axis=2)
-    sound = np.abs(np.linalg.det(corners)) > 1e-6
-    inverse = np.zeros_like(corners)
-    inverse[sound] = np.linalg.inv(corners[sound])
-    at = affine_map((inverse @ frame.points[frame.triangles]).transpose(0, 2, 1), label)
-    at[label < 0] = -1e4
-    return at
 
 
 WEIGHTS = Packaged(

@@ -16,35 +16,19 @@ import cv2
 import numpy as np
 
 from deidcli.errors import PresetError
-from deidcli.faces.canonical import (
-    INNER_LIPS,
-    LEFT_BROW,
-    LEFT_LIDS,
-    OUTER_LIPS,
-    POINTS,
-    RIGHT_BROW,
-    RIGHT_LIDS,
-    RIM,
-    SIZE,
-    canonical,
-    pose,
-)
+from deidcli.faces.canonical import POINTS, SIZE, canonical, pose
+from deidcli.faces.glasses import rims, sunglasses
+from deidcli.faces.regions import COARSE, beard_weights, features, rim_distance, shrunk, skin
 
-COARSE, LOW = 64, 16  # sides in pixels at which a face is fitted, and at which its light is read
+LOW = 16  # side in pixels at which a face's light is read
 FITTED = 40  # components that are fitted to a face, to find out what occludes it
 NOISE = 0.02  # variance of the pixels of a face about the fit, against which the components' variances count
 UNLIKE = 0.16  # difference to the fit, of [0, 1], at which a pixel has lost most of its weight
 HIDDEN = 0.17  # difference above which a pixel may belong to what hides the face
-# Sunglasses: how dark they are as a share of the cheek below, the share of the eyes' surroundings that is, how many
-# pixels of the frame these reach beyond the lids, and where the cheeks lie at the side of a fit.
-DARK, ALL_DARK, EYE_ROOM = 0.55, 0.85, 7
-CHEEK_ROWS, CHEEKS = slice(37, 43), (slice(14, 23), slice(41, 50))
-# Thin glasses: pixels beyond the lids between which their rims lie, pixels that a line is narrower than, how strong the
-# lines about each eye of a face in glasses are as a share of its skin (one face in fifty without has such lines), and
-# how strong a pixel of the rims is: where it begins to count, and from which on it counts in full.
-RIMS, LINE, GLASSES, RIM_LINES = (14, 28), 13, 0.118, (0.06, 0.14)
 TRAITS = ("gender", "age")  # the first of what is kept; then come tone (3), light (3) and expression
 TONE, EXPRESSION = slice(2, 5), slice(8, None)
+# Pixels within the rim between which an identity's texture fades in, and the rows of the frame between which that ends.
+HAIR_LINE, SIDEBURNS = (8.0, 30.0), (115.0, 150.0)
 OTHER_GENDER = 1000.0  # what a face of the bank with another gender counts as a squared deviation
 TYPICAL = 0.5  # a direction in which faces of a gender vary by this share of what all do is halved by `typical`
 LIMIT = 2.0  # standard deviations to which what is kept is clipped: beyond them the model has seen nothing
@@ -54,7 +38,8 @@ LIMIT = 2.0  # standard deviations to which what is kept is clipped: beyond them
 class Reading:
     """What the model reads from a face.
 
-    texture: (256, 256, 3) float32 in [0, 1] as unwrapped, completed by the fit where it was not seen. visible: (256,
+    texture: (256, 256, 3) float32 in [0, 1] as unwrapped, completed from its
+    other side, and by the fit where that was not seen either. visible: (256,
     256) float32 in [0, 1], how far a pixel was seen and is face. hidden: (256, 256), how far something lies over it.
     shape: (468, 3), the mesh in the pose of the mean mesh. kept: (k,) standardised: gender, age, tone, light,
     expression. rims: (256, 256) float32 in [0, 1], the lines of thin glasses; None where there are none.
@@ -134,7 +119,10 @@ class FaceModel:
         over = np.maximum(hidden(unlike), sunglasses(given))
         visible = seen * (1 - over)
         drawn = cv2.resize(drawn, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-        whole = given * visible[..., None] + drawn * (1 - visible[..., None])
+        # What was not seen is taken from the other side of the face, and from the fit where that was not seen either.
+        other = visible[:, ::-1, None]
+        filled_up = given[:, ::-1] * other + drawn * (1 - other)
+        whole = given * visible[..., None] + filled_up * (1 - visible[..., None])
         return Reading(whole, visible, over, shape, self._kept(whole, shape, dlib), rims(given))
 
     def _fit(self, texture: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -162,9 +150,9 @@ class FaceModel:
         """Mean (64, 64, 3) and first components (40, 64, 64, 3) at the side of a fit, the pixels that count (64, 64),
         and the components there (40, their number * 3).
         """
-        inside = _shrunk(canonical().inside.astype(np.float32)) > 0.99
-        shrunk = np.stack([_shrunk(_in_frame(row)) for row in self.components[:FITTED]])
-        return _shrunk(self.picture(np.zeros(1))), shrunk, inside, shrunk[:, inside].reshape(FITTED, -1)
+        inside = shrunk(canonical().inside.astype(np.float32)) > 0.99
+        small = np.stack([shrunk(_in_frame(row)) for row in self.components[:FITTED]])
+        return shrunk(self.picture(np.zeros(1))), small, inside, small[:, inside].reshape(FITTED, -1)
 
     def _kept(self, texture: np.ndarray, shape: np.ndarray, dlib: np.ndarray) -> np.ndarray:
         expression = self.expression @ (shape.reshape(-1) - self.shape_mean)
@@ -208,7 +196,7 @@ class FaceModel:
     def drawn(self, texture: np.ndarray, shape: np.ndarray, traits: np.ndarray) -> Identity:
         """The identity of coefficients of texture (n,) and shape (m,), as `coefficients` has them."""
         points = (shape @ self.shape_components).reshape(POINTS, 3)
-        return Identity(self.picture(texture, mean=False), points, traits)
+        return Identity(self.picture(texture, mean=False) * _without_hair(), points, traits)
 
     def base(self, kept: np.ndarray) -> np.ndarray:
         """The texture (256, 256, 3) that what is kept (k,) predicts."""
@@ -223,6 +211,29 @@ class FaceModel:
         """The coefficients (n,) of the texture that is the person's own: without what is kept."""
         off = reading.texture[canonical().inside].reshape(-1) - self.mean
         return self.components @ off - reading.kept @ self.texture_of_kept
+
+    def beard(self, texture: np.ndarray) -> np.ndarray:
+        """How dark the skin about the mouth is by coefficients (..., n) of people's own textures, in deviations of the
+        men of the bank from their median: above 1 a beard or moustache.
+        """
+        direction, middle, spread = self._beard
+        return (texture @ direction - middle) / spread
+
+    def apart(self, reading: Reading) -> np.ndarray:
+        """How far the faces of the bank are from a face in what is kept, squared, (faces, 6): gender, age and tone as
+        `deviations` has them, and of men how bearded they are.
+        """
+        beard = np.zeros(self.faces)
+        if reading.kept[0] < 0:
+            beard = (self.beard(self.bank_texture) - self.beard(self.own_texture(reading))) ** 2
+        return np.column_stack([deviations(self.bank_kept, reading.kept), beard])
+
+    @cached_property
+    def _beard(self) -> tuple[np.ndarray, float, float]:
+        weights = np.repeat(beard_weights()[canonical().inside], 3) / 3
+        direction = self.components @ weights.astype(np.float32)
+        men = self.bank_texture[self.bank_kept[:, 0] < 0] @ direction
+        return direction, float(np.median(men)), max(float(men.std()), 1e-6)
 
     def own_shape(self, reading: Reading) -> np.ndarray:
         """The shape (468, 3) that is the person's own: without what is kept, and without expression."""
@@ -261,7 +272,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def tone_and_light(texture: np.ndarray) -> np.ndarray:
     """The mean colour of the skin (3,) and how its lightness changes to the right, downwards and to both sides (3,)."""
     tone = np.array(cv2.mean(texture, skin().view(np.uint8))[:3])
-    smooth = cv2.GaussianBlur(_shrunk(texture), (0, 0), 5)
+    smooth = cv2.GaussianBlur(shrunk(texture), (0, 0), 5)
     low = cv2.resize(smooth, (LOW, LOW), interpolation=cv2.INTER_AREA).mean(axis=2)
     places, slopes = _ways_of_light()
     values = low[places]
@@ -284,113 +295,27 @@ def hidden(unlike: np.ndarray) -> np.ndarray:
     features themselves, and is not kept. Eyes and mouth never hide the face.
     """
     apart = cv2.GaussianBlur(unlike, (0, 0), 0.7) > HIDDEN
-    apart &= _shrunk(features(4)) < 0.5
+    apart &= shrunk(features(4)) < 0.5
     count, labels = cv2.connectedComponents(cv2.morphologyEx(apart.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2))))
-    edge = (_shrunk(rim_distance()) < 5) & (_shrunk(canonical().inside.astype(np.float32)) > 0.5)
+    edge = (shrunk(rim_distance()) < 5) & (shrunk(canonical().inside.astype(np.float32)) > 0.5)
     reaching = [n for n in range(1, count) if (labels == n).sum() > 12 and (edge & (labels == n)).sum() > 2]
     covers = cv2.dilate(np.isin(labels, reaching).astype(np.float32), np.ones((3, 3)))
     return np.clip(cv2.GaussianBlur(cv2.resize(covers, (SIZE, SIZE)), (0, 0), 2), 0, 1)
 
 
-def filled(parts: tuple[np.ndarray, ...], grow: int = 0) -> np.ndarray:
-    """The hulls of mesh points in the frame, (256, 256) float32 in [0, 1], grown by so many pixels."""
-    area: np.ndarray = np.zeros((SIZE, SIZE), np.float32)
-    for part in parts:
-        hull = cv2.convexHull(canonical().points[part].astype(np.float32))[:, 0]
-        cv2.fillPoly(area, [np.round(hull * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
-    if grow:
-        area = cv2.dilate(area, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1)))
-    return area
-
-
-def sunglasses(texture: np.ndarray) -> np.ndarray:
-    """Dark glasses, (256, 256) float32 in [0, 1], of a texture (256, 256, 3) float32 in [0, 1].
-
-    They are what is much darker than the cheek below it, all about both eyes: sockets in shadow, brows and made-up lids
-    leave something light there.
+@cache
+def _without_hair() -> np.ndarray:
+    """What of an identity's texture is drawn, (256, 256, 1) float32: all but the rim of forehead and temples, where the
+    faces of the bank show their hair, which would lie as a band over the new face.
     """
-    light = _shrunk(texture).mean(axis=2)
-    cheeks = np.array([light[CHEEK_ROWS, columns].mean() for columns in CHEEKS])
-    eyes = [_shrunk(filled((lids,), EYE_ROOM)) > 0.5 for lids in (LEFT_LIDS, RIGHT_LIDS)]
-    dark = np.concatenate(
-        [light[:, : COARSE // 2] < DARK * cheeks[0], light[:, COARSE // 2 :] < DARK * cheeks[1]], axis=1
-    )
-    if min(dark[eye].mean() for eye in eyes) < ALL_DARK:
-        return np.zeros((SIZE, SIZE), np.float32)
-    _, labels = cv2.connectedComponents(dark.astype(np.uint8))
-    on_eyes = {int(n) for eye in eyes for n in np.unique(labels[eye]) if n}
-    covers = cv2.dilate(np.isin(labels, list(on_eyes)).astype(np.float32), np.ones((3, 3)))
-    covers[CHEEK_ROWS.start :] = 0
-    return np.clip(cv2.GaussianBlur(cv2.resize(covers, (SIZE, SIZE)), (0, 0), 2), 0, 1)
-
-
-def rims(texture: np.ndarray) -> np.ndarray | None:
-    """The lines of thin glasses, (256, 256) float32 in [0, 1], of a texture (256, 256, 3) float32 in [0, 1]; None where
-    there are no such lines on all sides of both eyes. Of 57 faces in glasses or sunglasses two in three have them, of
-    160 without one in fifty (CelebAMask-HQ). Lines that are darker than what is about them count twice.
-    """
-    light = cv2.GaussianBlur(cv2.cvtColor(np.ascontiguousarray(texture), cv2.COLOR_RGB2GRAY), (0, 0), 1)
-    element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (LINE, LINE))
-    bare = max(cv2.mean(light, skin().view(np.uint8))[0], 1e-3)
-    dark, bright = (cv2.morphologyEx(light, kind, element) for kind in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT))
-    lines = (dark + bright / 2) / np.float32(bare)
-    eyes, area = _sides_of_eyes()
-    if min(np.exp(np.mean([np.log(np.percentile(lines[side], 85) + 0.01) for side in eye])) for eye in eyes) < GLASSES:
-        return None
-    first, whole = RIM_LINES
-    return cv2.GaussianBlur(np.clip((lines - first) / (whole - first), 0, 1) * area, (0, 0), 0.7)
-
-
-@cache
-def _sides_of_eyes() -> tuple[list[list[tuple[np.ndarray, ...]]], np.ndarray]:
-    """Where the rims of glasses pass: within, below and outside of each eye; and all that may belong to them (256,
-    256) float32 in [0, 1].
-    """
-    near, far = (filled((LEFT_LIDS, RIGHT_LIDS), grow) > 0.5 for grow in RIMS)
-    ring = far & ~near & (filled((LEFT_BROW, RIGHT_BROW), 5) < 0.5)
-    y, x = np.indices(ring.shape)
-    left, right = (canonical().points[lids].mean(axis=0) for lids in (LEFT_LIDS, RIGHT_LIDS))
-    middle, below = x < SIZE / 2, y > left[1] + 8
-    sides = [
-        [middle & (x > left[0] + 10), middle & below, x < left[0] - 8],
-        [~middle & (x < right[0] - 10), ~middle & below, x > right[0] + 8],
-    ]
-    area = filled((LEFT_LIDS, RIGHT_LIDS), RIMS[1] + 8) * (1 - filled((LEFT_LIDS, RIGHT_LIDS), 5))
-    return [[np.nonzero(ring & side) for side in eye] for eye in sides], area * (1 - filled((LEFT_BROW, RIGHT_BROW)))
-
-
-@cache
-def rim_distance() -> np.ndarray:
-    """How far the pixels of the frame lie within the rim, (256, 256) float32; 0 outside it."""
-    return cv2.distanceTransform((filled((RIM,)) > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
-
-
-@cache
-def features(grow: int) -> np.ndarray:
-    """Eyes, lips and brows, grown by pixels, (256, 256) float32 in [0, 1]."""
-    return filled((OUTER_LIPS, LEFT_LIDS, RIGHT_LIDS, LEFT_BROW, RIGHT_BROW), grow)
-
-
-@cache
-def skin() -> np.ndarray:
-    """The pixels of the frame that are skin in every face, (256, 256) bool."""
-    return (rim_distance() > 14) & (features(5) < 0.5)
-
-
-@cache
-def openings() -> np.ndarray:
-    """What lies between the lids and between the lips, (256, 256) float32 in [0, 1] with a soft edge."""
-    inner = np.zeros((SIZE, SIZE), np.float32)
-    for part in (INNER_LIPS, LEFT_LIDS, RIGHT_LIDS):
-        cv2.fillPoly(inner, [np.round(canonical().points[part] * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
-    return cv2.GaussianBlur(inner, (0, 0), 1.0)
+    first, whole = HAIR_LINE
+    low, high = SIDEBURNS
+    rim = 1 - np.clip((rim_distance() - first) / (whole - first), 0, 1)
+    above = np.clip((high - np.arange(SIZE, dtype=np.float32)) / (high - low), 0, 1)
+    return (1 - rim * above[:, None])[..., None]
 
 
 def frontal(mesh: np.ndarray) -> np.ndarray:
     """A mesh (468, 3) in the pose and scale of the mean mesh."""
     rotation, shift = pose(mesh)
     return (mesh - shift) @ np.linalg.inv(rotation)
-
-
-def _shrunk(texture: np.ndarray) -> np.ndarray:
-    return cv2.resize(texture, (COARSE, COARSE), interpolation=cv2.INTER_AREA)

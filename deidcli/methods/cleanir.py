@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from deidcli.errors import PresetError, UsageError
-from deidcli.faces.face_model import Identity, Reading, deviations, unit
+from deidcli.faces.face_model import Identity, Reading, unit
 from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
 from deidcli.methods.identities import FAR, TRIES, WINDOW, IdentityMethod, PresetFaceModels, joined
 from deidcli.presets import load_preset
@@ -207,6 +207,9 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 MIXED = np.array([0.8, 0.6])  # weights of the two faces of the bank; their squares sum to 1
 # What a squared deviation of gender, age and of each colour of the tone costs, in cosines of the turned identity.
 COSTS = {"gender": (0.15,), "age": (0.10,), "tone": (0.03, 0.03, 0.03)}
+# The same of a beard, where anything is kept: a shaven face on a bearded man looks grey about the mouth, and a beard on
+# a shaven one is a patch.
+BEARD = 0.05
 # What the cosine between SFace's descriptors of a face of the bank and of the old face costs, and how much more on each
 # level. SFace also knows a person by what is about the face: with 1 and with 2, both recognisers tell 89 of 100 new
 # faces from the old one, without it 80 (docs/cleanir.md).
@@ -256,7 +259,7 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
         identity = self.models.joined(old)[None]
         near = bank @ rotate(identity, axis[None], angle)[0]
         costs = np.concatenate([COSTS[name] if name in self._kept else np.zeros(len(COSTS[name])) for name in COSTS])
-        near = near - deviations(model.bank_kept, reading.kept) @ costs
+        near = near - model.apart(reading) @ np.append(costs, BEARD if self._kept else 0.0)
         if self.far:
             near = near - (AWAY + FURTHER * self.level) * (model.bank_sface @ unit(old[1]))
         # The first level's order was another one; from the second on the faces follow that were not tried before.

@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 
 from deidcli.faces.canonical import SIZE
-from deidcli.faces.face_model import FaceModel, Identity, Reading, deviations, rim_distance, unit
+from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
+from deidcli.faces.regions import rim_distance
 from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
 from deidcli.methods.cleanir import joined
 from deidcli.methods.identities import TRIES, WINDOW, IdentityMethod, PresetFaceModels
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from deidcli.networks.epd_net import Translator
 
 MIXED = np.array([0.8, 0.6])  # weights of the two faces of the bank that make an identity; their squares sum to 1
-# What squared deviations in gender, age and the three colours of the tone cost a face of the bank, and what the cosine
-# costs between it and the old face, as recognisers see both: chances fall by the exponential of that.
-COSTS, ALIKE = np.array([1.5, 1.0, 0.3, 0.3, 0.3]), 25.0
+# What squared deviations in gender, age, the three colours of the tone and a beard cost a face of the bank, and what
+# the cosine costs between it and the old face, as recognisers see both: chances fall by the exponential of that.
+COSTS, ALIKE = np.array([1.5, 1.0, 0.3, 0.3, 0.3, 0.5]), 25.0
 LEVELS = 2  # times that other identities are tried for a face that is still recognised
 FARTHEST, STEP = 2.0, 0.1  # how far a shape goes at most, and how much further on each level
 
@@ -151,7 +152,7 @@ def drawn_faces(
     which recognisers say that they are not the old face. old: its descriptors (128,) by dlib and SFace.
     """
     known = joined(unit(old[0] - model.dlib_mean)[None], unit(old[1])[None])[0]
-    cost = deviations(model.bank_kept, reading.kept) @ COSTS
+    cost = model.apart(reading) @ COSTS
     cost += ALIKE * joined(model.bank_dlib, model.bank_sface) @ known
     order = np.argsort(cost + random.gumbel(size=len(cost)), kind="stable")
     for start in range(0, len(order) - 1, len(MIXED)):

@@ -33,11 +33,12 @@ from deidcli.faces.canonical import (
     mean_mesh,
     pose,
     posed_mean_mesh,
-    render,
     unwrap,
     with_ring,
 )
-from deidcli.faces.face_model import FaceModel, Identity, Reading, features, openings, rim_distance
+from deidcli.faces.face_model import FaceModel, Identity, Reading
+from deidcli.faces.regions import features, openings, rim_distance
+from deidcli.faces.render import render
 from deidcli.values import Box, Crop, CropSpec, Frame, Layer
 
 NO_MASK = CropSpec(size=None, margin=0, align="window", transfer_lighting=False)  # a layer says how it lies

@@ -8,7 +8,7 @@ the principal components of the textures and of what is left of the shapes hold 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,16 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from deidcli.errors import UsageError
-from deidcli.faces.canonical import LEFT_LIDS, POINTS, RIGHT_LIDS, SIZE, canonical, ibug, locate_mesh, mean_mesh, unwrap
-from deidcli.faces.face_model import (
-    COARSE,
-    FaceModel,
-    features,
-    filled,
-    frontal,
-    rim_distance,
-    tone_and_light,
-    unit,
-)
+from deidcli.faces.canonical import POINTS, SIZE, canonical, ibug, locate_mesh, mean_mesh, unwrap
+from deidcli.faces.face_model import TONE, FaceModel, frontal, tone_and_light, unit
 from deidcli.faces.recognisers import recogniser
+from deidcli.faces.regions import rim_distance
 from deidcli.presets import Preset, save_preset
 from deidcli.training.cleanir_latent import ridge
+from deidcli.training.face_bank import drawn_bank, plain, presentable, save_bank_sheet
 from deidcli.values import Box, Face
 
-FILE = "face_model.npz"
+FILE, WITHOUT = "face_model.npz", "without.txt"
 BATCH = 32  # faces that are described in one call
 NOWHERE = Box(0, 0, 1, 1)  # of a face whose landmarks say where it is
 PRESENT, SEEN = (
@@ -43,9 +36,6 @@ PRESENT, SEEN = (
 )  # presence of a mesh, and the share of a texture that was seen, of a face that is learnt from
 TRAIT_PENALTY, KEPT_PENALTY = 1.0, 8.0  # of the ridge regressions
 EXPRESSIONS, SHAPES = 10, 60  # directions of expression, and components of the shapes of people
-# Of the bank: shares of the faces that stay, by how unlike what is kept predicts they are, by what is dark or bright
-# on their foreheads (hair), and by fine lines about their eyes (glasses).
-LIKELY, BARE, UNGLAZED = 0.62, 0.75, 0.8
 
 
 @dataclass(frozen=True)
@@ -54,6 +44,7 @@ class Recipe:
 
     components: int = 200
     licences: tuple[str, ...] = ("CC0", "MIT")
+    without: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -67,16 +58,25 @@ class Sample:
     sface: np.ndarray
 
 
-def train(folder: Path, recipe: Recipe, out: Path, said: Callable[[str], None]) -> Preset:
-    """Learn from FOLDER/faces.csv and FOLDER/images, and write a preset. Faces of the split `val` only measure it."""
+def train(folder: Path, recipe: Recipe, out: Path, work: Path, said: Callable[[str], None]) -> Preset:
+    """Learn from FOLDER/faces.csv and FOLDER/images, and write a preset. Faces of the split `val` only measure it.
+
+    A sheet of the bank and the names of its files, in the same order, go to `work`.
+    """
     rows = [row for row in _rows(folder) if row["licence"] in recipe.licences]
     samples = [s for start in range(0, len(rows), BATCH) for s in _samples(folder, rows[start : start + BATCH])]
     learnt = [s for s in samples if s.row["split"] == "train"]
     unseen = [s for s in samples if s.row["split"] != "train"]
     said(f"{len(rows)} faces, {len(samples)} seen from in front, {len(learnt)} of them learnt from")
     out.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = learn(learnt, recipe, said)
-    np.savez_compressed(out / FILE, **arrays)
+    arrays, files = learn(learnt, recipe)
+    _save(out / FILE, arrays)
+    arrays, files = _with_bank(out / FILE, arrays, files, recipe)
+    said(f"{len(files)} of the faces that the components are learnt from make the bank")
+    _save(out / FILE, arrays)
+    save_bank_sheet(drawn_bank(FaceModel(out / FILE)), work / "bank.png")
+    (work / "bank.txt").write_text("".join(f"{name}\n" for name in files), encoding="utf-8")
+    (out / WITHOUT).write_text("".join(f"{name}\n" for name in sorted(recipe.without)), encoding="utf-8")
     figures = measure(FaceModel(out / FILE), unseen)
     config = {
         "method": "face-model",
@@ -85,7 +85,23 @@ def train(folder: Path, recipe: Recipe, out: Path, said: Callable[[str], None]) 
         "faces": len(learnt),
         "figures": {**figures, "bank": len(arrays["bank_texture"])},
     }
-    return save_preset(out, config, [FILE], card(out.name, config))
+    return save_preset(out, config, [FILE, WITHOUT], card(out.name, config))
+
+
+def _save(path: Path, arrays: Mapping[str, Any]) -> None:
+    np.savez_compressed(path, **arrays)
+
+
+def _with_bank(
+    path: Path, arrays: dict[str, np.ndarray], files: list[str], recipe: Recipe
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays and files of the model at `path`, with presentable faces alone in the bank."""
+    model = FaceModel(path)
+    tones = model.bank_kept[: model.people, TONE].mean(axis=1)
+    taken = presentable(drawn_bank(model), tones) & ~np.isin(files, sorted(recipe.without))
+    both = np.concatenate([taken, taken])
+    banks = {name: rows[both] for name, rows in arrays.items() if name.startswith("bank_")}
+    return {**arrays, **banks}, [name for name, used in zip(files, taken, strict=True) if used]
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:
@@ -141,8 +157,8 @@ def mirror() -> np.ndarray:
     return linear_sum_assignment(apart + apart.T)[1]
 
 
-def learn(samples: Sequence[Sample], recipe: Recipe, said: Callable[[str], None]) -> dict[str, np.ndarray]:
-    """The arrays of a face model."""
+def learn(samples: Sequence[Sample], recipe: Recipe) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays of a face model whose bank has every face that the components are learnt from, and their files."""
     inside = canonical().inside
     dlib = np.stack([s.dlib for s in samples])
     dlib_mean = dlib.mean(axis=0)
@@ -158,8 +174,8 @@ def learn(samples: Sequence[Sample], recipe: Recipe, said: Callable[[str], None]
     known = (np.concatenate([kept, mirrored]) - kept_mean) / kept_deviation
 
     textures = np.stack([s.texture[inside].reshape(-1) for s in samples])
-    clean = _clean(samples, (kept - kept_mean) / kept_deviation)
-    said(f"{clean.sum()} faces without glasses, fringes and stage light make the bank")
+    free = np.array([not s.row.get("person") for s in samples])
+    clean = plain([s.texture for s in samples], (kept - kept_mean) / kept_deviation, free)
     used = np.concatenate([clean, clean])
     flipped = np.stack([s.texture[:, ::-1][inside].reshape(-1) for s, ok in zip(samples, clean, strict=True) if ok])
     pictures = np.concatenate([textures[clean], flipped])
@@ -177,7 +193,8 @@ def learn(samples: Sequence[Sample], recipe: Recipe, said: Callable[[str], None]
     own = both - shape_mean - person @ shape_of_kept
     own = own - (own @ expression.T) @ expression
     shape_components = np.linalg.svd(own[used], full_matrices=False)[2][:SHAPES]
-    return {
+    files = [s.row["file"] for s, ok in zip(samples, clean, strict=True) if ok]
+    arrays = {
         "mean": mean.astype(np.float16),
         "components": components,
         "scale": scale.astype(np.float32),
@@ -197,6 +214,7 @@ def learn(samples: Sequence[Sample], recipe: Recipe, said: Callable[[str], None]
         "dlib_mean": dlib_mean.astype(np.float32),
         "trait_weights": trait_weights.astype(np.float32),
     }
+    return arrays, files
 
 
 def _trait_weights(samples: Sequence[Sample], descriptors: np.ndarray) -> np.ndarray:
@@ -235,25 +253,6 @@ def _kept(
 def _mirrored(sample: Sample, other: np.ndarray) -> Sample:
     shape = sample.shape[other] * (-1, 1, 1)
     return Sample(sample.row, np.ascontiguousarray(sample.texture[:, ::-1]), shape, sample.dlib, sample.sface)
-
-
-def _clean(samples: Sequence[Sample], known: np.ndarray) -> np.ndarray:
-    """(n,) bool: the faces that the bank takes. Those of people who were drawn many times only teach expression."""
-    small = np.stack([cv2.resize(s.texture, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for s in samples])
-    flat = small.reshape(len(samples), -1)
-    fit = known @ ridge(known, flat - flat.mean(axis=0), KEPT_PENALTY) + flat.mean(axis=0)
-    apart = np.abs(flat - fit).reshape(small.shape)
-    face = cv2.resize((rim_distance() > 6).astype(np.float32), (COARSE, COARSE), interpolation=cv2.INTER_AREA) > 0.9
-    forehead = face & (np.arange(COARSE)[:, None] < COARSE // 4)
-    eyes = filled((LEFT_LIDS, RIGHT_LIDS), 22) * (filled((LEFT_LIDS, RIGHT_LIDS), 8) < 0.5) * (features(6) < 0.5)
-    frames = cv2.resize(eyes, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
-    fine = np.stack([np.abs(g - cv2.GaussianBlur(g, (0, 0), 2)) for g in small.mean(axis=3)])
-    unlike = apart.mean(axis=3)[:, face].mean(axis=1)
-    hair = (apart.max(axis=3) > 0.22)[:, forehead].mean(axis=1)
-    lines = (fine * frames).sum(axis=(1, 2)) / frames.sum()
-    free = np.array([not s.row.get("person") for s in samples])
-    bounds = [np.quantile(v[free], q) for v, q in ((unlike, LIKELY), (hair, BARE), (lines, UNGLAZED))]
-    return free & (unlike <= bounds[0]) & (hair <= bounds[1]) & (lines <= bounds[2])
 
 
 def _components(pictures: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -304,9 +303,10 @@ of faker-js (CC0), SFHQ-T2I (MIT) and openpeople (MIT). Faces of the split `val`
 a person was used. Companies may use it. The descriptors are by dlib's network (CC0) and SFace (Apache 2.0), the meshes
 by MediaPipe's Face Mesh (Apache 2.0).
 
-**Recipe**: `deid train face-model --data FOLDER --out models/{name}` (a few minutes on two cores, the same result
-every time). The bank takes no face of openpeople, some of which resemble actors, and none in glasses, under fringes or
-in stage light, as far as three measures of the textures tell.
+**Recipe**: `deid train face-model --data FOLDER --without models/{name}/{WITHOUT} --out models/{name}` (a few minutes
+on two cores, the same result but for the signs of components). The bank takes no face of openpeople, some of which
+resemble actors, and none in glasses, under fringes, in stage light or with hard shadows, as far as measures of the
+textures tell; `{WITHOUT}` names those that somebody saw besides.
 
 **Figures**, on {figures["faces"]} synthetic faces that were not learnt from: the root mean square of their textures
 about the mean is {figures["spread"]} of the range, about their projection {figures["error"]}; gender is read right in

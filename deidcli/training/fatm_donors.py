@@ -20,8 +20,9 @@ import numpy as np
 from deidcli.errors import UsageError
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.canonical import PRESENT, SIZE, ibug, locate_mesh
-from deidcli.faces.face_model import EXPRESSION, LIMIT, FaceModel, openings, rim_distance
+from deidcli.faces.face_model import EXPRESSION, LIMIT, FaceModel
 from deidcli.faces.recognisers import Recogniser, recogniser
+from deidcli.faces.regions import openings, rim_distance
 from deidcli.methods.fatm import CanonicalFatm, Fatm, identity_of
 from deidcli.methods.new_face import composited
 from deidcli.networks.fatm import FatmConfig

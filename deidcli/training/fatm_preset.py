@@ -15,8 +15,9 @@ from deidcli.engine.survey import walk
 from deidcli.errors import MediaError, UsageError
 from deidcli.faces.align import align
 from deidcli.faces.detectors import DetectOptions, detector
-from deidcli.faces.face_model import FaceModel, skin
+from deidcli.faces.face_model import FaceModel
 from deidcli.faces.landmarks import locate
+from deidcli.faces.regions import skin
 from deidcli.media.open import open_reader
 from deidcli.methods.fatm import DONORS
 from deidcli.networks.fatm import decoder_file, load, save

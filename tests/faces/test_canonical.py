@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from scipy.spatial import Delaunay
 
 from deidcli.faces import canonical as meshes
-from deidcli.faces.canonical import canonical, mean_mesh, pose, posed_mean_mesh, render, signed_areas, unwrap, with_ring
+from deidcli.faces.canonical import canonical, mean_mesh, pose, posed_mean_mesh, signed_areas, unwrap, with_ring
 from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.landmarks import locate
+from deidcli.faces.render import render
 from deidcli.values import Face
 
 TURNS = st.floats(-35, 35)

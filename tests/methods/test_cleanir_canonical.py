@@ -11,7 +11,8 @@ from deidcli.errors import MethodError, PresetError, UsageError
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.blend import BlendOptions, blend
 from deidcli.faces.canonical import unwrap
-from deidcli.faces.face_model import FaceModel, deviations, hidden, rims, sunglasses, tone_and_light
+from deidcli.faces.face_model import FaceModel, deviations, hidden, tone_and_light
+from deidcli.faces.glasses import rims, sunglasses
 from deidcli.faces.landmarks import locate
 from deidcli.faces.recognisers import recogniser
 from deidcli.methods.base import Secret

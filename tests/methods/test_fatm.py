@@ -10,8 +10,8 @@ from deidcli.errors import UsageError
 from deidcli.faces.align import align
 from deidcli.faces.blend import BlendOptions, blend
 from deidcli.faces.canonical import SIZE
-from deidcli.faces.face_model import openings
 from deidcli.faces.recognisers import recogniser
+from deidcli.faces.regions import openings
 from deidcli.methods.base import Secret
 from deidcli.methods.fatm import CanonicalFatm, Fatm, area
 from deidcli.presets import load_preset

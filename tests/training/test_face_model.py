@@ -8,6 +8,7 @@ import pytest
 
 from deidcli.errors import UsageError
 from deidcli.faces.face_model import FaceModel
+from deidcli.training.face_bank import blemishes, presentable
 from deidcli.training.face_model import FILE, Recipe, mirror, train
 from tests.conftest import save
 
@@ -44,9 +45,14 @@ def write(folder, rows):
         csv.writer(file).writerows([FIELDS, *rows])
 
 
+def places(folder):
+    """Where a preset goes, and what is looked at beside it."""
+    return folder / "face-tiny", folder / "work"
+
+
 @pytest.fixture(scope="module")
 def preset(folder, tmp_path_factory):
-    return train(folder, Recipe(components=40), tmp_path_factory.mktemp("models") / "face-tiny", quiet)
+    return train(folder, Recipe(components=40), *places(tmp_path_factory.mktemp("models")), quiet)
 
 
 def test_it_is_a_model_of_the_faces_it_may_learn_from(preset):
@@ -59,13 +65,39 @@ def test_it_is_a_model_of_the_faces_it_may_learn_from(preset):
     assert np.allclose(model.components @ model.components.T, np.eye(len(model.components)), atol=0.05)
 
 
+def test_the_bank_is_shown_with_its_names_and_leaves_out_what_it_is_told_to(folder, preset, tmp_path):
+    shown = preset.folder.parent / "work"
+    names = (shown / "bank.txt").read_text().split()
+    assert len(names) == FaceModel(preset.file(FILE)).people and (shown / "bank.png").stat().st_size > 1000
+    fewer = train(folder, Recipe(components=40, without=frozenset(names[:2])), *places(tmp_path), quiet)
+    left = (tmp_path / "work" / "bank.txt").read_text().split()
+    assert left == names[2:] and FaceModel(fewer.file(FILE)).faces == 2 * len(left)
+    assert (fewer.folder / "without.txt").read_text().split() == sorted(names[:2])
+
+
+def test_the_bank_takes_no_glasses_fringes_and_hard_shadows():
+    face, texture = np.full((256, 256, 3), (200, 160, 140), np.uint8), np.indices((256, 256))
+    plain = blemishes(face)
+    fringe, shadow, patch, glasses = (face.copy() for _ in range(4))
+    fringe[:60] //= 3
+    shadow[:, :110] //= 2
+    patch[texture[1] > 128] = (120, 190, 140)
+    for eye in (84, 171):
+        cv2.circle(glasses, (eye, 92), 30, (20, 20, 20), 4)
+    worse = np.stack([blemishes(picture) for picture in (glasses, shadow, fringe, patch)]) - plain
+    assert worse[0, 0] > 0.05 and worse[1, 1] > 0.2 and worse[2, 2] > 0.3 and worse[2, 3] > 0.1 and worse[3, 6] > 5
+    bank = np.stack([face] * 20 + [glasses, shadow, fringe, patch])
+    taken = presentable(bank, np.full(len(bank), 0.5))
+    assert taken[:20].all() and not taken[20:].any()
+
+
 def test_the_mean_face_is_even(preset):
     mean = FaceModel(preset.file(FILE)).picture(np.zeros(1))
     assert np.abs(mean - mean[:, ::-1]).mean() < 0.01 and 0.2 < mean[128, 128].mean() < 0.9
 
 
 def test_the_same_faces_make_the_same_model(folder, preset, tmp_path):
-    again = train(folder, Recipe(components=40), tmp_path / "face-tiny", quiet)
+    again = train(folder, Recipe(components=40), *places(tmp_path), quiet)
     with np.load(preset.folder / FILE) as a, np.load(again.folder / FILE) as b:
         assert all(np.allclose(a[name], b[name], atol=1e-3) for name in a.files)
 
@@ -77,8 +109,8 @@ def test_mirrored_twice_is_the_same():
 
 def test_what_is_missing_is_said(folder, tmp_path):
     with pytest.raises(UsageError, match="faces.csv"):
-        train(tmp_path, Recipe(components=40), tmp_path / "out", quiet)
+        train(tmp_path, Recipe(components=40), *places(tmp_path / "out"), quiet)
     (tmp_path / "images").symlink_to(folder / "images")
     write(tmp_path, [(f"{n}.png", "MIT", "train", "", "", "") for n in range(6, 12)])
     with pytest.raises(UsageError, match="too few"):
-        train(tmp_path, Recipe(components=40), tmp_path / "out", quiet)
+        train(tmp_path, Recipe(components=40), *places(tmp_path / "out"), quiet)

@@ -345,17 +345,25 @@ def _own(sources: dict[str, Path], options: dict[str, Any], fit: Any, out: Path,
     click.option("--out", required=True, metavar="DIR", help="The preset's folder, like models/face-256."),
     click.option("--licences", default="CC0,MIT", show_default=True, help="Learn from faces of these licences alone."),
     click.option("--components", type=click.IntRange(40, 400), default=200, show_default=True, help="Of the texture."),
+    click.option("--without", metavar="FILE", help="Names of files in images/, one a line, whose faces "
+                 "the bank does not take: somebody saw glasses or the like on them (bank.png and bank.txt in --work)."),
+    click.option("--work", metavar="DIR", help="A sheet of the bank; default: OUT.training."),
     opt.config,
 )  # fmt: skip
-def face_model_command(data: str, out: str, licences: str, components: int) -> int:
+def face_model_command(
+    data: str, out: str, licences: str, components: int, without: str | None, work: str | None
+) -> int:
     """Learn what faces look like from synthetic ones, and write a preset.
 
     \b
     deid train face-model --data synthetic/ --out models/face-256
     """
+    from deidcli.cli.inputs import named
     from deidcli.training.face_model import Recipe, train
 
-    recipe = Recipe(components, tuple(name.strip() for name in licences.split(",")))
-    preset = train(Path(data), recipe, Path(out), lambda text: click.echo(text, err=True))
+    names = frozenset(named([], without, False) if without else ())
+    recipe = Recipe(components, tuple(name.strip() for name in licences.split(",")), names)
+    place = Path(work or f"{out}.training")
+    preset = train(Path(data), recipe, Path(out), place, lambda text: click.echo(text, err=True))
     click.echo(f"{preset.name} is in {preset.folder}", err=True)
     return 0
