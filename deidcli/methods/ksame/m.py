@@ -98,7 +98,7 @@ class ProxyModels(FaceModels):
 
 
 PROXY = 10  # faces of the bank in a proxy
-SUITING = 170  # faces of the bank, the most like in gender, age and tone, of which proxies are made
+SUITING = 140  # faces of the bank, the most like in gender, age and tone, of which proxies are made
 LIKE = 2  # the other faces of a proxy are drawn among so many times as many that are most like its first one
 DRAWN = 4 * TRIES  # proxies that are drawn for a person; those least like the person are tried first
 STEP, FARTHEST = 0.1, FAR + 0.2  # how much farther a proxy is for a face that is still recognised, and no more than
