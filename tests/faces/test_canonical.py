@@ -76,6 +76,15 @@ def test_not_seen_is_what_is_turned_away_or_outside_the_picture():
     assert cut[128, 40:110].max() < 0.1 and cut[128, 150:210].min() > 0.9
 
 
+@pytest.mark.parametrize("yaw", [50, -50])
+def test_what_a_turned_face_hides_of_itself_was_not_seen(yaw):
+    """The cheek beside the nose faces the camera, but what is seen there is the nose."""
+    left, right = (np.s_[128:148, columns] for columns in (slice(96, 108), slice(148, 160)))
+    hidden, shown = (left, right) if yaw > 0 else (right, left)
+    seen = unwrap(drawn(), turned(yaw=yaw))[1]
+    assert seen[shown].mean() > 0.95 and seen[hidden].mean() < 0.3
+
+
 def test_the_nearer_part_of_a_face_lies_over_the_farther_one():
     texture = np.zeros((256, 256, 1), np.float32)
     texture[:, 128:] = 1

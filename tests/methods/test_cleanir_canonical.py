@@ -10,11 +10,12 @@ import pytest
 from deidcli.errors import MethodError, PresetError, UsageError
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.blend import BlendOptions, blend
-from deidcli.faces.canonical import unwrap
+from deidcli.faces.canonical import OUTER_LIPS, canonical, unwrap
 from deidcli.faces.face_model import FaceModel, deviations, hidden, tone_and_light
 from deidcli.faces.glasses import rims, sunglasses
 from deidcli.faces.landmarks import locate
 from deidcli.faces.recognisers import recogniser
+from deidcli.faces.regions import rim_distance
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import MIXED, CanonicalCleanir, Cleanir
 from deidcli.methods.new_face import WIDE, _grain, _seam, draw, lit, mesh_of, read
@@ -137,6 +138,29 @@ def test_a_face_of_another_gender_is_farther_than_any_of_the_same(model):
     apart = deviations(model.bank_kept, np.full(9, 0.2, np.float32))
     assert apart[model.bank_kept[:, 0] < 0, 0].min() > apart[model.bank_kept[:, 0] > 0].sum(axis=1).max()
     assert np.array_equal(apart[:, 1:], (model.bank_kept[:, 1:] - np.float32(0.2)) ** 2)
+
+
+def test_a_beard_is_darker_skin_about_the_mouth_and_counts_for_men_alone(model, method, crop):
+    lips = canonical().points[OUTER_LIPS].mean(axis=0)
+    y, x = np.indices((256, 256))
+    about = np.exp(-(((x - lips[0]) / 34) ** 2 + ((y - lips[1]) / 26) ** 2))[..., None]
+    rows = [np.broadcast_to(picture, (256, 256, 3))[canonical().inside].reshape(-1) @ model.components.T
+            for picture in (-0.5 * about, 0.5 * x[..., None] / 256, 0.5 * (y[..., None] / 256) ** 2)]  # fmt: skip
+    beard, side, above = (float(model.beard(row) - model.beard(0 * row)) for row in rows)
+    assert beard > 0.8 and max(abs(side), abs(above)) < 0.25 * beard
+    reading = read(model, crop, method.models.described(crop.pixels, crop)[0]).reading
+    for gender, counts in ((-1.0, True), (1.0, False)):
+        reading.kept[0] = gender
+        assert model.apart(reading).shape == (model.faces, 6) and model.apart(reading)[:, 5].any() == counts
+
+
+def test_identities_bring_no_hair_line(model):
+    """Nothing of an identity's texture is drawn at the rim of the forehead, and all of it below and within."""
+    identity = model.identity(np.arange(2), np.array([0.8, 0.6]), np.zeros(2))
+    whole = model.picture(np.array([0.8, 0.6]) @ model.bank_texture[:2], mean=False)
+    rows, rim = np.arange(256)[:, None], rim_distance()
+    assert not identity.texture[(rim > 0) & (rim < 6) & (rows < 110)].any()
+    assert np.array_equal(identity.texture[(rim > 31) | (rows > 151)], whole[(rim > 31) | (rows > 151)])
 
 
 def test_what_a_gender_hardly_has_goes(model):
