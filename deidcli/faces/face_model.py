@@ -20,6 +20,7 @@ from deidcli.faces.canonical import POINTS, SIZE, canonical, pose
 from deidcli.faces.glasses import rims, sunglasses
 from deidcli.faces.regions import COARSE, beard_weights, features, rim_distance, shrunk, skin
 
+DETAIL = 6.0  # standard deviation in pixels of 64 of what is taken off before a face is compared with the mean face
 LOW = 16  # side in pixels at which a face's light is read
 FITTED = 40  # components that are fitted to a face, to find out what occludes it
 NOISE = 0.02  # variance of the pixels of a face about the fit, against which the components' variances count
@@ -207,6 +208,15 @@ class FaceModel:
         """(k, pixels * 3): what each of the traits that are kept adds to the texture."""
         return self.texture_of_kept @ self.components
 
+    def resemblance(self, reading: Reading) -> float:
+        """How far what was seen has the detail of the mean face, a correlation in [-1, 1]: about 0.6 for faces, below
+        0.1 for sleeves, hair and heads on which a mesh was laid askew.
+        """
+        weight = shrunk(reading.visible) * (shrunk(rim_distance()) > 2)
+        mean, seen = (_detail(shrunk(t).mean(axis=2), weight) for t in (self.picture(np.zeros(1)), reading.texture))
+        both = float(np.vdot(weight * mean, mean)) * float(np.vdot(weight * seen, seen))
+        return float(np.vdot(weight * mean, seen)) / max(float(np.sqrt(both)), 1e-9)
+
     def own_texture(self, reading: Reading) -> np.ndarray:
         """The coefficients (n,) of the texture that is the person's own: without what is kept."""
         off = reading.texture[canonical().inside].reshape(-1) - self.mean
@@ -261,6 +271,13 @@ def _in_frame(values: np.ndarray) -> np.ndarray:
 @cache
 def _places_inside() -> np.ndarray:
     return np.flatnonzero(canonical().inside)
+
+
+def _detail(picture: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """A picture (64, 64) without what is wide in it; its mean over `weight` (64, 64) is 0."""
+    near = np.maximum(cv2.GaussianBlur(weight, (0, 0), DETAIL), 1e-3)
+    fine = picture - cv2.GaussianBlur(picture * weight, (0, 0), DETAIL) / near
+    return fine - float(np.vdot(fine, weight)) / max(float(weight.sum()), 1e-6)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -57,6 +57,7 @@ DARK, BRIGHT = 40, 0.1
 FITS = (
     0.4  # intersection over union of a dark face's box and of the mesh posed in it: 0.5 of 38 of these, 0.27 of a wall
 )
+SMALLER = 0.7  # share of another face's width below which a face whose middle lies in it is none
 STIFFNESS = 0.3  # of the mean mesh on five points
 
 
@@ -72,7 +73,24 @@ def locate(pixels: np.ndarray, faces: Sequence[Face], kind: str = "") -> list[Fa
     """
     pixels = np.ascontiguousarray(pixels)
     one = _by_mesh if (kind or default()) == "mesh" else _by_dlib
-    return [face if face.landmarks is not None else one(pixels, face) for face in faces]
+    found = [face if face.landmarks is not None else one(pixels, face) for face in faces]
+    lost = [given.landmarks is None and _within_another(face, found) for given, face in zip(faces, found, strict=True)]
+    return [replace(face, landmarks=None) if none else face for face, none in zip(found, lost, strict=True)]
+
+
+def _within_another(face: Face, faces: Sequence[Face]) -> bool:
+    """Whether the middle of a face lies in a larger one of which the detector is surer: on the forehead of a face that
+    the border cuts, it sees a second one.
+    """
+    x, y = face.box.center
+    return face.landmarks is not None and any(
+        other.landmarks is not None
+        and other.score > face.score
+        and face.box.width < SMALLER * other.box.width
+        and other.box.left < x < other.box.right
+        and other.box.top < y < other.box.bottom
+        for other in faces
+    )
 
 
 def _by_mesh(pixels: np.ndarray, face: Face) -> Face:

@@ -25,7 +25,7 @@ from deidcli.faces.blend import face_size
 from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
 from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.base import Method, Models, PresetModels, Secret
-from deidcli.methods.new_face import Seen, composited, draw, read, shrunk
+from deidcli.methods.new_face import GAZE, Seen, composited, draw, read, shrunk
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec, Face
 
@@ -35,6 +35,9 @@ REMEMBERED = 4096  # identities, the last that were used
 # New faces that are tried for a key until one is far enough from the old face by both recognisers; else the farthest is
 # taken. It is asked for more than their thresholds, so that other pictures of the person are far, too.
 TRIES = 8
+# Resemblance to the mean face below which a face of GAZE pixels and more gets no new one: its mesh lies askew, or what
+# hides it does. Of 188 faces in scenes/, crowds/ and LFW four are below it.
+RESEMBLES = 0.08
 MIXED = 3  # of the farthest identities, of which each two are mixed
 # Pixels of a face below which a new one is also judged as a JPEG of that quality shows it, in blocks of that side.
 SMALL, QUALITY, BLOCK = 48, 50, 16
@@ -192,6 +195,9 @@ class IdentityMethod(Method):
 
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
         """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
+        span = float(np.ptp(seen.mesh[:, :2], axis=0).max())
+        if span >= GAZE and self.models.model.resemblance(seen.reading) < RESEMBLES:
+            raise MethodError("what is seen of it has no features of a face", "another method replaces it")
         best, first = None, (-np.inf, False)
         found: list[tuple[float, Identity]] = []
         tried, asked = shrunk(seen, JUDGED), self.alike and self.far > 0

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from scipy.spatial import Delaunay
 
 from deidcli.faces import canonical as meshes
+from deidcli.faces import landmarks
 from deidcli.faces.canonical import canonical, mean_mesh, pose, posed_mean_mesh, signed_areas, unwrap, with_ring
 from deidcli.faces.detectors import DetectOptions, detector
 from deidcli.faces.landmarks import locate
 from deidcli.faces.render import render
-from deidcli.values import Face
+from deidcli.values import Box, Face
 
 TURNS = st.floats(-35, 35)
 
@@ -156,6 +157,17 @@ def test_small_faces_get_the_mean_mesh_from_the_detectors_points(portrait, found
     assert np.linalg.norm(posed / scale - known, axis=1).mean() < 0.12 * found.box.height
     assert locate(small, [Face(box, 0.1, points5=face.points5)])[0].landmarks is None
     assert locate(small, [Face(box, 0.9)])[0].landmarks is None
+
+
+def test_no_second_face_on_the_forehead_of_a_larger_one(monkeypatch):
+    """The detector sees one there where the picture cuts the larger face; faces that bring their points keep them."""
+    points = np.zeros((68, 2), np.float32)
+    monkeypatch.setattr(landmarks, "_by_mesh", lambda pixels, face: replace(face, landmarks=points))
+    large, second = Face(Box(0, 70, 180, 440), 0.9), Face(Box(-30, 30, 80, 168), 0.6)
+    beside, surer = Face(Box(170, 0, 260, 120), 0.6), Face(Box(-30, 30, 80, 168), 0.95)
+    given = replace(second, landmarks=points)
+    found = locate(np.zeros((500, 500, 3), np.uint8), [large, second, beside, surer, given], "mesh")
+    assert [face.landmarks is not None for face in found] == [True, False, True, True, True]
 
 
 def test_faces_in_the_dark_get_the_mean_mesh_from_points_that_fit_their_box(portrait, found):

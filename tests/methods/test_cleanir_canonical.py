@@ -154,6 +154,15 @@ def test_a_beard_is_darker_skin_about_the_mouth_and_counts_for_men_alone(model, 
         assert model.apart(reading).shape == (model.faces, 6) and model.apart(reading)[:, 5].any() == counts
 
 
+def test_what_has_no_features_of_a_face_gets_no_new_one(method, model, crop):
+    """A sleeve where the mesh says that there is a face: covered, and not painted over with one."""
+    reading = read(model, crop, method.models.described(crop.pixels, crop)[0]).reading
+    assert model.resemblance(reading) > 0.3
+    sleeve = replace(crop, pixels=np.ascontiguousarray(crop.pixels[::-1, ::-1]), key="sleeve#0")
+    with pytest.raises(MethodError, match="features"):
+        method.apply([sleeve])
+
+
 def test_identities_bring_no_hair_line(model):
     """Nothing of an identity's texture is drawn at the rim of the forehead, and all of it below and within."""
     identity = model.identity(np.arange(2), np.array([0.8, 0.6]), np.zeros(2))
