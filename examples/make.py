@@ -209,7 +209,7 @@ def check(path: Path, drawn: list[np.ndarray]) -> float:
     Fails where dlib finds another number of faces, or lies further off than NEAR.
     """
     pixels = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
-    found = locate(pixels, detector(DetectOptions(detector="hog", upsample=1, lift=False)).detect([pixels])[0])
+    found = locate(pixels, detector(DetectOptions(detector="hog", upsample=1, low_light=False)).detect([pixels])[0])
     assert len(found) == len(drawn), f"{path}: {len(found)} faces found, {len(drawn)} drawn"
     worst = max((min(_distance(face, points) for face in found) for points in drawn), default=0.0)
     assert worst <= NEAR, f"{path}: landmarks lie {worst:.3f} off"
@@ -238,10 +238,12 @@ def _print_badge(canvas: Canvas) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="pictures of PICTURES; all of them where none is named")
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     cv2.setNumThreads(1)  # sums in one order on every machine
-    make(nobody.faces(), OUT, options.seed)
+    make(nobody.faces(), options.out, options.seed, options.names)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import deidcli
 from tests.cli.test_video import walk
@@ -72,6 +74,15 @@ def test_tutorial(place):
     assert "3 of 3 files written" in said and "1 without a face copied" in said
     assert len((place / "faces.jsonl").read_text().splitlines()) == 3
     assert (place / "safe" / "b" / "c.png").exists()
+
+
+def test_the_example_pictures_are_made_again_as_they_are(tmp_path):
+    """One of them, and the command checks that dlib finds its faces where they were drawn."""
+    made = [sys.executable, str(HOUSE / "examples" / "make.py"), "--out", str(tmp_path), "portrait.jpg"]
+    subprocess.run(made, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(HOUSE)})
+    before, after = (np.asarray(Image.open(path), np.int16) for path in
+                     (HOUSE / "examples" / "in" / "portrait.jpg", tmp_path / "portrait.jpg"))  # fmt: skip
+    assert np.abs(before - after).mean() < 1
 
 
 def test_every_page_is_in_the_site():
