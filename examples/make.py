@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     cv2.setNumThreads(1)  # sums in one order on every machine
-    make(nobody.faces(), options.out, options.seed, options.names)
+    make(nobody.Faces(), options.out, options.seed, options.names)
 
 
 if __name__ == "__main__":

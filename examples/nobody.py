@@ -61,10 +61,15 @@ PEOPLE = {
 }
 
 
-def faces() -> dict[str, Drawn]:
-    """The faces by name."""
-    model = FaceModel(load_preset("face-256").file(FILE))
-    return {name: face(model, traits) for name, traits in PEOPLE.items()}
+class Faces(dict[str, Drawn]):
+    """The faces by name, each drawn when it is first asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = FaceModel(load_preset("face-256").file(FILE))
+
+    def __missing__(self, name: str) -> Drawn:
+        return self.setdefault(name, face(self.model, PEOPLE[name]))
 
 
 def face(model: FaceModel, traits: Traits) -> Drawn:
