@@ -25,7 +25,7 @@ from deidcli.faces.blend import face_size
 from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
 from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.base import Method, Models, PresetModels, Secret
-from deidcli.methods.new_face import GAZE, Seen, composited, draw, read, shrunk
+from deidcli.methods.new_face import GAZE, Seen, composited, draw, is_dark, read, shrunk
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec, Face
 
@@ -36,8 +36,9 @@ REMEMBERED = 4096  # identities, the last that were used
 # taken. It is asked for more than their thresholds, so that other pictures of the person are far, too.
 TRIES = 8
 # Resemblance to the mean face below which a face of GAZE pixels and more gets no new one: its mesh lies askew, or what
-# hides it does. Of 188 faces in scenes/, crowds/ and LFW four are below it.
-RESEMBLES = 0.08
+# hides it does. Of 188 faces in scenes/, crowds/ and LFW four are below it. The second is for faces in the dark, whose
+# features hardly show: below it are backs of heads.
+RESEMBLES, IN_THE_DARK = 0.08, -0.1
 MIXED = 3  # of the farthest identities, of which each two are mixed
 # Pixels of a face below which a new one is also judged as a JPEG of that quality shows it, in blocks of that side.
 SMALL, QUALITY, BLOCK = 48, 50, 16
@@ -196,7 +197,8 @@ class IdentityMethod(Method):
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
         """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
         span = float(np.ptp(seen.mesh[:, :2], axis=0).max())
-        if span >= GAZE and self.models.model.resemblance(seen.reading) < RESEMBLES:
+        least = IN_THE_DARK if is_dark(seen) else RESEMBLES
+        if span >= GAZE and self.models.model.resemblance(seen.reading) < least:
             raise MethodError("what is seen of it has no features of a face", "another method replaces it")
         best, first = None, (-np.inf, False)
         found: list[tuple[float, Identity]] = []

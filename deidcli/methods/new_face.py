@@ -104,6 +104,12 @@ def _exposure(texture: np.ndarray, shown: np.ndarray) -> float:
     return float(np.sqrt(max(DIM / max(brightest, DARKEST), 1)))
 
 
+def is_dark(seen: Seen) -> bool:
+    """Whether so little light falls on a face that it may be read as with a longer exposure."""
+    known = seen.reading.texture[seen.reading.visible > COUNTS]
+    return bool(len(known)) and float(np.percentile(known.mean(axis=1), BRIGHTEST)) * 255 < DIM * seen.exposure
+
+
 def shrunk(seen: Seen, side: int) -> Seen:
     """What was seen, in a crop whose face is at most about `side` pixels large."""
     span = float(np.ptp(seen.mesh[:, :2], axis=0).max())

@@ -18,7 +18,7 @@ from deidcli.faces.recognisers import recogniser
 from deidcli.faces.regions import rim_distance
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import MIXED, CanonicalCleanir, Cleanir
-from deidcli.methods.new_face import WIDE, _grain, _seam, draw, lit, mesh_of, read
+from deidcli.methods.new_face import WIDE, _grain, _seam, draw, is_dark, lit, mesh_of, read
 from deidcli.presets import load_preset
 from deidcli.values import Frame
 
@@ -161,6 +161,10 @@ def test_what_has_no_features_of_a_face_gets_no_new_one(method, model, crop):
     sleeve = replace(crop, pixels=np.ascontiguousarray(crop.pixels[::-1, ::-1]), key="sleeve#0")
     with pytest.raises(MethodError, match="features"):
         method.apply([sleeve])
+    dim = replace(crop, pixels=crop.pixels // 6)
+    lights = [read(model, each, method.models.described(each.pixels, each)[0], soft) for each in (crop, dim)
+              for soft in (False, True)]  # fmt: skip
+    assert [is_dark(seen) for seen in lights] == [False, False, True, True]
 
 
 def test_identities_bring_no_hair_line(model):
