@@ -173,13 +173,12 @@ def _facing(frame: Canonical, area: np.ndarray) -> np.ndarray:
 
 
 def _unoccluded(frame: Canonical, points: np.ndarray, mesh: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """(n,) 1 for triangles of which the face itself hides no corner's middle, as a nose hides a cheek, else 0.
+    """(n,) 0 for triangles whose middle the face itself hides, as a nose hides a cheek, and 1 for the others.
 
-    points: (504, 2), where the mesh with its ring lies in the picture.
+    points: (504, 2), where the mesh with its ring lies in the picture. area: (n,), of the triangles there.
     """
-    visible = np.ones(len(frame.triangles))
     if np.mean(area > 0) > ALL_FACE:
-        return visible
+        return np.ones(len(frame.triangles))
     depth = with_ring(mesh)[:, 2]
     low = np.floor(points.min(axis=0)) - 1
     scale = min(1.0, OCCLUSION / max(float(np.ptp(points, axis=0).max()), 1.0))
@@ -191,7 +190,7 @@ def _unoccluded(frame: Canonical, points: np.ndarray, mesh: np.ndarray, area: np
     nearest = label[np.clip(y, 0, size[1] - 1), np.clip(x, 0, size[0] - 1)]
     depths = depth[frame.triangles].mean(axis=1)
     behind = depths - depths[np.maximum(nearest, 0)] > BEHIND * float(np.ptp(mesh[:, :2], axis=0).max())
-    return np.where((nearest >= 0) & behind, 0.0, visible)
+    return np.where((nearest >= 0) & behind, 0.0, 1.0)
 
 
 def pose(mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

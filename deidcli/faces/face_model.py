@@ -39,9 +39,9 @@ LIMIT = 2.0  # standard deviations to which what is kept is clipped: beyond them
 class Reading:
     """What the model reads from a face.
 
-    texture: (256, 256, 3) float32 in [0, 1] as unwrapped, completed from its
-    other side, and by the fit where that was not seen either. visible: (256,
-    256) float32 in [0, 1], how far a pixel was seen and is face. hidden: (256, 256), how far something lies over it.
+    texture: (256, 256, 3) float32 in [0, 1] as unwrapped, completed from its other side, and by the fit where that was
+    not seen either. visible: (256, 256) float32 in [0, 1], how far a pixel was seen and is face. hidden: (256, 256),
+    how far something lies over it.
     shape: (468, 3), the mesh in the pose of the mean mesh. kept: (k,) standardised: gender, age, tone, light,
     expression. rims: (256, 256) float32 in [0, 1], the lines of thin glasses; None where there are none.
     """
@@ -133,7 +133,7 @@ class FaceModel:
         its weight and is fitted without.
         """
         mean, components, inside, flat = self._coarse
-        small, weight = (cv2.resize(x, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for x in (texture, seen))
+        small, weight = shrunk(texture), shrunk(seen)
         known = weight[inside]
         off = (small - mean)[inside].reshape(-1)
         share, prior = known, np.diag(NOISE / self.deviation[:FITTED] ** 2)
@@ -213,7 +213,7 @@ class FaceModel:
         0.1 for sleeves, hair and heads on which a mesh was laid askew.
         """
         weight = shrunk(reading.visible) * (shrunk(rim_distance()) > 2)
-        mean, seen = (_detail(shrunk(t).mean(axis=2), weight) for t in (self.picture(np.zeros(1)), reading.texture))
+        mean, seen = (_detail(t.mean(axis=2), weight) for t in (self._coarse[0], shrunk(reading.texture)))
         both = float(np.vdot(weight * mean, mean)) * float(np.vdot(weight * seen, seen))
         return float(np.vdot(weight * mean, seen)) / max(float(np.sqrt(both)), 1e-9)
 

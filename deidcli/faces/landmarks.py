@@ -54,9 +54,8 @@ SURE_LITTLE, SURE = 0.3, 0.6
 # eye the detector's points lie right on 36. In more light, what it is unsure of is hidden behind hands, arms and heads,
 # or is no face.
 DARK, BRIGHT = 40, 0.1
-FITS = (
-    0.4  # intersection over union of a dark face's box and of the mesh posed in it: 0.5 of 38 of these, 0.27 of a wall
-)
+# Intersection over union of a dark face's box and of the mesh posed in it: 0.5 of 38 of these, 0.27 of a wall.
+FITS = 0.4
 SMALLER = 0.7  # share of another face's width below which a face whose middle lies in it is none
 STIFFNESS = 0.3  # of the mean mesh on five points
 

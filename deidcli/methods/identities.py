@@ -196,9 +196,8 @@ class IdentityMethod(Method):
 
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
         """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
-        span = float(np.ptp(seen.mesh[:, :2], axis=0).max())
         least = IN_THE_DARK if is_dark(seen) else RESEMBLES
-        if span >= GAZE and self.models.model.resemblance(seen.reading) < least:
+        if seen.span >= GAZE and self.models.model.resemblance(seen.reading) < least:
             raise MethodError("what is seen of it has no features of a face", "another method replaces it")
         best, first = None, (-np.inf, False)
         found: list[tuple[float, Identity]] = []

@@ -82,6 +82,11 @@ class Seen:
     reading: Reading
     exposure: float = 1.0
 
+    @property
+    def span(self) -> float:
+        """The longer side of the face in pixels of the crop."""
+        return float(np.ptp(self.mesh[:, :2], axis=0).max())
+
 
 def read(model: FaceModel, crop: Crop, dlib: np.ndarray, soft: bool = False) -> Seen:
     """What is in a crop. dlib: the descriptor (128,) of its face. soft: whether a dark face keeps its low contrast."""
@@ -99,24 +104,26 @@ def _exposure(texture: np.ndarray, shown: np.ndarray) -> float:
     The root of what would make it as bright as others: drawn with as little contrast as a dark face has by itself, a
     new one would hardly differ from it.
     """
-    known = texture[shown > COUNTS]
-    brightest = float(np.percentile(known.mean(axis=1), BRIGHTEST)) if len(known) else DIM
-    return float(np.sqrt(max(DIM / max(brightest, DARKEST), 1)))
+    return float(np.sqrt(max(DIM / max(_brightness(texture, shown), DARKEST), 1)))
 
 
 def is_dark(seen: Seen) -> bool:
     """Whether so little light falls on a face that it may be read as with a longer exposure."""
-    known = seen.reading.texture[seen.reading.visible > COUNTS]
-    return bool(len(known)) and float(np.percentile(known.mean(axis=1), BRIGHTEST)) * 255 < DIM * seen.exposure
+    return _brightness(seen.reading.texture * 255, seen.reading.visible) < DIM * seen.exposure
+
+
+def _brightness(texture: np.ndarray, shown: np.ndarray) -> float:
+    """What a tenth of the pixels of a texture in [0, 255] that are shown exceeds; infinite where nothing is shown."""
+    known = texture[shown > COUNTS]
+    return float(np.percentile(known.mean(axis=1), BRIGHTEST)) if len(known) else np.inf
 
 
 def shrunk(seen: Seen, side: int) -> Seen:
     """What was seen, in a crop whose face is at most about `side` pixels large."""
-    span = float(np.ptp(seen.mesh[:, :2], axis=0).max())
-    if span <= side:
+    if seen.span <= side:
         return seen
     height, width = seen.crop.pixels.shape[:2]
-    size = max(1, round(width * side / span)), max(1, round(height * side / span))
+    size = max(1, round(width * side / seen.span)), max(1, round(height * side / seen.span))
     pixels = cv2.resize(seen.crop.pixels, size, interpolation=cv2.INTER_AREA)
     x, y = size[0] / width, size[1] / height
     scale = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]])
@@ -163,9 +170,9 @@ def draw(
     replaced = share_replaced(seen)
     if replaced < LEAST_REPLACED:
         raise MethodError(f"{1 - replaced:.0%} of the face seem to be hidden", "another method replaces it")
-    span = float(np.ptp(seen.mesh[:, :2], axis=0).max())
     texture = texture_of(model, seen.reading, identity) if texture is None else texture
-    texture = lit(texture, seen.reading, max(WIDE, WIDE_SHOWN * SIZE / 8 / max(span, 1.0))) / np.float32(seen.exposure)
+    width = max(WIDE, WIDE_SHOWN * SIZE / 8 / max(seen.span, 1.0))
+    texture = lit(texture, seen.reading, width) / np.float32(seen.exposure)
     moved = seen.mesh + _movement(model, seen, identity, shape)
     return _laid_over(seen, moved, texture, face_alpha() if within is None else face_alpha() * within)
 
@@ -302,7 +309,7 @@ def _laid_over(seen: Seen, moved: np.ndarray, texture: np.ndarray, alpha: np.nda
     height, width = old.shape[:2]
     # Where the frame's pixels lie in the old picture is drawn like its colours, so that the old face can follow.
     came_from = frame_map(canonical(), with_ring(seen.mesh)[:, :2])
-    follows = openings() if np.ptp(seen.mesh[:, :2], axis=0).max() >= GAZE else np.zeros_like(openings())
+    follows = openings() if seen.span >= GAZE else np.zeros_like(openings())
     if seen.reading.rims is not None:
         follows = np.maximum(follows, seen.reading.rims)
     pack = np.dstack([texture, alpha * (1 - seen.reading.hidden), follows, came_from]).astype(np.float32)
@@ -383,13 +390,10 @@ def _noise() -> np.ndarray:
 def _seam(old: np.ndarray, face: np.ndarray, cover: np.ndarray) -> np.ndarray:
     """What is added to the new face so that its rim is like the photograph's: the gap there, spread over the face."""
     height, width = cover.shape
-    gap = old - face
     rim = (4 * cover * (1 - cover))[..., None]
     size = max(4, width // 8), max(4, height // 8)
-    blur = max(size) / 6
-    shared, weight = (
-        cv2.GaussianBlur(cv2.resize(v, size, interpolation=cv2.INTER_AREA), (0, 0), blur) for v in (gap * rim, rim)
-    )
+    small = [cv2.resize(v, size, interpolation=cv2.INTER_AREA) for v in ((old - face) * rim, rim)]
+    shared, weight = (cv2.GaussianBlur(v, (0, 0), max(size) / 6) for v in small)
     spread = SEAM * cv2.resize(shared / np.maximum(weight, 1e-4)[..., None], (width, height))
     changed, bright = (abs(float((part * cover[..., None]).sum())) for part in (spread, old))
     return spread * np.float32(min(1.0, MOST_CHANGED * bright / max(changed, 1e-6)))

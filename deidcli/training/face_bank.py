@@ -16,12 +16,13 @@ from PIL import Image
 from deidcli.faces.canonical import LEFT_LIDS, RIGHT_LIDS, SIZE
 from deidcli.faces.face_model import FaceModel
 from deidcli.faces.glasses import glasses_lines
-from deidcli.faces.regions import COARSE, features, filled, rim_distance, skin
+from deidcli.faces.regions import COARSE, features, filled, rim_distance, shrunk, skin
 from deidcli.training.cleanir_latent import ridge
 
 # Shares of the faces that are learnt from, by how unlike what is kept predicts they are, by what is dark or bright on
 # their foreheads (hair), and by fine lines about their eyes (glasses).
-LIKELY, BARE, UNGLAZED, PENALTY = 0.62, 0.75, 0.8, 8.0
+LIKELY, BARE, UNGLAZED = 0.62, 0.75, 0.8
+KEPT_PENALTY = 8.0  # of the ridge regressions on what is kept
 # What each blemish of `blemishes` may be in a face of the bank.
 BOUNDS = np.array([0.115, 0.17, 0.55, 0.27, 0.27, 22.0, 8.5])
 # Share of each third of the tones that the bank takes: the faces whose worst blemish is the smallest. Dark skin shines
@@ -37,14 +38,14 @@ def plain(textures: Sequence[np.ndarray], known: np.ndarray, free: np.ndarray) -
     textures: (256, 256, 3) float32 each. known: (n, k), what is kept of them. free: (n,) bool, those who are in the
     data once; people who were drawn many times only teach expression.
     """
-    small = np.stack([cv2.resize(t, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for t in textures])
+    small = np.stack([shrunk(texture) for texture in textures])
     flat = small.reshape(len(small), -1)
-    fit = known @ ridge(known, flat - flat.mean(axis=0), PENALTY) + flat.mean(axis=0)
+    fit = known @ ridge(known, flat - flat.mean(axis=0), KEPT_PENALTY) + flat.mean(axis=0)
     apart = np.abs(flat - fit).reshape(small.shape)
-    face = cv2.resize((rim_distance() > 6).astype(np.float32), (COARSE, COARSE), interpolation=cv2.INTER_AREA) > 0.9
+    face = shrunk((rim_distance() > 6).astype(np.float32)) > 0.9
     forehead = face & (np.arange(COARSE)[:, None] < COARSE // 4)
     eyes = filled((LEFT_LIDS, RIGHT_LIDS), 22) * (filled((LEFT_LIDS, RIGHT_LIDS), 8) < 0.5) * (features(6) < 0.5)
-    frames = cv2.resize(eyes, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
+    frames = shrunk(eyes)
     fine = np.stack([np.abs(g - cv2.GaussianBlur(g, (0, 0), 2)) for g in small.mean(axis=3)])
     unlike = apart.mean(axis=3)[:, face].mean(axis=1)
     hair = (apart.max(axis=3) > 0.22)[:, forehead].mean(axis=1)

@@ -24,7 +24,7 @@ from deidcli.faces.recognisers import recogniser
 from deidcli.faces.regions import rim_distance
 from deidcli.presets import Preset, save_preset
 from deidcli.training.cleanir_latent import ridge
-from deidcli.training.face_bank import drawn_bank, plain, presentable, save_bank_sheet
+from deidcli.training.face_bank import KEPT_PENALTY, drawn_bank, plain, presentable, save_bank_sheet
 from deidcli.values import Box, Face
 
 FILE, WITHOUT = "face_model.npz", "without.txt"
@@ -34,13 +34,15 @@ PRESENT, SEEN = (
     0.98,
     0.985,
 )  # presence of a mesh, and the share of a texture that was seen, of a face that is learnt from
-TRAIT_PENALTY, KEPT_PENALTY = 1.0, 8.0  # of the ridge regressions
+TRAIT_PENALTY = 1.0  # of the ridge regression on what recognisers see
 EXPRESSIONS, SHAPES = 10, 60  # directions of expression, and components of the shapes of people
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """components: how many of the texture. licences: of the faces that are learnt from, as faces.csv has them."""
+    """components: how many of the texture. licences: of the faces that are learnt from, as faces.csv has them. without:
+    files whose faces the bank does not take, because somebody saw glasses or the like on them.
+    """
 
     components: int = 200
     licences: tuple[str, ...] = ("CC0", "MIT")
@@ -71,10 +73,14 @@ def train(folder: Path, recipe: Recipe, out: Path, work: Path, said: Callable[[s
     out.mkdir(parents=True, exist_ok=True)
     arrays, files = learn(learnt, recipe)
     _save(out / FILE, arrays)
-    arrays, files = _with_bank(out / FILE, arrays, files, recipe)
+    model = FaceModel(out / FILE)
+    pictures, tones = drawn_bank(model), model.bank_kept[: model.people, TONE].mean(axis=1)
+    taken = presentable(pictures, tones) & ~np.isin(files, sorted(recipe.without))
+    arrays = _with_bank(arrays, taken)
+    files = [name for name, used in zip(files, taken, strict=True) if used]
     said(f"{len(files)} of the faces that the components are learnt from make the bank")
     _save(out / FILE, arrays)
-    save_bank_sheet(drawn_bank(FaceModel(out / FILE)), work / "bank.png")
+    save_bank_sheet(pictures[taken], work / "bank.png")
     (work / "bank.txt").write_text("".join(f"{name}\n" for name in files), encoding="utf-8")
     (out / WITHOUT).write_text("".join(f"{name}\n" for name in sorted(recipe.without)), encoding="utf-8")
     figures = measure(FaceModel(out / FILE), unseen)
@@ -92,16 +98,10 @@ def _save(path: Path, arrays: Mapping[str, Any]) -> None:
     np.savez_compressed(path, **arrays)
 
 
-def _with_bank(
-    path: Path, arrays: dict[str, np.ndarray], files: list[str], recipe: Recipe
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays and files of the model at `path`, with presentable faces alone in the bank."""
-    model = FaceModel(path)
-    tones = model.bank_kept[: model.people, TONE].mean(axis=1)
-    taken = presentable(drawn_bank(model), tones) & ~np.isin(files, sorted(recipe.without))
+def _with_bank(arrays: Mapping[str, np.ndarray], taken: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays with some faces of the bank alone, and their mirror images. taken: (people,) bool."""
     both = np.concatenate([taken, taken])
-    banks = {name: rows[both] for name, rows in arrays.items() if name.startswith("bank_")}
-    return {**arrays, **banks}, [name for name, used in zip(files, taken, strict=True) if used]
+    return {name: rows[both] if name.startswith("bank_") else rows for name, rows in arrays.items()}
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:
@@ -304,9 +304,9 @@ a person was used. Companies may use it. The descriptors are by dlib's network (
 by MediaPipe's Face Mesh (Apache 2.0).
 
 **Recipe**: `deid train face-model --data FOLDER --without models/{name}/{WITHOUT} --out models/{name}` (a few minutes
-on two cores, the same result but for the signs of components). The bank takes no face of openpeople, some of which
-resemble actors, and none in glasses, under fringes, in stage light or with hard shadows, as far as measures of the
-textures tell; `{WITHOUT}` names those that somebody saw besides.
+on two cores; signs and last digits of components differ from run to run). The bank takes no face of openpeople, some
+of which resemble actors, and none in glasses, under fringes, in stage light or with hard shadows, as far as measures of
+the textures tell; `{WITHOUT}` names those that somebody saw besides.
 
 **Figures**, on {figures["faces"]} synthetic faces that were not learnt from: the root mean square of their textures
 about the mean is {figures["spread"]} of the range, about their projection {figures["error"]}; gender is read right in

@@ -86,6 +86,10 @@ def prepared(options: dict[str, Any]):
 
 def folders(options: dict[str, Any]) -> tuple[list[Path], Path, Path, Path]:
     """--data, --val, --out and --work as paths."""
+    return [Path(p) for p in options["data"]], Path(options["val"]), Path(options["out"]), work_folder(options)
+
+
+def work_folder(options: dict[str, Any]) -> Path:
+    """--work as a path, beside --out where it is not given."""
     out = Path(options["out"])
-    work = Path(options["work"]) if options["work"] else out.with_name(out.name + ".training")
-    return [Path(p) for p in options["data"]], Path(options["val"]), out, work
+    return Path(options["work"]) if options["work"] else out.with_name(out.name + ".training")

@@ -140,7 +140,7 @@ def autoencoder_command(**options: Any) -> int:
     from deidcli.training.autoencoder_targets import Shift, columns
 
     out = Path(options["out"])
-    work = Path(options["work"]) if options["work"] else out.with_name(out.name + ".training")
+    work = training.work_folder(options)
     data = [Path(path) for path in options["data"]]
     if shifts:
         attributes = columns(options["attributes"].split(",")) if options["shift"] == "attribute" else ()
@@ -350,9 +350,7 @@ def _own(sources: dict[str, Path], options: dict[str, Any], fit: Any, out: Path,
     click.option("--work", metavar="DIR", help="A sheet of the bank; default: OUT.training."),
     opt.config,
 )  # fmt: skip
-def face_model_command(
-    data: str, out: str, licences: str, components: int, without: str | None, work: str | None
-) -> int:
+def face_model_command(**options: Any) -> int:
     """Learn what faces look like from synthetic ones, and write a preset.
 
     \b
@@ -361,9 +359,9 @@ def face_model_command(
     from deidcli.cli.inputs import named
     from deidcli.training.face_model import Recipe, train
 
-    names = frozenset(named([], without, False) if without else ())
-    recipe = Recipe(components, tuple(name.strip() for name in licences.split(",")), names)
-    place = Path(work or f"{out}.training")
-    preset = train(Path(data), recipe, Path(out), place, lambda text: click.echo(text, err=True))
+    without = frozenset(named([], options["without"], False) if options["without"] else ())
+    recipe = Recipe(options["components"], tuple(name.strip() for name in options["licences"].split(",")), without)
+    out, work = Path(options["out"]), training.work_folder(options)
+    preset = train(Path(options["data"]), recipe, out, work, lambda text: click.echo(text, err=True))
     click.echo(f"{preset.name} is in {preset.folder}", err=True)
     return 0
