@@ -92,6 +92,8 @@ class FaceModel:
         self.bank_dlib, self.bank_sface = unit(z["bank_dlib"]), unit(z["bank_sface"])  # (faces, 128)
         self.dlib_mean = z["dlib_mean"].astype(np.float32)  # (128,), taken off descriptors before they are compared
         self.trait_weights = z["trait_weights"].astype(np.float32)  # (128, 2), of a unit descriptor
+        # (n + m, 128): what coefficients of texture and shape add to descriptors of the photograph they are drawn into.
+        self.effects = z["effect_dlib"].astype(np.float32), z["effect_sface"].astype(np.float32)
         if self.mean.size != 3 * int(canonical().inside.sum()):
             raise ValueError("it is of another canonical frame")
 
@@ -153,7 +155,7 @@ class FaceModel:
         """
         inside = shrunk(canonical().inside.astype(np.float32)) > 0.99
         small = np.stack([shrunk(_in_frame(row)) for row in self.components[:FITTED]])
-        return shrunk(self.picture(np.zeros(1))), small, inside, small[:, inside].reshape(FITTED, -1)
+        return shrunk(self.picture(np.zeros(1))), small, inside, small[:, inside].reshape(len(small), -1)
 
     def _kept(self, texture: np.ndarray, shape: np.ndarray, dlib: np.ndarray) -> np.ndarray:
         expression = self.expression @ (shape.reshape(-1) - self.shape_mean)
@@ -168,6 +170,17 @@ class FaceModel:
         rows = slice(len(TRAITS))
         traits = (self._raw_traits(dlib) - self.kept_mean[rows]) / self.kept_deviation[rows]
         return np.clip(traits, -LIMIT, LIMIT).astype(np.float32)
+
+    def varied(self, gradient: np.ndarray, gender: float) -> np.ndarray:
+        """Coefficients (n + m,) of one deviation of the faces of a gender, along what raises a gradient (n + m,)."""
+        way = self._covariances[int(gender < 0)] @ gradient
+        return way / max(float(np.sqrt(gradient @ way)), 1e-9)
+
+    @cached_property
+    def _covariances(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n + m, n + m) of the coefficients of women and of men."""
+        rows, women = np.concatenate([self.bank_texture, self.bank_shape], axis=1), self.bank_kept[:, 0] > 0
+        return np.cov(rows[women].T), np.cov(rows[~women].T)
 
     def typical(self, texture: np.ndarray, gender: float) -> np.ndarray:
         """Coefficients (n,) of a person's texture without what faces of a gender hardly ever have, as a beard in a
@@ -198,6 +211,11 @@ class FaceModel:
         """The identity of coefficients of texture (n,) and shape (m,), as `coefficients` has them."""
         points = (shape @ self.shape_components).reshape(POINTS, 3)
         return Identity(self.picture(texture, mean=False) * _without_hair(), points, traits)
+
+    def projected(self, identity: Identity) -> tuple[np.ndarray, np.ndarray]:
+        """The coefficients of texture (n,) and shape (m,) that are nearest to an identity."""
+        texture = self.components @ identity.texture[canonical().inside].reshape(-1)
+        return texture, self.shape_components @ identity.shape.reshape(-1)
 
     def base(self, kept: np.ndarray) -> np.ndarray:
         """The texture (256, 256, 3) that what is kept (k,) predicts."""

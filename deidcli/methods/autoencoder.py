@@ -13,14 +13,13 @@ photograph's resolution. Expression, mouth, gaze and light are the photograph's 
 
 The paper's targets are means of faces, and look like no person in particular: so in that frame the new face is drawn
 about the shifted code, in secret, as the faces lie about it that the encoder was fine-tuned on (`vary`; 0 is the
-paper). Identity is what is repelled, as in Section 3.2: a drawn code lies on the far side of the direction in which a
-linear reader of codes finds the old face's descriptor by SFace, the stronger recogniser; the farther, the more tries
-there were.
+paper), and of the faces that are drawn one is taken that recognisers tell from the old one: identity is what is
+repelled, as in Section 3.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,10 +27,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.faces.canonical import POINTS
-from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
+from deidcli.faces.face_model import FaceModel, Reading
 from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
-from deidcli.methods.identities import FAR, TRIES, WINDOW, IdentityMethod, PresetFaceModels
+from deidcli.methods.identities import FAR, WINDOW, Candidates, IdentityMethod, PresetFaceModels
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop
 
@@ -145,23 +143,15 @@ def known_shift(preset: Preset, options: Any) -> str:
     )
 
 
-READER = "reader.npz"
 KEPT = np.array([0.5, 0.4, 0.25, 0.25, 0.25], np.float32)  # weights of gender, age and tone beside texture and shape
 SHAPES = 0.7  # weight of the shape beside the texture
 OUTSIDE = 2.5  # deviations of the bank's coefficients to which a photograph's are clipped
-# Deviations by which the first face that is tried lies away from the old face's descriptor, and each try farther.
-REPELLED, FURTHER = 8.0, 2.0
+DRAWN = 40  # faces that are drawn about a code on each level
 SHAPE = 1.6  # how far the shape goes towards that of the new identity, and on in its direction
 
 
 class CanonicalModels(PresetFaceModels, AutoencoderModels):
     """The preset, the face model that it names, and the recognisers."""
-
-    @cached_property
-    def reader(self) -> np.ndarray:
-        """(d, 128): what a code says of SFace's descriptor, as read linearly."""
-        with np.load(self.preset.file(READER), allow_pickle=False) as stored:
-            return stored["reader"].astype(np.float32)
 
 
 class CanonicalAutoencoder(IdentityMethod, Autoencoder):
@@ -179,31 +169,22 @@ class CanonicalAutoencoder(IdentityMethod, Autoencoder):
         self.shift = known_shift(self.models.preset, self.options)
         self.far = 0.0 if self.shift == NONE else FAR
 
-    def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
+    def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Candidates:
         """Faces that are drawn about the shifted code, the code itself where nothing varies."""
-        networks = self.models.networks
+        networks, model = self.models.networks, self.models.model
         row = self._row(reading)
         shifted, plain = (networks.chains[name](row)[0] for name in (self.shift, NONE))
         code = shifted + (PUSH + self.options.push) * (shifted - plain)
         spread = networks.spreads.get(self.shift)
-        if spread is None or not self.options.vary:
-            yield self._identity(code, reading)
-            return
-        towards = spread @ (self.models.reader @ unit(old[1]))
-        towards /= max(float(np.linalg.norm(towards)), 1e-9)
-        before = TRIES * round(self.options.push / PUSH)  # draws that weaker settings have tried
-        drawn = self.secret.generator(key).standard_normal((before + TRIES, len(spread)))[before:]
-        for tried, noise in enumerate(drawn):
-            noise = noise - (noise @ towards + REPELLED + FURTHER * tried) * towards
-            yield self._identity(code + self.options.vary * (noise @ spread), reading)
-
-    def _identity(self, code: np.ndarray, reading: Reading) -> Identity:
-        """What the decoder makes of a code (1, d)."""
-        model = self.models.model
-        texture, shape = coefficients(model, self.models.networks.tail(code)[0][0])
-        own = (shape @ model.shape_components).reshape(POINTS, 3)
-        texture = model.typical(texture, reading.kept[0])
-        return Identity(model.picture(texture, mean=False), own, reading.kept[:2].copy())
+        codes = [code]
+        if spread is not None and self.options.vary:
+            before = DRAWN * round(self.options.push / PUSH)  # draws that weaker settings have tried
+            drawn = self.secret.generator(key).standard_normal((before + DRAWN, len(spread)))[before:]
+            codes = [code + self.options.vary * (noise @ spread) for noise in drawn]
+        made = [coefficients(model, networks.tail(each)[0][0]) for each in codes]
+        texture = np.stack([model.typical(own, reading.kept[0]) for own, _ in made])
+        shape = np.stack([own for _, own in made])
+        return Candidates.drawn(model, texture, shape, reading.kept)
 
     def _row(self, reading: Reading) -> np.ndarray:
         """What the encoder takes (1, d) of a face in a photograph."""

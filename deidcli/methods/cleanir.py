@@ -12,14 +12,14 @@ second pass nearly undoes the first. Angles below 180 depend on the secret axis,
 
 In the canonical frame (`CanonicalCleanir`) the identity half of the latent vector is what recognisers say: the unit
 descriptors by dlib and SFace, one behind the other. It is turned about a secret axis as in the paper. The decoder is
-the face model: of its bank, the two faces whose descriptors lie nearest to the turned vector are mixed, those nearest
+the face model: two of the faces of its bank whose descriptors lie nearest to the turned vector are mixed, those nearest
 in gender, age and tone first (`keep`). The attribute half is what the model keeps: expression, gaze, light, tone, what
 lies over the face. Nothing else of the old face is left in the new one, so it cannot be turned back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,9 +28,9 @@ import cv2
 import numpy as np
 
 from deidcli.errors import PresetError, UsageError
-from deidcli.faces.face_model import Identity, Reading, unit
+from deidcli.faces.face_model import Reading
 from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
-from deidcli.methods.identities import FAR, TRIES, WINDOW, IdentityMethod, PresetFaceModels, joined
+from deidcli.methods.identities import FAR, TRIES, WINDOW, Candidates, IdentityMethod, PresetFaceModels, joined
 from deidcli.presets import load_preset
 from deidcli.values import Crop
 
@@ -210,10 +210,9 @@ COSTS = {"gender": (0.15,), "age": (0.10,), "tone": (0.03, 0.03, 0.03)}
 # The same of a beard, where anything is kept: a shaven face on a bearded man looks grey about the mouth, and a beard on
 # a shaven one is a patch.
 BEARD = 0.05
-# What the cosine between SFace's descriptors of a face of the bank and of the old face costs, and how much more on each
-# level. SFace also knows a person by what is about the face: with 1 and with 2, both recognisers tell 89 of 100 new
-# faces from the old one, without it 80 (docs/cleanir.md).
-AWAY, FURTHER = 1.5, 1.0
+# How many faces of the bank, the nearest to the turned identity, are mixed in pairs, and how many pairs may be tried.
+FACES, PAIRS = 32, 400
+PASSED = 16  # of the nearest faces, which each level passes over
 SHAPE = 1.6  # how far the shape goes towards that of the new identity, and on in its direction
 
 
@@ -238,7 +237,6 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
     Models = CanonicalModels
     crop = WINDOW
     shape = SHAPE
-    mixes = True
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None, level: int = 0):
         """level: how often it was escalated, so that each level tries other faces of the bank."""
@@ -250,8 +248,8 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
         self.glasses = self.options.glasses == "keep"
         self.alike = "gender" in self._kept
 
-    def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
-        """The identities that lie nearest to the turned one, the nearest first."""
+    def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Candidates:
+        """Pairs of the faces that lie nearest to the turned identity, the nearest pair first."""
         model, bank = self.models.model, self.models.bank
         random = self.secret.generator(key)
         axis = random.standard_normal(len(bank)) @ bank
@@ -260,14 +258,12 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
         near = bank @ rotate(identity, axis[None], angle)[0]
         costs = np.concatenate([COSTS[name] if name in self._kept else np.zeros(len(COSTS[name])) for name in COSTS])
         near = near - model.apart(reading) @ np.append(costs, BEARD if self._kept else 0.0)
-        if self.far:
-            near = near - (AWAY + FURTHER * self.level) * (model.bank_sface @ unit(old[1]))
-        # The first level's order was another one; from the second on the faces follow that were not tried before.
-        order = np.argsort(-near, kind="stable")[max(0, self.level - 1) * self.tries * len(MIXED) :]
-        for start in range(0, self.tries * len(MIXED), len(MIXED)):
-            faces = order[start : start + len(MIXED)]
-            if len(faces) == len(MIXED):
-                yield model.identity(faces, MIXED, reading.kept[:2].copy())
+        faces = np.argsort(-near, kind="stable")[PASSED * self.level :][:FACES]
+        first, second = (faces[place] for place in np.nonzero(~np.eye(len(faces), dtype=bool)))
+        order = np.argsort(-(near[[first, second]].T @ MIXED), kind="stable")[:PAIRS]
+        pairs = np.stack([first, second], axis=1)[order]
+        texture, shape = (np.einsum("w,kwn->kn", MIXED, own[pairs]) for own in (model.bank_texture, model.bank_shape))
+        return Candidates.drawn(model, texture, shape, reading.kept)
 
     def escalate(self, attempt: int) -> Method | None:
         """A larger angle and other faces; at 180 degrees of what is kept the gender alone, and at last nothing."""

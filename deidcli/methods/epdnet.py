@@ -23,7 +23,7 @@ from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
 from deidcli.faces.regions import rim_distance
 from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
 from deidcli.methods.cleanir import joined
-from deidcli.methods.identities import TRIES, WINDOW, IdentityMethod, PresetFaceModels
+from deidcli.methods.identities import WINDOW, Candidates, IdentityMethod, PresetFaceModels
 from deidcli.methods.new_face import Seen, draw, texture_of
 from deidcli.presets import load_preset
 from deidcli.values import Crop
@@ -35,6 +35,7 @@ MIXED = np.array([0.8, 0.6])  # weights of the two faces of the bank that make a
 # What squared deviations in gender, age, the three colours of the tone and a beard cost a face of the bank, and what
 # the cosine costs between it and the old face, as recognisers see both: chances fall by the exponential of that.
 COSTS, ALIKE = np.array([1.5, 1.0, 0.3, 0.3, 0.3, 0.5]), 25.0
+DRAWN = 40  # identities that are drawn on each level
 LEVELS = 2  # times that other identities are tried for a face that is still recognised
 FARTHEST, STEP = 2.0, 0.1  # how far a shape goes at most, and how much further on each level
 
@@ -103,11 +104,12 @@ class CanonicalEpdnet(IdentityMethod, Epdnet):
         IdentityMethod.__init__(self, options, secret, models)
         self.level, self.shape = level, self.options.shape
 
-    def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
+    def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Candidates:
         """Identities of like gender, age and tone, drawn from the secret."""
-        model, random = self.models.model, self.secret.generator(key)
-        for faces in islice(drawn_faces(model, reading, old, random), self.level * TRIES, None):
-            yield model.identity(faces, MIXED, reading.kept[:2].copy())
+        model, random, first = self.models.model, self.secret.generator(key), self.level * DRAWN
+        pairs = np.stack(list(islice(drawn_faces(model, reading, old, random), first, first + DRAWN)))
+        texture, shape = (np.einsum("w,kwn->kn", MIXED, own[pairs]) for own in (model.bank_texture, model.bank_shape))
+        return Candidates.drawn(model, texture, shape, reading.kept)
 
     def drawn(self, seen: Seen, identity: Identity) -> Crop:
         """The crop with the translated texture of an identity."""

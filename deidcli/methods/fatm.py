@@ -13,7 +13,7 @@ and the one that is nearest in gender, age and tone is taken unless another one 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,7 +26,7 @@ from deidcli.faces.blend import inner_outline
 from deidcli.faces.canonical import IBUG, POINTS, SIZE, canonical
 from deidcli.faces.face_model import FaceModel, Identity, Reading, deviations
 from deidcli.methods.base import Method, Models, PresetMethod, Secret, crop_of, option
-from deidcli.methods.identities import REMEMBERED, TRIES, WINDOW, IdentityMethod, PresetFaceModels
+from deidcli.methods.identities import REMEMBERED, TRIES, WINDOW, Candidates, IdentityMethod, PresetFaceModels
 from deidcli.methods.new_face import Seen, draw, read, texture_of
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec
@@ -185,12 +185,13 @@ class CanonicalFatm(IdentityMethod, Fatm):
         self.crop, self.shape = WINDOW, self.options.shape
         self._names = names_of(self.models, self.options)
 
-    def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
+    def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Candidates:
         """The donors' identities, in the order of their choice."""
         known = {donor.name: donor.identity for donor in self.models.donors}
         order = self.order(key, reading)
-        for name in order[min(self.options.skip, len(order) - 1) :]:
-            yield known[name]
+        left = [one for name in order[min(self.options.skip, len(order) - 1) :] if (one := known[name]) is not None]
+        texture, shape = (np.stack(own) for own in zip(*(self.models.model.projected(o) for o in left), strict=True))
+        return Candidates(texture, shape, lambda number, _: left[number], most=0)
 
     def drawn(self, seen: Seen, identity: Identity) -> Crop:
         assert isinstance(identity, DonorIdentity)

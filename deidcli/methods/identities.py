@@ -1,7 +1,8 @@
 """Identities: what every method in the canonical frame shares that gives a track an identity of the face model.
 
-A method proposes identities (`candidates`); the first whose new face is far enough from the old one, by both
-recognisers, is the track's and stays it.
+A method proposes many identities (`candidates`). The face model says how far each is likely to take the photograph from
+the old face, by both recognisers; those that will do are drawn, in the method's own order, and the first that is far
+enough indeed is the track's and stays it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, combinations, islice
 from typing import Any
 
 import cv2
@@ -22,7 +22,7 @@ from deidcli.errors import MethodError
 from deidcli.faces import canonical
 from deidcli.faces.align import apply_affine
 from deidcli.faces.blend import face_size
-from deidcli.faces.face_model import FaceModel, Identity, Reading, unit
+from deidcli.faces.face_model import TRAITS, FaceModel, Identity, Reading, unit
 from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.base import Method, Models, PresetModels, Secret
 from deidcli.methods.new_face import GAZE, Seen, composited, draw, is_dark, read, shrunk
@@ -39,7 +39,10 @@ TRIES = 8
 # hides it does. Of 188 faces in scenes/, crowds/ and LFW four are below it. The second is for faces in the dark, whose
 # features hardly show: below it are backs of heads.
 RESEMBLES, IN_THE_DARK = 0.08, -0.1
-MIXED = 3  # of the farthest identities, of which each two are mixed
+# How far new faces are from the old one on average, in thresholds of dlib and of SFace, before one was looked at; how
+# much farther than is asked for one has to be expected; and dlib's distance on average.
+EXPECTED, SPARE, DLIB_AT = (1.13, 0.93), 0.03, 0.68
+MOST = 6.0  # deviations by which an identity is moved away from the old face at the most
 # Pixels of a face below which a new one is also judged as a JPEG of that quality shows it, in blocks of that side.
 SMALL, QUALITY, BLOCK = 48, 50, 16
 JUDGED = 160  # pixels of a face at which it is tried; recognisers see no more
@@ -57,6 +60,28 @@ class Known:
     identity: Identity
     dlib: np.ndarray
     glasses: bool
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Identities that may do for a face, the one that a method likes best first.
+
+    texture: (k, n) and shape: (k, m), their coefficients in the face model. made: the identity of one, by its number
+    and coefficients (n + m,) that are added. most: how many deviations they may be moved away from the old face.
+    """
+
+    texture: np.ndarray
+    shape: np.ndarray
+    made: Callable[[int, np.ndarray], Identity]
+    most: float = MOST
+
+    @classmethod
+    def drawn(cls, model: FaceModel, texture: np.ndarray, shape: np.ndarray, kept: np.ndarray) -> Candidates:
+        """Candidates that the model draws, with the gender and age that is kept of a face."""
+        traits, count = kept[: len(TRAITS)].copy(), texture.shape[1]
+        return cls(
+            texture, shape, lambda n, more: model.drawn(texture[n] + more[:count], shape[n] + more[count:], traits)
+        )
 
 
 class FaceModels(Models):
@@ -85,7 +110,7 @@ class FaceModels(Models):
 
     def described(self, pixels: np.ndarray, crop: Crop) -> list[np.ndarray]:
         """The descriptors (128,) of the crop's face by both recognisers, in `pixels` of the crop's size."""
-        placed = _placed(crop)
+        placed = placed_face(crop)
         return [judge.embed(judge.chips(pixels, [placed]))[0] for judge in self.judges]
 
     def joined(self, descriptors: list[np.ndarray]) -> np.ndarray:
@@ -95,30 +120,44 @@ class FaceModels(Models):
 
     def descriptor(self, pixels: np.ndarray, crop: Crop) -> np.ndarray:
         """The descriptor (128,) of the crop's face by dlib's recogniser alone, in `pixels` of the crop's size."""
-        return self.dlib.embed(self.dlib.chips(pixels, [_placed(crop)]))[0]
+        return self.dlib.embed(self.dlib.chips(pixels, [placed_face(crop)]))[0]
 
     def read(self, crop: Crop) -> Seen:
         """What is in a crop."""
         return read(self.model, crop, self.descriptor(crop.pixels, crop))
 
+    def outlook(self, candidates: Candidates, old: list[np.ndarray], seen: Seen, far: float) -> Outlook:
+        """What is to be expected of candidates for a face. old: its descriptors (128,) by both recognisers."""
+        ways, size = ((old[0] - self.model.dlib_mean) / DLIB_AT, unit(old[1])), face_size(seen.crop.face)
+        gradients = np.stack(
+            [
+                effect @ -way / (judge.threshold * judge.share_at(size))
+                for judge, effect, way in zip(self.judges, self.model.effects, ways, strict=True)
+            ],
+            axis=1,
+        )
+        step = self.model.varied(gradients[:, 1], seen.reading.kept[0])  # SFace passes fewer faces
+        rows = np.concatenate([candidates.texture, candidates.shape], axis=1)
+        return Outlook(rows @ gradients, step, step @ gradients, far, candidates.most)
+
     def away(
         self, old: list[np.ndarray], pixels: np.ndarray, crop: Crop, least: float
-    ) -> tuple[float, np.ndarray | None]:
-        """How far the face in `pixels` is from the old one, in thresholds of the recogniser that finds it nearer, and
-        dlib's descriptor (128,) of it.
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """How far the face in `pixels` is from the old one by dlib and SFace, in their thresholds, (2,), and dlib's
+        descriptor (128,) of it.
 
         old: descriptors by both. SFace is asked first, because it passes fewer faces. Where it finds the face no
-        farther than `least`, dlib is not asked, and there is no descriptor.
+        farther than `least`, dlib is not asked: its distance is infinite, and there is no descriptor.
         """
-        placed, size = _placed(crop), face_size(crop.face)
+        placed, size = placed_face(crop), face_size(crop.face)
         small = np.ptp(np.asarray(placed.landmarks), axis=0).max() < SMALL
         shown = [pixels, _coded(pixels, crop)] if small else [pixels]
         dlib, sface = self.judges
         nearest, _ = _apart(sface, old[1], shown, placed, size)
         if nearest <= least:
-            return nearest, None
+            return np.array([np.inf, nearest]), None
         apart, descriptor = _apart(dlib, old[0], shown, placed, size)
-        return min(nearest, apart), descriptor
+        return np.array([apart, nearest]), descriptor
 
     def verify(self, method: str) -> None:
         """Raises PresetError or MissingDependency for what is damaged or missing, before the first file is read."""
@@ -142,14 +181,48 @@ class PresetFaceModels(PresetModels, FaceModels):
         FaceModels.verify(self, method)
 
 
+class Outlook:
+    """How far candidates are expected to be from an old face, which is drawn next, and how far it is moved.
+
+    What is expected follows from those that were drawn: how far a photograph can be taken from a face differs from one
+    to the next. gains: by how much dlib and SFace are expected to find each candidate farther than the average one, in
+    their thresholds, (k, 2). step: coefficients (n + m,) of one deviation; steps: its gains (2,); most: how many may be
+    added. far: how far a new face has to be, 0 for anything.
+    """
+
+    def __init__(self, gains: np.ndarray, step: np.ndarray, steps: np.ndarray, far: float, most: float):
+        self.gains, self.step, self.steps = gains, step, np.maximum(steps, 1e-6)
+        self._least, self._most = far + SPARE if far else -np.inf, most
+        self._left = np.arange(len(gains))
+        self._averages: list[list[float]] = [[], []]
+
+    def likely(self) -> tuple[int, float]:
+        """The number of the first candidate that is expected to be far enough, or else of the one that lacks least,
+        and how many steps it takes.
+        """
+        average = [np.mean(own) if own else known for own, known in zip(self._averages, EXPECTED, strict=True)]
+        lacking = ((self._least - np.array(average) - self.gains[self._left]) / self.steps).max(axis=1).clip(min=0)
+        place = int(lacking.argmin())
+        number, steps = int(self._left[place]), min(float(lacking[place]), self._most)
+        self._left = np.delete(self._left, place)
+        return number, steps
+
+    def note(self, number: int, steps: float, away: np.ndarray) -> None:
+        """How far a candidate was that was drawn, (2,) as `FaceModels.away` has it."""
+        expected = self.gains[number] + steps * self.steps
+        for own, apart in zip(self._averages, away - expected, strict=True):
+            if np.isfinite(apart):
+                own.append(float(apart))
+
+
 class IdentityMethod(Method):
     """A method that gives each key an identity, and keeps it. Its `Models` are FaceModels.
 
     shape: how far the shape goes towards that of the new identity, and beyond where it is above 1. far: how far a new
     face has to be from the old one, in thresholds of both recognisers. glasses: whether thin glasses are kept. alike:
     whether of faces that are far enough one is taken that is read as of the old one's gender and about its age. tries:
-    how many new faces are tried for a key. mixes: whether mixtures of the farthest are tried where none will do. soft:
-    whether a new face in the dark has no more contrast than the old one, by which fewer are far enough.
+    how many new faces are drawn for a key. soft: whether a new face in the dark has no more contrast than the old one,
+    by which fewer are far enough.
     """
 
     crop = WINDOW
@@ -158,7 +231,6 @@ class IdentityMethod(Method):
     glasses: bool = False
     alike: bool = True
     tries: int = TRIES
-    mixes: bool = False
     soft: bool = False
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
@@ -168,8 +240,8 @@ class IdentityMethod(Method):
         self._identities: OrderedDict[str, Known] = OrderedDict()
 
     @abstractmethod
-    def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
-        """The identities that may do for a face, the best first. old: its descriptors (128,) by both recognisers."""
+    def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Candidates:
+        """The identities that may do for a face. old: its descriptors (128,) by both recognisers."""
 
     def ready(self) -> None:
         self.models.model  # noqa: B018 - it is loaded at first use, for half a second
@@ -200,15 +272,16 @@ class IdentityMethod(Method):
         if seen.span >= GAZE and self.models.model.resemblance(seen.reading) < least:
             raise MethodError("what is seen of it has no features of a face", "another method replaces it")
         best, first = None, (-np.inf, False)
-        found: list[tuple[float, Identity]] = []
         tried, asked = shrunk(seen, JUDGED), self.alike and self.far > 0
-        proposed = islice(self.candidates(seen.reading, old, seen.crop.key), self.tries)
-        # The mixtures come when all the others have been tried.
-        for identity in chain(proposed, self._mixtures(found)):
+        candidates = self.candidates(seen.reading, old, seen.crop.key)
+        outlook = self.models.outlook(candidates, old, seen, self.far)
+        for _ in range(min(self.tries, len(candidates.texture))):
+            number, steps = outlook.likely()
+            identity = candidates.made(number, steps * outlook.step)
             made = self.drawn(tried, identity)
             away, dlib = self.models.away(old, composited(tried.crop, made), tried.crop, first[0])
-            found.append((away, identity))
-            rank = min(away, self.far), not asked or (dlib is not None and self._alike(seen.reading, dlib))
+            outlook.note(number, steps, away)
+            rank = min(away.min(), self.far), not asked or (dlib is not None and self._alike(seen.reading, dlib))
             if rank > first:
                 best, first = identity, rank
             if rank == (self.far, True):
@@ -219,15 +292,6 @@ class IdentityMethod(Method):
         if len(self._identities) > REMEMBERED:
             self._identities.popitem(last=False)
         return self.drawn(seen, best)
-
-    def _mixtures(self, found: list[tuple[float, Identity]]) -> Iterator[Identity]:
-        """Of the farthest of the identities that were tried, each two in equal parts."""
-        if not self.mixes:
-            return
-        farthest = [identity for _, identity in sorted(found, key=lambda one: -one[0])[:MIXED]]
-        for one, other in combinations(farthest, 2):
-            texture, shape = one.texture + other.texture, one.shape + other.shape
-            yield Identity(texture * np.sqrt(0.5), shape * np.sqrt(0.5), (one.traits + other.traits) / 2)
 
     def _alike(self, reading: Reading, dlib: np.ndarray) -> bool:
         """Whether a new face, by its descriptor (128,), has the gender of the old one and about its age."""
@@ -265,7 +329,7 @@ def _coded(pixels: np.ndarray, crop: Crop) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[above:, left:, ::-1])
 
 
-def _placed(crop: Crop) -> Face:
+def placed_face(crop: Crop) -> Face:
     """The face of a crop with its landmarks in the crop."""
     marks = apply_affine(crop.transform, np.asarray(crop.face.landmarks))
     return replace(crop.face, landmarks=marks.astype(np.float32))

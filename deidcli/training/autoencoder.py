@@ -18,7 +18,7 @@ import numpy as np
 from keras import layers, ops
 from PIL import Image
 
-from deidcli.methods.autoencoder import METHOD, READER
+from deidcli.methods.autoencoder import METHOD
 from deidcli.networks.autoencoder import (
     LUMA,
     PLAIN,
@@ -31,7 +31,6 @@ from deidcli.networks.autoencoder import (
 from deidcli.networks.store import run
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.autoencoder_targets import Samples, Shift, bank_faces, pack_faces, spread, targets
-from deidcli.training.cleanir_latent import ridge
 from deidcli.training.data import MARGIN, Pack, check_apart, load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
 from deidcli.training.sampling import Augment, batches
@@ -41,7 +40,6 @@ PARTS, LEAST = (
     20,
     4,
 )  # deblurrer and smoother are trained for so many times fewer epochs than the autoencoder, but for LEAST
-RIDGE = 3.0  # penalty of the reader of codes, times their variance
 KEPT = ("expression", "mouth")  # what the face model takes from the photograph, whatever the shift
 FACES = 16  # columns of a sheet
 
@@ -98,7 +96,7 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
         assert part is not None
         _fit([part], config, feed(blurred), short, work / part.name, look)
     figures = {"faces": len(strangers), "picture_error": _error(parts, strangers)}
-    return _write(parts, recipe, [], figures, out, (len(faces), [path.name for path in data]))
+    return _write(parts, recipe, figures, out, (len(faces), [path.name for path in data]))
 
 
 def train_on_bank(recipe: Recipe, out: Path, work: Path) -> Preset:
@@ -116,11 +114,7 @@ def train_on_bank(recipe: Recipe, out: Path, work: Path) -> Preset:
         return {"left": round(float(((made - faces.given) ** 2).sum() / (faces.given**2).sum()), 4)}
 
     _fit([parts.encoder, parts.decoder], config, feed, recipe.fit, work, look)
-    codes = run(parts.encoder, faces.given[: len(faces.sface)])[0]
-    penalty = RIDGE * float(codes.var(axis=0).sum())
-    out.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(out / READER, reader=ridge(codes, faces.sface, penalty).astype(np.float16))
-    return _write(parts, recipe, [READER], look(0), out, (faces.count, [recipe.model]))
+    return _write(parts, recipe, look(0), out, (faces.count, [recipe.model]))
 
 
 def add_shift(start: str, data: Sequence[Path], shift: Shift, options: FitOptions, out: Path, work: Path) -> Preset:
@@ -164,10 +158,6 @@ def add_shift(start: str, data: Sequence[Path], shift: Shift, options: FitOption
     if not config.vector:
         save_sheet(parts, faces.crops, work / "sheet.png", [PLAIN, *uppers])
     names = parts.save(out, {name: entry["file"] for name, entry in shifts.items()})
-    if config.vector:
-        held = preset.file(READER).read_bytes()
-        (out / READER).write_bytes(held)
-        names.append(READER)
     known = {key: value for key, value in preset.config.items() if key not in ("files", "shifts")}
     known = {**known, "shifts": shifts}
     return save_preset(out, known, names, card(out.name, known))
@@ -233,8 +223,8 @@ def save_sheet(parts: Parts, crops: np.ndarray, path: Path, shifts: Sequence[str
     Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)).save(path)
 
 
-def _write(parts: Parts, recipe: Recipe, further: list[str], figures: dict, out: Path, data: tuple) -> Preset:
-    names = [*parts.save(out, {}), *further]
+def _write(parts: Parts, recipe: Recipe, figures: dict, out: Path, data: tuple) -> Preset:
+    names = parts.save(out, {})
     if recipe.model:
         licences = load_preset(recipe.model).config.get("licences", [])
         given: dict[str, Any] = {"model": recipe.model, "licences": licences, "keeps": list(KEPT)}

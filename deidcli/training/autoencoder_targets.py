@@ -248,7 +248,7 @@ class Faces:
     """given: (n, ...) float32, what the encoder takes. people: (n,) int, labels: as in `autoencoder_targets.Samples`.
 
     count: how many faces there are without the mirrored and the mixed ones. crops: (m, side, side, 3) uint8, to be
-    shown. sface: (m, 128), SFace's descriptors of the first m of the rows.
+    shown.
     """
 
     given: np.ndarray
@@ -256,7 +256,6 @@ class Faces:
     labels: dict[str, np.ndarray]
     count: int
     crops: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1, 3), np.uint8))
-    sface: np.ndarray = field(default_factory=lambda: np.zeros((0, 128), np.float32))
 
 
 def pack_faces(pack: Pack, config: AutoencoderConfig, labelled: bool) -> Faces:
@@ -312,7 +311,7 @@ def bank_faces(name: str, seed: int = 1) -> Faces:
     traits = {"gender": kept[:, 0], "age": kept[:, 1], "race": kept[:, 2:5].mean(axis=1)}
     labels = {trait: _grouped(values, 2 if trait == "gender" else GROUPS) for trait, values in traits.items()}
     given = identity_rows(model, texture, shape, kept)
-    return Faces(given, people, labels, model.faces // 2, sface=model.bank_sface)
+    return Faces(given, people, labels, model.faces // 2)
 
 
 def _grouped(values: np.ndarray, count: int) -> np.ndarray:

@@ -25,6 +25,7 @@ from deidcli.faces.regions import rim_distance
 from deidcli.presets import Preset, save_preset
 from deidcli.training.cleanir_latent import ridge
 from deidcli.training.face_bank import KEPT_PENALTY, drawn_bank, plain, presentable, save_bank_sheet
+from deidcli.training.face_effects import EFFECTS, learn_effects
 from deidcli.values import Box, Face
 
 FILE, WITHOUT = "face_model.npz", "without.txt"
@@ -35,18 +36,22 @@ PRESENT, SEEN = (
     0.985,
 )  # presence of a mesh, and the share of a texture that was seen, of a face that is learnt from
 TRAIT_PENALTY = 1.0  # of the ridge regression on what recognisers see
+SEED = 0  # of the portraits and identities by which the effects of identities are learnt
 EXPRESSIONS, SHAPES = 10, 60  # directions of expression, and components of the shapes of people
 
 
 @dataclass(frozen=True)
 class Recipe:
     """components: how many of the texture. licences: of the faces that are learnt from, as faces.csv has them. without:
-    files whose faces the bank does not take, because somebody saw glasses or the like on them.
+    files whose faces the bank does not take, because somebody saw glasses or the like on them. portraits: into how many
+    identities are drawn to learn their effects on recognisers, and drawn: how many into each.
     """
 
     components: int = 200
     licences: tuple[str, ...] = ("CC0", "MIT")
     without: frozenset[str] = frozenset()
+    portraits: int = 240
+    drawn: int = 25
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,12 @@ def train(folder: Path, recipe: Recipe, out: Path, work: Path, said: Callable[[s
     save_bank_sheet(pictures[taken], work / "bank.png")
     (work / "bank.txt").write_text("".join(f"{name}\n" for name in files), encoding="utf-8")
     (out / WITHOUT).write_text("".join(f"{name}\n" for name in sorted(recipe.without)), encoding="utf-8")
+    random = np.random.default_rng(SEED)
+    several = random.choice(len(learnt), min(recipe.portraits, len(learnt)), replace=False)
+    faces = [face for n in several if (face := _face(folder / "images" / learnt[n].row["file"]))]
+    arrays.update(learn_effects(FaceModel(out / FILE), [face[:2] for face in faces], recipe.drawn, random))
+    said(f"identities of the bank were drawn into {len(faces)} portraits")
+    _save(out / FILE, arrays)
     figures = measure(FaceModel(out / FILE), unseen)
     config = {
         "method": "face-model",
@@ -213,6 +224,8 @@ def learn(samples: Sequence[Sample], recipe: Recipe) -> tuple[dict[str, np.ndarr
         "bank_sface": np.tile(unit(np.stack([s.sface for s in samples]))[clean], (2, 1)).astype(np.float16),
         "dlib_mean": dlib_mean.astype(np.float32),
         "trait_weights": trait_weights.astype(np.float32),
+        # Learnt when the bank is there.
+        **{name: np.zeros((len(components) + len(shape_components), 128), np.float32) for name in EFFECTS},
     }
     return arrays, files
 
@@ -295,15 +308,15 @@ def card(name: str, config: dict) -> str:
     return f"""# {name}
 
 A linear model of faces in the canonical frame: texture ({config["frame"]} pixels) and shape (468 points), what of both
-goes with gender, age, tone, light and expression, and a bank of {figures["bank"]} identities with their descriptors by
-dlib and SFace.
+goes with gender, age, tone, light and expression, a bank of {figures["bank"]} identities with their descriptors by
+dlib and SFace, and what an identity adds to both descriptors of a photograph into which it is drawn.
 
 **Data**: {config["faces"]} synthetic faces of nobody whose licences are {" and ".join(config["licences"])}: portraits
 of faker-js (CC0), SFHQ-T2I (MIT) and openpeople (MIT). Faces of the split `val` were not learnt from. No photograph of
 a person was used. Companies may use it. The descriptors are by dlib's network (CC0) and SFace (Apache 2.0), the meshes
 by MediaPipe's Face Mesh (Apache 2.0).
 
-**Recipe**: `deid train face-model --data FOLDER --without models/{name}/{WITHOUT} --out models/{name}` (a few minutes
+**Recipe**: `deid train face-model --data FOLDER --without models/{name}/{WITHOUT} --out models/{name}` (a quarter of an hour
 on two cores; signs and last digits of components differ from run to run). The bank takes no face of openpeople, some
 of which resemble actors, and none in glasses, under fringes, in stage light or with hard shadows, as far as measures of
 the textures tell; `{WITHOUT}` names those that somebody saw besides.

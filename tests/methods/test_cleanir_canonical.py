@@ -17,7 +17,7 @@ from deidcli.faces.landmarks import locate
 from deidcli.faces.recognisers import recogniser
 from deidcli.faces.regions import rim_distance
 from deidcli.methods.base import Secret
-from deidcli.methods.cleanir import MIXED, CanonicalCleanir, Cleanir
+from deidcli.methods.cleanir import MIXED, PAIRS, CanonicalCleanir, Cleanir
 from deidcli.methods.new_face import WIDE, _grain, _seam, draw, is_dark, lit, mesh_of, read
 from deidcli.presets import load_preset
 from deidcli.values import Frame
@@ -100,11 +100,10 @@ def test_one_seed_one_face_in_any_company(method, crop, made, portraits):
 def test_another_secret_tries_other_faces(method, crop):
     """The first that is far enough may be the same one, where few are."""
     old, seen = method.models.described(crop.pixels, crop), method.models.read(crop)
-    tried = []
-    for seed in (1, 2):
-        ours = Cleanir.create(method.options, Secret.seeded(seed))
-        tried.append([identity.shape for identity in ours.candidates(seen.reading, old, crop.key)])
-    assert not np.array_equal(*tried)
+    one, other = (
+        Cleanir.create(method.options, Secret.seeded(seed)).candidates(seen.reading, old, crop.key) for seed in (1, 2)
+    )
+    assert not np.array_equal(one.shape[:8], other.shape[:8])
 
 
 def test_one_key_keeps_its_identity(method, crop):
@@ -129,9 +128,21 @@ def test_gender_is_kept_even_where_it_is_hardly_read(method, model, crop, gender
     old = method.models.described(crop.pixels, crop)
     reading = read(model, crop, old[0]).reading
     reading.kept[0] = gender
-    with patch.object(FaceModel, "identity", side_effect=lambda faces, *_: faces):
-        faces = np.concatenate(list(method.candidates(reading, old, "one#0")))
-    assert len(faces) == 16 and (model.bank_kept[faces, 0] * gender > 0).all()
+    ours = method.models.model
+    with patch.object(ours, "bank_shape", (ours.bank_kept[:, :1] * gender > 0).astype(float)):
+        mixed = method.candidates(reading, old, "one#0").shape
+    assert len(mixed) > 100 and np.allclose(mixed, MIXED.sum())
+
+
+def test_candidates_are_mixtures_of_two_that_are_as_distinct_as_one(method, model, crop):
+    old, seen = method.models.described(crop.pixels, crop), method.models.read(crop)
+    made = method.candidates(seen.reading, old, "one#0")
+    assert len(made.texture) == len(made.shape) == len({row.tobytes() for row in made.texture}) == PAIRS
+    lengths, bank = (np.linalg.norm(rows, axis=1).mean() for rows in (made.texture, model.bank_texture))
+    assert 0.85 * bank < lengths < 1.3 * bank
+    more = np.linspace(-1, 1, made.texture.shape[1] + made.shape.shape[1])
+    moved = made.made(0, more).shape - made.made(0, 0 * more).shape
+    assert np.allclose(moved, (more[made.texture.shape[1] :] @ model.shape_components).reshape(-1, 3))
 
 
 def test_a_face_of_another_gender_is_farther_than_any_of_the_same(model):

@@ -52,7 +52,7 @@ def places(folder):
 
 @pytest.fixture(scope="module")
 def preset(folder, tmp_path_factory):
-    return train(folder, Recipe(components=40), *places(tmp_path_factory.mktemp("models")), quiet)
+    return train(folder, Recipe(components=40, portraits=3, drawn=3), *places(tmp_path_factory.mktemp("models")), quiet)
 
 
 def test_it_is_a_model_of_the_faces_it_may_learn_from(preset):
@@ -63,13 +63,18 @@ def test_it_is_a_model_of_the_faces_it_may_learn_from(preset):
     assert model.faces == figures["bank"] and 0 < model.faces <= 2 * 24
     assert figures["error"] < 0.7 * figures["spread"]
     assert np.allclose(model.components @ model.components.T, np.eye(len(model.components)), atol=0.05)
+    for effect in model.effects:
+        assert effect.shape == (len(model.components) + len(model.shape_components), 128)
+        assert np.isfinite(effect).all() and effect.any()
 
 
 def test_the_bank_is_shown_with_its_names_and_leaves_out_what_it_is_told_to(folder, preset, tmp_path):
     shown = preset.folder.parent / "work"
     names = (shown / "bank.txt").read_text().split()
     assert len(names) == FaceModel(preset.file(FILE)).people and (shown / "bank.png").stat().st_size > 1000
-    fewer = train(folder, Recipe(components=40, without=frozenset(names[:2])), *places(tmp_path), quiet)
+    fewer = train(
+        folder, Recipe(components=40, portraits=3, drawn=3, without=frozenset(names[:2])), *places(tmp_path), quiet
+    )
     left = (tmp_path / "work" / "bank.txt").read_text().split()
     assert left == names[2:] and FaceModel(fewer.file(FILE)).faces == 2 * len(left)
     assert (fewer.folder / "without.txt").read_text().split() == sorted(names[:2])
@@ -97,7 +102,7 @@ def test_the_mean_face_is_even(preset):
 
 
 def test_the_same_faces_make_the_same_model(folder, preset, tmp_path):
-    again = train(folder, Recipe(components=40), *places(tmp_path), quiet)
+    again = train(folder, Recipe(components=40, portraits=3, drawn=3), *places(tmp_path), quiet)
     with np.load(preset.folder / FILE) as a, np.load(again.folder / FILE) as b:
         assert all(np.allclose(a[name], b[name], atol=1e-3) for name in a.files)
 
@@ -109,8 +114,8 @@ def test_mirrored_twice_is_the_same():
 
 def test_what_is_missing_is_said(folder, tmp_path):
     with pytest.raises(UsageError, match="faces.csv"):
-        train(tmp_path, Recipe(components=40), *places(tmp_path / "out"), quiet)
+        train(tmp_path, Recipe(components=40, portraits=3, drawn=3), *places(tmp_path / "out"), quiet)
     (tmp_path / "images").symlink_to(folder / "images")
     write(tmp_path, [(f"{n}.png", "MIT", "train", "", "", "") for n in range(6, 12)])
     with pytest.raises(UsageError, match="too few"):
-        train(tmp_path, Recipe(components=40), *places(tmp_path / "out"), quiet)
+        train(tmp_path, Recipe(components=40, portraits=3, drawn=3), *places(tmp_path / "out"), quiet)

@@ -13,7 +13,7 @@ that of the mean, and k faces, or people, are in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from deidcli.errors import UsageError
-from deidcli.faces.face_model import FaceModel, Identity, Reading, deviations, unit
+from deidcli.faces.face_model import FaceModel, Reading, deviations
 from deidcli.methods.base import Method, Secret, option
 from deidcli.methods.closed import ClosedSet
-from deidcli.methods.identities import FAR, TRIES, WINDOW, FaceModels, IdentityMethod, joined
+from deidcli.methods.identities import FAR, WINDOW, Candidates, FaceModels, IdentityMethod, joined
 from deidcli.methods.new_face import LEAST_REPLACED, Seen, draw, read, share_replaced
 from deidcli.values import Crop
 
@@ -80,10 +80,6 @@ class Proxies:
         """
         return able[np.argsort(-(self.described[able] @ self.described[first]), kind="stable")[:count]]
 
-    def likeness(self, faces: np.ndarray, person: np.ndarray) -> np.ndarray:
-        """How like means of `faces` (p, k) are to a person with this joined descriptor (256,): cosines (p,)."""
-        return unit(self.described[faces].mean(axis=1)) @ person
-
 
 class ProxyModels(FaceModels):
     """The face model whose bank is the gallery, and both recognisers."""
@@ -100,7 +96,7 @@ class ProxyModels(FaceModels):
 PROXY = 10  # faces of the bank in a proxy
 SUITING = 140  # faces of the bank, the most like in gender, age and tone, of which proxies are made
 LIKE = 2  # the other faces of a proxy are drawn among so many times as many that are most like its first one
-DRAWN = 4 * TRIES  # proxies that are drawn for a person; those least like the person are tried first
+DRAWN = 40  # proxies that are drawn for a person on each level
 STEP, FARTHEST = 0.1, FAR + 0.2  # how much farther a proxy is for a face that is still recognised, and no more than
 
 
@@ -134,24 +130,23 @@ class KSameM(IdentityMethod):
         """The closed set for --k, the gallery without it."""
         return KSameMClosed(options, secret) if options is not None and options.k else cls(options, secret)
 
-    def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Iterator[Identity]:
-        """Proxies about faces that are drawn among those which suit the person, the least like the person first."""
-        proxies, random = self.models.proxies, self.secret.generator(key)
+    def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Candidates:
+        """Proxies about faces that are drawn among those which suit the person."""
+        proxies, random = self.models.proxies, self.secret.generator(f"{key} {self.level}" if self.level else key)
         able = proxies.suiting(reading.kept, SUITING)
         near = [proxies.like(first, able, LIKE * PROXY) for first in random.choice(able, DRAWN, replace=False)]
-        drawn = np.stack([np.append(like[0], random.choice(like[1:], PROXY - 1, replace=False)) for like in near])
-        order = np.argsort(proxies.likeness(drawn, self.models.joined(old)), kind="stable")
-        for number in order[self.level * TRIES :]:
-            mean = proxies.mean(drawn[number], np.full(PROXY, 1 / PROXY), reading.kept[:2].copy())
-            yield self.models.model.drawn(mean.texture, mean.shape, mean.traits)
+        drawn = [np.append(like[0], random.choice(like[1:], PROXY - 1, replace=False)) for like in near]
+        model, weights = self.models.model, np.full(PROXY, 1 / PROXY)
+        means = [proxies.mean(faces, weights) for faces in drawn]
+        texture, shape = np.stack([mean.texture for mean in means]), np.stack([mean.shape for mean in means])
+        return Candidates.drawn(model, texture, shape, reading.kept)
 
     def escalate(self, attempt: int) -> Method | None:
         """Proxies that are farther away, and nothing of the person's own shape."""
         if self.options.apart >= FARTHEST and not self.options.shape:
             return None
         further = max(self.options.apart, min(FARTHEST, self.options.apart + STEP))
-        level = min(self.level + 1, DRAWN // TRIES - 1)
-        return KSameM(replace(self.options, apart=further, shape=0.0), self.secret, self.models, level)
+        return KSameM(replace(self.options, apart=further, shape=0.0), self.secret, self.models, self.level + 1)
 
     @property
     def weights(self) -> str:
