@@ -316,8 +316,8 @@ of faker-js (CC0), SFHQ-T2I (MIT) and openpeople (MIT). Faces of the split `val`
 a person was used. Companies may use it. The descriptors are by dlib's network (CC0) and SFace (Apache 2.0), the meshes
 by MediaPipe's Face Mesh (Apache 2.0).
 
-**Recipe**: `deid train face-model --data FOLDER --without models/{name}/{WITHOUT} --out models/{name}` (a quarter of an hour
-on two cores; signs and last digits of components differ from run to run). The bank takes no face of openpeople, some
+**Recipe**: `deid train face-model --data FOLDER --without models/{name}/{WITHOUT} --out models/{name}` (a quarter
+of an hour on two cores; signs and last digits of components differ from run to run). The bank takes no face of openpeople, some
 of which resemble actors, and none in glasses, under fringes, in stage light or with hard shadows, as far as measures of
 the textures tell; `{WITHOUT}` names those that somebody saw besides.
 
