@@ -317,9 +317,9 @@ a person was used. Companies may use it. The descriptors are by dlib's network (
 by MediaPipe's Face Mesh (Apache 2.0).
 
 **Recipe**: `deid train face-model --data FOLDER --without models/{name}/{WITHOUT} --out models/{name}` (a quarter
-of an hour on two cores; signs and last digits of components differ from run to run). The bank takes no face of openpeople, some
-of which resemble actors, and none in glasses, under fringes, in stage light or with hard shadows, as far as measures of
-the textures tell; `{WITHOUT}` names those that somebody saw besides.
+of an hour on two cores; signs and last digits of components differ from run to run). The bank takes no face of
+openpeople, some of which resemble actors, and none in glasses, under fringes, in stage light or with hard shadows, as
+far as measures of the textures tell; `{WITHOUT}` names those that somebody saw besides.
 
 **Figures**, on {figures["faces"]} synthetic faces that were not learnt from: the root mean square of their textures
 about the mean is {figures["spread"]} of the range, about their projection {figures["error"]}; gender is read right in
