@@ -179,8 +179,17 @@ class FaceModel:
     @cached_property
     def _covariances(self) -> tuple[np.ndarray, np.ndarray]:
         """(n + m, n + m) of the coefficients of women and of men."""
-        rows, women = np.concatenate([self.bank_texture, self.bank_shape], axis=1), self.bank_kept[:, 0] > 0
+        rows, women = self._coefficients, self.bank_kept[:, 0] > 0
         return np.cov(rows[women].T), np.cov(rows[~women].T)
+
+    @cached_property
+    def spread(self) -> np.ndarray:
+        """Standard deviations (n + m,) of the coefficients of texture and shape in the bank."""
+        return self._coefficients.std(axis=0)
+
+    @property
+    def _coefficients(self) -> np.ndarray:
+        return np.concatenate([self.bank_texture, self.bank_shape], axis=1)
 
     def typical(self, texture: np.ndarray, gender: float) -> np.ndarray:
         """Coefficients (n,) of a person's texture without what faces of a gender hardly ever have, as a beard in a

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import cv2
@@ -26,6 +26,7 @@ from deidcli.faces.face_model import TRAITS, FaceModel, Identity, Reading, unit
 from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.base import Method, Models, PresetModels, Secret
 from deidcli.methods.new_face import GAZE, Seen, composited, draw, is_dark, read, shrunk
+from deidcli.methods.outlook import Outlook
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec, Face
 
@@ -39,9 +40,7 @@ TRIES = 8
 # hides it does. Of 188 faces in scenes/, crowds/ and LFW four are below it. The second is for faces in the dark, whose
 # features hardly show: below it are backs of heads.
 RESEMBLES, IN_THE_DARK = 0.08, -0.1
-# How far new faces are from the old one on average, in thresholds of dlib and of SFace, before one was looked at; how
-# much farther than is asked for one has to be expected; and dlib's distance on average.
-EXPECTED, SPARE, DLIB_AT = (1.13, 0.93), 0.03, 0.68
+DLIB_AT = 0.68  # dlib's distance to new faces on average, about which its changes are told
 MOST = 6.0  # deviations by which an identity is moved away from the old face at the most
 # Pixels of a face below which a new one is also judged as a JPEG of that quality shows it, in blocks of that side.
 SMALL, QUALITY, BLOCK = 48, 50, 16
@@ -136,9 +135,9 @@ class FaceModels(Models):
             ],
             axis=1,
         )
-        step = self.model.varied(gradients[:, 1], seen.reading.kept[0])  # SFace passes fewer faces
         rows = np.concatenate([candidates.texture, candidates.shape], axis=1)
-        return Outlook(rows @ gradients, step, step @ gradients, far, candidates.most)
+        step = partial(self.model.varied, gender=seen.reading.kept[0])
+        return Outlook(rows, gradients, self.model.spread, step, far, candidates.most)
 
     def away(
         self, old: list[np.ndarray], pixels: np.ndarray, crop: Crop, least: float
@@ -179,40 +178,6 @@ class PresetFaceModels(PresetModels, FaceModels):
     def verify(self, method: str) -> None:
         self.preset.verify()
         FaceModels.verify(self, method)
-
-
-class Outlook:
-    """How far candidates are expected to be from an old face, which is drawn next, and how far it is moved.
-
-    What is expected follows from those that were drawn: how far a photograph can be taken from a face differs from one
-    to the next. gains: by how much dlib and SFace are expected to find each candidate farther than the average one, in
-    their thresholds, (k, 2). step: coefficients (n + m,) of one deviation; steps: its gains (2,); most: how many may be
-    added. far: how far a new face has to be, 0 for anything.
-    """
-
-    def __init__(self, gains: np.ndarray, step: np.ndarray, steps: np.ndarray, far: float, most: float):
-        self.gains, self.step, self.steps = gains, step, np.maximum(steps, 1e-6)
-        self._least, self._most = far + SPARE if far else -np.inf, most
-        self._left = np.arange(len(gains))
-        self._averages: list[list[float]] = [[], []]
-
-    def likely(self) -> tuple[int, float]:
-        """The number of the first candidate that is expected to be far enough, or else of the one that lacks least,
-        and how many steps it takes.
-        """
-        average = [np.mean(own) if own else known for own, known in zip(self._averages, EXPECTED, strict=True)]
-        lacking = ((self._least - np.array(average) - self.gains[self._left]) / self.steps).max(axis=1).clip(min=0)
-        place = int(lacking.argmin())
-        number, steps = int(self._left[place]), min(float(lacking[place]), self._most)
-        self._left = np.delete(self._left, place)
-        return number, steps
-
-    def note(self, number: int, steps: float, away: np.ndarray) -> None:
-        """How far a candidate was that was drawn, (2,) as `FaceModels.away` has it."""
-        expected = self.gains[number] + steps * self.steps
-        for own, apart in zip(self._averages, away - expected, strict=True):
-            if np.isfinite(apart):
-                own.append(float(apart))
 
 
 class IdentityMethod(Method):
@@ -276,11 +241,11 @@ class IdentityMethod(Method):
         candidates = self.candidates(seen.reading, old, seen.crop.key)
         outlook = self.models.outlook(candidates, old, seen, self.far)
         for _ in range(min(self.tries, len(candidates.texture))):
-            number, steps = outlook.likely()
-            identity = candidates.made(number, steps * outlook.step)
+            number, more = outlook.likely()
+            identity = candidates.made(number, more)
             made = self.drawn(tried, identity)
             away, dlib = self.models.away(old, composited(tried.crop, made), tried.crop, first[0])
-            outlook.note(number, steps, away)
+            outlook.note(number, more, away)
             rank = min(away.min(), self.far), not asked or (dlib is not None and self._alike(seen.reading, dlib))
             if rank > first:
                 best, first = identity, rank

@@ -48,9 +48,8 @@ def learn_effects(
             own.append(found - found.mean(axis=0))
     if not rows:
         raise UsageError("no face can be drawn into the portraits", "give pictures of whole faces")
-    scale = np.concatenate([model.bank_texture, model.bank_shape], axis=1).std(axis=0)
-    given = np.concatenate(rows) / scale
-    made = [ridge(given, np.concatenate(own), PENALTY * len(given)) / scale[:, None] for own in seen]
+    given = np.concatenate(rows) / model.spread
+    made = [ridge(given, np.concatenate(own), PENALTY * len(given)) / model.spread[:, None] for own in seen]
     return {name: array.astype(np.float32) for name, array in zip(EFFECTS, made, strict=True)}
 
 

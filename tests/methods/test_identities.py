@@ -6,54 +6,59 @@ import pytest
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import Cleanir
 from deidcli.methods.fatm import Fatm
-from deidcli.methods.identities import EXPECTED, SPARE, Outlook
 from deidcli.methods.new_face import composited, draw
+from deidcli.methods.outlook import EXPECTED, SPARE, Outlook
 from tests.conftest import found
 
-STEP, STEPS = np.zeros(4), np.array([0.01, 0.05])  # a step moves a face by so much away from the old one
+GRADIENTS = np.diag([1.0, 1.0])  # of two coefficients, the distances by dlib and by SFace beyond the average ones
+NEED = 1.1 + SPARE - EXPECTED
+
+
+def outlook(rows, far=1.1, most=6):
+    """A step adds 0.01 to dlib's distance and 0.05 to SFace's."""
+    return Outlook(np.array(rows), GRADIENTS, np.ones(2), lambda gradient: np.array([0.01, 0.05]), far, most)
 
 
 def test_the_first_that_is_expected_to_be_far_enough_is_drawn_as_it_is():
-    need = 1.1 + SPARE - np.array(EXPECTED)
-    gains = np.array([need - 0.01, need + [0.5, -0.01], need + 0.001, need + 0.2])
-    assert Outlook(gains, STEP, STEPS, 1.1, 6).likely() == (2, 0)
-    assert Outlook(gains, STEP, STEPS, 0.0, 6).likely() == (0, 0)  # anything will do
+    rows = [NEED - 0.01, NEED + [0.5, -0.01], NEED + 0.001, NEED + 0.2]
+    for far, number in ((1.1, 2), (0.0, 0)):  # 0: anything will do
+        chosen, moved = outlook(rows, far).likely()
+        assert chosen == number and not moved.any()
 
 
 def test_where_none_is_that_which_lacks_least_is_moved_as_far_as_it_lacks():
-    need = 1.1 + SPARE - np.array(EXPECTED)
-    gains = np.array([need - [0, 0.2], need - [0, 0.1], need - [0.1, 0]])
-    outlook = Outlook(gains, STEP, STEPS, 1.1, 6)
-    assert [outlook.likely() for _ in gains] == [
-        (1, pytest.approx(2)),
-        (0, pytest.approx(4)),
-        (2, 6),
-    ]
+    ours = outlook([NEED - [0, 0.2], NEED - [0, 0.1], NEED - [0.1, 0]])
+    for number, steps in ((1, 2), (0, 4), (2, 6)):  # the last lacks ten, which are too many
+        chosen, moved = ours.likely()
+        assert chosen == number and np.allclose(moved, [0.01 * steps, 0.05 * steps])
 
 
 def test_what_was_drawn_tells_of_the_others():
     """A photograph that SFace knows by what is about the face: only the farthest by SFace can do."""
-    gains = np.array([[0.2, 0.25], [0.2, 0.3], [0.2, 0.6], [0.2, 0.4]])
-    outlook = Outlook(gains, STEP, STEPS, 1.1, 6)
-    assert outlook.likely() == (0, 0)
-    outlook.note(0, 0, np.array([1.4, 0.8]))  # 0.55 on average, so that 0.58 are needed
-    assert outlook.likely() == (2, 0)
+    ours = outlook([[0.2, 0.25], [0.2, 0.3], [0.2, 0.8], [0.2, 0.4]])
+    number, moved = ours.likely()
+    before = ours.expected()
+    ours.note(number, moved, np.array([1.4, 0.8]))
+    assert number == 0 and ours.likely()[0] == 2
+    told = ours.expected() - before
+    assert (told[:, 0] > 0).all() and (told[:, 1] < -0.2).all()  # SFace found it 0.38 nearer than was expected
+    assert abs(ours.expected()[0] - [1.4, 0.8]).max() < 0.05
 
 
-def test_steps_are_no_part_of_the_average():
-    outlook, other = (Outlook(np.full((3, 2), -0.2), STEP, STEPS, 1.1, 6) for _ in range(2))
-    for one, steps in ((outlook, 0), (other, 4)):
-        one.likely()
-        one.note(0, steps, np.array([1.4, 0.8]) + steps * STEPS)
-    assert outlook.likely() == pytest.approx(other.likely())
+def test_those_that_are_like_what_was_far_are_expected_to_be_farther():
+    ours = outlook([[0.0, 0.0], [3.0, 0.0], [-3.0, 0.0], [2.0, 0.5], [-2.0, 0.5]])
+    for number, sface in ((1, 1.05), (2, 0.8)):
+        ours.note(number, np.zeros(2), np.array([np.inf, sface]))
+    expected = ours.expected()[:, 1]
+    assert expected[3] > expected[4] + 0.1
 
 
 def test_a_recogniser_that_was_not_asked_tells_nothing():
-    gains = np.array([[0.2, 0.25], [0.2, 0.26], [0.0, 0.9]])
-    outlook = Outlook(gains, STEP, STEPS, 1.1, 6)
-    number, steps = outlook.likely()
-    outlook.note(number, steps, np.array([np.inf, 1.15]))
-    assert outlook.likely() == (1, 0)
+    ours = outlook([[0.2, 0.25], [0.2, 0.26]])
+    before = ours.expected()
+    ours.note(*ours.likely(), np.array([np.inf, 1.0]))
+    after = ours.expected()
+    assert np.array_equal(after[:, 0], before[:, 0]) and not np.allclose(after[:, 1], before[:, 1])
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +75,20 @@ def test_what_is_expected_goes_with_what_recognisers_say(seen):
     """Of candidates that are drawn, and of one that is moved away."""
     method, face, old = seen
     made = method.candidates(face.reading, old, "a#0")
-    outlook = method.models.outlook(made, old, face, 1.1)
+    ours = method.models.outlook(made, old, face, 5.0)  # so far that the one which lacks least is moved
 
-    def away(number, steps):
-        drawn = draw(method.models.model, face, made.made(number, steps * outlook.step), 1.6)
+    def away(number, more):
+        drawn = draw(method.models.model, face, made.made(number, more), 1.6)
         return method.models.away(old, composited(face.crop, drawn), face.crop, 0)[0]
 
-    picked = np.argsort(outlook.gains.sum(axis=1))[:: len(outlook.gains) // 24]
-    told = np.array([away(number, 0) for number in picked])
-    for expected, found_so in zip(outlook.gains[picked].T, told.T, strict=True):
-        assert np.corrcoef(expected, found_so)[0, 1] > 0.4
-    moved = np.mean([away(number, 4) - away(number, 0) for number in picked[::6]], axis=0)
-    assert moved[1] > 0.5 * 4 * outlook.steps[1] > 0.05
+    expected = ours.expected()
+    moved = ours.likely()[1]
+    picked = np.argsort(expected.sum(axis=1))[:: len(expected) // 24]
+    told = np.array([away(number, 0 * moved) for number in picked])
+    for each, found_so in zip(expected[picked].T, told.T, strict=True):
+        assert np.corrcoef(each, found_so)[0, 1] > 0.4
+    farther = np.mean([away(number, moved) - away(number, 0 * moved) for number in picked[::6]], axis=0)
+    assert moved.any() and farther[1] > 0.1
 
 
 def test_a_donor_is_not_moved(seen):
