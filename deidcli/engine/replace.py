@@ -90,18 +90,23 @@ class Request:
 
 @dataclass(eq=False)
 class _Canvas:
-    """A frame on which faces are being replaced. left: what becomes of faces that are not."""
+    """A frame on which faces are being replaced. left: what becomes of faces that are not.
+
+    owner: (height, width) uint16, which face changed a pixel last; 0 for none. nearer: likewise, which face has a new
+    face that is final and holds nothing there of what was there before.
+    """
 
     source: Frame
     frame: Frame
     changed: np.ndarray | None = None
-    owner: np.ndarray | None = None  # (height, width) uint16, which face changed a pixel last; 0 for none
+    owner: np.ndarray | None = None
+    nearer: np.ndarray | None = None
     covers: tuple[np.ndarray, ...] = ()
     left: tuple[Outcome, ...] = ()
 
     def cleared(self) -> _Canvas:
         """Without the new faces."""
-        self.frame, self.changed, self.owner = self.source, None, None
+        self.frame, self.changed, self.owner, self.nearer = self.source, None, None, None
         return self
 
     def lay(self, patch: Patch, number: int) -> None:
@@ -110,9 +115,23 @@ class _Canvas:
             size = self.source.pixels.shape[:2]
             self.frame = self.source.with_pixels(self.source.pixels.copy())
             self.changed, self.owner = np.zeros(size, bool), np.zeros(size, np.uint16)
+            self.nearer = np.zeros(size, np.uint16)
         self.frame.pixels[patch.window] = patch.pixels
         self.changed[patch.window] |= patch.changed
         self.owner[patch.window][patch.changed] = number
+
+    def settle(self, done: Patch, number: int) -> None:
+        """A new face that was laid is final: what lies behind it, by its number, no longer changes it."""
+        if self.nearer is not None:
+            self.nearer[done.window][done.whole] = number
+
+    def behind(self, patch: Patch, number: int) -> Patch:
+        """A patch of the face with this number, without what nearer faces hide of it."""
+        if self.nearer is None:
+            return patch
+        hidden = self.nearer[patch.window] > number
+        pixels = np.where(hidden[..., None], self.frame.pixels[patch.window], patch.pixels)
+        return replace(patch, pixels=pixels, changed=patch.changed & ~hidden, whole=patch.whole & ~hidden)
 
     def take_out(self, before: Patch, number: int) -> None:
         """Take a new face out again: its pixels are as `before`, but for those that other faces have changed since."""
@@ -294,6 +313,7 @@ class Replacer:
         except Exception as error:
             task.reason = f"{method.name} could not be blended: {one_line(error)}"
             return False
+        done = task.canvas.behind(done, task.number)
         task.before = replace(done, pixels=task.canvas.frame.pixels[done.window].copy())
         task.canvas.lay(done, task.number)
         return True
@@ -333,6 +353,8 @@ class Replacer:
     def _close(self, task: _FaceTask, method: Method, action: str, distance: float | None) -> None:
         reason = task.reason if action == "covered" else ""
         marks = method.marks(task.key) if action == "replaced" else {}
+        if action == "replaced" and task.before is not None:
+            task.canvas.settle(task.before, task.number)
         task.outcome = Outcome(task.face, action, method.name, task.tries, distance, reason, marks, task.choice)
 
     def _result(self, canvas: _Canvas, tasks: Sequence[_FaceTask]) -> Replaced:

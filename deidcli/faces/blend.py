@@ -278,6 +278,7 @@ def _low_pass(weight: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return low_pass
 
 
+WHOLE = 0.99  # share of new pixels above which nothing is left of what was there before
 LEAST = 0.02  # pixels by which a frame is bent at the least where it counts as changed
 
 
@@ -305,12 +306,14 @@ class Blended:
 @dataclass(frozen=True)
 class Patch:
     """What a new face changes of its frame. window: rows and columns. pixels: (h, w, 3) uint8, the window with the new
-    face. changed: (h, w) bool, its pixels that may differ from before.
+    face. changed: (h, w) bool, its pixels that may differ from before. whole: (h, w) bool, those that hold nothing of
+    what was there before.
     """
 
     window: tuple[slice, slice]
     pixels: np.ndarray
     changed: np.ndarray
+    whole: np.ndarray
 
 
 def blend(frame: Frame, crop: Crop, spec: CropSpec, options: BlendOptions, shape_scale: float = 1.0) -> Blended:
@@ -328,12 +331,15 @@ def patch(frame: Frame, crop: Crop, spec: CropSpec, options: BlendOptions, shape
     soft = mask(crop.face, spec.mask, (frame.width, frame.height), options.scale * shape_scale, options.feather)
     old = frame.pixels[soft.window]
     if not soft.alpha.any():
-        return Patch(soft.window, old, np.zeros(old.shape[:2], bool))
+        nothing: np.ndarray = np.zeros(old.shape[:2], bool)
+        return Patch(soft.window, old, nothing, nothing)
     new, alpha = unwarp(crop, soft)
     if spec.transfer_lighting:
         new = transfer_lighting(new, old, alpha)
     joined = options.poisson and spec.transfer_lighting
-    return Patch(soft.window, _poisson(old, new, alpha) if joined else _mix(old, new, alpha), alpha > 0)
+    # Poisson cloning lends a face the colours about it, and a crop may hold what was there.
+    nothing = np.zeros(alpha.shape, bool)
+    return Patch(soft.window, _poisson(old, new, alpha) if joined else _mix(old, new, alpha), alpha > 0, nothing)
 
 
 def _layered(frame: Frame, crop: Crop, layer: Layer) -> Patch:
@@ -346,7 +352,8 @@ def _layered(frame: Frame, crop: Crop, layer: Layer) -> Patch:
     if moved.any():
         bent = resampled(old, places(width, height) - layer.bend, cv2.INTER_CUBIC)
         old = np.where(moved[..., None], bent, old)
-    return Patch(window, _mix(old, crop.pixels, layer.alpha), moved | (layer.alpha > 0))
+    whole = layer.alpha * (1 - layer.own) > WHOLE
+    return Patch(window, _mix(old, crop.pixels, layer.alpha), moved | (layer.alpha > 0), whole)
 
 
 def unwarp(crop: Crop, soft: Mask) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from deidcli.faces.blend import BlendOptions
 from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.base import Method, Secret
 from deidcli.methods.naive import Blur, Pixelate, Solid
-from deidcli.values import Box, CropSpec, Face, Frame
+from deidcli.values import Box, CropSpec, Face, Frame, Layer
 from tests.conftest import SIDE, found
 
 GREEN = (20, 200, 30)
@@ -281,6 +281,59 @@ def test_overlapping_faces_are_all_hidden(request_of):
     for face in near:
         rows, columns = slice(int(face.box.top), int(face.box.bottom)), slice(int(face.box.left), int(face.box.right))
         assert np.all(done.frame.pixels[rows, columns] == (10, 200, 30))
+
+
+class Layered(Painter):
+    """Lays green over the middle of each face, in a window; `own` of it is said to come from the old face."""
+
+    name = "layered"
+    crop = CropSpec(size=None, margin=0.1, align="window", transfer_lighting=False)
+    own = 0.0
+
+    def apply(self, crops):
+        made = []
+        for crop in crops:
+            size = crop.pixels.shape[:2]
+            y, x = (np.indices(size).T / np.array(size)).T
+            alpha = (np.hypot(y - 0.5, x - 0.5) < 0.35).astype(np.float32)
+            layer = Layer(alpha, np.zeros((*size, 2), np.float32), np.full(size, self.own, np.float32))
+            made.append(replace(crop.with_pixels(np.full_like(crop.pixels, GREEN)), layer=layer))
+        return made
+
+
+def behind(request_of):
+    """A face that has a new one, and a smaller one without landmarks, half behind it."""
+    face = request_of.faces[0]
+    side = face.box.width * 0.7
+    left, top = face.box.center[0], face.box.center[1] - side / 2
+    return replace(request_of, faces=(face, Face(Box(left, top, left + side, top + side), track=1)))
+
+
+def test_a_cover_lies_behind_a_nearer_new_face(request_of):
+    request = behind(request_of)
+    near, far = request.faces
+    alone, both = (run(Layered(), replace(request, faces=faces)) for faces in ((near,), (near, far)))
+    assert [o.action for o in by_track(both)] == ["replaced", "covered"]
+    green = (alone.frame.pixels == GREEN).all(axis=2) & alone.changed
+    assert (both.frame.pixels[green] == GREEN).all()
+    rows, columns = slice(int(far.box.top), int(far.box.bottom)), slice(int(far.box.left), int(far.box.right))
+    shown = both.frame.pixels[rows, columns]
+    assert ((shown != request.frame.pixels[rows, columns]).any(axis=2) | green[rows, columns]).mean() > 0.97
+    assert 0.1 < green[rows, columns].mean() < 0.9
+
+
+def test_it_lies_over_what_a_new_face_keeps_of_the_old_one_and_over_one_that_is_not_final(request_of):
+    request = behind(request_of)
+    kept = Layered()
+    kept.own = 0.5
+    again = Layered(stronger=None)
+    covered = run(again, request, Fixed(*[0.1] * 40))  # always known again: the new face gives way to a cover
+    assert [o.action for o in by_track(covered)] == ["covered", "covered"]
+    assert not (covered.frame.pixels[covered.changed] == GREEN).all(axis=1).any()
+    done = run(kept, request)
+    far = request.faces[1]
+    x, y = int(far.box.left + 3), int(far.box.center[1])
+    assert (done.frame.pixels[y, x] != GREEN).any()
 
 
 def test_poisson_hides_as_well(request_of):
