@@ -156,13 +156,11 @@ class Layer:
     """How a new face lies over its frame, where the method says so itself. Its arrays are as high and wide as its crop.
 
     alpha: (h, w) float32 in [0, 1], the share of the new pixels. bend: (h, w, 2) float32, by how many pixels to the
-    right and down the frame moves under it, so that the head fits the new face. own: (h, w) float32 in [0, 1], the
-    share of the new pixels that comes from the old face: between lids and lips, and rims of glasses.
+    right and down the frame moves under it, so that the head fits the new face.
     """
 
     alpha: np.ndarray
     bend: np.ndarray
-    own: np.ndarray
 
 
 @dataclass(frozen=True)

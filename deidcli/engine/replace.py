@@ -93,7 +93,7 @@ class _Canvas:
     """A frame on which faces are being replaced. left: what becomes of faces that are not.
 
     owner: (height, width) uint16, which face changed a pixel last; 0 for none. nearer: likewise, which face has a new
-    face that is final and holds nothing there of what was there before.
+    face there, final and whole.
     """
 
     source: Frame
@@ -125,9 +125,16 @@ class _Canvas:
         if self.nearer is not None:
             self.nearer[done.window][done.whole] = number
 
-    def behind(self, patch: Patch, number: int) -> Patch:
-        """A patch of the face with this number, without what nearer faces hide of it."""
+    def behind(self, patch: Patch, face: Face, number: int) -> Patch:
+        """A patch of a face without what the new faces of nearer ones hide of it.
+
+        One whose middle lies within a nearer face is in front of that, for all we know, and lies over it.
+        """
         if self.nearer is None:
+            return patch
+        height, width = self.nearer.shape
+        x, y = face.box.center
+        if self.nearer[min(max(int(y), 0), height - 1), min(max(int(x), 0), width - 1)] > number:
             return patch
         hidden = self.nearer[patch.window] > number
         pixels = np.where(hidden[..., None], self.frame.pixels[patch.window], patch.pixels)
@@ -313,7 +320,7 @@ class Replacer:
         except Exception as error:
             task.reason = f"{method.name} could not be blended: {one_line(error)}"
             return False
-        done = task.canvas.behind(done, task.number)
+        done = task.canvas.behind(done, task.face, task.number)
         task.before = replace(done, pixels=task.canvas.frame.pixels[done.window].copy())
         task.canvas.lay(done, task.number)
         return True

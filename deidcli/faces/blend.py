@@ -278,7 +278,7 @@ def _low_pass(weight: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return low_pass
 
 
-WHOLE = 0.99  # share of new pixels above which nothing is left of what was there before
+WHOLE = 0.99  # share of new pixels above which a new face is whole
 LEAST = 0.02  # pixels by which a frame is bent at the least where it counts as changed
 
 
@@ -306,8 +306,8 @@ class Blended:
 @dataclass(frozen=True)
 class Patch:
     """What a new face changes of its frame. window: rows and columns. pixels: (h, w, 3) uint8, the window with the new
-    face. changed: (h, w) bool, its pixels that may differ from before. whole: (h, w) bool, those that hold nothing of
-    what was there before.
+    face. changed: (h, w) bool, its pixels that may differ from before. whole: (h, w) bool, those that the new face has
+    to itself, where the method says how it lies.
     """
 
     window: tuple[slice, slice]
@@ -337,7 +337,6 @@ def patch(frame: Frame, crop: Crop, spec: CropSpec, options: BlendOptions, shape
     if spec.transfer_lighting:
         new = transfer_lighting(new, old, alpha)
     joined = options.poisson and spec.transfer_lighting
-    # Poisson cloning lends a face the colours about it, and a crop may hold what was there.
     nothing = np.zeros(alpha.shape, bool)
     return Patch(soft.window, _poisson(old, new, alpha) if joined else _mix(old, new, alpha), alpha > 0, nothing)
 
@@ -352,8 +351,7 @@ def _layered(frame: Frame, crop: Crop, layer: Layer) -> Patch:
     if moved.any():
         bent = resampled(old, places(width, height) - layer.bend, cv2.INTER_CUBIC)
         old = np.where(moved[..., None], bent, old)
-    whole = layer.alpha * (1 - layer.own) > WHOLE
-    return Patch(window, _mix(old, crop.pixels, layer.alpha), moved | (layer.alpha > 0), whole)
+    return Patch(window, _mix(old, crop.pixels, layer.alpha), moved | (layer.alpha > 0), layer.alpha > WHOLE)
 
 
 def unwarp(crop: Crop, soft: Mask) -> tuple[np.ndarray, np.ndarray]:

@@ -322,7 +322,7 @@ def _laid_over(seen: Seen, moved: np.ndarray, texture: np.ndarray, alpha: np.nda
     grain = _grain(old, face, (cover > 0.9) & (own[..., 0] < 0.1))
     face += (_seam(_bent(old, bend), face, cover) + grain) * (1 - own)
     pixels = np.clip(face * 255 + 0.5, 0, 255).astype(np.uint8)
-    return seen.crop.with_pixels(pixels, Layer(cover, bend, own[..., 0]))
+    return seen.crop.with_pixels(pixels, Layer(cover, bend))
 
 
 @cache
