@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from deidcli.engine.canvas import Canvas
 from deidcli.engine.escalation import TrackLevels, levels
 from deidcli.engine.frames import Choice
 from deidcli.engine.settings import Personas, Settings
@@ -89,62 +90,11 @@ class Request:
 
 
 @dataclass(eq=False)
-class _Canvas:
-    """A frame on which faces are being replaced. left: what becomes of faces that are not.
+class _Canvas(Canvas):
+    """The canvas of a request. left: what becomes of faces that are not replaced."""
 
-    owner: (height, width) uint16, which face changed a pixel last; 0 for none. nearer: likewise, which face has a new
-    face there, final and whole.
-    """
-
-    source: Frame
-    frame: Frame
-    changed: np.ndarray | None = None
-    owner: np.ndarray | None = None
-    nearer: np.ndarray | None = None
     covers: tuple[np.ndarray, ...] = ()
     left: tuple[Outcome, ...] = ()
-
-    def cleared(self) -> _Canvas:
-        """Without the new faces."""
-        self.frame, self.changed, self.owner, self.nearer = self.source, None, None, None
-        return self
-
-    def lay(self, patch: Patch, number: int) -> None:
-        """Put a new face in, that of the face with this number, which is above 0."""
-        if self.changed is None or self.owner is None:
-            size = self.source.pixels.shape[:2]
-            self.frame = self.source.with_pixels(self.source.pixels.copy())
-            self.changed, self.owner = np.zeros(size, bool), np.zeros(size, np.uint16)
-            self.nearer = np.zeros(size, np.uint16)
-        self.frame.pixels[patch.window] = patch.pixels
-        self.changed[patch.window] |= patch.changed
-        self.owner[patch.window][patch.changed] = number
-
-    def settle(self, done: Patch, number: int) -> None:
-        """A new face that was laid is final: what lies behind it, by its number, no longer changes it."""
-        if self.nearer is not None:
-            self.nearer[done.window][done.whole] = number
-
-    def behind(self, patch: Patch, face: Face, number: int) -> Patch:
-        """A patch of a face without what the new faces of nearer ones hide of it.
-
-        One whose middle lies within a nearer face is in front of that, for all we know, and lies over it.
-        """
-        if self.nearer is None:
-            return patch
-        height, width = self.nearer.shape
-        x, y = face.box.center
-        if self.nearer[min(max(int(y), 0), height - 1), min(max(int(x), 0), width - 1)] > number:
-            return patch
-        hidden = self.nearer[patch.window] > number
-        pixels = np.where(hidden[..., None], self.frame.pixels[patch.window], patch.pixels)
-        return replace(patch, pixels=pixels, changed=patch.changed & ~hidden, whole=patch.whole & ~hidden)
-
-    def take_out(self, before: Patch, number: int) -> None:
-        """Take a new face out again: its pixels are as `before`, but for those that other faces have changed since."""
-        if self.owner is not None:
-            own = self.owner[before.window] == number
-            self.frame.pixels[before.window][own] = before.pixels[own]
 
 
 @dataclass(eq=False)
