@@ -386,6 +386,6 @@ def parsed(name: str, text: str) -> Any:
         raise UsageError(f"no method has an option {name!r}", f"there are {', '.join(_settings())}")
     kind: type = type(_settings()[name][0][1].default)
     try:
-        return kind(text)
-    except ValueError as error:
+        return click.BOOL.convert(text, None, None) if kind is bool else kind(text)
+    except (ValueError, click.BadParameter) as error:
         raise UsageError(f"{name}={text}: not a {kind.__name__}", "give another value") from error

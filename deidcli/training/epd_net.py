@@ -294,7 +294,7 @@ def _config(recipe: Recipe, people: Sequence[str], data: dict) -> dict:
         "method": METHOD,
         "crop": {"size": recipe.size, "margin": 0.0 if recipe.model else MARGIN},
         "network": recipe.network().stored(),
-        **({"model": Path(recipe.model).name} if recipe.model else {}),
+        **({"model": Path(recipe.model).name} if recipe.model else {"use": "research"}),
         **{name: each.network().stored() for name, each in asked.items()},
         "training": {**asdict(recipe), "model": Path(recipe.model).name, **data},
     }
@@ -310,12 +310,13 @@ def save_sheet(translator: Translator, faces: Faces, path: Path) -> None:
 def _card(name: str, config: dict) -> str:
     training, figures = config["training"], config["figures"]
     kind = f"textures in the canonical frame (model {config['model']})" if "model" in config else "aligned crops"
+    limit = ": photographs of people, for research only" if config.get("use") == "research" else ""
     return f"""# {name}
 
 EPD-Net (Aggarwal et al. 2020) at {config["crop"]["size"]} pixels, on {kind}. Generator channels
 {config["network"]["channels"]}.
 
-- Trained on {training["faces"]} faces ({", ".join(training["data"])}).
+- Trained on {training["faces"]} faces ({", ".join(training["data"])}){limit}.
 - Verifiers: {", ".join(v for v in VERIFIERS if v in config) or "none"}; people of the gallery have {training["least"]}
   pictures or more.
 - Losses: {training["losses"]}

@@ -137,7 +137,14 @@ def of_crops(
     donors = {name: _traits(model, pack) for name, pack in loaded.items()}
     sets = [crop_set(name, pack) for name, pack in loaded.items()]
     crop = {"crop": {"size": recipe.network.drawn, "margin": MARGIN}}
-    return _trained(sets, donors, consent, recipe, out, work, start, crop)
+    return _trained(sets, donors, consent, recipe, out, work, start, crop, _licensed(packs, loaded))
+
+
+def _licensed(packs: Mapping[str, Path], loaded: Mapping[str, Pack]) -> dict[str, Any]:
+    """The packs and the licences of their faces; nothing where a face has none."""
+    known = {str(word) for pack in loaded.values() for word in pack.labels.get("licence", [""])}
+    named = ", ".join(path.name for path in packs.values())
+    return {} if "" in known else {"data": named, "licences": sorted(known)}
 
 
 def of_pictures(
@@ -170,8 +177,9 @@ def _trained(
     work: Path,
     start: Preset | None,
     said: dict[str, Any],
+    training: Mapping[str, Any] | None = None,
 ) -> Preset:
-    """Train the sets' decoders, and write them beside those of `start`."""  # fmt: skip
+    """Train the sets' decoders, and write them beside those of `start`. training: what is said of the data."""
     trained = train(sets, recipe, work, load(start).encoder.model if start else None)
     names = _save(out, trained, donors, "frame" in said)
     agreed = {name: consent for name in donors}
@@ -179,6 +187,7 @@ def _trained(
         names += _taken(start, out, donors)
         agreed = {name: said for name, said in start.config["donors"].items() if name not in donors} | agreed
     config = _config(recipe, trained, {**said, "donors": agreed})
+    config["training"] |= training or {}
     return save_preset(out, config, [*names, DONORS], card(out.name, config))
 
 
@@ -310,9 +319,7 @@ other, {fit["steps"]} steps an epoch; {together} epochs with one decoder for all
 def _data(training: Mapping[str, Any]) -> str:
     if not training.get("licences"):
         return ""
-    return (
-        f"**Data**: faces of nobody ({training['data']}), whose licences are {' and '.join(training['licences'])}.\n\n"
-    )
+    return f"**Data**: faces of {training['data']}, whose licences are {' and '.join(training['licences'])}.\n\n"
 
 
 def _likeness_table(rows: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ from dataclasses import asdict, fields
 import pytest
 
 from deidcli import __version__
+from deidcli.cli.options import parsed
+from deidcli.errors import UsageError
 from deidcli.methods import available, find
 from deidcli.methods.cleanir import Cleanir
 from deidcli.presets import FETCH, Packaged, presets
@@ -172,6 +174,12 @@ def test_shipped_presets_do_the_main_job(deid, folder, tmp_path, preset):
     faces = [face for row in rows(tmp_path / "out").values() for face in row["faces"]]
     least = 2 if preset.method == "fatm" else 3  # its few donors were not drawn to be unlike these people
     assert len(faces) == 4 and sum(face["action"] == "replaced" for face in faces) >= least
+
+
+def test_yes_and_no_of_a_method_that_is_named_in_one_word():
+    assert parsed("paper", "true") is True and parsed("paper", "false") is False
+    with pytest.raises(UsageError, match="paper=maybe: not a bool"):
+        parsed("paper", "maybe")
 
 
 def test_a_flag_of_two_methods_keeps_what_each_says_of_it():

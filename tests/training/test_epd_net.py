@@ -145,6 +145,7 @@ def train(deid, folder, *options):
 def test_a_preset_for_crops(deid, packs):
     preset = train(deid, packs, "--least", 2, "--channels", "8,8,12")
     assert "aligned crops" in preset.card and {"ssim", "emotion_error", "unmatched"} <= preset.config["figures"].keys()
+    assert preset.config["use"] == "research" and "for research only" in preset.card
     assert load(preset).config == EpdConfig(64, (8, 8, 12))
     people = gallery([f"{who}/{i}" for who in "abc" for i in "12"], 2)
     assert load_verifier(preset, "identity").config.heads[0].classes == tuple(people)

@@ -49,7 +49,8 @@ def packs(tmp_path, portraits):
         marks = np.repeat((face.landmarks * 64 / side)[None], 10, axis=0).astype(np.float32)
         crops = np.stack([np.clip(crop * (0.8 + 0.03 * i), 0, 255).astype(np.uint8) for i in range(10)])
         names = np.array([f"{i}.jpg" for i in range(10)])
-        Pack(crops, np.full((10, 128), 0.1, np.float32), names, marks).save(tmp_path / f"{name}.npz")
+        licences = {"licence": np.array(["CC0", "MIT"] * 5)}
+        Pack(crops, np.full((10, 128), 0.1, np.float32), names, marks, licences).save(tmp_path / f"{name}.npz")
     return tmp_path
 
 
@@ -63,6 +64,7 @@ def test_the_papers_network_learns_from_crops(deid, packs, portraits):
     preset = load_preset(str(out), "fatm")
     preset.verify()
     assert preset.config["donors"] == dict.fromkeys(("one", "two"), CONSENT[1]) and CONSENT[1] in preset.card
+    assert "a.npz, b.npz, whose licences are CC0 and MIT" in preset.card
     added = deid("train", "fatm", "--donor", f"three={packs / 'b.npz'}", *CONSENT, "--start", out,
                  "--out", packs / "more", *SMALL)  # fmt: skip
     assert added.status == 0, added.err
