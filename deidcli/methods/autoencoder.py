@@ -167,7 +167,7 @@ class CanonicalAutoencoder(IdentityMethod, Autoencoder):
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None):
         IdentityMethod.__init__(self, options, secret, models)
         self.shift = known_shift(self.models.preset, self.options)
-        self.far = 0.0 if self.shift == NONE else FAR
+        self.far, self.level = 0.0 if self.shift == NONE else FAR, round(self.options.push / PUSH)
 
     def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Candidates:
         """Faces that are drawn about the shifted code, the code itself where nothing varies."""
@@ -178,13 +178,13 @@ class CanonicalAutoencoder(IdentityMethod, Autoencoder):
         spread = networks.spreads.get(self.shift)
         codes = [code]
         if spread is not None and self.options.vary:
-            before = DRAWN * round(self.options.push / PUSH)  # draws that weaker settings have tried
+            before = DRAWN * self.level  # draws that weaker settings have tried
             drawn = self.secret.generator(key).standard_normal((before + DRAWN, len(spread)))[before:]
             codes = [code + self.options.vary * (noise @ spread) for noise in drawn]
         made = [coefficients(model, networks.tail(each)[0][0]) for each in codes]
         texture = np.stack([model.typical(own, reading.kept[0]) for own, _ in made])
         shape = np.stack([own for _, own in made])
-        return Candidates.drawn(model, texture, shape, reading.kept)
+        return self.drawable(texture, shape, reading.kept)
 
     def _row(self, reading: Reading) -> np.ndarray:
         """What the encoder takes (1, d) of a face in a photograph."""
@@ -197,7 +197,8 @@ class CanonicalAutoencoder(IdentityMethod, Autoencoder):
         return identity_rows(model, texture, shape, reading.kept[None, :5])
 
     def escalate(self, attempt: int) -> Method | None:
-        return Autoencoder.escalate(self, attempt)
+        further = Autoencoder.escalate(self, attempt)
+        return self.remembering(further) if isinstance(further, IdentityMethod) else None
 
 
 def identity_rows(model: FaceModel, texture: np.ndarray, shape: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ import numpy as np
 from deidcli.errors import PresetError, UsageError
 from deidcli.faces.face_model import Reading
 from deidcli.methods.base import Method, Models, PresetMethod, PresetModels, Secret, crop_of, option
-from deidcli.methods.identities import FAR, TRIES, WINDOW, Candidates, IdentityMethod, PresetFaceModels, joined
+from deidcli.methods.identities import FAR, WINDOW, Candidates, IdentityMethod, PresetFaceModels, joined
 from deidcli.presets import load_preset
 from deidcli.values import Crop
 
@@ -241,7 +241,7 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None, level: int = 0):
         """level: how often it was escalated, so that each level tries other faces of the bank."""
         IdentityMethod.__init__(self, options, secret, models)
-        self.level, self.tries = level, TRIES * (2 if level else 1)
+        self.level = level
         self.soft = not level
         self._kept = kept_traits(self.options.keep)
         self.far = FAR if self.options.angle else 0.0
@@ -263,11 +263,13 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
         order = np.argsort(-(near[[first, second]].T @ MIXED), kind="stable")[:PAIRS]
         pairs = np.stack([first, second], axis=1)[order]
         texture, shape = (np.einsum("w,kwn->kn", MIXED, own[pairs]) for own in (model.bank_texture, model.bank_shape))
-        return Candidates.drawn(model, texture, shape, reading.kept)
+        return self.drawable(texture, shape, reading.kept)
 
     def escalate(self, attempt: int) -> Method | None:
         """A larger angle and other faces; at 180 degrees of what is kept the gender alone, and at last nothing."""
         options = self._stronger()
         if options and options.keep == "none" and "gender" in self._kept and len(self._kept) > 1:
             options = replace(options, keep="gender")
-        return None if options is None else CanonicalCleanir(options, self.secret, self.models, self.level + 1)
+        if options is None:
+            return None
+        return self.remembering(CanonicalCleanir(options, self.secret, self.models, self.level + 1))

@@ -109,7 +109,7 @@ class CanonicalEpdnet(IdentityMethod, Epdnet):
         model, random, first = self.models.model, self.secret.generator(key), self.level * DRAWN
         pairs = np.stack(list(islice(drawn_faces(model, reading, old, random), first, first + DRAWN)))
         texture, shape = (np.einsum("w,kwn->kn", MIXED, own[pairs]) for own in (model.bank_texture, model.bank_shape))
-        return Candidates.drawn(model, texture, shape, reading.kept)
+        return self.drawable(texture, shape, reading.kept)
 
     def drawn(self, seen: Seen, identity: Identity) -> Crop:
         """The crop with the translated texture of an identity."""
@@ -127,7 +127,7 @@ class CanonicalEpdnet(IdentityMethod, Epdnet):
         if self.level == LEVELS or self.options.shape >= FARTHEST:
             return None
         options = replace(self.options, shape=min(FARTHEST, self.options.shape + STEP))
-        return CanonicalEpdnet(options, self.secret, self.models, self.level + 1)
+        return self.remembering(CanonicalEpdnet(options, self.secret, self.models, self.level + 1))
 
 
 def noise_of(secret: Secret, key: str, network: Translator) -> np.ndarray:

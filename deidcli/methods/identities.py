@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -26,7 +26,7 @@ from deidcli.faces.face_model import TRAITS, FaceModel, Identity, Reading, unit
 from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.base import Method, Models, PresetModels, Secret
 from deidcli.methods.new_face import GAZE, Seen, composited, draw, is_dark, read, shrunk
-from deidcli.methods.outlook import Outlook
+from deidcli.methods.outlook import Outlook, Told
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec, Face
 
@@ -41,13 +41,17 @@ TRIES = 8
 # features hardly show: below it are backs of heads.
 RESEMBLES, IN_THE_DARK = 0.08, -0.1
 DLIB_AT = 0.68  # dlib's distance to new faces on average, about which its changes are told
-MOST = 6.0  # deviations by which an identity is moved away from the old face at the most
+# Deviations by which an identity is moved away from the old face at the most, and how many more on each level.
+MOST, FURTHER = 6.0, 2.0
 # Pixels of a face below which a new one is also judged as a JPEG of that quality shows it, in blocks of that side.
 SMALL, QUALITY, BLOCK = 48, 50, 16
 JUDGED = 160  # pixels of a face at which it is tried; recognisers see no more
 FAR = 1.1  # of dlib's and of SFace's threshold
 AGED = 1.0  # standard deviations by which a new face may be read older or younger than the old one
 WEIGHTS = np.sqrt([0.4, 0.6])  # of dlib's descriptor and SFace's in a joined one; their squares sum to 1
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,7 @@ class Candidates:
     texture: np.ndarray
     shape: np.ndarray
     made: Callable[[int, np.ndarray], Identity]
-    most: float = MOST
-
-    @classmethod
-    def drawn(cls, model: FaceModel, texture: np.ndarray, shape: np.ndarray, kept: np.ndarray) -> Candidates:
-        """Candidates that the model draws, with the gender and age that is kept of a face."""
-        traits, count = kept[: len(TRAITS)].copy(), texture.shape[1]
-        return cls(
-            texture, shape, lambda n, more: model.drawn(texture[n] + more[:count], shape[n] + more[count:], traits)
-        )
+    most: float
 
 
 class FaceModels(Models):
@@ -125,7 +121,9 @@ class FaceModels(Models):
         """What is in a crop."""
         return read(self.model, crop, self.descriptor(crop.pixels, crop))
 
-    def outlook(self, candidates: Candidates, old: list[np.ndarray], seen: Seen, far: float) -> Outlook:
+    def outlook(
+        self, candidates: Candidates, old: list[np.ndarray], seen: Seen, told: list[Told], far: float
+    ) -> Outlook:
         """What is to be expected of candidates for a face. old: its descriptors (128,) by both recognisers."""
         ways, size = ((old[0] - self.model.dlib_mean) / DLIB_AT, unit(old[1])), face_size(seen.crop.face)
         gradients = np.stack(
@@ -137,7 +135,7 @@ class FaceModels(Models):
         )
         rows = np.concatenate([candidates.texture, candidates.shape], axis=1)
         step = partial(self.model.varied, gender=seen.reading.kept[0])
-        return Outlook(rows, gradients, self.model.spread, step, far, candidates.most)
+        return Outlook(rows, gradients, self.model.spread, step, told, far, candidates.most)
 
     def away(
         self, old: list[np.ndarray], pixels: np.ndarray, crop: Crop, least: float
@@ -187,10 +185,11 @@ class IdentityMethod(Method):
     face has to be from the old one, in thresholds of both recognisers. glasses: whether thin glasses are kept. alike:
     whether of faces that are far enough one is taken that is read as of the old one's gender and about its age. tries:
     how many new faces are drawn for a key. soft: whether a new face in the dark has no more contrast than the old one,
-    by which fewer are far enough.
+    by which fewer are far enough. level: how often it was escalated, so that each level goes farther.
     """
 
     crop = WINDOW
+    level: int = 0
     shape: float = 1.0
     far: float = FAR
     glasses: bool = False
@@ -203,10 +202,25 @@ class IdentityMethod(Method):
         self.models.verify(self.name)
         self.models.judges  # noqa: B018 - loaded here, so that what is missing is said before the first file is read
         self._identities: OrderedDict[str, Known] = OrderedDict()
+        self._told: OrderedDict[str, list[Told]] = OrderedDict()  # what was looked at for a key, on all levels
+
+    def drawable(self, texture: np.ndarray, shape: np.ndarray, kept: np.ndarray) -> Candidates:
+        """Candidates that the face model draws, with the gender and age that is kept of a face."""
+        model, traits, split = self.models.model, kept[: len(TRAITS)].copy(), texture.shape[1]
+
+        def made(number: int, more: np.ndarray) -> Identity:
+            return model.drawn(texture[number] + more[:split], shape[number] + more[split:], traits)
+
+        return Candidates(texture, shape, made, MOST + FURTHER * self.level)
 
     @abstractmethod
     def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Candidates:
         """The identities that may do for a face. old: its descriptors (128,) by both recognisers."""
+
+    def remembering(self, level: IdentityMethod) -> IdentityMethod:
+        """The next level, which knows what was looked at on those before."""
+        level._told = self._told
+        return level
 
     def ready(self) -> None:
         self.models.model  # noqa: B018 - it is loaded at first use, for half a second
@@ -239,7 +253,7 @@ class IdentityMethod(Method):
         best, first = None, (-np.inf, False)
         tried, asked = shrunk(seen, JUDGED), self.alike and self.far > 0
         candidates = self.candidates(seen.reading, old, seen.crop.key)
-        outlook = self.models.outlook(candidates, old, seen, self.far)
+        outlook = self.models.outlook(candidates, old, seen, _held(self._told, seen.crop.key, []), self.far)
         for _ in range(min(self.tries, len(candidates.texture))):
             number, more = outlook.likely()
             identity = candidates.made(number, more)
@@ -253,15 +267,21 @@ class IdentityMethod(Method):
                 break
         if best is None:
             raise MethodError("the face model has no identity for it", "fetch the preset again")
-        self._identities[seen.crop.key] = Known(best, old[0], seen.reading.rims is not None)
-        if len(self._identities) > REMEMBERED:
-            self._identities.popitem(last=False)
+        _held(self._identities, seen.crop.key, Known(best, old[0], seen.reading.rims is not None))
         return self.drawn(seen, best)
 
     def _alike(self, reading: Reading, dlib: np.ndarray) -> bool:
         """Whether a new face, by its descriptor (128,), has the gender of the old one and about its age."""
         gender, age = self.models.model.traits(dlib)
         return bool(gender * reading.kept[0] >= 0 and abs(age - reading.kept[1]) <= AGED)
+
+
+def _held(values: OrderedDict[str, T], key: str, value: T) -> T:
+    """The value of a key, which is `value` where it has none; the oldest are forgotten."""
+    held = values.setdefault(key, value)
+    if len(values) > REMEMBERED:
+        values.popitem(last=False)
+    return held
 
 
 def joined(dlib: np.ndarray, sface: np.ndarray) -> np.ndarray:

@@ -18,13 +18,16 @@ EXPECTED, SPARE = np.array([1.13, 0.93]), 0.03
 # identity, and of what is not linear.
 BETWEEN, UNFORESEEN, NOISE = 0.13, 0.12, 0.035
 
+Told = tuple[np.ndarray, np.ndarray]  # the coefficients (d,) of a new face that was looked at, and how far it was (2,)
+
 
 class Outlook:
     """What is to be expected of the candidates for a face by dlib and SFace, in their thresholds.
 
     rows: (k, d) coefficients of the candidates. gradients: (d, 2), what they add to the distances. spread: (d,), their
-    standard deviations. step: the coefficients (d,) of one deviation along what raises a gradient (d,) most. far: how
-    far a new face has to be, 0 for anything. most: how many deviations a candidate may be moved.
+    standard deviations. step: the coefficients (d,) of one deviation along what raises a gradient (d,) most. told:
+    what was looked at before; `note` adds to it. far: how far a new
+    face has to be, 0 for anything. most: how many deviations a candidate may be moved.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Outlook:
         gradients: np.ndarray,
         spread: np.ndarray,
         step: Callable[[np.ndarray], np.ndarray],
+        told: list[Told],
         far: float,
         most: float,
     ):
@@ -40,8 +44,7 @@ class Outlook:
         self._variance = (UNFORESEEN / spread) ** 2 / len(spread)  # of each gradient, (d,)
         self._least, self._most = far + SPARE if far else -np.inf, most
         self._left = np.arange(len(rows))
-        self._seen: list[np.ndarray] = []
-        self._told: list[np.ndarray] = []
+        self._told = told
         self._learn()
 
     def likely(self) -> tuple[int, np.ndarray]:
@@ -61,8 +64,7 @@ class Outlook:
         """How far a candidate with the coefficients (d,) that were added was from the old face, (2,); infinite where a
         recogniser was not asked.
         """
-        self._seen.append(self._rows[number] + moved)
-        self._told.append(away)
+        self._told.append((self._rows[number] + moved, away))
         self._learn()
 
     def expected(self) -> np.ndarray:
@@ -73,13 +75,11 @@ class Outlook:
         """The averages (2,) and gradients (d, 2) that go best with what was told."""
         self._average, self._gradients = EXPECTED.copy(), self._prior.copy()
         for judge in range(len(EXPECTED)):
-            told = [place for place, away in enumerate(self._told) if np.isfinite(away[judge])]
+            told = [(row, away[judge]) for row, away in self._told if np.isfinite(away[judge])]
             if not told:
                 continue
-            seen = np.stack([self._seen[place] for place in told])
-            off = (
-                np.array([self._told[place][judge] for place in told]) - EXPECTED[judge] - seen @ self._prior[:, judge]
-            )
+            seen, apart = (np.stack(values) for values in zip(*told, strict=True))
+            off = apart - EXPECTED[judge] - seen @ self._prior[:, judge]
             likeness = BETWEEN**2 + (seen * self._variance) @ seen.T
             weights = np.linalg.solve(likeness + NOISE**2 * np.eye(len(told)), off)
             self._average[judge] += BETWEEN**2 * weights.sum()

@@ -6,6 +6,7 @@ import pytest
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import Cleanir
 from deidcli.methods.fatm import Fatm
+from deidcli.methods.identities import TRIES
 from deidcli.methods.new_face import composited, draw
 from deidcli.methods.outlook import EXPECTED, SPARE, Outlook
 from tests.conftest import found
@@ -16,7 +17,7 @@ NEED = 1.1 + SPARE - EXPECTED
 
 def outlook(rows, far=1.1, most=6):
     """A step adds 0.01 to dlib's distance and 0.05 to SFace's."""
-    return Outlook(np.array(rows), GRADIENTS, np.ones(2), lambda gradient: np.array([0.01, 0.05]), far, most)
+    return Outlook(np.array(rows), GRADIENTS, np.ones(2), lambda gradient: np.array([0.01, 0.05]), [], far, most)
 
 
 def test_the_first_that_is_expected_to_be_far_enough_is_drawn_as_it_is():
@@ -75,7 +76,7 @@ def test_what_is_expected_goes_with_what_recognisers_say(seen):
     """Of candidates that are drawn, and of one that is moved away."""
     method, face, old = seen
     made = method.candidates(face.reading, old, "a#0")
-    ours = method.models.outlook(made, old, face, 5.0)  # so far that the one which lacks least is moved
+    ours = method.models.outlook(made, old, face, [], 5.0)  # so far that the one which lacks least is moved
 
     def away(number, more):
         drawn = draw(method.models.model, face, made.made(number, more), 1.6)
@@ -95,3 +96,17 @@ def test_a_donor_is_not_moved(seen):
     method, face, old = seen
     ours = Fatm.create(None, Secret.seeded(1))
     assert ours.candidates(face.reading, old, "a#0").most == 0
+
+
+def test_the_next_level_knows_what_was_looked_at(seen):
+    """And another method of the same models does not."""
+    method, face, _ = seen
+    ours = Cleanir.create(None, Secret.seeded(3))
+    ours.far = 9.0  # nothing will do, so that all tries are used up
+    ours.apply([face.crop])
+    looks = len(ours._told[face.crop.key])
+    further = ours.escalate(1)
+    further.far = 9.0
+    further.apply([face.crop])
+    assert looks == TRIES and len(further._told[face.crop.key]) == 2 * TRIES
+    assert face.crop.key not in type(ours)(ours.options, ours.secret, ours.models)._told

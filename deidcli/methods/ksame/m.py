@@ -136,17 +136,18 @@ class KSameM(IdentityMethod):
         able = proxies.suiting(reading.kept, SUITING)
         near = [proxies.like(first, able, LIKE * PROXY) for first in random.choice(able, DRAWN, replace=False)]
         drawn = [np.append(like[0], random.choice(like[1:], PROXY - 1, replace=False)) for like in near]
-        model, weights = self.models.model, np.full(PROXY, 1 / PROXY)
+        weights = np.full(PROXY, 1 / PROXY)
         means = [proxies.mean(faces, weights) for faces in drawn]
         texture, shape = np.stack([mean.texture for mean in means]), np.stack([mean.shape for mean in means])
-        return Candidates.drawn(model, texture, shape, reading.kept)
+        return self.drawable(texture, shape, reading.kept)
 
     def escalate(self, attempt: int) -> Method | None:
         """Proxies that are farther away, and nothing of the person's own shape."""
         if self.options.apart >= FARTHEST and not self.options.shape:
             return None
         further = max(self.options.apart, min(FARTHEST, self.options.apart + STEP))
-        return KSameM(replace(self.options, apart=further, shape=0.0), self.secret, self.models, self.level + 1)
+        options = replace(self.options, apart=further, shape=0.0)
+        return self.remembering(KSameM(options, self.secret, self.models, self.level + 1))
 
     @property
     def weights(self) -> str:
