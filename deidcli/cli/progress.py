@@ -16,6 +16,7 @@ from deidcli.errors import printable
 
 T = TypeVar("T")
 EVERY = 10.0  # seconds between two plain lines
+FEW = 5  # files below which a pace says nothing: the first come late, because many are under way at once
 STEP = 1.0  # seconds between two JSON lines about the frames of one video
 
 
@@ -108,5 +109,7 @@ def _say(done: int, total: int | None, seconds: float, style: str, unit: str, na
         say(json.dumps(row | more))
     else:
         parts = [f"{name}: " if name else "", f"{done} of {total} {unit}s" if total else f"{done} {unit}s"]
-        pace = f"{rate:.1f} a second" if rate >= 0.1 else f"{1 / rate:.0f} s each"
-        say("".join(parts) + f", {pace}" + (f", {left:.0f} s left" if total else ""))
+        if name or done >= FEW:
+            parts.append(f", {rate:.1f} a second" if rate >= 0.1 else f", {1 / rate:.0f} s each")
+            parts.append(f", {left:.0f} s left" if total else "")
+        say("".join(parts))

@@ -19,6 +19,9 @@ import numpy as np
 from deidcli.errors import MediaError
 from deidcli.values import Frame
 
+CROPPED = "what the file crops away was left out"
+"""What a file says of pixels that it holds and no viewer shows."""
+
 
 class SoundOnly(MediaError):
     """A file that could be a video and holds sound alone."""

@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 
 from deidcli.media.image import av1, bmff, heif, heif_items
+from deidcli.media.image.reader import open_image
 from deidcli.media.open import open_reader
+from deidcli.media.sniff import image_kind
+from deidcli.media.stream import CROPPED
 
 from . import marked
 from .carriers import SECRET, refusals, shown
@@ -201,6 +204,7 @@ def test_cropped_away_is_neither_shown_nor_kept(kind, change):
     out = through(data, change)
     assert coded_size(out) == (96, 64) and b"clap" not in out
     assert shown(out)[0].shape == (64, 96, 3)
+    assert [CROPPED in open_image(each, "a", image_kind(each)).notes for each in (data, out)] == [True, False]
 
 
 @pytest.mark.parametrize(("width", "height"), [(95, 64), (96, 63), (91, 61)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deidcli.media.open import open_reader
-from deidcli.media.stream import VideoOptions, WriteOptions
+from deidcli.media.stream import CROPPED, VideoOptions, WriteOptions
 from deidcli.media.video.pixels import Pixels
 from deidcli.media.video.source import display_matrix
 
@@ -78,9 +78,10 @@ def test_the_clean_aperture_of_mp4(tmp_path, crop):
     assert all(psnr(a, b) > 25 for a, b in zip(shown, expected, strict=True))
     for change in (False, True):
         out = tmp_path / f"out{change}.mp4"
-        through(path, out, lambda index, change=change: change)
+        notes = through(path, out, lambda index, change=change: change)
         after = film_of(out)
-        # What was cut away is neither shown nor in the file.
+        # What was cut away is neither shown nor in the file, and that is said.
+        assert notes.count(CROPPED) == 1
         assert (after.picture.width, after.picture.height) == (wide, high) and len(after.frames) == COUNT
         assert b"clap" not in out.read_bytes()
 

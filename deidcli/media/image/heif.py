@@ -43,12 +43,14 @@ from deidcli.media.image.heif_items import (
     CODED,
     Part,
     exif_block,
+    is_trimmed,
     parts,
     shortened,
     stored,
     top_level,
     window,
 )
+from deidcli.media.stream import CROPPED
 
 QUALITY = 90
 """Quality of a picture that is written anew, of 100; these formats do not say with which they were made."""
@@ -66,8 +68,10 @@ class _Boxed(Container):
     def __init__(self, data: bytes, name: str, salvage: bool = False):
         self.structure = structure(data)
         super().__init__(data[: self.structure.end], name, salvage)
-        self.notes = self.dropped()
         self.sequence = any(box.kind == b"moov" for box in self.structure.top)
+        self.notes = self.dropped()
+        if not self.sequence and not is_trimmed(self.data, self.structure, self.structure.primary):
+            self.notes += (CROPPED,)
 
     def dropped(self) -> tuple[str, ...]:
         """A note for each kind of auxiliary picture that no policy keeps."""

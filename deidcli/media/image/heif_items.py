@@ -115,7 +115,7 @@ def _picture(data: bytes, at: Structure, key: int, tiles: dict[int, Part], metad
     kept: list[tuple[bytes, bool]] = []
     for box, essential in at.used.get(key, ()):
         body = data[box.body : box.end]
-        if box.kind == b"clap" and not _is_trimmed(data, at, key):
+        if box.kind == b"clap" and not is_trimmed(data, at, key):
             return None
         fresh = _property(box, body, metadata)
         if fresh is None or (not fresh and essential and box.kind != b"colr"):
@@ -142,7 +142,7 @@ def _extent(data: bytes, at: Structure, key: int) -> tuple[int, int]:
     return struct.unpack_from(">II", data, box.body + 4) if box is not None else (0, 0)
 
 
-def _is_trimmed(data: bytes, at: Structure, key: int) -> bool:
+def is_trimmed(data: bytes, at: Structure, key: int) -> bool:
     """Whether a clean aperture takes away no more than what an encoder adds on the right and below to fill a block."""
     shown = window(data, at, key) or (0, 0, *_extent(data, at, key))
     return shown[:2] == (0, 0) and all(

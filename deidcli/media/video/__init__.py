@@ -27,7 +27,7 @@ from deidcli.errors import MediaError
 from deidcli.media import metadata as policies
 from deidcli.media.image import check_size
 from deidcli.media.looks import looks
-from deidcli.media.stream import Reader, ReadOptions, StreamInfo, WriteOptions, Writer
+from deidcli.media.stream import CROPPED, Reader, ReadOptions, StreamInfo, WriteOptions, Writer
 from deidcli.media.video.codec import Decoder, encoding
 from deidcli.media.video.output import Output
 from deidcli.media.video.pixels import Filter, Pixels
@@ -158,6 +158,8 @@ class _Track:
         self.upright = Filter.upright(1 if out.turns else facts.orientation)
         if codec != facts.codec:
             self.notes += (f"{out.muxer} takes no {facts.codec}: written as {codec}",)
+        if facts.window:
+            self.notes += (CROPPED,)
         self.encoding, self.clock = how, facts.clock
         self.stream = out.encoded_track(how, facts.shape)
         self._stamps: dict[int, int] = {}
