@@ -83,6 +83,21 @@ class OfDonor(layers.Layer):
         return self.decoders[0].output_shape
 
 
+@keras.saving.register_keras_serializable("deidcli")
+class ByTurns(keras.optimizers.Adam):
+    """Adam that leaves a variable as it is where its gradient is zero: a decoder waits until it is its donor's turn.
+
+    Adam itself would move it on by the momentum of its last turn.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        def step():
+            keras.optimizers.Adam.update_step(self, gradient, variable, learning_rate)
+            return ops.zeros(())
+
+        ops.cond(ops.any(gradient != 0), step, lambda: ops.zeros(()))
+
+
 def build_trainer(encoder: keras.Model, decoders: Sequence[keras.Model]) -> keras.Model:
     """The graph of Figure 4. In: {"picture", "whose": the donor's number, once a row}. Out: {"face"}."""
     picture = layers.Input(encoder.input_shape[1:], name="picture")
@@ -132,7 +147,7 @@ def _fit(
     """Train the encoder, if it is trainable, and decoders, of which several donors may share one."""  # fmt: skip
     networks = list({id(network): network for network in decoders.values()}.values())
     trainer = build_trainer(encoder, networks)
-    compile_trainer(trainer, {"face": "mean_absolute_error"}, options)
+    compile_trainer(trainer, {"face": "mean_absolute_error"}, options, ByTurns)
 
     def feed(epoch: int) -> Iterator:
         for step in range(epoch * options.steps, (epoch + 1) * options.steps):

@@ -41,9 +41,11 @@ class FitOptions:
     seed: int = 1
 
 
-def compile_trainer(trainer: keras.Model, losses: dict, options: FitOptions) -> None:
+def compile_trainer(
+    trainer: keras.Model, losses: dict, options: FitOptions, kind: type[keras.optimizers.Adam] = keras.optimizers.Adam
+) -> None:
     """Adam as in Section 4.1 (beta 0.9 and 0.999), with a moving average of the weights beside it."""
-    adam = keras.optimizers.Adam(
+    adam = kind(
         options.rate,
         global_clipnorm=CLIP,
         use_ema=options.ema > 0,
