@@ -169,7 +169,8 @@ class Crop:
 
     pixels: (h, w, 3) uint8, square but for a window. transform: (2, 3) float64, frame coordinates to crop coordinates.
     face: the face, in frame coordinates. key: names the person's track ("path#track"), so that a method gives one track
-    one new face. layer: how new pixels lie over the frame; None where the mask of the CropSpec says it.
+    one new face. layer: how new pixels lie over the frame; None where the mask of the CropSpec says it. moving: whether
+    it is of a video, where more frames follow.
     """
 
     pixels: np.ndarray
@@ -177,6 +178,7 @@ class Crop:
     face: Face
     key: str = ""
     layer: Layer | None = None
+    moving: bool = False
 
     def with_pixels(self, pixels: np.ndarray, layer: Layer | None = None) -> Crop:
         return replace(self, pixels=pixels, layer=layer)

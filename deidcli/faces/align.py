@@ -122,7 +122,7 @@ def _window(frame: Frame, face: Face, margin: float, key: str) -> Crop:
     if right <= left or bottom <= top:
         raise ValueError("the face lies outside the picture")
     pixels = np.ascontiguousarray(frame.pixels[top:bottom, left:right])
-    return Crop(pixels, np.array([[1.0, 0, -left], [0, 1.0, -top]]), face, key)
+    return Crop(pixels, np.array([[1.0, 0, -left], [0, 1.0, -top]]), face, key, moving=frame.time is not None)
 
 
 def crop_transform(face: Face, spec: CropSpec) -> tuple[np.ndarray, int]:

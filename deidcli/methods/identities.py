@@ -46,7 +46,9 @@ MOST, FURTHER = 6.0, 2.0
 # Pixels of a face below which a new one is also judged as a JPEG of that quality shows it, in blocks of that side.
 SMALL, QUALITY, BLOCK = 48, 50, 16
 JUDGED = 160  # pixels of a face at which it is tried; recognisers see no more
-FAR = 1.1  # of dlib's and of SFace's threshold
+# How far a new face has to be, of dlib's and of SFace's threshold, and how much farther in a video: it is chosen by the
+# first frame, and has to stay far in those that follow.
+FAR, FOLLOWED = 1.1, 0.1
 AGED = 1.0  # standard deviations by which a new face may be read older or younger than the old one
 WEIGHTS = np.sqrt([0.4, 0.6])  # of dlib's descriptor and SFace's in a joined one; their squares sum to 1
 
@@ -247,23 +249,26 @@ class IdentityMethod(Method):
 
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
         """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
+        told = _held(self._told, seen.crop.key, [])
         least = IN_THE_DARK if is_dark(seen) else RESEMBLES
-        if seen.span >= GAZE and self.models.model.resemblance(seen.reading) < least:
+        # What was taken for a face on the level before is one.
+        if not told and seen.span >= GAZE and self.models.model.resemblance(seen.reading) < least:
             raise MethodError("what is seen of it has no features of a face", "another method replaces it")
         best, first = None, (-np.inf, False)
         tried, asked = shrunk(seen, JUDGED), self.alike and self.far > 0
+        far = self.far + FOLLOWED if self.far and seen.crop.moving else self.far
         candidates = self.candidates(seen.reading, old, seen.crop.key)
-        outlook = self.models.outlook(candidates, old, seen, _held(self._told, seen.crop.key, []), self.far)
+        outlook = self.models.outlook(candidates, old, seen, told, far)
         for _ in range(min(self.tries, len(candidates.texture))):
             number, more = outlook.likely()
             identity = candidates.made(number, more)
             made = self.drawn(tried, identity)
             away, dlib = self.models.away(old, composited(tried.crop, made), tried.crop, first[0])
             outlook.note(number, more, away)
-            rank = min(away.min(), self.far), not asked or (dlib is not None and self._alike(seen.reading, dlib))
+            rank = min(away.min(), far), not asked or (dlib is not None and self._alike(seen.reading, dlib))
             if rank > first:
                 best, first = identity, rank
-            if rank == (self.far, True):
+            if rank == (far, True):
                 break
         if best is None:
             raise MethodError("the face model has no identity for it", "fetch the preset again")

@@ -1,12 +1,17 @@
 """Which identity a track gets: what is expected of candidates, and what follows from those that were drawn."""
 
+from dataclasses import replace
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 
+from deidcli.errors import MethodError
+from deidcli.faces.face_model import FaceModel
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import Cleanir
 from deidcli.methods.fatm import Fatm
-from deidcli.methods.identities import TRIES
+from deidcli.methods.identities import FAR, FOLLOWED, TRIES
 from deidcli.methods.new_face import composited, draw
 from deidcli.methods.outlook import EXPECTED, SPARE, Outlook
 from tests.conftest import found
@@ -110,3 +115,22 @@ def test_the_next_level_knows_what_was_looked_at(seen):
     further.apply([face.crop])
     assert looks == TRIES and len(further._told[face.crop.key]) == 2 * TRIES
     assert face.crop.key not in type(ours)(ours.options, ours.secret, ours.models)._told
+
+
+def test_in_a_video_a_new_face_is_farther(seen):
+    method, face, _ = seen
+    for moving, far in ((False, FAR), (True, FAR + FOLLOWED)):
+        ours = Cleanir.create(None, Secret.seeded(1))
+        with patch.object(ours.models, "outlook", wraps=ours.models.outlook) as outlook:
+            ours.apply([replace(face.crop, moving=moving)])
+        assert outlook.call_args.args[-1] == pytest.approx(far)
+
+
+def test_what_was_taken_for_a_face_on_the_level_before_is_one(seen):
+    method, face, _ = seen
+    ours = Cleanir.create(None, Secret.seeded(1))
+    with patch.object(FaceModel, "resemblance", return_value=-1.0):
+        with pytest.raises(MethodError, match="features"):
+            ours.apply([face.crop])
+        ours._told[face.crop.key] = [(np.zeros(len(method.models.model.spread)), np.array([1.1, 0.9]))]
+        ours.escalate(1).apply([face.crop])
