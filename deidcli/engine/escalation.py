@@ -11,7 +11,7 @@ from deidcli.methods import find
 from deidcli.methods.base import Method
 from deidcli.values import Face, Frame
 
-STEADY = 2  # seconds of the stream for which a track stays at a level that it had to be raised to
+STEADY = 2  # seconds of the stream for which a track stays covered
 
 
 def levels(method: Method, fallback: str) -> Iterator[tuple[str, Method]]:
@@ -34,15 +34,22 @@ def _stronger(method: Method) -> Iterator[Method]:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a face begins: a level, why it begins there, and until when its track will."""
+    """Where a face begins: a level, and why it begins there. until: the end of that, None for good; afterwards its
+    track begins at the level `after`.
+    """
 
     level: int = 0
     reason: str = ""
-    until: Fraction = Fraction(0)
+    until: Fraction | None = None
+    after: int = 0
 
 
 class TrackLevels:
-    """The tracks of the file under way that needed a higher level. Stills have none: their frames are independent."""
+    """The tracks of the file under way that needed a higher level. Stills have none: their frames are independent.
+
+    A track stays at a level that gave it a new face, so that it does not change from one person into another and back.
+    After STEADY seconds of a cover a new face is tried again.
+    """
 
     def __init__(self) -> None:
         self._starts: dict[tuple[str, int], Start] = {}
@@ -50,16 +57,20 @@ class TrackLevels:
     def start(self, name: str, frame: Frame, face: Face) -> Start:
         """Where a face of this frame begins."""
         start = self._starts.get((name, face.track), Start())
-        return start if frame.time is not None and frame.time < start.until else Start()
+        if frame.time is None:
+            return Start()
+        return start if start.until is None or frame.time < start.until else Start(start.after, after=start.after)
 
-    def note(self, name: str, frame: Frame, face: Face, level: int, reason: str) -> bool:
+    def note(self, name: str, frame: Frame, face: Face, level: int, reason: str, covered: bool) -> bool:
         """Remember that a face needed `level`; whether later frames have to know.
 
         A face without landmarks is covered for as long as it has none, whatever its level.
         """
-        if frame.time is None or face.landmarks is None or level <= self.start(name, frame, face).level:
+        start = self.start(name, frame, face)
+        if frame.time is None or face.landmarks is None or level <= start.level:
             return False
         # Frames come in order: other files are over.
         self._starts = {key: start for key, start in self._starts.items() if key[0] == name}
-        self._starts[name, face.track] = Start(level, reason, frame.time + STEADY)
+        until = frame.time + STEADY if covered else None
+        self._starts[name, face.track] = Start(level, reason, until, start.after if covered else level)
         return True

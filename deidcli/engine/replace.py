@@ -203,7 +203,8 @@ class Replacer:
             return False  # each of its frames begins there anyway
         if not serves(self.levels[0][1].crop, task.face, task.canvas.source):
             return False  # it is covered because of how it is turned, and only for as long as it is
-        return self._track_levels.note(task.name, task.canvas.source, task.face, task.level, task.reason)
+        covered = task.level >= self._first_cover
+        return self._track_levels.note(task.name, task.canvas.source, task.face, task.level, task.reason, covered)
 
     def _describe(self, tasks: Sequence[_FaceTask]) -> None:
         known = [task for task in tasks if task.face.landmarks is not None]

@@ -36,6 +36,7 @@ REMEMBERED = 4096  # identities, the last that were used
 # New faces that are tried for a key until one is far enough from the old face by both recognisers; else the farthest is
 # taken. It is asked for more than their thresholds, so that other pictures of the person are far, too.
 TRIES = 8
+LOOKS = 3  # of them, at the face that a track has already
 # Resemblance to the mean face below which a face of GAZE pixels and more gets no new one: its mesh lies askew, or what
 # hides it does. Of 188 faces in scenes/, crowds/ and LFW four are below it. The second is for faces in the dark, whose
 # features hardly show: below it are backs of heads.
@@ -58,11 +59,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Known:
-    """The new identity of a key, dlib's descriptor (128,) of the old face as it was first seen, and whether it had
-    thin glasses then: gender, age and glasses stay the same through a video.
+    """The new identity of a key and its coefficients (n + m,), dlib's descriptor (128,) of the old face as it was first
+    seen, and whether it had thin glasses then: gender, age and glasses stay the same through a video.
     """
 
     identity: Identity
+    row: np.ndarray
     dlib: np.ndarray
     glasses: bool
 
@@ -205,6 +207,7 @@ class IdentityMethod(Method):
         self.models.judges  # noqa: B018 - loaded here, so that what is missing is said before the first file is read
         self._identities: OrderedDict[str, Known] = OrderedDict()
         self._told: OrderedDict[str, list[Told]] = OrderedDict()  # what was looked at for a key, on all levels
+        self._earlier: IdentityMethod | None = None
 
     def drawable(self, texture: np.ndarray, shape: np.ndarray, kept: np.ndarray) -> Candidates:
         """Candidates that the face model draws, with the gender and age that is kept of a face."""
@@ -220,9 +223,20 @@ class IdentityMethod(Method):
         """The identities that may do for a face. old: its descriptors (128,) by both recognisers."""
 
     def remembering(self, level: IdentityMethod) -> IdentityMethod:
-        """The next level, which knows what was looked at on those before."""
-        level._told = self._told
+        """The next level, which knows what was looked at and taken on those before."""
+        level._told, level._earlier = self._told, self
         return level
+
+    def _taken(self, key: str) -> Known | None:
+        """What a key has on the last level before this one that gave it something."""
+        earlier = self._earlier
+        return None if earlier is None else earlier._identities.get(key) or earlier._taken(key)
+
+    def _continued(self, known: Known, kept: np.ndarray) -> Candidates:
+        """An identity that a track has already, several times, so that it is moved away and stays the same person."""
+        split = self.models.model.bank_texture.shape[1]
+        rows = np.tile(known.row, (LOOKS, 1))
+        return self.drawable(rows[:, :split], rows[:, split:], kept)
 
     def ready(self) -> None:
         self.models.model  # noqa: B018 - it is loaded at first use, for half a second
@@ -249,15 +263,42 @@ class IdentityMethod(Method):
 
     def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
         """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
-        told = _held(self._told, seen.crop.key, [])
+        key, kept = seen.crop.key, seen.reading.kept
+        told, taken = _held(self._told, key, []), self._taken(key)
         least = IN_THE_DARK if is_dark(seen) else RESEMBLES
         # What was taken for a face on the level before is one.
         if not told and seen.span >= GAZE and self.models.model.resemblance(seen.reading) < least:
             raise MethodError("what is seen of it has no features of a face", "another method replaces it")
-        best, first = None, (-np.inf, False)
-        tried, asked = shrunk(seen, JUDGED), self.alike and self.far > 0
+        proposed = [self.candidates(seen.reading, old, key)]
+        if seen.crop.moving and taken and proposed[0].most:
+            # A track was given its face by another frame, which tells little of how far it is in this one.
+            told.clear()
+            proposed.insert(0, self._continued(taken, kept))
         far = self.far + FOLLOWED if self.far and seen.crop.moving else self.far
-        candidates = self.candidates(seen.reading, old, seen.crop.key)
+        best, first = None, (-np.inf, False)
+        for candidates in proposed:
+            found, first = self._farthest(candidates, seen, old, told, far, first)
+            best = found or best
+            if first == (far, True):
+                break
+        if best is None:
+            raise MethodError("the face model has no identity for it", "fetch the preset again")
+        _held(self._identities, key, best)
+        return self.drawn(seen, best.identity)
+
+    def _farthest(
+        self,
+        candidates: Candidates,
+        seen: Seen,
+        old: list[np.ndarray],
+        told: list[Told],
+        far: float,
+        first: tuple[float, bool],
+    ) -> tuple[Known | None, tuple[float, bool]]:
+        """The first of some candidates that is far enough, or else the farthest, and its rank; None and `first` where
+        none has a higher rank than that.
+        """
+        best, tried, asked = None, shrunk(seen, JUDGED), self.alike and self.far > 0
         outlook = self.models.outlook(candidates, old, seen, told, far)
         for _ in range(min(self.tries, len(candidates.texture))):
             number, more = outlook.likely()
@@ -265,15 +306,13 @@ class IdentityMethod(Method):
             made = self.drawn(tried, identity)
             away, dlib = self.models.away(old, composited(tried.crop, made), tried.crop, first[0])
             outlook.note(number, more, away)
-            rank = min(away.min(), far), not asked or (dlib is not None and self._alike(seen.reading, dlib))
+            rank = min(float(away.min()), far), not asked or (dlib is not None and self._alike(seen.reading, dlib))
             if rank > first:
-                best, first = identity, rank
-            if rank == (far, True):
+                row = np.concatenate([candidates.texture[number], candidates.shape[number]]) + more
+                best, first = Known(identity, row, old[0], seen.reading.rims is not None), rank
+            if first == (far, True):
                 break
-        if best is None:
-            raise MethodError("the face model has no identity for it", "fetch the preset again")
-        _held(self._identities, seen.crop.key, Known(best, old[0], seen.reading.rims is not None))
-        return self.drawn(seen, best)
+        return best, first
 
     def _alike(self, reading: Reading, dlib: np.ndarray) -> bool:
         """Whether a new face, by its descriptor (128,), has the gender of the old one and about its age."""
