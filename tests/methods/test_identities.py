@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deidcli.errors import MethodError
-from deidcli.faces.face_model import FaceModel
+from deidcli.faces.face_model import FaceModel, unit
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import Cleanir
 from deidcli.methods.fatm import Fatm
@@ -134,3 +134,18 @@ def test_what_was_taken_for_a_face_on_the_level_before_is_one(seen):
             ours.apply([face.crop])
         ours._told[face.crop.key] = [(np.zeros(len(method.models.model.spread)), np.array([1.1, 0.9]))]
         ours.escalate(1).apply([face.crop])
+
+
+def test_a_track_stays_the_same_person_on_the_next_level(seen):
+    """Its face is moved away where it has to be; a still, which shows one frame, gets another face."""
+    method, face, _ = seen
+    alike = {}
+    for moving in (True, False):
+        ours = Cleanir.create(None, Secret.seeded(1))
+        crop = replace(face.crop, moving=moving)
+        ours.apply([crop])
+        further = ours.escalate(1)
+        further.apply([crop])
+        rows = [each._identities[crop.key].row / method.models.model.spread for each in (ours, further)]
+        alike[moving] = float(unit(rows[0]) @ unit(rows[1]))
+    assert alike[True] > 0.85 > alike[False]
