@@ -174,12 +174,13 @@ class Finder:
 
     def _located(self, frame: Frame, faces: Sequence[Face]) -> Sequence[Face]:
         """With landmarks. A face that was given with a number is as it was given, without any too (`locates`)."""
-        anew = self.given is not None and self.given.locates
-        return [
-            locate(frame.pixels, [face], self.landmarks)[0]
-            if face.track == UNTRACKED or (anew and face.landmarks is None) else face
-            for face in faces
-        ]  # fmt: skip
+        given = self.given is not None and self.given.locates
+        due = [face.track == UNTRACKED or (given and face.landmarks is None) for face in faces]
+        # All at once: whether one of them is a face depends on the others.
+        found = iter(
+            locate(frame.pixels, [face for face, asked in zip(faces, due, strict=True) if asked], self.landmarks)
+        )
+        return [next(found) if anew else face for face, anew in zip(faces, due, strict=True)]
 
 
 def _pictures(item: FileFrame) -> list[Frame]:

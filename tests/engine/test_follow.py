@@ -1,6 +1,8 @@
 """Which frames of a video are searched: as few as allowed, the first and the last of a shot always."""
 
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
@@ -8,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from deidcli.engine.find import Finder
 from deidcli.engine.follow import followed, planned
 from deidcli.engine.frames import FileFailure, FileFrame, Source
 from deidcli.engine.jobs import Job
@@ -147,3 +150,13 @@ def test_large_frames_wait_without_their_pixels():
     done = list(followed(items(), DEFAULT, None))
     assert [item.frame.index for item in done] == made == list(range(40))
     assert all(np.array_equal(item.frame.pixels, NOISE[item.frame.index % 2]) and item.faces for item in done)
+
+
+def test_the_faces_of_a_frame_are_located_together(portrait, face):
+    """A second, less sure detection within a face is none: its landmarks would lie on the first one."""
+    inner = Face(face.box.scaled(0.65), face.score / 2)
+    finder = Finder(None, None, ThreadPoolExecutor(1), 1)
+    alone = finder._located(Frame(portrait), [inner])
+    both = finder._located(Frame(portrait), [replace(face, landmarks=None), inner])
+    assert alone[0].landmarks is not None
+    assert both[0].landmarks is not None and both[1].landmarks is None
