@@ -154,10 +154,11 @@ def test_large_frames_wait_without_their_pixels():
 
 def test_the_faces_of_a_frame_are_located_together(portrait, face, monkeypatch):
     """A second, less sure detection within a face is none, even where landmarks lie well in it."""
-    monkeypatch.setattr("deidcli.faces.landmarks.plausible", lambda points, face: True)
-    inner = Face(face.box.scaled(0.65), face.score / 2)
+    monkeypatch.setattr("deidcli.faces.landmarks._by_mesh", lambda pixels, one: replace(one, landmarks=face.landmarks))
+    outer = replace(face, landmarks=None, track=UNTRACKED)
+    inner = replace(outer, box=face.box.scaled(0.65), score=face.score / 2)
     finder = Finder(None, None, ThreadPoolExecutor(1), 1)
     alone = finder._located(Frame(portrait), [inner])
-    both = finder._located(Frame(portrait), [replace(face, landmarks=None), inner])
+    both = finder._located(Frame(portrait), [outer, inner])
     assert alone[0].landmarks is not None
     assert both[0].landmarks is not None and both[1].landmarks is None
