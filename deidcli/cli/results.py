@@ -235,6 +235,9 @@ def review_command(output: str, **options: Any) -> int:
     _write(page, review.page(out, files, kept, judge, instructions))
     for problem in problems:
         say(f"deid: {problem}")
+    if not options["decisions"] and review.was_decided(out):
+        say("deid: the run was given decisions or zones that this page does not have, and a file saved on it lacks"
+            " them: go on with them by --decisions FILE")  # fmt: skip
     if not options["quiet"]:
         more = f", and {len(cards) - len(kept)} more that --limit leaves out" if len(cards) > len(kept) else ""
         warned = "; it shows faces as they were" if originals else ""

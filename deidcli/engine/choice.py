@@ -18,7 +18,7 @@ from deidcli.engine.find import Finder
 from deidcli.engine.frames import Choice, FileFailure, FileFrame, FrameOrFailure
 from deidcli.engine.jobs import Job
 from deidcli.engine.survey import walk
-from deidcli.engine.zones import ALIKE, COVER, LEAVE, NEVER, Decision, Instructions, lies_within
+from deidcli.engine.zones import ALIKE, BY_HAND, COVER, LEAVE, NEVER, Decision, Instructions, lies_within
 from deidcli.errors import MediaError, UsageError, one_line
 from deidcli.faces.detectors import Detector
 from deidcli.faces.landmarks import locate
@@ -172,7 +172,7 @@ class Chooser:
                     raise MediaError(said, "give the options of the run that was reviewed, or review it again")
                 waiting.discard(decision)
             if here or frame.time is not None:
-                decided[decision.track] = Choice(decision.action, f"decided by hand: {decision.action}")
+                decided[decision.track] = Choice(decision.action, f"{BY_HAND}: {decision.action}")
         if item.last and waiting:
             raise MediaError(
                 f"{name} has no frame {min(d.frame for d in waiting)}, which was decided on", "review it again"

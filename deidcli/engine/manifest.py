@@ -255,6 +255,7 @@ class Tally:
     faces: Counter[str] = field(default_factory=Counter)
     sound: Counter[str] = field(default_factory=Counter)  # files that keep each kind of track beside their pictures
     doubts: int = 0  # faces of pictures, and tracks of videos, that somebody should look at
+    zoned: int = 0  # files in which a zone was covered
     unchanged: int = 0  # files that were written without a face in them
     failures: list[str] = field(default_factory=list)  # the names of the first ones
 
@@ -266,6 +267,7 @@ class Tally:
         if row.status in (DONE, SALVAGED):
             self.faces.update(row.actions())
             self.unchanged += not (row.faces or row.tracks or row.zones)
+            self.zoned += bool(row.zones)
             self.sound.update(row.sound)
             self.doubts += sum(bool(entry.get("doubt")) for entry in (*row.faces, *row.tracks))
 

@@ -69,6 +69,8 @@ def summed_up(run: RunFacts, tally: Tally, settings: Settings) -> str:
         words[-1] += f", {tally.faces['left']} left as they were"
     if tally.doubts:
         words.append(f"{tally.doubts} of them in doubt (`deid review --list OUTPUT`)")
+    if tally.zoned:
+        words.append(f"zones covered in {tally.zoned} file{'s' if tally.zoned > 1 else ''}")
     if tally.unchanged:
         words.append(f"{tally.unchanged} without a face copied")
     words += [f"{tally.files[word]} {word}" for word in (COPIED, SKIPPED, SALVAGED, FAILED) if tally.files[word]]

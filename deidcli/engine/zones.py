@@ -29,6 +29,7 @@ from deidcli.values import Box, Frame
 COVER, NEVER = "cover", "never"
 REPLACE, LEAVE = "replace", "leave"
 ACTIONS = (REPLACE, LEAVE, COVER)
+BY_HAND = "decided by hand"  # how the reason of a decided face begins in the manifest
 INSIDE = 0.99  # share of a face's box that lies in a zone when the face lies wholly in it
 ALIKE = 0.5  # intersection over union of a face with the one that a decision was made on, at least
 CORNERS = 1000  # of a polygon, at most

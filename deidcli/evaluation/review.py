@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deidcli.engine.zones import LEAVE, REPLACE, Instructions, Zone
+from deidcli.engine.zones import BY_HAND, LEAVE, REPLACE, Instructions, Zone
 from deidcli.errors import UsageError, one_line
 from deidcli.evaluation.verify.records import places, rows_of
 from deidcli.faces.landmarks import locate
@@ -113,6 +113,15 @@ def doubtful(out: Path) -> Iterator[dict[str, Any]]:
         if card.doubt:
             said = {"input": files[card.file].name, "frame": card.frame, "track": card.track, "box": card.box}
             yield {**said, "times": list(card.times), "action": card.action, "choice": card.why}
+
+
+def was_decided(out: Path) -> bool:
+    """Whether a run was given decisions or zones, which a page knows of only where it is given them, too."""
+    return any(
+        row.get("zones") or any(str(each.get("choice")).startswith(BY_HAND) for each in (*(row.get("faces") or ()),
+                                                                                       *(row.get("tracks") or ())))
+        for row in rows_of(out).values()
+    )  # fmt: skip
 
 
 def _of_face(file: int, entry: Mapping[str, Any]) -> Card:

@@ -189,6 +189,7 @@ def test_zones_are_covered_and_faces_in_others_left(deid, folder, crowd, tmp_pat
     found_ = rows(tmp_path / "out")
     assert actions(found_["sub/three.jpg"]) == ["left", "replaced", "replaced"], "one that is half in it is replaced"
     assert found_["none.png"]["zones"] == 1 and "without a face" not in done.err
+    assert "; zones covered in " in done.err
     after = read(tmp_path / "out/none.png")
     assert (after[:30, :40] == after[0, 0]).all() and (after[40:] == read(folder / "none.png")[40:]).all()
 

@@ -231,6 +231,10 @@ def test_by_keyboard_alone(deid, page, again, tmp_path, browser):
     call = ["anonymize", "-m", "pixelate", "--detector", "hog", "--seed", "1", "--keep-people", again / "people"]
     done = deid(*call, "--decisions", place, again / "in", again / "out")
     assert done.status == 0 and "1 of 4 files are done already" in done.err, done.err
+    done = deid("review", again / "out", "--page", again / "page.html")
+    assert done.status == 0 and "a file saved on it lacks them: go on with them by --decisions FILE" in done.err
+    done = deid("review", again / "out", "--page", again / "page.html", "--decisions", place)
+    assert done.status == 0 and "lacks them" not in done.err
     after = rows(again / "out")
     assert [face["action"] for face in after["sub/<three> & more.jpg"]["faces"]].count("left") == 0
     assert after["clip.png"]["tracks"][0]["left"] == 6 and after["none.png"]["zones"] == 1
@@ -262,6 +266,29 @@ def test_by_mouse(page):
     np.testing.assert_allclose(zone["polygon"], [(x * wide, y * high) for x, y in shares], atol=2)
     page.run("document.querySelector('#drawn button').click()")
     assert not lines(page)
+
+
+def test_a_zone_that_was_not_closed_is_saved_all_the_same(page, tmp_path):
+    """Whoever draws three corners and saves, or goes on to the next picture, has drawn a zone; two are none."""
+    page._call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+
+    def draw(count):
+        page.run("document.getElementById('draw').focus()")
+        for key in ("ArrowLeft", "ArrowDown", "ArrowRight")[:count]:
+            page.press(key)
+            page.press(" ")
+
+    names = []
+    for count in (3, 2):
+        names.append(page.run("document.getElementById('picture').alt"))
+        draw(count)
+        page.run("(f => { f.selectedIndex++; f.dispatchEvent(new Event('change')) })(document.getElementById('file'))")
+    assert [(line["input"], len(line["polygon"])) for line in lines(page)] == [(names[0], 3)]
+    names.append(page.run("document.getElementById('picture').alt"))
+    draw(3)
+    assert len(lines(page)) == 1
+    said = [json.loads(line) for line in saved(page, tmp_path).read_text().splitlines()]
+    assert [line["input"] for line in said] == [names[0], names[2]] and said == lines(page)
 
 
 def test_filters_and_lines_of_time(page):

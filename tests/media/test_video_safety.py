@@ -111,7 +111,9 @@ def test_subtitles_by_request_alone(tmp_path, streams):
         line.pts = line.dts = 40
         line.duration, line.time_base, line.stream = 100, Fraction(1, 1000), words
         out.mux(line)
-    through(titled, tmp_path / "out.mkv", options=WriteOptions(video=VideoOptions(streams)))
+    notes = through(titled, tmp_path / "out.mkv", options=WriteOptions(video=VideoOptions(streams)))
+    said = "its subtitles are left out (--streams all copies them)"
+    assert notes == ((said,) if streams == "audio" else ())
     data = (tmp_path / "out.mkv").read_bytes()
     assert (SECRET.encode() in data) == (streams == "all")
 

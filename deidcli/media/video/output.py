@@ -143,6 +143,8 @@ class Output:
                 self.beside.add(original.type)
             elif original.type in kinds:
                 self._try_template(original)
+        if self.options.video.streams == "audio" and any(each.type == "subtitle" for each in self._from.streams):
+            self.notes.append("its subtitles are left out (--streams all copies them)")
         self._out.set_chapters(chapters(self._from.chapters(), self.options.metadata))
 
     def holds(self, codec: str) -> bool:

@@ -47,6 +47,7 @@ function paint(card, element) {
   element.querySelectorAll("button").forEach(each => each.setAttribute("aria-pressed", String(each.value === word)))
 }
 byId("save").addEventListener("click", () => {
+  close()
   const link = make("a", {download: "deid-decisions.jsonl", href: URL.createObjectURL(new Blob([lines() + "\n"]))})
   link.click()
   URL.revokeObjectURL(link.href)
@@ -113,9 +114,8 @@ function films() {
 // --- Zones: polygons in pixels of the file, drawn on its picture.
 
 const NAMESPACE = "http://www.w3.org/2000/svg"
-let corners = [], cross = null
+let corners = [], cross = null, file = null
 const drawable = data.files.filter(file => file.picture)
-const current = () => drawable[byId("file").value]
 function polygon(points, name) {
   const element = document.createElementNS(NAMESPACE, "polygon")
   element.setAttribute("points", points.map(point => point.join(",")).join(" "))
@@ -128,7 +128,7 @@ function line(x1, y1, x2, y2) {
   return element
 }
 function redraw() {
-  const file = current(), [width, height] = file.size, over = byId("over")
+  const [width, height] = file.size, over = byId("over")
   over.setAttribute("viewBox", `0 0 ${width} ${height}`)
   const own = zones.filter(zone => zone.input === file.name)
   over.replaceChildren(...own.map(zone => polygon(zone.polygon, `zone ${zone.zone}`)),
@@ -140,7 +140,8 @@ function redraw() {
       "Remove"))))
 }
 function choose() {
-  const file = current()
+  if (file) close()
+  file = drawable[byId("file").value]
   byId("picture").src = file.picture
   byId("picture").alt = file.name
   byId("picture").width = file.shown[0]
@@ -148,37 +149,37 @@ function choose() {
   byId("times").hidden = !file.video
   byId("from").value = 0
   byId("to").value = file.video ? file.seconds : 0
-  corners = []
   cross = null
   redraw()
 }
 function add(point) {
-  const [width, height] = current().size
+  const [width, height] = file.size
   const corner = [Math.round(Math.min(Math.max(point[0], 0), width)), Math.round(Math.min(Math.max(point[1], 0), height))]
   const last = corners[corners.length - 1]
   if (!last || last[0] !== corner[0] || last[1] !== corner[1]) corners.push(corner)
+  saved = false
 }
+// Also when the file is saved and another picture is chosen: what was drawn so far is not lost.
 function close() {
-  const file = current()
   if (corners.length >= 3) {
     const times = file.video ? {from: Number(byId("from").value), to: Math.max(Number(byId("from").value), Number(byId("to").value))} : {}
     zones.push({zone: byId("kind").value, input: file.name, polygon: corners, size: file.size, ...times})
     saved = false
   }
   corners = []
-  redraw()
+  if (file) redraw()
   told()
 }
 const draw = byId("draw")
 draw.addEventListener("click", event => {
   if (event.detail > 1) return close()
-  const box = byId("picture").getBoundingClientRect(), [width, height] = current().size
+  const box = byId("picture").getBoundingClientRect(), [width, height] = file.size
   cross = null
   add([(event.clientX - box.left) / box.width * width, (event.clientY - box.top) / box.height * height])
   redraw()
 })
 draw.addEventListener("keydown", event => {
-  const [width, height] = current().size, step = event.shiftKey ? 1 : Math.max(1, Math.round(width / 50))
+  const [width, height] = file.size, step = event.shiftKey ? 1 : Math.max(1, Math.round(width / 50))
   const moves = {ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step]}
   if (moves[event.key]) {
     cross = cross || [Math.round(width / 2), Math.round(height / 2)]
