@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from deidcli.engine.zones import BY_HAND, LEAVE, REPLACE, Instructions, Zone
 from deidcli.errors import UsageError, one_line
 from deidcli.evaluation.verify.records import places, rows_of
 from deidcli.faces.landmarks import locate
-from deidcli.faces.people import people
+from deidcli.faces.people import is_comparable, people
 from deidcli.faces.recognisers import Recogniser
 from deidcli.media.open import open_reader
 from deidcli.values import Box, Face, Frame
@@ -195,8 +196,9 @@ def _frames(path: Path, wanted: set[int]) -> Iterator[Frame]:
 
 
 def _described(judge: Recogniser, pixels: np.ndarray, box: Box) -> np.ndarray | None:
+    """What tells a face apart; None where it is too small or turned, and all of its kind look like one person."""
     [face] = locate(pixels, [Face(box)])
-    return None if face.landmarks is None else judge.embed(judge.chips(pixels, [face]))[0]
+    return judge.embed(judge.chips(pixels, [face]))[0] if is_comparable(face) else None
 
 
 def _cut(pixels: np.ndarray, box: Box) -> str:
@@ -234,9 +236,10 @@ def groups(files: Sequence[Reviewed], cards: Sequence[Card], judge: Recogniser |
         if card.descriptor is None:
             found.setdefault((1, card.file), []).append(card)
     order = sorted(found.items(), key=lambda each: (not any(card.doubt for card in each[1]), -len(each[1]), each[0]))
-    made = []
-    for number, ((by_file, _), own) in enumerate(order, 1):
-        name = files[own[0].file].name if by_file else f"Person {number}"
+    made: list[dict[str, Any]] = []
+    persons = count(1)
+    for (by_file, _), own in order:
+        name = files[own[0].file].name if by_file else f"Person {next(persons)}"
         made.append({"name": name, "cards": [card.number for card in own]})
     return made
 

@@ -5,13 +5,17 @@ import re
 import shutil
 import stat
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 import deidcli
+from deidcli.evaluation import review
+from deidcli.faces.recognisers import recogniser
 from deidcli.faces.recognisers.shipped import WEIGHTS
-from tests.conftest import read, rows, save
+from deidcli.values import Box
+from tests.conftest import found, read, rows, save
 from tests.evaluation.browser import Page
 
 WIDTHS = (320, 768, 1280, 1920)
@@ -78,6 +82,22 @@ def test_originals_are_shown_when_asked_for_and_tell_people_apart(deid, work):
     # The first and the third portrait are in the crowd, too.
     together = sorted(len(group["cards"]) for group in said["groups"])
     assert together == [1, 2, 2] and all(group["name"].startswith("Person") for group in said["groups"])
+
+
+def test_small_faces_stand_by_file(crowd):
+    """A recogniser takes the small faces of a crowd for one person. People are counted from one."""
+    box, *_ = [face.box for face in found(crowd)]
+    judge = recogniser("dlib")
+    assert review._described(judge, crowd, box) is not None
+    side = np.array([box.left, box.top, box.right, box.bottom]) * 25 / box.width
+    small = cv2.resize(crowd, None, fx=25 / box.width, fy=25 / box.width, interpolation=cv2.INTER_AREA)
+    assert review._described(judge, small, Box(*side)) is None
+    files = [review.Reviewed(name, "", (9, 9), False, 1, None, None) for name in ("crowd.jpg", "one.jpg")]
+    cards = [review.Card(n // 2, 0, n, [0, 0, 9, 9], "replaced", "", False, (0, box), "") for n in range(3)]
+    for number, card in enumerate(cards):
+        card.number = number
+    cards[2].descriptor = np.zeros(128, np.float32)
+    assert [group["name"] for group in review.groups(files, cards, judge)] == ["crowd.jpg", "Person 1"]
 
 
 def test_those_in_doubt_come_first_and_are_listed(deid, work, tmp_path):
