@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from pathlib import Path
 
 import numpy as np
@@ -177,9 +177,7 @@ class Finder:
         given = self.given is not None and self.given.locates
         due = [face.track == UNTRACKED or (given and face.landmarks is None) for face in faces]
         # All at once: whether one of them is a face depends on the others.
-        found = iter(
-            locate(frame.pixels, [face for face, asked in zip(faces, due, strict=True) if asked], self.landmarks)
-        )
+        found = iter(locate(frame.pixels, list(compress(faces, due)), self.landmarks))
         return [next(found) if anew else face for face, anew in zip(faces, due, strict=True)]
 
 

@@ -214,7 +214,13 @@ class FaceModel:
         """The mixture of bank faces (m,) by weights (m,) whose squares sum to 1, so that it is as distinct as they
         are.
         """
-        return self.drawn(weights @ self.bank_texture[faces], weights @ self.bank_shape[faces], traits)
+        return self.drawn(*self.mixtures(faces, weights), traits)
+
+    def mixtures(self, faces: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients of texture (..., n) and shape (..., m): mixtures of bank faces (..., w) by weights (w,)."""
+        bank = self.bank_texture, self.bank_shape
+        texture, shape = (np.einsum("w,...wn->...n", weights, own[faces]) for own in bank)
+        return texture, shape
 
     def drawn(self, texture: np.ndarray, shape: np.ndarray, traits: np.ndarray) -> Identity:
         """The identity of coefficients of texture (n,) and shape (m,), as `coefficients` has them."""

@@ -196,10 +196,6 @@ class CanonicalAutoencoder(IdentityMethod, Autoencoder):
         )
         return identity_rows(model, texture, shape, reading.kept[None, :5])
 
-    def escalate(self, attempt: int) -> Method | None:
-        further = Autoencoder.escalate(self, attempt)
-        return self.remembering(further) if isinstance(further, IdentityMethod) else None
-
 
 def identity_rows(model: FaceModel, texture: np.ndarray, shape: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """What an encoder takes of faces, (n, d) float32: coefficients of texture (n, t) and shape (n, s), the bank's mean

@@ -262,7 +262,7 @@ class CanonicalCleanir(IdentityMethod, Cleanir):
         first, second = (faces[place] for place in np.nonzero(~np.eye(len(faces), dtype=bool)))
         order = np.argsort(-(near[[first, second]].T @ MIXED), kind="stable")[:PAIRS]
         pairs = np.stack([first, second], axis=1)[order]
-        texture, shape = (np.einsum("w,kwn->kn", MIXED, own[pairs]) for own in (model.bank_texture, model.bank_shape))
+        texture, shape = model.mixtures(pairs, MIXED)
         return self.drawable(texture, shape, reading.kept)
 
     def escalate(self, attempt: int) -> Method | None:

@@ -108,7 +108,7 @@ class CanonicalEpdnet(IdentityMethod, Epdnet):
         """Identities of like gender, age and tone, drawn from the secret."""
         model, random, first = self.models.model, self.secret.generator(key), self.level * DRAWN
         pairs = np.stack(list(islice(drawn_faces(model, reading, old, random), first, first + DRAWN)))
-        texture, shape = (np.einsum("w,kwn->kn", MIXED, own[pairs]) for own in (model.bank_texture, model.bank_shape))
+        texture, shape = model.mixtures(pairs, MIXED)
         return self.drawable(texture, shape, reading.kept)
 
     def drawn(self, seen: Seen, identity: Identity) -> Crop:

@@ -185,10 +185,6 @@ class CanonicalFatm(IdentityMethod, Fatm):
         self.crop, self.shape = WINDOW, self.options.shape
         self._names = names_of(self.models, self.options)
 
-    def escalate(self, attempt: int) -> Method | None:
-        further = Fatm.escalate(self, attempt)
-        return self.remembering(further) if isinstance(further, IdentityMethod) else None
-
     def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Candidates:
         """The donors' identities, in the order of their choice."""
         known = {donor.name: donor.identity for donor in self.models.donors}

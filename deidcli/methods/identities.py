@@ -222,6 +222,11 @@ class IdentityMethod(Method):
     def candidates(self, reading: Reading, old: list[np.ndarray], key: str) -> Candidates:
         """The identities that may do for a face. old: its descriptors (128,) by both recognisers."""
 
+    def escalate(self, attempt: int) -> Method | None:
+        """The next level of the method that this is with crops, where that has one."""
+        level = super().escalate(attempt)
+        return self.remembering(level) if isinstance(level, IdentityMethod) else None
+
     def remembering(self, level: IdentityMethod) -> IdentityMethod:
         """The next level, which knows what was looked at and taken on those before."""
         level._told, level._earlier = self._told, self

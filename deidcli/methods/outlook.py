@@ -26,8 +26,8 @@ class Outlook:
 
     rows: (k, d) coefficients of the candidates. gradients: (d, 2), what they add to the distances. spread: (d,), their
     standard deviations. step: the coefficients (d,) of one deviation along what raises a gradient (d,) most. told:
-    what was looked at before; `note` adds to it. far: how far a new
-    face has to be, 0 for anything. most: how many deviations a candidate may be moved.
+    what was looked at before; `note` adds to it. far: how far a new face has to be, 0 for anything. most: how many
+    deviations a candidate may be moved.
     """
 
     def __init__(
@@ -51,11 +51,8 @@ class Outlook:
         """The number of the first candidate that is expected to be far enough, or else of the one that lacks least, and
         the coefficients (d,) that are added to it so that it lacks nothing, as far as may be.
         """
-        lacking = (
-            ((self._least - self.expected()[self._left]) / np.maximum(self._step @ self._gradients, 1e-6))
-            .max(axis=1)
-            .clip(min=0)
-        )
+        lacks = self._least - self.expected()[self._left]
+        lacking = (lacks / np.maximum(self._step @ self._gradients, 1e-6)).max(axis=1).clip(min=0)  # in steps
         place = int(lacking.argmin())
         number, self._left = int(self._left[place]), np.delete(self._left, place)
         return number, min(float(lacking[place]), self._most) * self._step

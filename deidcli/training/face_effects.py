@@ -77,6 +77,6 @@ def _drawn(
         identity = model.identity(faces, MIXED, seen.reading.kept[:2].copy())
         shown, own = composited(tried.crop, draw(model, tried, identity, SHAPE)), placed_face(tried.crop)
         descriptors.append([judge.embed(judge.chips(shown, [own]))[0] for judge in judges])
-        rows.append(np.concatenate([MIXED @ model.bank_texture[faces], MIXED @ model.bank_shape[faces]]))
+        rows.append(np.concatenate(model.mixtures(faces, MIXED)))
     dlib, sface = (np.stack(each) for each in zip(*descriptors, strict=True))
     return np.stack(rows), dlib, unit(sface)

@@ -55,11 +55,9 @@ class Proxies:
         self.described = joined(model.bank_dlib[rows], model.bank_sface[rows])
         self._lengths = [float(np.median(np.linalg.norm(x, axis=1))) for x in (self.texture, self.shape)]
 
-    def mean(self, faces: np.ndarray, weights: np.ndarray, traits: np.ndarray | None = None) -> MeanFace:
-        """The mean of `faces` (k,) by weights (k,) that sum to 1, its texture TEXTURE times as long as a single one's;
-        with `traits` (2,), or their mean ones.
-        """
-        traits = weights @ self.kept[faces, :2] if traits is None else traits
+    def mean(self, faces: np.ndarray, weights: np.ndarray) -> MeanFace:
+        """The mean of `faces` (k,) by weights (k,) that sum to 1, its texture TEXTURE times as long as one's."""
+        traits = weights @ self.kept[faces, :2]
         made = self.lengthened(weights @ self.texture[faces], weights @ self.shape[faces], traits)
         return replace(made, texture=TEXTURE * made.texture)
 
