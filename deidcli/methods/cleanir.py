@@ -211,8 +211,8 @@ COSTS = {"gender": (0.15,), "age": (0.10,), "tone": (0.03, 0.03, 0.03)}
 # a shaven one is a patch.
 BEARD = 0.05
 # How many faces of the bank, the nearest to the turned identity, are mixed in pairs, and how many pairs may be tried.
-FACES, PAIRS = 32, 400
-PASSED = 16  # of the nearest faces, which each level passes over
+FACES, PAIRS = 64, 4000
+PASSED = 64  # of the nearest faces, which each level passes over
 SHAPE = 1.6  # how far the shape goes towards that of the new identity, and on in its direction
 
 

@@ -50,6 +50,9 @@ JUDGED = 160  # pixels of a face at which it is tried; recognisers see no more
 # How far a new face has to be, of dlib's and of SFace's threshold, and how much farther in a video: it is chosen by the
 # first frame, and has to stay far in those that follow.
 FAR, FOLLOWED = 1.1, 0.1
+# How much farther that is by each of them: strangers lie at 1.4 thresholds by both, but SFace also knows people by what
+# is about the face, and names people by new faces that are just beyond its threshold.
+BEYOND = np.array([0.0, 0.1])
 AGED = 1.0  # standard deviations by which a new face may be read older or younger than the old one
 WEIGHTS = np.sqrt([0.4, 0.6])  # of dlib's descriptor and SFace's in a joined one; their squares sum to 1
 
@@ -139,7 +142,8 @@ class FaceModels(Models):
         )
         rows = np.concatenate([candidates.texture, candidates.shape], axis=1)
         step = partial(self.model.varied, gender=seen.reading.kept[0])
-        return Outlook(rows, gradients, self.model.spread, step, told, far, candidates.most)
+        least = far + BEYOND if far else np.full(len(BEYOND), -np.inf)
+        return Outlook(rows, gradients, self.model.spread, step, told, least, candidates.most)
 
     def away(
         self, old: list[np.ndarray], pixels: np.ndarray, crop: Crop, least: float
@@ -309,9 +313,10 @@ class IdentityMethod(Method):
             number, more = outlook.likely()
             identity = candidates.made(number, more)
             made = self.drawn(tried, identity)
-            away, dlib = self.models.away(old, composited(tried.crop, made), tried.crop, first[0])
+            away, dlib = self.models.away(old, composited(tried.crop, made), tried.crop, first[0] + BEYOND[1])
             outlook.note(number, more, away)
-            rank = min(float(away.min()), far), not asked or (dlib is not None and self._alike(seen.reading, dlib))
+            apart = min(float((away - BEYOND).min()), far)
+            rank = apart, not asked or (dlib is not None and self._alike(seen.reading, dlib))
             if rank > first:
                 row = np.concatenate([candidates.texture[number], candidates.shape[number]]) + more
                 best, first = Known(identity, row, old[0], seen.reading.rims is not None), rank

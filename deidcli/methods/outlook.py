@@ -26,8 +26,8 @@ class Outlook:
 
     rows: (k, d) coefficients of the candidates. gradients: (d, 2), what they add to the distances. spread: (d,), their
     standard deviations. step: the coefficients (d,) of one deviation along what raises a gradient (d,) most. told:
-    what was looked at before; `note` adds to it. far: how far a new face has to be, 0 for anything. most: how many
-    deviations a candidate may be moved.
+    what was looked at before; `note` adds to it. least: how far a new face has to be by each, (2,). most: how
+    many deviations a candidate may be moved.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Outlook:
         spread: np.ndarray,
         step: Callable[[np.ndarray], np.ndarray],
         told: list[Told],
-        far: float,
+        least: np.ndarray,
         most: float,
     ):
         self._rows, self._prior, self._step_of = rows, gradients, step
         self._variance = (UNFORESEEN / spread) ** 2 / len(spread)  # of each gradient, (d,)
-        self._least, self._most = far + SPARE if far else -np.inf, most
+        self._least, self._most = least + SPARE, most
         self._left = np.arange(len(rows))
         self._told = told
         self._learn()

@@ -11,7 +11,7 @@ from deidcli.faces.face_model import FaceModel, unit
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import Cleanir
 from deidcli.methods.fatm import Fatm
-from deidcli.methods.identities import FAR, FOLLOWED, TRIES
+from deidcli.methods.identities import BEYOND, FAR, FOLLOWED, TRIES
 from deidcli.methods.new_face import composited, draw
 from deidcli.methods.outlook import EXPECTED, SPARE, Outlook
 from tests.conftest import found
@@ -20,15 +20,16 @@ GRADIENTS = np.diag([1.0, 1.0])  # of two coefficients, the distances by dlib an
 NEED = 1.1 + SPARE - EXPECTED
 
 
-def outlook(rows, far=1.1, most=6):
+def outlook(rows, least=1.1, most=6):
     """A step adds 0.01 to dlib's distance and 0.05 to SFace's."""
-    return Outlook(np.array(rows), GRADIENTS, np.ones(2), lambda gradient: np.array([0.01, 0.05]), [], far, most)
+    step, asked = np.array([0.01, 0.05]), np.full(2, least)
+    return Outlook(np.array(rows), GRADIENTS, np.ones(2), lambda gradient: step, [], asked, most)
 
 
 def test_the_first_that_is_expected_to_be_far_enough_is_drawn_as_it_is():
     rows = [NEED - 0.01, NEED + [0.5, -0.01], NEED + 0.001, NEED + 0.2]
-    for far, number in ((1.1, 2), (0.0, 0)):  # 0: anything will do
-        chosen, moved = outlook(rows, far).likely()
+    for least, number in ((1.1, 2), (-np.inf, 0)):  # anything will do
+        chosen, moved = outlook(rows, least).likely()
         assert chosen == number and not moved.any()
 
 
@@ -115,6 +116,22 @@ def test_the_next_level_knows_what_was_looked_at(seen):
     further.apply([face.crop])
     assert looks == TRIES and len(further._told[face.crop.key]) == 2 * TRIES
     assert face.crop.key not in type(ours)(ours.options, ours.secret, ours.models)._told
+
+
+def test_sface_is_asked_for_more(seen):
+    """A face that both find as far goes on until SFace finds it farther."""
+    method, face, _ = seen
+    ours = Cleanir.create(None, Secret.seeded(1))
+    nearly, far = FAR + BEYOND[1] - 0.01, FAR + BEYOND[1]
+    answers = [(np.array([FAR, nearly]), np.zeros(128)), (np.array([FAR, far]), np.zeros(128))]
+    with (
+        patch.object(ours, "_alike", return_value=True),
+        patch.object(ours.models, "away", side_effect=answers) as away,
+    ):
+        ours.apply([face.crop])
+    assert away.call_count == 2 and away.call_args.args[-1] == pytest.approx(
+        nearly
+    )  # whom dlib need not be asked about
 
 
 def test_in_a_video_a_new_face_is_farther(seen):

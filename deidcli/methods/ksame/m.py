@@ -113,7 +113,9 @@ class KSameM(IdentityMethod):
     class Options(ClosedSet.Options):
         k: int = option(0, "people who share a surrogate, at least; 0: no closed set, but faces of the gallery", 0)
         gallery: str = option("face-256", "name or folder of a face model, whose bank the proxies are made of")
-        apart: float = option(FAR, "how far a new face is from the old one, in thresholds of dlib and SFace", 0, 2)
+        apart: float = option(
+            FAR, "how far a new face is from the old one, in thresholds of dlib; .1 more by SFace", 0, 2
+        )
         shape: float = option(0.0, "how much of a person's own face shape stays, beside pose and expression", 0, 1)
 
     def __init__(self, options: Any = None, secret: Secret | None = None, models: Any = None, level: int = 0):
