@@ -171,6 +171,11 @@ class FaceModel:
         traits = (self._raw_traits(dlib) - self.kept_mean[rows]) / self.kept_deviation[rows]
         return np.clip(traits, -LIMIT, LIMIT).astype(np.float32)
 
+    def trait_effects(self, dlib: np.ndarray) -> np.ndarray:
+        """(n + m, 2): what coefficients add to the `traits` of a photograph whose face has dlib's descriptor (128,)."""
+        length = max(float(np.linalg.norm(dlib - self.dlib_mean)), 1e-9)
+        return self.effects[0] @ self.trait_weights / (length * self.kept_deviation[: len(TRAITS)])
+
     def varied(self, gradient: np.ndarray, gender: float) -> np.ndarray:
         """Coefficients (n + m,) of one deviation of the faces of a gender, along what raises a gradient (n + m,)."""
         way = self._covariances[int(gender < 0)] @ gradient

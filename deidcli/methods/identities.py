@@ -22,11 +22,11 @@ from deidcli.errors import MethodError
 from deidcli.faces import canonical
 from deidcli.faces.align import apply_affine
 from deidcli.faces.blend import face_size
-from deidcli.faces.face_model import TRAITS, FaceModel, Identity, Reading, unit
+from deidcli.faces.face_model import LIMIT, TRAITS, FaceModel, Identity, Reading, unit
 from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.base import Method, Models, PresetModels, Secret
 from deidcli.methods.new_face import GAZE, Seen, composited, draw, is_dark, read, shrunk
-from deidcli.methods.outlook import Outlook, Told
+from deidcli.methods.outlook import BEYOND, Outlook, Told, alike_bounds, measured
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec, Face
 
@@ -50,10 +50,11 @@ JUDGED = 160  # pixels of a face at which it is tried; recognisers see no more
 # How far a new face has to be, of dlib's and of SFace's threshold, and how much farther in a video: it is chosen by the
 # first frame, and has to stay far in those that follow.
 FAR, FOLLOWED = 1.1, 0.1
-# How much farther that is by each of them: strangers lie at 1.4 thresholds by both, but SFace also knows people by what
-# is about the face, and names people by new faces that are just beyond its threshold.
-BEYOND = np.array([0.0, 0.1])
-AGED = 1.0  # standard deviations by which a new face may be read older or younger than the old one
+# How much farther than it is expected a new face may turn out: none is drawn that will not even so be farther than the
+# farthest of those before it.
+HOPE = 0.1
+# How far the age that is drawn goes beyond the old face's: identities of the bank bring faces nearer to its mean age.
+OLDER = 1.6
 WEIGHTS = np.sqrt([0.4, 0.6])  # of dlib's descriptor and SFace's in a joined one; their squares sum to 1
 
 
@@ -129,9 +130,11 @@ class FaceModels(Models):
         return read(self.model, crop, self.descriptor(crop.pixels, crop))
 
     def outlook(
-        self, candidates: Candidates, old: list[np.ndarray], seen: Seen, told: list[Told], far: float
+        self, candidates: Candidates, old: list[np.ndarray], seen: Seen, told: list[Told], far: float, alike: bool
     ) -> Outlook:
-        """What is to be expected of candidates for a face. old: its descriptors (128,) by both recognisers."""
+        """What is to be expected of candidates for a face. old: its descriptors (128,) by both recognisers. alike:
+        whether gender and age have to be like the old one's.
+        """
         ways, size = ((old[0] - self.model.dlib_mean) / DLIB_AT, unit(old[1])), face_size(seen.crop.face)
         gradients = np.stack(
             [
@@ -141,9 +144,9 @@ class FaceModels(Models):
             axis=1,
         )
         rows = np.concatenate([candidates.texture, candidates.shape], axis=1)
-        step = partial(self.model.varied, gender=seen.reading.kept[0])
-        least = far + BEYOND if far else np.full(len(BEYOND), -np.inf)
-        return Outlook(rows, gradients, self.model.spread, step, told, least, candidates.most)
+        traits, step = seen.reading.kept[: len(TRAITS)], partial(self.model.varied, gender=seen.reading.kept[0])
+        measures = measured(gradients, self.model.trait_effects(old[0]), traits, far, alike)
+        return Outlook(rows, measures, self.model.spread, step, told, candidates.most)
 
     def away(
         self, old: list[np.ndarray], pixels: np.ndarray, crop: Crop, least: float
@@ -215,7 +218,8 @@ class IdentityMethod(Method):
 
     def drawable(self, texture: np.ndarray, shape: np.ndarray, kept: np.ndarray) -> Candidates:
         """Candidates that the face model draws, with the gender and age that is kept of a face."""
-        model, traits, split = self.models.model, kept[: len(TRAITS)].copy(), texture.shape[1]
+        model, split = self.models.model, texture.shape[1]
+        traits = (kept[: len(TRAITS)] * [1, OLDER]).clip(-LIMIT, LIMIT).astype(np.float32)
 
         def made(number: int, more: np.ndarray) -> Identity:
             return model.drawn(texture[number] + more[:split], shape[number] + more[split:], traits)
@@ -308,26 +312,25 @@ class IdentityMethod(Method):
         none has a higher rank than that.
         """
         best, tried, asked = None, shrunk(seen, JUDGED), self.alike and self.far > 0
-        outlook = self.models.outlook(candidates, old, seen, told, far)
+        bounds = alike_bounds(seen.reading.kept[: len(TRAITS)])
+        outlook = self.models.outlook(candidates, old, seen, told, far, asked)
         for _ in range(min(self.tries, len(candidates.texture))):
-            number, more = outlook.likely()
+            number, more, hoped = outlook.likely()
+            if best is not None and float((hoped[: len(BEYOND)] - BEYOND).min()) + HOPE < first[0]:
+                break
             identity = candidates.made(number, more)
             made = self.drawn(tried, identity)
             away, dlib = self.models.away(old, composited(tried.crop, made), tried.crop, first[0] + BEYOND[1])
-            outlook.note(number, more, away)
+            traits = np.full(len(TRAITS), np.nan) if dlib is None else self.models.model.traits(dlib)
+            outlook.note(number, more, np.concatenate([away, traits]))
             apart = min(float((away - BEYOND).min()), far)
-            rank = apart, not asked or (dlib is not None and self._alike(seen.reading, dlib))
+            rank = apart, not asked or bool((traits >= bounds[0]).all() and (traits <= bounds[1]).all())
             if rank > first:
                 row = np.concatenate([candidates.texture[number], candidates.shape[number]]) + more
                 best, first = Known(identity, row, old[0], seen.reading.rims is not None), rank
             if first == (far, True):
                 break
         return best, first
-
-    def _alike(self, reading: Reading, dlib: np.ndarray) -> bool:
-        """Whether a new face, by its descriptor (128,), has the gender of the old one and about its age."""
-        gender, age = self.models.model.traits(dlib)
-        return bool(gender * reading.kept[0] >= 0 and abs(age - reading.kept[1]) <= AGED)
 
 
 def _held(values: OrderedDict[str, T], key: str, value: T) -> T:

@@ -1,84 +1,143 @@
-"""Outlook: how far candidates are expected to take a photograph from its old face, and which is drawn next.
+"""Outlook: what candidates are expected to make of a photograph, and which is drawn next.
 
-The distance by each recogniser is taken as linear in an identity's coefficients: a constant, which differs from one
-photograph to the next by what is about the face, and a gradient, of which the face model knows most. Every new face
-that is looked at says more of both: a Bayesian linear regression whose prior is the face model's.
+Measured are how far the new face is from the old one by each recogniser, and the gender and age that are read off it.
+Each is taken as linear in an identity's coefficients: a constant, which differs from one photograph to the next by what
+is about the face, and a gradient, of which the face model knows most. Every new face that is looked at says more of
+both: a Bayesian linear regression whose prior is the face model's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-# How far new faces are from the old one on average, in thresholds of dlib and of SFace, and how much farther than is
-# asked for one has to be expected.
-EXPECTED, SPARE = np.array([1.13, 0.93]), 0.03
-# Standard deviations in thresholds: of that average between photographs, of what the face model does not foresee of an
-# identity, and of what is not linear.
-BETWEEN, UNFORESEEN, NOISE = 0.13, 0.12, 0.035
+# How far new faces are from the old one on average, in thresholds of dlib and of SFace.
+EXPECTED = np.array([1.13, 0.93])
+# How much farther than is asked for in general a new face has to be by each of them: strangers lie at 1.4 thresholds by
+# both, but SFace also knows people by what is about the face, and names people by what is just beyond its threshold.
+BEYOND = np.array([0.0, 0.1])
+# The gender and age that new faces are read as on average: so much, and such a share of the old face's; and how far
+# both go with what the face model says of an identity.
+READ, OF_OLD, OF_NEW = np.array([-0.11, 0.18]), np.array([0.85, 0.41]), np.array([1.5, 0.75])
+AGED = 1.0  # standard deviations by which a new face may be read older or younger than the old one
+# How much more than is asked for is expected of a new face: farther by dlib and SFace, more alike in gender and age.
+SPARE = np.array([0.03, 0.03, 0.25, 0.5])
+# Standard deviations of a measure: of its constant between photographs, of what the face model does not foresee of an
+# identity, and of what is not linear; for distances in thresholds, for traits in those of people.
+DISTANCE, TRAIT = np.array([0.13, 0.12, 0.035]), np.array([0.4, 0.3, 0.1])
+# Deviations that a candidate may be moved away rather than be of another gender or age by one of people's.
+WORTH = 3.0
 
-Told = tuple[np.ndarray, np.ndarray]  # the coefficients (d,) of a new face that was looked at, and how far it was (2,)
+Told = tuple[np.ndarray, np.ndarray]  # the coefficients (d,) of a new face that was looked at, and its measures (m,)
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is expected of a photograph's new faces before the first is looked at, and what is asked of them.
+
+    average: (m,), of all identities. gradients: (d, m), what their coefficients add. doubt: (m, 3), rows of DISTANCE or
+    TRAIT. least, most: (m,). spare: (m,), how much within these a new face has to be expected. The first `distances` of
+    the measures are raised by moving a face.
+    """
+
+    average: np.ndarray
+    gradients: np.ndarray
+    doubt: np.ndarray
+    least: np.ndarray
+    most: np.ndarray
+    spare: np.ndarray
+    distances: int = 2
+
+
+def measured(distances: np.ndarray, effects: np.ndarray, traits: np.ndarray, far: float, alike: bool) -> Measures:
+    """Of a face: how far new ones are by dlib and SFace, and their gender and age.
+
+    distances, effects: (d, 2), what coefficients add to both. traits: (2,), the old face's gender and age. far: how far
+    new faces have to be, 0 for anything. alike: whether gender and age have to be like the old one's.
+    """
+    anything = np.full(2, np.inf)
+    bounds = alike_bounds(traits) if alike else np.stack([-anything, anything])
+    return Measures(
+        np.concatenate([EXPECTED, READ + OF_OLD * traits]),
+        np.concatenate([distances, OF_NEW * effects], axis=1),
+        np.stack([DISTANCE, DISTANCE, TRAIT, TRAIT]),
+        np.concatenate([far + BEYOND if far else -anything, bounds[0]]),
+        np.concatenate([anything, bounds[1]]),
+        SPARE,
+    )
+
+
+def alike_bounds(traits: np.ndarray) -> np.ndarray:
+    """The least and the most (2, 2) that gender and age of a new face may be read as, by those of the old one (2,)."""
+    gender, age = traits
+    return np.array([[0 if gender > 0 else -np.inf, age - AGED], [np.inf if gender > 0 else 0, age + AGED]])
 
 
 class Outlook:
-    """What is to be expected of the candidates for a face by dlib and SFace, in their thresholds.
+    """What is to be expected of the candidates for a face.
 
-    rows: (k, d) coefficients of the candidates. gradients: (d, 2), what they add to the distances. spread: (d,), their
-    standard deviations. step: the coefficients (d,) of one deviation along what raises a gradient (d,) most. told:
-    what was looked at before; `note` adds to it. least: how far a new face has to be by each, (2,). most: how
+    rows: (k, d) coefficients of the candidates. spread: (d,), their standard deviations. step: the coefficients (d,) of
+    one deviation along what raises a gradient (d,) most. told: what was looked at before; `note` adds to it. most: how
     many deviations a candidate may be moved.
     """
 
     def __init__(
         self,
         rows: np.ndarray,
-        gradients: np.ndarray,
+        measures: Measures,
         spread: np.ndarray,
         step: Callable[[np.ndarray], np.ndarray],
         told: list[Told],
-        least: np.ndarray,
         most: float,
     ):
-        self._rows, self._prior, self._step_of = rows, gradients, step
-        self._variance = (UNFORESEEN / spread) ** 2 / len(spread)  # of each gradient, (d,)
-        self._least, self._most = least + SPARE, most
+        self._rows, self._measures, self._step_of, self._most = rows, measures, step, most
+        self._share = 1 / (len(spread) * spread**2)  # of what is not foreseen in each gradient, (d,)
         self._left = np.arange(len(rows))
         self._told = told
         self._learn()
 
-    def likely(self) -> tuple[int, np.ndarray]:
-        """The number of the first candidate that is expected to be far enough, or else of the one that lacks least, and
-        the coefficients (d,) that are added to it so that it lacks nothing, as far as may be.
+    def likely(self) -> tuple[int, np.ndarray, np.ndarray]:
+        """The number of the first candidate that is expected to do, or else of the one that lacks least, the
+        coefficients (d,) that are added to it so that it is far enough, as far as may be, and what it is expected to
+        come to with these, (m,).
         """
-        lacks = self._least - self.expected()[self._left]
-        lacking = (lacks / np.maximum(self._step @ self._gradients, 1e-6)).max(axis=1).clip(min=0)  # in steps
-        place = int(lacking.argmin())
+        asked, count = self._measures, self._measures.distances
+        expected = self.expected()[self._left]
+        lacks = np.maximum(asked.least + asked.spare - expected, expected - asked.most + asked.spare)
+        raised = np.maximum(self._step @ self._gradients[:, :count], 1e-6)
+        steps = (lacks[:, :count] / raised).max(axis=1).clip(min=0)
+        unlike = lacks[:, count:].clip(min=0).sum(axis=1)
+        place = int((steps + WORTH * unlike).argmin())
         number, self._left = int(self._left[place]), np.delete(self._left, place)
-        return number, min(float(lacking[place]), self._most) * self._step
+        more = min(float(steps[place]), self._most) * self._step
+        return number, more, expected[place] + more @ self._gradients
 
-    def note(self, number: int, moved: np.ndarray, away: np.ndarray) -> None:
-        """How far a candidate with the coefficients (d,) that were added was from the old face, (2,); infinite where a
-        recogniser was not asked.
+    def note(self, number: int, moved: np.ndarray, measured: np.ndarray) -> None:
+        """What a candidate with the coefficients (d,) that were added came to, (m,); not finite where it was not
+        measured.
         """
-        self._told.append((self._rows[number] + moved, away))
+        self._told.append((self._rows[number] + moved, measured))
         self._learn()
 
     def expected(self) -> np.ndarray:
-        """How far each candidate is expected to be as it is, (k, 2)."""
+        """What each candidate is expected to come to as it is, (k, m)."""
         return self._average + self._rows @ self._gradients
 
     def _learn(self) -> None:
-        """The averages (2,) and gradients (d, 2) that go best with what was told."""
-        self._average, self._gradients = EXPECTED.copy(), self._prior.copy()
-        for judge in range(len(EXPECTED)):
-            told = [(row, away[judge]) for row, away in self._told if np.isfinite(away[judge])]
+        """The averages (m,) and gradients (d, m) that go best with what was told."""
+        prior = self._measures
+        self._average, self._gradients = prior.average.copy(), prior.gradients.copy()
+        for one, (between, unforeseen, noise) in enumerate(prior.doubt):
+            told = [(row, measured[one]) for row, measured in self._told if np.isfinite(measured[one])]
             if not told:
                 continue
-            seen, apart = (np.stack(values) for values in zip(*told, strict=True))
-            off = apart - EXPECTED[judge] - seen @ self._prior[:, judge]
-            likeness = BETWEEN**2 + (seen * self._variance) @ seen.T
-            weights = np.linalg.solve(likeness + NOISE**2 * np.eye(len(told)), off)
-            self._average[judge] += BETWEEN**2 * weights.sum()
-            self._gradients[:, judge] += self._variance * (seen.T @ weights)
+            seen, values = (np.stack(each) for each in zip(*told, strict=True))
+            off = values - prior.average[one] - seen @ prior.gradients[:, one]
+            variance = unforeseen**2 * self._share
+            likeness = between**2 + (seen * variance) @ seen.T
+            weights = np.linalg.solve(likeness + noise**2 * np.eye(len(told)), off)
+            self._average[one] += between**2 * weights.sum()
+            self._gradients[:, one] += variance * (seen.T @ weights)
         self._step = self._step_of(self._gradients[:, 1])  # SFace passes fewer faces

@@ -11,39 +11,77 @@ from deidcli.faces.face_model import FaceModel, unit
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import Cleanir
 from deidcli.methods.fatm import Fatm
-from deidcli.methods.identities import BEYOND, FAR, FOLLOWED, TRIES
+from deidcli.methods.identities import FAR, FOLLOWED, TRIES
 from deidcli.methods.new_face import composited, draw
-from deidcli.methods.outlook import EXPECTED, SPARE, Outlook
+from deidcli.methods.outlook import (
+    AGED,
+    BEYOND,
+    DISTANCE,
+    EXPECTED,
+    TRAIT,
+    WORTH,
+    Measures,
+    Outlook,
+    alike_bounds,
+)
 from tests.conftest import found
 
 GRADIENTS = np.diag([1.0, 1.0])  # of two coefficients, the distances by dlib and by SFace beyond the average ones
+SPARE = 0.03
 NEED = 1.1 + SPARE - EXPECTED
 
 
 def outlook(rows, least=1.1, most=6):
     """A step adds 0.01 to dlib's distance and 0.05 to SFace's."""
-    step, asked = np.array([0.01, 0.05]), np.full(2, least)
-    return Outlook(np.array(rows), GRADIENTS, np.ones(2), lambda gradient: step, [], asked, most)
+    asked = Measures(
+        EXPECTED, GRADIENTS, np.stack([DISTANCE] * 2), np.full(2, least), np.full(2, np.inf), np.full(2, SPARE)
+    )
+    return Outlook(np.array(rows), asked, np.ones(2), lambda gradient: np.array([0.01, 0.05]), [], most)
+
+
+def aged(rows):
+    """A third coefficient is the age of a new face, which has to be within 1 of 0. A step adds 0.05 to distances."""
+    bounds = np.array([[1.1, 1.1, -1.0], [np.inf, np.inf, 1.0]])
+    doubt = np.stack([DISTANCE, DISTANCE, TRAIT])
+    asked = Measures(np.append(EXPECTED, 0), np.eye(3), doubt, *bounds, np.array([SPARE, SPARE, 0.5]))
+    return Outlook(np.array(rows), asked, np.ones(3), lambda gradient: np.array([0.05, 0.05, 0]), [], 6)
 
 
 def test_the_first_that_is_expected_to_be_far_enough_is_drawn_as_it_is():
     rows = [NEED - 0.01, NEED + [0.5, -0.01], NEED + 0.001, NEED + 0.2]
     for least, number in ((1.1, 2), (-np.inf, 0)):  # anything will do
-        chosen, moved = outlook(rows, least).likely()
+        chosen, moved, _ = outlook(rows, least).likely()
         assert chosen == number and not moved.any()
 
 
 def test_where_none_is_that_which_lacks_least_is_moved_as_far_as_it_lacks():
     ours = outlook([NEED - [0, 0.2], NEED - [0, 0.1], NEED - [0.1, 0]])
     for number, steps in ((1, 2), (0, 4), (2, 6)):  # the last lacks ten, which are too many
-        chosen, moved = ours.likely()
+        chosen, moved, hoped = ours.likely()
         assert chosen == number and np.allclose(moved, [0.01 * steps, 0.05 * steps])
+        assert np.allclose(hoped, ours.expected()[number] + moved)
+
+
+def test_of_those_that_are_far_enough_one_is_drawn_that_is_read_as_old():
+    rows = [[*NEED, 0.9], [*NEED, -0.6], [*NEED, 0.4], [*NEED, 0.0]]
+    assert aged(rows).likely()[0] == 2  # the first two may turn out to be too old and too young
+    near = [*NEED - 0.05 * 0.35 * WORTH, 0.5]  # which lacks less than the age of the first is worth
+    assert aged([rows[0], near]).likely()[0] == 1
+    far = [*NEED - 0.05 * 0.45 * WORTH, 0.5]
+    assert aged([rows[0], far]).likely()[0] == 0
+
+
+def test_ages_that_were_read_tell_of_the_others():
+    ours = aged([[*NEED, 0.0], [*NEED, 0.3], [*NEED, -0.4]])
+    number, moved, _ = ours.likely()
+    ours.note(number, moved, np.array([*NEED + EXPECTED, 1.4]))  # in this photograph everybody looks older
+    assert number == 0 and ours.likely()[0] == 2
 
 
 def test_what_was_drawn_tells_of_the_others():
     """A photograph that SFace knows by what is about the face: only the farthest by SFace can do."""
     ours = outlook([[0.2, 0.25], [0.2, 0.3], [0.2, 0.8], [0.2, 0.4]])
-    number, moved = ours.likely()
+    number, moved, _ = ours.likely()
     before = ours.expected()
     ours.note(number, moved, np.array([1.4, 0.8]))
     assert number == 0 and ours.likely()[0] == 2
@@ -63,7 +101,7 @@ def test_those_that_are_like_what_was_far_are_expected_to_be_farther():
 def test_a_recogniser_that_was_not_asked_tells_nothing():
     ours = outlook([[0.2, 0.25], [0.2, 0.26]])
     before = ours.expected()
-    ours.note(*ours.likely(), np.array([np.inf, 1.0]))
+    ours.note(*ours.likely()[:2], np.array([np.inf, 1.0]))
     after = ours.expected()
     assert np.array_equal(after[:, 0], before[:, 0]) and not np.allclose(after[:, 1], before[:, 1])
 
@@ -82,13 +120,13 @@ def test_what_is_expected_goes_with_what_recognisers_say(seen):
     """Of candidates that are drawn, and of one that is moved away."""
     method, face, old = seen
     made = method.candidates(face.reading, old, "a#0")
-    ours = method.models.outlook(made, old, face, [], 5.0)  # so far that the one which lacks least is moved
+    ours = method.models.outlook(made, old, face, [], 5.0, False)  # so far that the one which lacks least is moved
 
     def away(number, more):
         drawn = draw(method.models.model, face, made.made(number, more), 1.6)
         return method.models.away(old, composited(face.crop, drawn), face.crop, 0)[0]
 
-    expected = ours.expected()
+    expected = ours.expected()[:, :2]
     moved = ours.likely()[1]
     picked = np.argsort(expected.sum(axis=1))[:: len(expected) // 24]
     told = np.array([away(number, 0 * moved) for number in picked])
@@ -106,32 +144,46 @@ def test_a_donor_is_not_moved(seen):
 
 def test_the_next_level_knows_what_was_looked_at(seen):
     """And another method of the same models does not."""
-    method, face, _ = seen
+    _, face, _ = seen
     ours = Cleanir.create(None, Secret.seeded(3))
-    ours.far = 9.0  # nothing will do, so that all tries are used up
-    ours.apply([face.crop])
-    looks = len(ours._told[face.crop.key])
     further = ours.escalate(1)
-    further.far = 9.0
-    further.apply([face.crop])
+    with patch("deidcli.methods.identities.HOPE", np.inf):
+        ours.far = further.far = 9.0  # nothing will do, so that all tries are used up
+        ours.apply([face.crop])
+        looks = len(ours._told[face.crop.key])
+        further.apply([face.crop])
     assert looks == TRIES and len(further._told[face.crop.key]) == 2 * TRIES
     assert face.crop.key not in type(ours)(ours.options, ours.secret, ours.models)._told
 
 
+def test_nothing_is_drawn_that_is_not_expected_to_be_farther(seen):
+    _, face, _ = seen
+    looks = {}
+    for hope in (-np.inf, 0.0, np.inf):
+        ours = Cleanir.create(None, Secret.seeded(3))
+        ours.far = 9.0
+        with patch("deidcli.methods.identities.HOPE", hope):
+            ours.apply([face.crop])
+        looks[hope] = len(ours._told[face.crop.key])
+    assert looks[-np.inf] == 1 <= looks[0.0] < looks[np.inf] == TRIES
+
+
+@pytest.mark.parametrize("gender", [-0.7, 0.7])
+def test_a_new_face_is_of_the_old_ones_gender_and_about_its_age(gender):
+    least, most = alike_bounds(np.array([gender, 0.5]))
+    assert least[0] <= gender <= most[0] and not least[0] <= -gender <= most[0]
+    assert least[1] == 0.5 - AGED and most[1] == 0.5 + AGED
+
+
 def test_sface_is_asked_for_more(seen):
     """A face that both find as far goes on until SFace finds it farther."""
-    method, face, _ = seen
+    _, face, old = seen
     ours = Cleanir.create(None, Secret.seeded(1))
     nearly, far = FAR + BEYOND[1] - 0.01, FAR + BEYOND[1]
-    answers = [(np.array([FAR, nearly]), np.zeros(128)), (np.array([FAR, far]), np.zeros(128))]
-    with (
-        patch.object(ours, "_alike", return_value=True),
-        patch.object(ours.models, "away", side_effect=answers) as away,
-    ):
+    answers = [(np.array([FAR, sface]), old[0]) for sface in (nearly, far)]
+    with patch.object(ours.models, "away", side_effect=answers) as away:
         ours.apply([face.crop])
-    assert away.call_count == 2 and away.call_args.args[-1] == pytest.approx(
-        nearly
-    )  # whom dlib need not be asked about
+    assert away.call_count == 2 and away.call_args.args[-1] == pytest.approx(nearly)
 
 
 def test_in_a_video_a_new_face_is_farther(seen):
@@ -140,7 +192,7 @@ def test_in_a_video_a_new_face_is_farther(seen):
         ours = Cleanir.create(None, Secret.seeded(1))
         with patch.object(ours.models, "outlook", wraps=ours.models.outlook) as outlook:
             ours.apply([replace(face.crop, moving=moving)])
-        assert outlook.call_args.args[-1] == pytest.approx(far)
+        assert outlook.call_args.args[-2] == pytest.approx(far)
 
 
 def test_what_was_taken_for_a_face_on_the_level_before_is_one(seen):
@@ -149,7 +201,7 @@ def test_what_was_taken_for_a_face_on_the_level_before_is_one(seen):
     with patch.object(FaceModel, "resemblance", return_value=-1.0):
         with pytest.raises(MethodError, match="features"):
             ours.apply([face.crop])
-        ours._told[face.crop.key] = [(np.zeros(len(method.models.model.spread)), np.array([1.1, 0.9]))]
+        ours._told[face.crop.key] = [(np.zeros(len(method.models.model.spread)), np.array([1.1, 0.9, 0.0, 0.0]))]
         ours.escalate(1).apply([face.crop])
 
 
