@@ -1,14 +1,17 @@
 """Videos through reader and writer: what was not changed is as it was, in time, in size, in colour and in sound."""
 
+import os
 import re
+import threading
 from fractions import Fraction
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from deidcli.media.open import open_reader
 from deidcli.media.stream import ReadOptions, VideoOptions, WriteOptions
-from deidcli.media.video.codec import encoding
+from deidcli.media.video.codec import encoding, give_way
 
 from .drawn import region
 from .filmed import COUNT, SIZE, copied, film, film_of, planes, psnr, scene, through
@@ -240,3 +243,30 @@ def test_an_encoder_holds_few_large_frames(codec):
         said = [options.get(name, "") for name in ("rc-lookahead", "x265-params", "lag-in-frames")]
         ahead[size[0]] = [int(found[1]) for text in said if (found := pattern.search(text))]
     assert ahead == {640: [], 2560: [13], 3840: [6], 7680: [6]}
+
+
+on_linux = pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="threads have no schedulers here")
+
+
+@on_linux
+def test_no_thread_has_priority_over_other_programs():
+    """As root an encoder gives it to its threads."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        os.sched_setscheduler(thread.native_id, os.SCHED_FIFO, os.sched_param(1))
+        give_way()
+        assert os.sched_getscheduler(thread.native_id) == os.SCHED_OTHER
+    except PermissionError:
+        pytest.skip("only root may give a thread priority")
+    finally:
+        done.set()
+        thread.join()
+
+
+@on_linux
+def test_what_runs_with_priority_keeps_it():
+    with patch("os.sched_getscheduler", return_value=os.SCHED_FIFO), patch("os.sched_setscheduler") as changed:
+        give_way()
+    assert not changed.called

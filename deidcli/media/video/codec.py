@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 from av.codec import Codec
@@ -325,6 +327,20 @@ def _software(name: str) -> bool:
         "mediacodec",
         "d3d12",
     )
+
+
+def give_way() -> None:
+    """Take real-time priority from the threads of this process, where its main thread has none (Linux).
+
+    SVT-AV1 gives it to its own threads when it runs as root, and everything else on the machine waits for them.
+    """
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir() or os.sched_getscheduler(os.getpid()) != os.SCHED_OTHER:
+        return
+    for task in tasks.iterdir():
+        with suppress(ProcessLookupError, PermissionError):  # it has ended
+            if os.sched_getscheduler(int(task.name)) == os.SCHED_FIFO:
+                os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
 
 
 def _options(encoder: str, asked: VideoOptions, size: tuple[int, int]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from deidcli.errors import MediaError
 from deidcli.media.metadata import chapters, file_tags, track_tags
 from deidcli.media.stream import WriteOptions
-from deidcli.media.video.codec import Encoding
+from deidcli.media.video.codec import Encoding, give_way
 from deidcli.media.video.container import Clock
 from deidcli.media.video.scrub import Scrub, header_scrubbed, packet_scrubber
 from deidcli.media.video.source import Facts, Source, reason
@@ -112,6 +112,7 @@ class Output:
             width, height = self.size
             said = f"{encoding.encoder} cannot encode {width}x{height} {encoding.pixels}: {reason(error)}"
             raise MediaError(f"{self.source.name}: {said}", "choose another --codec") from error
+        give_way()
         # Set last: opening the encoder takes these over from it.
         stream.time_base = original.time_base if self.muxer != "avi" else 1 / encoding.rate
         self._dress(stream, original)
