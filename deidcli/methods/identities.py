@@ -260,8 +260,9 @@ class IdentityMethod(Method):
     def _one(self, crop: Crop) -> Crop:
         known = self._identities.get(crop.key)
         if known is None:
-            old = self.models.described(crop.pixels, crop)
-            return self._first(self._read(crop, old[0], self.glasses), old)
+            old, taken = self.models.described(crop.pixels, crop), self._taken(crop.key) if crop.moving else None
+            dlib, glasses = (taken.dlib, taken.glasses) if taken else (old[0], self.glasses)
+            return self._first(self._read(crop, dlib, glasses), old, taken)
         self._identities.move_to_end(crop.key)
         return self.drawn(self._read(crop, known.dlib, known.glasses), known.identity)
 
@@ -274,18 +275,20 @@ class IdentityMethod(Method):
         """The crop with the face of an identity, by the face model."""
         return draw(self.models.model, seen, identity, self.shape)
 
-    def _first(self, seen: Seen, old: list[np.ndarray]) -> Crop:
-        """The first new face of a key, whose identity is remembered: of several, the first that is far enough."""
+    def _first(self, seen: Seen, old: list[np.ndarray], taken: Known | None) -> Crop:
+        """The first new face of a key, whose identity is remembered: of several, the first that is far enough.
+
+        taken: what its track had on the level before, by an earlier frame.
+        """
         key, kept = seen.crop.key, seen.reading.kept
-        told, taken = _held(self._told, key, []), self._taken(key)
+        told = _held(self._told, key, [])
         least = IN_THE_DARK if is_dark(seen) else RESEMBLES
         # What was taken for a face on the level before is one.
         if not told and seen.span >= GAZE and self.models.model.resemblance(seen.reading) < least:
             raise MethodError("what is seen of it has no features of a face", "another method replaces it")
         proposed = [self.candidates(seen.reading, old, key)]
-        if seen.crop.moving and taken and proposed[0].most:
-            # A track was given its face by another frame, which tells little of how far it is in this one.
-            told.clear()
+        if taken and proposed[0].most:
+            told.clear()  # the earlier frame tells little of how far it is in this one
             proposed.insert(0, self._continued(taken, kept))
         far = self.far + FOLLOWED if self.far and seen.crop.moving else self.far
         best, first = None, (-np.inf, False)
@@ -296,6 +299,8 @@ class IdentityMethod(Method):
                 break
         if best is None:
             raise MethodError("the face model has no identity for it", "fetch the preset again")
+        if taken:
+            best = replace(best, dlib=taken.dlib, glasses=taken.glasses)
         _held(self._identities, key, best)
         return self.drawn(seen, best.identity)
 

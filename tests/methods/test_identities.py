@@ -218,3 +218,19 @@ def test_a_track_stays_the_same_person_on_the_next_level(seen):
         rows = [each._identities[crop.key].row / method.models.model.spread for each in (ours, further)]
         alike[moving] = float(unit(rows[0]) @ unit(rows[1]))
     assert alike[True] > 0.85 > alike[False]
+
+
+def test_gender_age_and_glasses_stay_those_of_the_first_frame(seen):
+    """Also on the next level, which begins with a later one."""
+    method, face, old = seen
+    ours = Cleanir.create(None, Secret.seeded(1))
+    crop = replace(face.crop, moving=True)
+    ours.apply([crop])
+    known = ours._identities[crop.key]
+    ours._identities[crop.key] = replace(known, glasses=True)
+    further, darker = ours.escalate(1), replace(crop, pixels=crop.pixels // 2)
+    further.apply([darker])
+    later = further._identities[crop.key]
+    assert np.array_equal(later.dlib, known.dlib) and later.glasses
+    assert np.array_equal(later.identity.traits, known.identity.traits)
+    assert not np.array_equal(method.models.described(darker.pixels, darker)[0], known.dlib)
