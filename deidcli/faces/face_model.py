@@ -32,6 +32,7 @@ TONE, EXPRESSION = slice(2, 5), slice(8, None)
 HAIR_LINE, SIDEBURNS = (8.0, 30.0), (115.0, 150.0)
 OTHER_GENDER = 1000.0  # what a face of the bank with another gender counts as a squared deviation
 TYPICAL = 0.5  # a direction in which faces of a gender vary by this share of what all do is halved by `typical`
+TONE_PENALTY = 3.0  # of the regression that tells how light skin is from dlib's descriptor
 LIMIT = 2.0  # standard deviations to which what is kept is clipped: beyond them the model has seen nothing
 
 
@@ -171,14 +172,32 @@ class FaceModel:
         traits = (self._raw_traits(dlib) - self.kept_mean[rows]) / self.kept_deviation[rows]
         return np.clip(traits, -LIMIT, LIMIT).astype(np.float32)
 
-    def trait_effects(self, dlib: np.ndarray) -> np.ndarray:
-        """(n + m, 2): what coefficients add to the `traits` of a photograph whose face has dlib's descriptor (128,)."""
-        length = max(float(np.linalg.norm(dlib - self.dlib_mean)), 1e-9)
-        return self.effects[0] @ self.trait_weights / (length * self.kept_deviation[: len(TRAITS)])
+    def looks(self, dlib: np.ndarray) -> np.ndarray:
+        """What dlib's descriptor (128,) says of a face, (3,): its `traits`, and how light its skin is likely to be in
+        standard deviations of the bank, which goes with the features of light and of dark people and not with light.
+        """
+        return np.append(self.traits(dlib), unit(dlib - self.dlib_mean) @ self._tone_weights)
 
-    def varied(self, gradient: np.ndarray, gender: float) -> np.ndarray:
-        """Coefficients (n + m,) of one deviation of the faces of a gender, along what raises a gradient (n + m,)."""
-        way = self._covariances[int(gender < 0)] @ gradient
+    def look_effects(self, dlib: np.ndarray) -> np.ndarray:
+        """(n + m, 3): what coefficients add to the `looks` of a photograph whose face has dlib's descriptor (128,)."""
+        length = max(float(np.linalg.norm(dlib - self.dlib_mean)), 1e-9)
+        weights = np.column_stack([self.trait_weights / self.kept_deviation[: len(TRAITS)], self._tone_weights])
+        return self.effects[0] @ weights / length
+
+    @cached_property
+    def _tone_weights(self) -> np.ndarray:
+        """(128,), by which unit descriptors say how light the skin is: a ridge regression on the bank."""
+        rows, light = self.bank_dlib, self.bank_kept[:, len(TRAITS)]
+        return np.linalg.solve(rows.T @ rows + TONE_PENALTY * np.eye(rows.shape[1]), rows.T @ (light - light.mean()))
+
+    def varied(self, gradient: np.ndarray, gender: float, kept: np.ndarray) -> np.ndarray:
+        """Coefficients (n + m,) of one deviation of the faces of a gender, along what raises a gradient (n + m,) and
+        changes nothing that `kept` (n + m, k) says.
+        """
+        covariance = self._covariances[int(gender < 0)]
+        along = kept.T @ covariance
+        gradient = gradient - kept @ np.linalg.solve(along @ kept, along @ gradient)
+        way = covariance @ gradient
         return way / max(float(np.sqrt(gradient @ way)), 1e-9)
 
     @cached_property

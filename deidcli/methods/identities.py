@@ -133,7 +133,7 @@ class FaceModels(Models):
         self, candidates: Candidates, old: list[np.ndarray], seen: Seen, told: list[Told], far: float, alike: bool
     ) -> Outlook:
         """What is to be expected of candidates for a face. old: its descriptors (128,) by both recognisers. alike:
-        whether gender and age have to be like the old one's.
+        whether a new face has to look like the old one.
         """
         ways, size = ((old[0] - self.model.dlib_mean) / DLIB_AT, unit(old[1])), face_size(seen.crop.face)
         gradients = np.stack(
@@ -144,9 +144,14 @@ class FaceModels(Models):
             axis=1,
         )
         rows = np.concatenate([candidates.texture, candidates.shape], axis=1)
-        traits, step = seen.reading.kept[: len(TRAITS)], partial(self.model.varied, gender=seen.reading.kept[0])
-        measures = measured(gradients, self.model.trait_effects(old[0]), traits, far, alike)
+        effects, looks = self.model.look_effects(old[0]), self.looks(seen, old)
+        step = partial(self.model.varied, gender=seen.reading.kept[0], kept=effects)
+        measures = measured(gradients, effects, looks, far, alike)
         return Outlook(rows, measures, self.model.spread, step, told, candidates.most)
+
+    def looks(self, seen: Seen, old: list[np.ndarray]) -> np.ndarray:
+        """The looks (3,) that a new face should have; gender and age go with a face through a video."""
+        return np.append(seen.reading.kept[: len(TRAITS)], self.model.looks(old[0])[len(TRAITS) :])
 
     def away(
         self, old: list[np.ndarray], pixels: np.ndarray, crop: Crop, least: float
@@ -317,7 +322,7 @@ class IdentityMethod(Method):
         none has a higher rank than that.
         """
         best, tried, asked = None, shrunk(seen, JUDGED), self.alike and self.far > 0
-        bounds = alike_bounds(seen.reading.kept[: len(TRAITS)])
+        bounds = alike_bounds(self.models.looks(seen, old))
         outlook = self.models.outlook(candidates, old, seen, told, far, asked)
         for _ in range(min(self.tries, len(candidates.texture))):
             number, more, hoped = outlook.likely()
@@ -326,10 +331,10 @@ class IdentityMethod(Method):
             identity = candidates.made(number, more)
             made = self.drawn(tried, identity)
             away, dlib = self.models.away(old, composited(tried.crop, made), tried.crop, first[0] + BEYOND[1])
-            traits = np.full(len(TRAITS), np.nan) if dlib is None else self.models.model.traits(dlib)
-            outlook.note(number, more, np.concatenate([away, traits]))
+            looks = np.full(bounds.shape[1], np.nan) if dlib is None else self.models.model.looks(dlib)
+            outlook.note(number, more, np.concatenate([away, looks]))
             apart = min(float((away - BEYOND).min()), far)
-            rank = apart, not asked or bool((traits >= bounds[0]).all() and (traits <= bounds[1]).all())
+            rank = apart, not asked or bool((looks >= bounds[0]).all() and (looks <= bounds[1]).all())
             if rank > first:
                 row = np.concatenate([candidates.texture[number], candidates.shape[number]]) + more
                 best, first = Known(identity, row, old[0], seen.reading.rims is not None), rank

@@ -18,16 +18,17 @@ EXPECTED = np.array([1.13, 0.93])
 # How much farther than is asked for in general a new face has to be by each of them: strangers lie at 1.4 thresholds by
 # both, but SFace also knows people by what is about the face, and names people by what is just beyond its threshold.
 BEYOND = np.array([0.0, 0.1])
-# The gender and age that new faces are read as on average: so much, and such a share of the old face's; and how far
-# both go with what the face model says of an identity.
-READ, OF_OLD, OF_NEW = np.array([-0.11, 0.18]), np.array([0.85, 0.41]), np.array([1.5, 0.75])
-AGED = 1.0  # standard deviations by which a new face may be read older or younger than the old one
-# How much more than is asked for is expected of a new face: farther by dlib and SFace, more alike in gender and age.
-SPARE = np.array([0.03, 0.03, 0.25, 0.5])
+# The looks (gender, age and tone) that new faces are read as on average: so much, and such a share of the old face's;
+# and how far they go with what the face model says of an identity.
+READ, OF_OLD, OF_NEW = np.array([-0.11, 0.18, 0.03]), np.array([0.85, 0.41, 0.12]), np.array([1.5, 0.75, 1.0])
+# Standard deviations by which a new face may be read older or younger, and lighter or darker, than the old one.
+AGED, TONED = 1.0, 1.0
+# How much more than is asked for is expected of a new face: farther by dlib and SFace, more alike in its looks.
+SPARE = np.array([0.03, 0.03, 0.25, 0.5, 0.7])
 # Standard deviations of a measure: of its constant between photographs, of what the face model does not foresee of an
-# identity, and of what is not linear; for distances in thresholds, for traits in those of people.
-DISTANCE, TRAIT = np.array([0.13, 0.12, 0.035]), np.array([0.4, 0.3, 0.1])
-# Deviations that a candidate may be moved away rather than be of another gender or age by one of people's.
+# identity, and of what is not linear; for distances in thresholds, for looks in those of people.
+DISTANCE, LOOK = np.array([0.13, 0.12, 0.035]), np.array([0.4, 0.3, 0.1])
+# Deviations that a candidate may be moved away rather than have other looks by one of people's.
 WORTH = 3.0
 
 Told = tuple[np.ndarray, np.ndarray]  # the coefficients (d,) of a new face that was looked at, and its measures (m,)
@@ -38,7 +39,7 @@ class Measures:
     """What is expected of a photograph's new faces before the first is looked at, and what is asked of them.
 
     average: (m,), of all identities. gradients: (d, m), what their coefficients add. doubt: (m, 3), rows of DISTANCE or
-    TRAIT. least, most: (m,). spare: (m,), how much within these a new face has to be expected. The first `distances` of
+    LOOK. least, most: (m,). spare: (m,), how much within these a new face has to be expected. The first `distances` of
     the measures are raised by moving a face.
     """
 
@@ -51,28 +52,29 @@ class Measures:
     distances: int = 2
 
 
-def measured(distances: np.ndarray, effects: np.ndarray, traits: np.ndarray, far: float, alike: bool) -> Measures:
-    """Of a face: how far new ones are by dlib and SFace, and their gender and age.
+def measured(distances: np.ndarray, effects: np.ndarray, looks: np.ndarray, far: float, alike: bool) -> Measures:
+    """Of a face: how far new ones are by dlib and SFace, and their looks.
 
-    distances, effects: (d, 2), what coefficients add to both. traits: (2,), the old face's gender and age. far: how far
-    new faces have to be, 0 for anything. alike: whether gender and age have to be like the old one's.
+    distances: (d, 2) and effects: (d, 3), what coefficients add to them. looks: (3,), the old face's. far: how far new
+    faces have to be, 0 for anything. alike: whether they have to look like the old one.
     """
-    anything = np.full(2, np.inf)
-    bounds = alike_bounds(traits) if alike else np.stack([-anything, anything])
+    anything = np.full(len(EXPECTED), np.inf)
+    bounds = alike_bounds(looks) if alike else np.outer([-1, 1], np.full(len(looks), np.inf))
     return Measures(
-        np.concatenate([EXPECTED, READ + OF_OLD * traits]),
+        np.concatenate([EXPECTED, READ + OF_OLD * looks]),
         np.concatenate([distances, OF_NEW * effects], axis=1),
-        np.stack([DISTANCE, DISTANCE, TRAIT, TRAIT]),
+        np.stack([DISTANCE] * len(EXPECTED) + [LOOK] * len(looks)),
         np.concatenate([far + BEYOND if far else -anything, bounds[0]]),
         np.concatenate([anything, bounds[1]]),
         SPARE,
     )
 
 
-def alike_bounds(traits: np.ndarray) -> np.ndarray:
-    """The least and the most (2, 2) that gender and age of a new face may be read as, by those of the old one (2,)."""
-    gender, age = traits
-    return np.array([[0 if gender > 0 else -np.inf, age - AGED], [np.inf if gender > 0 else 0, age + AGED]])
+def alike_bounds(looks: np.ndarray) -> np.ndarray:
+    """The least and the most (2, 3) that the looks of a new face may be read as, by those of the old one (3,)."""
+    gender, age, tone = looks
+    least = [0 if gender > 0 else -np.inf, age - AGED, tone - TONED]
+    return np.array([least, [np.inf if gender > 0 else 0, age + AGED, tone + TONED]])
 
 
 class Outlook:

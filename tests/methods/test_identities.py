@@ -18,7 +18,8 @@ from deidcli.methods.outlook import (
     BEYOND,
     DISTANCE,
     EXPECTED,
-    TRAIT,
+    LOOK,
+    TONED,
     WORTH,
     Measures,
     Outlook,
@@ -42,7 +43,7 @@ def outlook(rows, least=1.1, most=6):
 def aged(rows):
     """A third coefficient is the age of a new face, which has to be within 1 of 0. A step adds 0.05 to distances."""
     bounds = np.array([[1.1, 1.1, -1.0], [np.inf, np.inf, 1.0]])
-    doubt = np.stack([DISTANCE, DISTANCE, TRAIT])
+    doubt = np.stack([DISTANCE, DISTANCE, LOOK])
     asked = Measures(np.append(EXPECTED, 0), np.eye(3), doubt, *bounds, np.array([SPARE, SPARE, 0.5]))
     return Outlook(np.array(rows), asked, np.ones(3), lambda gradient: np.array([0.05, 0.05, 0]), [], 6)
 
@@ -169,10 +170,28 @@ def test_nothing_is_drawn_that_is_not_expected_to_be_farther(seen):
 
 
 @pytest.mark.parametrize("gender", [-0.7, 0.7])
-def test_a_new_face_is_of_the_old_ones_gender_and_about_its_age(gender):
-    least, most = alike_bounds(np.array([gender, 0.5]))
+def test_a_new_face_is_of_the_old_ones_gender_and_about_its_age_and_tone(gender):
+    least, most = alike_bounds(np.array([gender, 0.5, -0.2]))
     assert least[0] <= gender <= most[0] and not least[0] <= -gender <= most[0]
-    assert least[1] == 0.5 - AGED and most[1] == 0.5 + AGED
+    assert np.allclose(least[1:], [0.5 - AGED, -0.2 - TONED]) and np.allclose(most[1:], [0.5 + AGED, -0.2 + TONED])
+
+
+@pytest.mark.parametrize("gender", [-0.7, 0.7])
+def test_moving_a_face_away_changes_no_looks(seen, gender):
+    method, _, old = seen
+    model, random = method.models.model, np.random.default_rng(4)
+    kept, gradient = model.look_effects(old[0]), random.standard_normal(len(model.spread))
+    step = model.varied(gradient, gender, kept)
+    assert np.abs(step @ kept).max() < 1e-6 * np.abs(kept).max() * np.linalg.norm(step)
+    assert step @ gradient > 0.5 * np.linalg.norm(gradient * model.spread) / np.sqrt(len(gradient))
+
+
+def test_dlib_tells_light_people_from_dark_ones(seen):
+    """By the bank, whose faces are nobody's: beside what is read as tone, which goes with the light, too."""
+    model = seen[0].models.model
+    light = model.bank_kept[:, 2]
+    said = np.array([model.looks(row + model.dlib_mean)[2] for row in model.bank_dlib])
+    assert np.corrcoef(said, light)[0, 1] > 0.6
 
 
 def test_sface_is_asked_for_more(seen):
@@ -201,7 +220,7 @@ def test_what_was_taken_for_a_face_on_the_level_before_is_one(seen):
     with patch.object(FaceModel, "resemblance", return_value=-1.0):
         with pytest.raises(MethodError, match="features"):
             ours.apply([face.crop])
-        ours._told[face.crop.key] = [(np.zeros(len(method.models.model.spread)), np.array([1.1, 0.9, 0.0, 0.0]))]
+        ours._told[face.crop.key] = [(np.zeros(len(method.models.model.spread)), np.array([1.1, 0.9, 0.0, 0.0, 0.0]))]
         ours.escalate(1).apply([face.crop])
 
 
