@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 
 from deidcli.media.open import open_reader
 from deidcli.media.stream import ReadOptions, WriteOptions
-from deidcli.media.video.codec import give_way
+from deidcli.media.video.codec import giving_way
 
 from .drawn import MARK, negative, smooth
 
@@ -68,8 +68,8 @@ def film(
         stream.metadata["title"] = SECRET
         voices = [_voice(out, *each) for each in sound]
         picture = _cover(out) if cover else None
-        stream.codec_context.open()
-        give_way()
+        with giving_way():
+            stream.codec_context.open()
         for index, stamp in enumerate(stamps):
             frame = VideoFrame.from_ndarray(scene(index, size), "rgb24").reformat(format=pixels)
             frame.pts, frame.time_base = stamp, clock

@@ -11,7 +11,7 @@ import pytest
 
 from deidcli.media.open import open_reader
 from deidcli.media.stream import ReadOptions, VideoOptions, WriteOptions
-from deidcli.media.video.codec import encoding, give_way
+from deidcli.media.video.codec import encoding, giving_way
 
 from .drawn import region
 from .filmed import COUNT, SIZE, copied, film, film_of, planes, psnr, scene, through
@@ -250,14 +250,15 @@ on_linux = pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="thr
 
 @on_linux
 def test_no_thread_has_priority_over_other_programs():
-    """As root an encoder gives it to its threads."""
+    """As root an encoder gives it to its threads, and to the one that opens it."""
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()
     try:
-        os.sched_setscheduler(thread.native_id, os.SCHED_FIFO, os.sched_param(1))
-        give_way()
-        assert os.sched_getscheduler(thread.native_id) == os.SCHED_OTHER
+        with giving_way():
+            for task in (thread.native_id, 0):
+                os.sched_setscheduler(task, os.SCHED_FIFO, os.sched_param(1))
+        assert os.sched_getscheduler(thread.native_id) == os.sched_getscheduler(0) == os.SCHED_OTHER
     except PermissionError:
         pytest.skip("only root may give a thread priority")
     finally:
@@ -266,7 +267,16 @@ def test_no_thread_has_priority_over_other_programs():
 
 
 @on_linux
+def test_the_encoder_of_av1_gives_way(tmp_path):
+    before = os.sched_getscheduler(0)
+    through(film(tmp_path / "a.mkv", codec="libsvtav1"), tmp_path / "b.mkv")
+    tasks = [int(task) for task in os.listdir("/proc/self/task")]
+    assert {os.sched_getscheduler(task) for task in tasks} == {before} == {os.SCHED_OTHER}
+
+
+@on_linux
 def test_what_runs_with_priority_keeps_it():
-    with patch("os.sched_getscheduler", return_value=os.SCHED_FIFO), patch("os.sched_setscheduler") as changed:
-        give_way()
+    asked = patch("os.sched_getscheduler", return_value=os.SCHED_FIFO)
+    with asked, patch("os.sched_setscheduler") as changed, giving_way():
+        pass
     assert not changed.called

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -329,15 +329,16 @@ def _software(name: str) -> bool:
     )
 
 
-def give_way() -> None:
-    """Take real-time priority from the threads of this process, where its main thread has none (Linux).
+@contextmanager
+def giving_way() -> Iterator[None]:
+    """While an encoder is opened: no thread of this process has real-time priority afterwards that had none (Linux).
 
-    SVT-AV1 gives it to its own threads when it runs as root, and everything else on the machine waits for them.
+    As root SVT-AV1 gives it to its own threads and to the one that opens it, and all other programs wait for them.
     """
     tasks = Path("/proc/self/task")
-    if not tasks.is_dir() or os.sched_getscheduler(os.getpid()) != os.SCHED_OTHER:
-        return
-    for task in tasks.iterdir():
+    ordinary = tasks.is_dir() and os.sched_getscheduler(0) == os.SCHED_OTHER
+    yield
+    for task in tasks.iterdir() if ordinary else ():
         with suppress(ProcessLookupError, PermissionError):  # it has ended
             if os.sched_getscheduler(int(task.name)) == os.SCHED_FIFO:
                 os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from deidcli.errors import MediaError
 from deidcli.media.metadata import chapters, file_tags, track_tags
 from deidcli.media.stream import WriteOptions
-from deidcli.media.video.codec import Encoding, give_way
+from deidcli.media.video.codec import Encoding, giving_way
 from deidcli.media.video.container import Clock
 from deidcli.media.video.scrub import Scrub, header_scrubbed, packet_scrubber
 from deidcli.media.video.source import Facts, Source, reason
@@ -107,12 +107,12 @@ class Output:
         if self.facts.interlaced:
             context.flags |= av.codec.context.Flags.interlaced_dct | av.codec.context.Flags.interlaced_me
         try:
-            context.open()
+            with giving_way():
+                context.open()
         except (av.FFmpegError, ValueError) as error:
             width, height = self.size
             said = f"{encoding.encoder} cannot encode {width}x{height} {encoding.pixels}: {reason(error)}"
             raise MediaError(f"{self.source.name}: {said}", "choose another --codec") from error
-        give_way()
         # Set last: opening the encoder takes these over from it.
         stream.time_base = original.time_base if self.muxer != "avi" else 1 / encoding.rate
         self._dress(stream, original)
