@@ -5,8 +5,8 @@
 Of so many photographs of LFW `val` (48), one a person, in the folder DEID_DATA: the share that each recogniser matches
 with the untouched photograph, at a false-accept rate of 0.001 among the untouched ones, when the face is one flat
 colour, when it is the mean face, and when a method drew it, `cleanir` with its first choice, too. Of methods also: how
-many new faces were looked at for a photograph, the share that is a tenth beyond the recognisers' own thresholds by both
-(which is what they look for), and how many pairs of new faces each recogniser tells apart (DIV).
+many new faces were looked at for a photograph, the share that is a tenth beyond the recognisers' own thresholds by
+both, and how many pairs of new faces each recogniser tells apart (DIV).
 """
 
 from __future__ import annotations

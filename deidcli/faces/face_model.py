@@ -174,7 +174,7 @@ class FaceModel:
 
     def looks(self, dlib: np.ndarray) -> np.ndarray:
         """What dlib's descriptor (128,) says of a face, (3,): its `traits`, and how light its skin is likely to be in
-        standard deviations of the bank, which goes with the features of light and of dark people and not with light.
+        standard deviations of the bank. That goes with the features of light and of dark people, not with the lighting.
         """
         return np.append(self.traits(dlib), unit(dlib - self.dlib_mean) @ self._tone_weights)
 

@@ -26,7 +26,7 @@ from deidcli.faces.face_model import LIMIT, TRAITS, FaceModel, Identity, Reading
 from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.base import Method, Models, PresetModels, Secret
 from deidcli.methods.new_face import GAZE, Seen, composited, draw, is_dark, read, shrunk
-from deidcli.methods.outlook import BEYOND, Outlook, Told, alike_bounds, measured
+from deidcli.methods.outlook import BEYOND, Outlook, Told, measures_of
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Crop, CropSpec, Face
 
@@ -55,6 +55,7 @@ FAR, FOLLOWED = 1.1, 0.1
 HOPE = 0.1
 # How far the age that is drawn goes beyond the old face's: identities of the bank bring faces nearer to its mean age.
 OLDER = 1.6
+UNKNOWN = np.full(len(TRAITS) + 1, np.nan)  # the looks of a new face that dlib was not asked about
 WEIGHTS = np.sqrt([0.4, 0.6])  # of dlib's descriptor and SFace's in a joined one; their squares sum to 1
 
 
@@ -144,14 +145,12 @@ class FaceModels(Models):
             axis=1,
         )
         rows = np.concatenate([candidates.texture, candidates.shape], axis=1)
-        effects, looks = self.model.look_effects(old[0]), self.looks(seen, old)
+        effects = self.model.look_effects(old[0])
+        # Gender and age go with a face through a video.
+        looks = np.append(seen.reading.kept[: len(TRAITS)], self.model.looks(old[0])[len(TRAITS) :])
         step = partial(self.model.varied, gender=seen.reading.kept[0], kept=effects)
-        measures = measured(gradients, effects, looks, far, alike)
+        measures = measures_of(gradients, effects, looks, far, alike)
         return Outlook(rows, measures, self.model.spread, step, told, candidates.most)
-
-    def looks(self, seen: Seen, old: list[np.ndarray]) -> np.ndarray:
-        """The looks (3,) that a new face should have; gender and age go with a face through a video."""
-        return np.append(seen.reading.kept[: len(TRAITS)], self.model.looks(old[0])[len(TRAITS) :])
 
     def away(
         self, old: list[np.ndarray], pixels: np.ndarray, crop: Crop, least: float
@@ -198,10 +197,11 @@ class IdentityMethod(Method):
     """A method that gives each key an identity, and keeps it. Its `Models` are FaceModels.
 
     shape: how far the shape goes towards that of the new identity, and beyond where it is above 1. far: how far a new
-    face has to be from the old one, in thresholds of both recognisers. glasses: whether thin glasses are kept. alike:
-    whether of faces that are far enough one is taken that is read as of the old one's gender and about its age. tries:
-    how many new faces are drawn for a key. soft: whether a new face in the dark has no more contrast than the old one,
-    by which fewer are far enough. level: how often it was escalated, so that each level goes farther.
+    face has to be from the old one, in thresholds of dlib, and by BEYOND farther in SFace's. glasses: whether thin
+    glasses are kept. alike: whether of faces that are far enough one is taken that is read as of the old one's gender,
+    and about its age and tone. tries: how many new faces are drawn for a key. soft: whether a new face in the dark has
+    no more contrast than the old one, by which fewer are far enough. level: how often it was escalated, so that each
+    level goes farther.
     """
 
     crop = WINDOW
@@ -322,7 +322,6 @@ class IdentityMethod(Method):
         none has a higher rank than that.
         """
         best, tried, asked = None, shrunk(seen, JUDGED), self.alike and self.far > 0
-        bounds = alike_bounds(self.models.looks(seen, old))
         outlook = self.models.outlook(candidates, old, seen, told, far, asked)
         for _ in range(min(self.tries, len(candidates.texture))):
             number, more, hoped = outlook.likely()
@@ -331,10 +330,10 @@ class IdentityMethod(Method):
             identity = candidates.made(number, more)
             made = self.drawn(tried, identity)
             away, dlib = self.models.away(old, composited(tried.crop, made), tried.crop, first[0] + BEYOND[1])
-            looks = np.full(bounds.shape[1], np.nan) if dlib is None else self.models.model.looks(dlib)
+            looks = UNKNOWN if dlib is None else self.models.model.looks(dlib)
             outlook.note(number, more, np.concatenate([away, looks]))
             apart = min(float((away - BEYOND).min()), far)
-            rank = apart, not asked or bool((looks >= bounds[0]).all() and (looks <= bounds[1]).all())
+            rank = apart, not asked or outlook.alike(looks)
             if rank > first:
                 row = np.concatenate([candidates.texture[number], candidates.shape[number]]) + more
                 best, first = Known(identity, row, old[0], seen.reading.rims is not None), rank

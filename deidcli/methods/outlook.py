@@ -1,9 +1,9 @@
 """Outlook: what candidates are expected to make of a photograph, and which is drawn next.
 
-Measured are how far the new face is from the old one by each recogniser, and the gender and age that are read off it.
-Each is taken as linear in an identity's coefficients: a constant, which differs from one photograph to the next by what
-is about the face, and a gradient, of which the face model knows most. Every new face that is looked at says more of
-both: a Bayesian linear regression whose prior is the face model's.
+Measured are how far the new face is from the old one by each recogniser, and its looks: the gender, age and tone that
+dlib's descriptor says. Each is taken as linear in an identity's coefficients: a constant, which differs from one
+photograph to the next by what is about the face, and a gradient, of which the face model knows most. Every new face
+that is looked at says more of both: a Bayesian linear regression whose prior is the face model's.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Measures:
     distances: int = 2
 
 
-def measured(distances: np.ndarray, effects: np.ndarray, looks: np.ndarray, far: float, alike: bool) -> Measures:
+def measures_of(distances: np.ndarray, effects: np.ndarray, looks: np.ndarray, far: float, alike: bool) -> Measures:
     """Of a face: how far new ones are by dlib and SFace, and their looks.
 
     distances: (d, 2) and effects: (d, 3), what coefficients add to them. looks: (3,), the old face's. far: how far new
@@ -115,6 +115,11 @@ class Outlook:
         number, self._left = int(self._left[place]), np.delete(self._left, place)
         more = min(float(steps[place]), self._most) * self._step
         return number, more, expected[place] + more @ self._gradients
+
+    def alike(self, looks: np.ndarray) -> bool:
+        """Whether a new face with these looks (3,) is as much like the old one as is asked; not if they are unknown."""
+        asked, first = self._measures, self._measures.distances
+        return bool((looks >= asked.least[first:]).all() and (looks <= asked.most[first:]).all())
 
     def note(self, number: int, moved: np.ndarray, measured: np.ndarray) -> None:
         """What a candidate with the coefficients (d,) that were added came to, (m,); not finite where it was not

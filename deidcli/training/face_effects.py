@@ -74,9 +74,10 @@ def _drawn(
     rows, descriptors = [], []
     for _ in range(count):
         faces = random.choice(able, len(MIXED), replace=False)
-        identity = model.identity(faces, MIXED, seen.reading.kept[:2].copy())
+        texture, shape = model.mixtures(faces, MIXED)
+        identity = model.drawn(texture, shape, seen.reading.kept[:2].copy())
         shown, own = composited(tried.crop, draw(model, tried, identity, SHAPE)), placed_face(tried.crop)
         descriptors.append([judge.embed(judge.chips(shown, [own]))[0] for judge in judges])
-        rows.append(np.concatenate(model.mixtures(faces, MIXED)))
+        rows.append(np.concatenate([texture, shape]))
     dlib, sface = (np.stack(each) for each in zip(*descriptors, strict=True))
     return np.stack(rows), dlib, unit(sface)

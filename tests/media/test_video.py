@@ -267,6 +267,17 @@ def test_no_thread_has_priority_over_other_programs():
 
 
 @on_linux
+def test_an_encoder_that_cannot_be_opened_gives_way():
+    try:
+        with pytest.raises(ValueError), giving_way():
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+            raise ValueError
+    except PermissionError:
+        pytest.skip("only root may give a thread priority")
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@on_linux
 def test_the_encoder_of_av1_gives_way(tmp_path):
     before = os.sched_getscheduler(0)
     through(film(tmp_path / "a.mkv", codec="libsvtav1"), tmp_path / "b.mkv")

@@ -241,7 +241,7 @@ def test_a_track_stays_the_same_person_on_the_next_level(seen):
 
 def test_gender_age_and_glasses_stay_those_of_the_first_frame(seen):
     """Also on the next level, which begins with a later one."""
-    method, face, old = seen
+    method, face, _ = seen
     ours = Cleanir.create(None, Secret.seeded(1))
     crop = replace(face.crop, moving=True)
     ours.apply([crop])

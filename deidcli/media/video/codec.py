@@ -337,11 +337,13 @@ def giving_way() -> Iterator[None]:
     """
     tasks = Path("/proc/self/task")
     ordinary = tasks.is_dir() and os.sched_getscheduler(0) == os.SCHED_OTHER
-    yield
-    for task in tasks.iterdir() if ordinary else ():
-        with suppress(ProcessLookupError, PermissionError):  # it has ended
-            if os.sched_getscheduler(int(task.name)) == os.SCHED_FIFO:
-                os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
+    try:
+        yield
+    finally:  # an encoder that could not be opened may have changed it, too
+        for task in tasks.iterdir() if ordinary else ():
+            with suppress(ProcessLookupError, PermissionError):  # it has ended
+                if os.sched_getscheduler(int(task.name)) == os.SCHED_FIFO:
+                    os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
 
 
 def _options(encoder: str, asked: VideoOptions, size: tuple[int, int]) -> dict[str, str]:
