@@ -27,6 +27,7 @@ from deidcli.networks.autoencoder import LUMA
 from deidcli.presets import Preset, load_preset
 from deidcli.values import Box, Crop, CropSpec, Face, Frame
 
+FACES = 10  # columns of a sheet
 SCALE, BORDER = 2, 0.125  # enlargement of a crop, and the border about it on each side as a share of its side
 CONFIDENT = 0.0  # margin at which dlib itself takes something for a face
 DETECTOR = DetectOptions("cnn", threshold=CONFIDENT, upsample=0, low_light=False)  # f_det of Equation 12
@@ -85,6 +86,18 @@ class ByCrop:
     def __call__(self, batch: Sequence[Original]) -> list[Made | None]:
         made = [enlarged(crop.pixels) for crop in self.method.apply([self.originals.cut[o.name] for o in batch])]
         return [Made(pixels, np.ones(pixels.shape[:2], bool)) for pixels in made]
+
+
+def sheet(bench: CropBench, subjects: Sequence[Subject]) -> np.ndarray:
+    """A row of crops for each subject, and the untouched ones where a subject is the originals; (height, width, 3)
+    uint8, enlarged. The faces are the same in all rows, and drawn by the seed.
+    """
+    names = sorted(bench.originals.known)
+    drawn = np.random.default_rng(bench.study.draw).permutation(len(names))[:FACES]
+    crops = [bench.crops.cut[names[place]] for place in drawn]
+    rows = [crops if subject.method is None else subject.method.apply(crops) for subject in subjects]
+    page = np.concatenate([np.concatenate([crop.pixels for crop in row], axis=1) for row in rows], axis=0)
+    return cv2.resize(page, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
 
 
 def enlarged(crop: np.ndarray) -> np.ndarray:

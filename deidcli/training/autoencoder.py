@@ -18,6 +18,7 @@ import numpy as np
 from keras import layers, ops
 from PIL import Image
 
+from deidcli.errors import UsageError
 from deidcli.methods.autoencoder import METHOD
 from deidcli.networks.autoencoder import (
     LUMA,
@@ -49,6 +50,7 @@ class Recipe:
     """All that decides what is trained.
 
     kind, channels, widths, shared: of AutoencoderConfig. model: the face model whose bank is learnt from, "" for packs.
+    behind: a preset whose deblurrer and smoother are taken, "" to train new ones.
     """
 
     kind: str = "dense"
@@ -56,6 +58,7 @@ class Recipe:
     widths: tuple[int, ...] = (1024, 768, 512)
     shared: int = 1
     model: str = ""
+    behind: str = ""
     augment: Augment = field(default_factory=Augment)
     fit: FitOptions = field(default_factory=FitOptions)
 
@@ -73,6 +76,8 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     check_apart(faces, strangers)
     config = recipe.network(faces.side)
     parts = Parts.built(config)
+    if recipe.behind:
+        parts = _behind(parts, recipe.behind)
 
     def feed(blurred: bool) -> Callable[[int], Iterator]:
         def epoch(number: int) -> Iterator:
@@ -92,11 +97,19 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     # So few steps that an average would still remember how the weights began.
     short = replace(recipe.fit, epochs=max(LEAST, recipe.fit.epochs // PARTS), rate=1e-3, ema=0)
     short = replace(short, minutes=short.minutes and short.minutes / 4)
-    for part, blurred in ((parts.deblurrer, True), (parts.smoother, False)):
+    for part, blurred in () if recipe.behind else ((parts.deblurrer, True), (parts.smoother, False)):
         assert part is not None
         _fit([part], config, feed(blurred), short, work / part.name, look)
     figures = {"faces": len(strangers), "picture_error": _error(parts, strangers)}
     return _write(parts, recipe, figures, out, (len(faces), [path.name for path in data]))
+
+
+def _behind(parts: Parts, name: str) -> Parts:
+    """With the deblurrer and the smoother of another preset. Raises UsageError where it sees other pictures."""
+    others = load_parts(load_preset(name, METHOD))
+    if others.config.vector or others.config.inputs != parts.config.inputs:
+        raise UsageError(f"--behind {name}: its networks see other pictures", "give a preset of this size and colour")
+    return replace(parts, deblurrer=others.deblurrer, smoother=others.smoother)
 
 
 def train_on_bank(recipe: Recipe, out: Path, work: Path) -> Preset:
@@ -241,6 +254,10 @@ def _write(parts: Parts, recipe: Recipe, figures: dict, out: Path, data: tuple) 
     return save_preset(out, config, names, card(out.name, config))
 
 
+def _beyond(shift: dict) -> str:
+    return f", {shift['beyond']:g} of the way beyond" if shift.get("beyond") else ""
+
+
 def card(name: str, config: dict) -> str:
     """The card of a preset."""
     training, network = config["training"], config["network"]
@@ -252,8 +269,8 @@ def card(name: str, config: dict) -> str:
     else:
         learnt = f"{training['faces']} photographs of people ({', '.join(training['data'])}): for research only"
     shifts = "\n".join(
-        f"- `{shift}`: alpha {entry['alpha']:g}, beta {entry['beta']:g}; {entry['figures']['left']:.2f} of the squared"
-        " distance to the targets is left"
+        f"- `{shift}`: alpha {entry['alpha']:g}, beta {entry['beta']:g}{_beyond(entry)}; {entry['figures']['left']:.2f}"
+        " of the squared distance to the targets is left"
         for shift, entry in config["shifts"].items()
     )
     of = "numbers" if config.get("model") else f"pixels a side, {'grey' if network['channels'] == 1 else 'in colour'}"

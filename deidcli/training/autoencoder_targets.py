@@ -37,7 +37,7 @@ class Shift:
     kind: "cluster" (the centre of the own one of `clusters`), "neighbor" (that of the `neighbors` nearest that lies
     nearest to the mean), "nth" (the `neighbors`-th nearest itself), "cells" (the same for each cell of a convolutional
     code by itself) or "attribute" (the `neighbors` nearest that are alike, one attribute after the other). alpha, beta:
-    of Equations 7 and 9.
+    of Equations 7 and 9. beyond: how much farther than these equations a target lies, as a share of the way to it.
     """
 
     kind: str = "cluster"
@@ -45,11 +45,12 @@ class Shift:
     neighbors: int = 9
     alpha: float = 0.8
     beta: float = 0.0
+    beyond: float = 0.0
     attributes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """Its name in a preset, in which whatever decides the targets but beta stands."""
+        """Its name in a preset, in which whatever decides the targets but beta and beyond stands."""
         if self.kind == "cluster":
             return f"cluster-{self.clusters}"
         if self.kind == "attribute":
@@ -98,6 +99,12 @@ def targets(samples: Samples, shift: Shift, cells: tuple[int, ...] | None = None
 
     Raises UsageError for a shift that the samples or the network do not allow.
     """
+    moved = _targets(samples, shift, cells, seed)
+    return moved + np.float32(shift.beyond) * (moved - samples.codes)
+
+
+def _targets(samples: Samples, shift: Shift, cells: tuple[int, ...] | None, seed: int) -> np.ndarray:
+    """As the paper has them."""
     if shift.kind == "cluster":
         return towards_centres(samples.codes, shift, seed)
     if shift.kind == "attribute":

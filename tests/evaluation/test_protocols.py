@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from deidcli.errors import UsageError
 from deidcli.evaluation import closed_sets, crops, everything
@@ -106,15 +107,23 @@ def test_all_tables_tell_something_of_the_album(album, bench):
 def test_a_table_of_crops_shows_what_leaves_the_networks(deid, album, tmp_path):
     rows = "original", "autoencoder:preset=autoencoder-fc-64:shift=none"
     asked = "--methods", ",".join(rows), *QUICK
-    for more, protocol in (((), "table:autoencoder-8:crops"), (("--photographs",), "table:autoencoder-8")):
+    page = tmp_path / "page.png"
+    drawn = "--sheet", page
+    for more, protocol in ((drawn, "table:autoencoder-8:crops"), (("--photographs",), "table:autoencoder-8")):
         done = deid("evaluate", "table", "autoencoder-8", album, *asked, *more, "--out", tmp_path / str(len(more)))
         assert done.status == 0, done.err
         runs = Results.load(tmp_path / str(len(more))).runs
         assert [run.protocol for run in runs] == [protocol] * 2
         assert runs[0].figure("FCNS").value == 1 and runs[0].figure("DEID").value == 0
         assert np.isfinite(runs[1].figure("DIV").value)
+    old, new = np.vsplit(np.asarray(Image.open(page)).astype(int), 2)
+    assert old.shape == (128, 128 * min(crops.FACES, PEOPLE), 3) and (old[..., 0] == old[..., 2]).all()
+    assert 2 < np.abs(old - new).mean() < 60
     wrong = deid("evaluate", "table", "autoencoder-8", album, "--methods", "blur", *QUICK)
     assert wrong.status == 2 and "--photographs" in wrong.err
+    page.unlink()
+    wrong = deid("evaluate", "table", "autoencoder-8", album, "--photographs", *drawn, *QUICK)
+    assert wrong.status == 2 and "--sheet" in wrong.err
 
 
 def test_a_face_stands_where_its_enlarged_crop_shows_it():

@@ -1,5 +1,7 @@
 """Deep Autoencoders: targets are Equations 7 to 11, and a trained preset moves faces towards them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -102,6 +104,13 @@ def test_each_cell_has_its_own_neighbour():
         targets(given, Shift("cells"), (8,))
 
 
+@pytest.mark.parametrize("shift", [Shift("cluster", clusters=5), Shift("nth", neighbors=4), Shift("cells")])
+def test_beyond_goes_on_along_the_same_way(shift):
+    given = samples(size=8)
+    near, far = (targets(given, replace(shift, beyond=share), (2, 2, 2)) for share in (0.0, 0.5))
+    assert np.allclose(far - given.codes, 1.5 * (near - given.codes), atol=1e-5)
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(UsageError, match="there are 60 faces"):
         targets(samples(), Shift("cluster", clusters=31))
@@ -152,6 +161,18 @@ def test_a_preset_gets_shifts(packs, tmp_path, monkeypatch, kind, widths, channe
     # What all shifts share is stored once, and is the same in every encoder.
     assert np.array_equal(parts.shifted("cluster-2").get_weights()[0], parts.encoder.get_weights()[0])
     assert not np.array_equal(parts.shifted("cluster-2").get_weights()[-1], parts.encoder.get_weights()[-1])
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_deblurrer_and_smoother_can_be_those_of_another_preset(packs, tmp_path):
+    recipe = autoencoder.Recipe("dense", 1, (16,), behind="autoencoder-fc-64", fit=QUICK)
+    made = autoencoder.train([packs[0]], packs[1], recipe, tmp_path / "mine", tmp_path / "work")
+    mine, theirs = load_parts(made), load_parts(load_preset("autoencoder-fc-64"))
+    for own, other in ((mine.deblurrer, theirs.deblurrer), (mine.smoother, theirs.smoother)):
+        assert all(map(np.allclose, own.get_weights(), other.get_weights()))
+    for name in ("autoencoder-conv-64", "autoencoder-256"):
+        with pytest.raises(UsageError, match="other pictures"):
+            autoencoder.train([packs[0]], packs[1], replace(recipe, behind=name), tmp_path / "no", tmp_path / "no")
 
 
 def test_a_bank_is_learnt_from(tmp_path):

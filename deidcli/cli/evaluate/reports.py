@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from deidcli.errors import UsageError
 from deidcli.networks.backend import use_device
 
 if TYPE_CHECKING:
+    from deidcli.evaluation.bench import Bench, Subject
     from deidcli.evaluation.results import Run
 
 
@@ -114,6 +116,9 @@ TABLES = (
     click.option("--labels", metavar="FILE", help="CSV with columns image, expression: for ksame-net-11."),
     click.option("--photographs", is_flag=True,
                  help="Measure whole photographs, after blending, where the table is of the crops that networks make."),
+    click.option("--sheet", metavar="FILE",
+                 help="Draw ten of the crops that networks see, as a PNG: a row for each of --methods, as in the "
+                      "figures of the paper. It shows real faces."),
     click.option("--resume", is_flag=True, help="Go on with the report in --out; other weights are done again."),
     evaluate.measured,
 )  # fmt: skip
@@ -134,6 +139,10 @@ def table_command(name: str, folder: str, **options: Any) -> int:
     from deidcli.training.data import split_of
 
     chosen = table(name)
+    cropped = chosen.crops and not options["photographs"]
+    if options["sheet"] and not cropped:
+        raise UsageError("--sheet draws the crops of a table that is measured on them", "leave out --sheet")
+    page = results.sheet_path(options["sheet"], Path(folder))
     if chosen.label and not options["labels"]:
         raise UsageError(f"{name} needs --labels", f"give a CSV with the columns image and {chosen.label}")
     if chosen.recogniser and options["recogniser"] is None:
@@ -150,7 +159,7 @@ def table_command(name: str, folder: str, **options: Any) -> int:
     bench = evaluate.make_bench(Path(folder), data, options, split, labels_shown, chosen.verifiers)
     plan = chosen.plan(pictures, bench.study.draw, options["limit"], *labels)
     bench.read(plan.names)
-    if chosen.crops and not options["photographs"]:
+    if cropped:
         bench, plan = on_crops(bench, plan, chosen.crops)
     runs: list[Run] = []
     if not options["as_json"]:
@@ -167,11 +176,23 @@ def table_command(name: str, folder: str, **options: Any) -> int:
         paper = chosen.paper.get(run.label)
         if paper and not options["as_json"]:
             click.echo(f"{'  the paper':28}" + "".join(f"{paper.get(column, ''):>27}" for column in columns))
+    if page:
+        _draw(bench, wanted, page)
     if chosen.sets and out:
         from deidcli.evaluation.closed_sets import draw
 
         draw(runs, bench, wanted, plan, out)
     return 1 if bench.originals.failed else 0
+
+
+def _draw(bench: Bench, subjects: Sequence[Subject], page: Path) -> None:
+    from PIL import Image
+
+    from deidcli.evaluation.crops import CropBench, sheet
+    from deidcli.evaluation.report.sheets import save
+
+    assert isinstance(bench, CropBench)
+    save(Image.fromarray(sheet(bench, subjects)), page)
 
 
 @click.command("kanonymity", cls=opt.Command)

@@ -109,6 +109,8 @@ WIDTHS = {"dense": "1024-768-512", "convolutional": "16-32-64-128-256", "vector"
     click.option("--colour/--grey", default=False, show_default=True, help="What the networks see of a picture."),
     click.option("--shared", type=click.IntRange(0), default=1, show_default=True,
                  help="Layers of the encoder that all shifts have in common."),
+    click.option("--behind", default="", metavar="PRESET",
+                 help="Without --shift: take deblurrer and smoother of this preset, and train none."),
     click.option("--start", metavar="PRESET", help="With --shift: the preset that gets it."),
     click.option("--shift", type=click.Choice(SHIFTS), default="none", show_default=True,
                  help="Fine-tune the encoder of --start; none: train an autoencoder."),
@@ -119,6 +121,8 @@ WIDTHS = {"dense": "1024-768-512", "convolutional": "16-32-64-128-256", "vector"
                  help="Of Equations 7 and 11; above 1 a face goes beyond its target, away from itself."),
     click.option("--beta", type=opt.Real(0, 4), default=0.0, show_default=True,
                  help="Of Equation 9, for clusters and attributes."),
+    click.option("--beyond", type=opt.Real(0, 4), default=0.0, show_default=True,
+                 help="How much farther a target lies than these say, as a share of the way to it."),
     click.option("--attributes", default="expression,mouth,race", show_default=True,
                  help="Of --shift attribute: labels of the faces, one after the other."),
     training.fitting(rate=1e-3),
@@ -144,15 +148,16 @@ def autoencoder_command(**options: Any) -> int:
     data = [Path(path) for path in options["data"]]
     if shifts:
         attributes = columns(options["attributes"].split(",")) if options["shift"] == "attribute" else ()
-        numbers = {name: options[name] for name in ("clusters", "neighbors", "alpha", "beta")}
+        numbers = {name: options[name] for name in ("clusters", "neighbors", "alpha", "beta", "beyond")}
         shift = Shift(options["shift"], **numbers, attributes=attributes)
         preset = autoencoder.add_shift(options["start"], data, shift, fit, out, work)
     else:
         kind = "vector" if options["model"] else options["network"]
         widths = tuple(int(width) for width in (options["widths"] or WIDTHS[kind]).split("-"))
         recipe = autoencoder.Recipe(
-            kind, 3 if options["colour"] else 1, widths, options["shared"], options["model"] or "", fit=fit
-        )
+            kind, 3 if options["colour"] else 1, widths, options["shared"], options["model"] or "", options["behind"],
+            fit=fit,
+        )  # fmt: skip
         preset = (
             autoencoder.train_on_bank(recipe, out, work)
             if options["model"]
@@ -167,6 +172,8 @@ def _check(options: dict[str, Any], shifts: bool) -> None:
         raise UsageError("--shift needs the preset that gets it", "give --start PRESET")
     if not shifts and options["start"]:
         raise UsageError("--start is for --shift", "say which shift the preset gets")
+    if options["behind"] and (shifts or options["model"]):
+        raise UsageError("--behind is for networks that are trained on packs", "leave it out")
     if not shifts and bool(options["model"]) == bool(options["data"] and options["val"]):
         raise UsageError("an autoencoder learns from packs or from a face model", "give --data and --val, or --model")
     if not all(word.isdigit() and int(word) for word in (options["widths"] or "1").split("-")):
