@@ -12,7 +12,7 @@ from deidcli.media.stream import CROPPED, VideoOptions, WriteOptions
 from deidcli.media.video.pixels import Pixels
 from deidcli.media.video.source import display_matrix
 
-from .filmed import COUNT, SIZE, film, film_of, psnr, scene, through
+from .filmed import COUNT, SIZE, copied, film, film_of, psnr, scene, through
 
 TURNS = {
     6: (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30),
@@ -84,6 +84,40 @@ def test_the_clean_aperture_of_mp4(tmp_path, crop):
         assert notes.count(CROPPED) == 1
         assert (after.picture.width, after.picture.height) == (wide, high) and len(after.frames) == COUNT
         assert b"clap" not in out.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "side", "cut"),
+    [
+        ("h264", ".mp4", "bottom", 32),
+        ("h264", ".mov", "left", 40),
+        ("hevc", ".mkv", "right", 64),
+        ("h264", ".mkv", "top", 8),
+    ],
+)
+def test_what_the_codec_cuts_off_is_not_copied(tmp_path, codec, suffix, side, cut):
+    """A parameter set may say that part of the coded picture is not shown; all of it lies in the packets."""
+    path, source = film(tmp_path / "whole.mp4", {"h264": "libx264", "hevc": "libx265"}[codec]), tmp_path / f"in{suffix}"
+    with av.open(str(path)) as whole, av.open(str(source), "w") as out:
+        track = out.add_stream_from_template(whole.streams.video[0])
+        narrow = av.bitstream.BitStreamFilterContext(
+            f"{codec}_metadata=crop_{side}={cut}", whole.streams.video[0], track
+        )
+        for packet in (*whole.demux(video=0), None):
+            for each in narrow.filter(packet) if packet is None or packet.size else ():
+                each.stream = track
+                out.mux(each)
+    target = tmp_path / f"out{suffix}"
+    notes, after = through(source, target, lambda index: False), film_of(target)
+    shown = (after.frames[0].width, after.frames[0].height)
+    assert shown == ((SIZE[0] - cut, SIZE[1]) if side in ("left", "right") else (SIZE[0], SIZE[1] - cut))
+    assert (CROPPED in notes) == (cut > 16) and len(after.frames) == COUNT
+    with av.open(str(target)) as again:
+        stream = again.streams.video[0]
+        next(again.decode(stream))
+        # No more than the rest of a block lies behind the picture's edge.
+        rest = stream.codec_context.coded_width - shown[0], stream.codec_context.coded_height - shown[1]
+    assert max(rest) < 32 if cut > 16 else copied(film_of(source), after)
 
 
 def alpha_film(path, alphas):

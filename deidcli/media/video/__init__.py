@@ -104,12 +104,13 @@ class VideoWriter(Writer):
     def _same(self) -> bool:
         """Whether the compressed pictures may be copied as they are.
 
-        Not where some are hidden by an edit list, gave no picture, or were too damaged to be seen: they were not
-        searched for faces. Nor where the time stamps are broken.
+        Not where some are hidden by an edit list, cropped, gave no picture, or were too damaged to be seen: they were
+        not searched for faces, or not in whole. Nor where the time stamps are broken.
         """
         facts, asked = self.decoder.facts, self.options.video
         source = self.decoder
         seen = not (source.hidden or source.damage or source.silent or source.clock or source.facts.window)
+        seen = seen and not source.cropped
         wanted = asked.codec and encoding(asked.codec, "yuv420p", (64, 64), facts.rate, asked).codec
         seen = seen and self._out.scrubber is not None and (self._out.turns or source.facts.matrix is None)
         return seen and wanted in ("", facts.codec) and self._out.copies and self._out.holds(facts.codec)
@@ -158,7 +159,7 @@ class _Track:
         self.upright = Filter.upright(1 if out.turns else facts.orientation)
         if codec != facts.codec:
             self.notes += (f"{out.muxer} takes no {facts.codec}: written as {codec}",)
-        if facts.window:
+        if facts.window or decoder.cropped:
             self.notes += (CROPPED,)
         self.encoding, self.clock = how, facts.clock
         self.stream = out.encoded_track(how, facts.shape)

@@ -25,22 +25,26 @@ from deidcli.media.video.source import Source, facts, missing, reason, usual_ste
 
 _SPLIT = "cut it where that happens, with ffmpeg"
 _SLACK = Fraction(1, 2)  # seconds by which a whole file may be shorter than it says
+_PADDED = {"h264": 32}  # pixels by which the last block may exceed the picture: two blocks of 16 where fields alternate
+_MOST_PADDED = 64  # of other codecs
 _HINT = "get a whole copy of the file, or use --salvage to write what can be decoded"
 
 
 class Decoder:
     """The frames of a video in its own pixel format. Readers take them, and writers may take them a second time.
 
-    hidden: whether the file holds pictures that are not shown, before the beginning or behind the end of a cut. count:
-    how many frames its reader has given. damage: what is wrong with the file, "" for nothing. clock: what is wrong with
-    its time stamps. Known when all frames were read are leading: how many packets come before the first that gives a
-    picture; packets: how many there are in all; silent: whether others give none.
+    hidden: whether the file holds pictures that are not shown, before the beginning or behind the end of a cut.
+    cropped: whether its codec cuts off more of a picture than the rest of a block. count: how many frames its reader
+    has given. damage: what is wrong with the file, "" for nothing. clock: what is wrong with its time stamps. Known
+    when all frames were read are leading: how many packets come before the first that gives a picture; packets: how
+    many there are in all; silent: whether others give none.
     Raises MediaError for a file without moving pictures, and for one that was cut off unless it is to be salvaged.
     """
 
     def __init__(self, source: Source, salvage: bool):
         self.source, self.salvage = source, salvage
         self.hidden, self.count, self.damage, self.clock, self._closed = False, 0, "", "", False
+        self.cropped = False
         self.leading, self.packets, self.silent = 0, 0, False
         self._lacking()
         self.facts = facts(source)
@@ -89,8 +93,9 @@ class Decoder:
             stream = self.source.pictures(container)
             # Each frame says which packet it came from. With threads of its own a decoder that is closed then waits for
             # Python's lock for ever; and frames are searched more slowly than one thread decodes them.
-            stream.codec_context.thread_count = 1
-            stream.codec_context.copy_opaque = True
+            context = stream.codec_context
+            context.thread_count = 1
+            context.copy_opaque = True
             for frames in self._steps(container, stream):
                 for frame in frames:
                     if self._closed:
@@ -98,6 +103,8 @@ class Decoder:
                     if frame.is_corrupt:
                         self._damaged(last, "a frame is damaged")
                     last = frame.pts if frame.pts is not None else last
+                    outside = max(context.coded_width - frame.width, context.coded_height - frame.height)
+                    self.cropped = self.cropped or outside >= _PADDED.get(self.facts.codec, _MOST_PADDED)
                     yield frame
 
     def _steps(self, container: InputContainer, stream: VideoStream) -> Iterator[list[VideoFrame]]:

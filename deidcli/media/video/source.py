@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.sidedata.sidedata import Type
 from av.stream import Disposition
@@ -131,6 +132,8 @@ class Source:
             raise MediaError(
                 f"{self.name}: no frame of the video can be decoded", "get a whole copy, or convert it with ffmpeg"
             )
+        # Else what is cropped away on the left stays in the frames, where it makes their rows begin at odd places.
+        stream.codec_context.flags |= Flags.unaligned
         return stream
 
 
