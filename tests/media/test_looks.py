@@ -255,6 +255,18 @@ def test_a_bright_spot_leaves_the_dark_visible_and_itself(top):
     assert max(resemblance(look, SHAPE, region(60, 80)) for look in (pixels, *others)) > 0.95
 
 
+@pytest.mark.parametrize("dtype", ["u2", "i2", "u4", "f4", "f8"])
+@pytest.mark.parametrize("low", [0, 15_000, 30_000])
+def test_bars_of_white_and_black_leave_what_lies_between_visible(dtype, low):
+    """The numbers of a thermal camera, say, with a bar of its scale."""
+    data = (low + SHAPE.astype(dtype) / (2 if dtype[0] == "f" else 1)).astype(dtype)
+    data[:10], data[-6:] = 32_767, 0
+    pixels, others = views(Native("RGB", data))
+    between = np.zeros(SHAPE.shape[:2], bool)
+    between[10:-6] = True
+    assert max(resemblance(look, SHAPE, between) for look in (pixels, *others)) > 0.95
+
+
 def test_planes_behind_the_colours_are_looked_at_and_covered():
     data = np.dstack([np.full_like(SHAPE, 90), SHAPE[..., 0], SHAPE[..., 1]])
     native = Native("RGB", data)
