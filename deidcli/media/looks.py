@@ -13,6 +13,8 @@ FLAT = 8
 """Levels, of 256, that a look has to span for anything to be seen in it."""
 LOW_CONTRAST = 80
 """Levels that a picture's values span when a stretched look is searched as well."""
+LOW_IN_FILMS = 24
+"""The same for a frame of a video: there are many, and detectors see much in few levels."""
 
 
 def over(colours: np.ndarray, alpha: np.ndarray, ground: int, associated: bool = False) -> np.ndarray:
@@ -50,11 +52,14 @@ def looks(
     return first, tuple(_distinct(first, others))
 
 
-def stretched(pixels: np.ndarray) -> np.ndarray | None:
-    """A flat, dark or washed-out picture (height, width, 3) uint8 with its contrast raised; None for any other."""
+def stretched(pixels: np.ndarray, below: int = LOW_CONTRAST) -> np.ndarray | None:
+    """A flat, dark or washed-out picture (height, width, 3) uint8 with its contrast raised; None for any other.
+
+    below: levels that the values of such a picture span at most.
+    """
     sample = pixels[::4, ::4]
     low, high = np.percentile(sample, (0.1, 99.9)) if sample.size else (0, 255)
-    if high - low >= LOW_CONTRAST or int(pixels.max(initial=0)) - int(pixels.min(initial=255)) < 2:
+    if high - low >= below or int(pixels.max(initial=0)) - int(pixels.min(initial=255)) < 2:
         return None
     steps = (np.arange(256) - low) * (255 / max(high - low, 1))
     return np.clip(np.rint(steps), 0, 255).astype(np.uint8)[pixels]

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from deidcli.media.image import Native
-from deidcli.media.image.conversion import from_eight_bits, opacity, to_eight_bits, to_rgb, views, window, with_rgb
+from deidcli.media.image.conversion import opacity, to_rgb, views, with_rgb
 from deidcli.media.image.reader import open_image
+from deidcli.media.image.windows import from_eight_bits, to_eight_bits, window
 from deidcli.media.looks import continued, is_flat, looks, over, stretched
 
 from .drawn import frames, noise, opened, region, saved, smooth, through

@@ -151,6 +151,32 @@ def test_alpha_is_looked_at_and_made_opaque(tmp_path):
     assert changed.any() and (new[changed] == 255).all() and (new[:20][changed[:20]] == 255).all()
 
 
+NARROW = {  # pixel format, and numbers of it
+    "eight bits in sixteen": ("gray16le", lambda v: v),
+    "between bars": ("gray16le", lambda v: np.where(np.arange(len(v))[:, None] < 9, 65535, 30_000 + v)),
+    "colours": ("gbrp16le", lambda v: 65_000 + np.dstack([v] * 3)),
+    "twelve bits": ("gray12le", lambda v: v // 4),
+    "eight bits": ("gray", lambda v: 200 + v // 64),
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_numbers_in_a_narrow_range_are_looked_at(tmp_path, name):
+    """They are one level of eight bits, or a few, and one picture in a viewer that raises contrast."""
+    kind, numbers = NARROW[name]
+    shape = scene(3)[..., 0]
+    given = {"gbrp16le": "rgb48le"}.get(kind, kind)
+    values = np.ascontiguousarray(numbers(shape.astype(np.uint16)).astype(np.uint8 if kind == "gray" else np.uint16))
+    with av.open(str(tmp_path / "in.mkv"), "w") as out:
+        track = out.add_stream("ffv1", rate=25, width=SIZE[0], height=SIZE[1], pix_fmt=kind)
+        for frame in (av.VideoFrame.from_ndarray(values, given).reformat(format=kind), None):
+            out.mux(track.encode(frame))
+    with open_reader(tmp_path / "in.mkv") as reader:
+        (look,) = next(iter(reader.frames())).looks
+    assert np.corrcoef(look[10:, :, 1].ravel(), shape[10:].ravel())[0, 1] > 0.9
+    assert np.ptp(look[10:]) > 150
+
+
 def test_opaque_alpha_has_one_look(tmp_path):
     path = alpha_film(tmp_path / "in.mkv", [np.full((SIZE[1], SIZE[0]), 255, np.uint8)] * 2)
     with open_reader(path) as reader:

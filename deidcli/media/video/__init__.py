@@ -340,6 +340,8 @@ class VideoReader(Reader):
             self.decoder.count = index + 1
             alpha = pixels.alpha(native)
             first, others = looks(pixels.rgb(native), alpha)
+            raised = pixels.raised(native, first)
+            others += () if raised is None else (raised,)
             large = native.width * native.height >= _LARGE and alpha is None
             yield Frame(first, index, time, native, others, partial(_rgb, native, orientation) if large else None)
         if not self.decoder.count:

@@ -19,6 +19,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from deidcli.media.image import turn, turn_back
+from deidcli.media.image.windows import narrow_window, to_eight_bits
+from deidcli.media.looks import LOW_IN_FILMS, stretched
 
 # FFmpeg numbers the matrices of frames and those of its scaler differently. What is not stated is read as BT.601 on the
 # way to RGB and on the way back, so that the two cancel out.
@@ -34,6 +36,7 @@ _PLANAR = tuple(
         *("gbrp", "gbrp10le", "gbrp12le", "gbrp16le", "gbrap", "gbrap10le", "gbrap12le", "gbrap16le"),
     )
 )
+_DEEP = 12  # bits from which numbers may lie in a range that eight bits do not show
 _BLOCK = 16  # pixels; a multiple of every chroma block there is
 _MARGIN = 16  # pixels around what was changed, so that the filter that makes chroma has its neighbours
 
@@ -44,7 +47,7 @@ class Pixels:
     def __init__(self, orientation: int):
         self.orientation = orientation
         self._to, self._back, self._other = VideoReformatter(), VideoReformatter(), VideoReformatter()
-        self._alpha = VideoReformatter()
+        self._alpha, self._wide = VideoReformatter(), VideoReformatter()
 
     def rgb(self, native: VideoFrame) -> np.ndarray:
         """(height, width, 3) uint8, upright and read-only."""
@@ -74,6 +77,36 @@ class Pixels:
         rows = np.frombuffer(memoryview(shown.planes[0]), np.uint8).reshape(shown.height, -1)
         plane = rows[:, : shown.width * 4].reshape(shown.height, shown.width, 4)[..., 3]
         return np.ascontiguousarray(turn(plane, self.orientation))
+
+    def raised(self, native: VideoFrame, shown: np.ndarray) -> np.ndarray | None:
+        """What a frame shows once its contrast is raised, (height, width, 3) uint8; None where it has enough.
+
+        shown: the frame as RGB. Wide numbers may lie in a range that is one level of eight bits, as those of a thermal
+        camera do.
+        """
+        bits = max(component.bits for component in native.format.components)
+        if bits <= 8:
+            return stretched(shown, LOW_IN_FILMS)
+        grey = native.format.name.startswith(("gray", "ya"))
+        if not (grey or bits >= _DEEP) and stretched(shown, LOW_IN_FILMS) is None:
+            return None
+        wide = self._wide.reformat(
+            native,
+            format="gray16le" if grey else "rgb48le",
+            src_colorspace=_matrix(native),
+            src_color_range=_range(native),
+            dst_colorspace=_matrix(native),
+            dst_color_range=ColorRange.JPEG,
+            threads=1,
+        )
+        channels = 1 if grey else 3
+        rows = np.frombuffer(memoryview(wide.planes[0]), np.uint16).reshape(wide.height, -1)
+        values = rows[:, : wide.width * channels].reshape(wide.height, wide.width, channels)
+        limits = narrow_window(values, LOW_IN_FILMS / 256)
+        if limits is None:
+            return None
+        look = to_eight_bits(turn(values, self.orientation), limits)
+        return np.repeat(look, 3, axis=2) if grey else np.ascontiguousarray(look)
 
     def paste(self, native: VideoFrame, rgb: np.ndarray, changed: np.ndarray) -> VideoFrame:
         """The frame with the pixels of `changed` taken from `rgb`, and opaque; both upright. `native` is used up.
