@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
+from deidcli import bounded
 from deidcli.cli.options import Real, stacked
 from deidcli.engine.jobs import STREAM, Job, list_jobs
 from deidcli.errors import UsageError
@@ -32,7 +34,10 @@ def named(inputs: Sequence[str], files_from: str | None, null: bool) -> list[str
 
 def _names(files_from: str, null: bool) -> list[str]:
     try:
-        text = sys.stdin.buffer.read() if files_from == STREAM else Path(files_from).read_bytes()
+        with nullcontext(sys.stdin.buffer) if files_from == STREAM else Path(files_from).open("rb") as file:
+            text = bounded.read(file, bounded.LIST)
+    except bounded.TooLong as error:
+        raise UsageError(f"--files-from {files_from}: {error}", "give a file with one name a line") from error
     except OSError as error:
         raise UsageError(f"--files-from {files_from}: {error.strerror}", "give a file with one name a line") from error
     parts = text.split(b"\0") if null else text.splitlines()

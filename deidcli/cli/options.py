@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from deidcli import bounded
 from deidcli.cli import ELSEWHERE
 from deidcli.cli.progress import say
 from deidcli.engine import records
@@ -310,7 +311,10 @@ def _seed_of_file(ctx: click.Context, param: click.Parameter, value: str | None)
     if value is None:
         return
     try:
-        text = Path(value).read_bytes().strip()
+        with Path(value).open("rb") as file:
+            text = bounded.read(file, bounded.SECRET).strip()
+    except bounded.TooLong as error:
+        raise UsageError(f"--seed-file {value}: {error}", "give a file that holds the seed") from error
     except OSError as error:
         raise UsageError(f"--seed-file {value}: {error.strerror}", "give a file that holds the seed") from error
     if not text:

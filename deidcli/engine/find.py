@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain, compress, islice
 from pathlib import Path
 
 import numpy as np
 
+from deidcli import bounded
 from deidcli.engine.face_list import KnownFaces
 from deidcli.engine.files import digest, stamp_of
 from deidcli.engine.follow import followed, planned
@@ -254,7 +256,10 @@ def _read(job: Job) -> tuple[bytes | Path, str]:
             return job.source, digest(job.source)
         if job.source is None and sys.stdin is None:
             raise OSError(errno.EBADF, "standard input is closed")
-        data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
+        with nullcontext(sys.stdin.buffer) if job.source is None else job.source.open("rb") as file:
+            data = bounded.read(file, bounded.PICTURE)
+    except bounded.TooLong as error:
+        raise MediaError(f"{job.name}: too large for a picture: {error}", "scale it down first") from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise MediaError(f"{job.name}: cannot be read: {reason}", "check the name and its permissions") from error

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from deidcli.errors import UsageError
 
@@ -136,18 +136,25 @@ def parsed(line: bytes, longest: int = LONGEST) -> Record:
 def csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
     """(number from 1, row by the names of the head) of a CSV file. Raises UsageError, OSError."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader, number_ = csv.DictReader(file), 0
+        reader, number_ = csv.DictReader(iter(lambda: _line(file), "")), 0
         while True:
             number_ += 1
             try:
                 row = next(reader, None)
-            except csv.Error as error:
+            except (csv.Error, ValueError) as error:
                 refuse(path, number_, error)
             if row is None:
                 return
             if None in row or None in row.values():
                 refuse(path, number_, ValueError("it has more or fewer columns than the head"))
             yield number_, row
+
+
+def _line(file: TextIO) -> str:
+    line = file.readline(LONGEST + 1)
+    if len(line) > LONGEST:
+        raise ValueError(f"it is longer than {LONGEST} letters")
+    return line
 
 
 def refuse(path: Path, entry: int, error: Exception) -> NoReturn:

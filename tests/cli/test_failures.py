@@ -256,3 +256,25 @@ def test_a_method_that_fails_covers(deid, folder, tiny_preset, tmp_path, monkeyp
 def test_pipes_do_not_hold_the_batch_up(deid, folder, tmp_path):
     os.mkfifo(folder / "pipe.jpg")
     assert deid("anonymize", *QUICK, folder, tmp_path / "out").status == 0
+
+
+@pytest.mark.parametrize("begin", [b"\xff\xd8\xff\xe0", b"II*\0", b""], ids=["jpeg", "tiff", "zeros"])
+def test_a_file_larger_than_any_picture_fails_alone(deid, folder, tmp_path, begin):
+    """Holes take no room on a disk: 20 GB of them took all memory, and the batch with it."""
+    with (folder / "hole.jpg").open("wb") as file:
+        file.write(begin)
+        file.truncate(20 << 30)
+    done = deid("anonymize", *QUICK, folder, tmp_path / "out")
+    assert done.status == 1 and done.err.count("hole.jpg: too large for a picture: it holds more than 2048 MB") == 1
+    assert (tmp_path / "out" / "one.png").exists() and not (tmp_path / "out" / "hole.jpg").exists()
+
+
+def test_no_input_is_read_without_end(deid, tmp_path, monkeypatch):
+    from deidcli import bounded
+
+    monkeypatch.setattr(bounded, "PICTURE", 1000)
+    done = deid("anonymize", *QUICK, "-", tmp_path / "out.png", stdin=bytes(1001))
+    assert done.status == 3 and "too large" in done.err
+    monkeypatch.setattr(bounded, "LIST", 100)
+    done = deid("anonymize", *QUICK, "--files-from", "-", tmp_path / "out", stdin=b"name\n" * 21)
+    assert done.status == 2 and "it holds more than" in done.err

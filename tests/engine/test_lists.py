@@ -136,10 +136,12 @@ def test_crafted_lists_are_refused(tmp_path, text):
     assert is_one_line(error, path), error.value
 
 
-def test_a_line_without_end_is_refused_before_it_is_read(tmp_path):
+@pytest.mark.parametrize("head", [b"", b"input,frame,left,top,right,bottom,score\n"], ids=["json", "csv"])
+def test_a_line_without_end_is_refused_before_it_is_read(tmp_path, head):
     path = tmp_path / "list"
     with path.open("wb") as file:
-        file.truncate(LONGEST + 2)
+        file.write(head)
+        file.truncate(LONGEST + 100)
     with pytest.raises(UsageError, match="longer than") as error:
         load_faces(path)
     assert is_one_line(error, path)
@@ -257,6 +259,13 @@ def test_good_options(tmp_path):
     assert json.loads(done.output) == {
         "cells": 4, "min_face": 20, "flag": True, "seed": 7, "threshold": 0.25, "rotations": "0", "name": "x",
     }  # fmt: skip
+
+
+def test_a_seed_without_end_is_refused(tmp_path):
+    done = CliRunner().invoke(options, ["--seed-file", "/dev/zero"])
+    assert isinstance(done.exception, UsageError) and "--seed-file /dev/zero: it holds more than 1 MB" in str(
+        done.exception
+    )
 
 
 @pytest.mark.parametrize("value", ["12x", "1.57", "\u00b2"], ids=["letter", "point", "power"])

@@ -20,6 +20,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from deidcli import bounded
 from deidcli.errors import MediaError
 from deidcli.media.image import Container, Native, Rewriter, container_of, explained
 from deidcli.media.image.conversion import views, with_rgb
@@ -232,7 +233,10 @@ class SequenceReader(Reader):
     def _open(self, index: int) -> ImageReader:
         name = f"{self.name}/{self.order[index][1]}"
         try:
-            data = (self.folder / self.order[index][1]).read_bytes()
+            with (self.folder / self.order[index][1]).open("rb") as file:
+                data = bounded.read(file, bounded.PICTURE)
+        except bounded.TooLong as error:
+            raise MediaError(f"{name}: too large for a picture: {error}", "scale it down first") from error
         except OSError as error:
             raise MediaError(f"{name}: cannot be read: {error.strerror}", "check its permissions") from error
         kind = image_kind(data[:HEAD])
