@@ -142,8 +142,8 @@ def _show(error: Any) -> None:
 
     context = getattr(error, "ctx", None)
     if context is not None:
-        say(context.get_usage())
-        say(f"Try '{context.command_path} --help' for help.\n")
+        for line in (*context.get_usage().splitlines(), f"Try '{context.command_path} --help' for help.", ""):
+            say(line)
     say(f"Error: {error.format_message()}")
 
 

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "deidcli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
-    {"errors"},
+    {"bounded", "errors"},
     {"values", "presets"},
     {"networks"},
     {"media", "faces"},

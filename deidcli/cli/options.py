@@ -33,18 +33,24 @@ _UNSHOWN = ("seed",)  # options whose values are never printed in an error
 Decorator = Callable[[Callable], Callable]
 
 
+_NAMES = ("FILE", "FOLDER", "DIR")  # how options say that they take a name; an empty one is the working folder's
+
+
 class Command(click.Command):
     """A command every option of which has an environment variable DEID_NAME, and that reads --config."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does; for a flag of another tool the error names what it is called here."""
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             if error.option_name not in ELSEWHERE:
                 raise
-            instead = ELSEWHERE[error.option_name]
-            raise UsageError(f"no such option: {error.option_name}", f"it is {instead}") from error
+            raise UsageError(f"no such option: {error.option_name}", f"it is {ELSEWHERE[error.option_name]}") from error
+        for param in self.params:
+            if param.metavar in _NAMES and ctx.params.get(param.name or "") == "" != param.default:
+                raise UsageError(f"{param.opts[0]}: the name is empty", "name a file or folder, or leave it out")
+        return rest
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -313,10 +319,9 @@ def _seed_of_file(ctx: click.Context, param: click.Parameter, value: str | None)
     try:
         with Path(value).open("rb") as file:
             text = bounded.read(file, bounded.SECRET).strip()
-    except bounded.TooLong as error:
-        raise UsageError(f"--seed-file {value}: {error}", "give a file that holds the seed") from error
-    except OSError as error:
-        raise UsageError(f"--seed-file {value}: {error.strerror}", "give a file that holds the seed") from error
+    except (bounded.TooLong, OSError) as error:
+        said = getattr(error, "strerror", error)
+        raise UsageError(f"--seed-file {value}: {said}", "give a file that holds the seed") from error
     if not text:
         raise UsageError(f"--seed-file {value} is empty", "write a number or a long random text into it")
     number = re.fullmatch(rb"[+-]?[0-9]{1,4000}", text)

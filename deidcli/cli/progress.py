@@ -21,9 +21,12 @@ STEP = 1.0  # seconds between two JSON lines about the frames of one video
 
 
 def say(text: str) -> None:
-    """A line on standard error, in which no name can make a terminal do anything. One that is closed hears nothing."""
+    """One line on standard error, in which no name can make a terminal do anything, nor begin a line of its own.
+
+    A stream that is closed hears nothing.
+    """
     with suppress(OSError, ValueError, AttributeError):
-        click.echo(printable(text), err=True)
+        click.echo(printable(text).replace("\n", "\\n"), err=True)
 
 
 def log(options: Mapping[str, Any], text: str, event: str, **fields: Any) -> None:

@@ -123,7 +123,7 @@ def parsed(line: bytes, longest: int = LONGEST) -> Record:
     if len(line) > longest:
         raise ValueError(f"it is longer than {longest} bytes")
     try:
-        value = json.loads(line.decode("utf-8", "surrogateescape"), parse_constant=_no_number)
+        value = json.loads(line.decode("utf-8", "surrogateescape"), parse_constant=_no_number, object_pairs_hook=_once)
     except RecursionError:
         raise ValueError("lists lie too deep within each other") from None
     except json.JSONDecodeError as error:
@@ -131,6 +131,14 @@ def parsed(line: bytes, longest: int = LONGEST) -> Record:
     if _depth(value) > DEEPEST:
         raise ValueError(f"lists lie more than {DEEPEST} deep within each other")
     return record(value)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, none of whose keys comes twice: programs differ in which of the two they take."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key comes twice in one object")
+    return found
 
 
 def csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
@@ -143,6 +151,8 @@ def csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
                 row = next(reader, None)
             except (csv.Error, ValueError) as error:
                 refuse(path, number_, error)
+            if number_ == 1 and len(set(reader.fieldnames or ())) < len(reader.fieldnames or ()):
+                refuse(path, number_, ValueError("a column comes twice"))
             if row is None:
                 return
             if None in row or None in row.values():

@@ -385,6 +385,8 @@ def _added(manifest: Manifest | None, row: Row) -> Row:
 def _digest(path: Path, flag: str) -> str:
     """Of a list or a folder that was given, so that --resume knows when it was edited."""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UsageError(f"{flag} {path}: it is no file", "write it to a file first: it is read more than once")
         return tree_digest(path)
     except OSError as error:
         raise UsageError(f"{flag} {path}: {error.strerror}", "check the name and its permissions") from error

@@ -164,7 +164,7 @@ def test_a_sequence_does_not_hide_other_media(deid, drawn, tmp_path):
     assert "7 of 7 files written" in done.err and "frames/sub/poster.png" in tree(tmp_path / "again")
 
 
-ODD = ["\x1b[31mred.png", "a\rb.png", "\u202egnp.exe.png", "bell\x07.png"]
+ODD = ["\x1b[31mred.png", "a\rb.png", "\u202egnp.exe.png", "bell\x07.png", "line\ndeid: all done.png"]
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -173,9 +173,13 @@ def test_names_cannot_act_on_a_terminal(deid, drawn, tmp_path, name):
     (drawn / f"{name}.psd").write_bytes(b"x")
     done = deid("anonymize", *SOLID, "-v", "--min-face", 9999, "--progress", "plain", drawn, tmp_path / "out")
     assert done.status == 1 and not set(done.err) & set("\x1b\r\u202e\x07")
-    assert "\\x1b[31mred" in done.err or "\\r" in done.err or "\\u202e" in done.err or "\\x07" in done.err
+    assert (
+        "\\x1b[31mred" in done.err or "\\r" in done.err or "\\u202e" in done.err or "\\x07" in done.err or "\n" in name
+    )
+    assert "\ndeid: all done" not in done.err, "no name begins a line of the log"
     assert name in rows(tmp_path / "out"), "the manifest has it as it is"
-    assert not set(deid("anonymize", *SOLID, drawn / f"{name}x", tmp_path / "o").err) & set("\x1b\r\u202e\x07")
+    said = deid("anonymize", *SOLID, drawn / f"{name}x", tmp_path / "o").err
+    assert not set(said) & set("\x1b\r\u202e\x07") and "\ndeid: all done" not in said
 
 
 def test_a_folder_here_is_no_preset(deid, drawn, tmp_path, monkeypatch):

@@ -278,3 +278,16 @@ def test_no_input_is_read_without_end(deid, tmp_path, monkeypatch):
     monkeypatch.setattr(bounded, "LIST", 100)
     done = deid("anonymize", *QUICK, "--files-from", "-", tmp_path / "out", stdin=b"name\n" * 21)
     assert done.status == 2 and "it holds more than" in done.err
+
+
+@pytest.mark.parametrize("flag", ["--faces", "--quarantine", "--manifest", "--keep-people", "--config", "--seed-file"])
+def test_an_empty_name_is_not_the_working_folder(deid, folder, tmp_path, flag, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    done = deid("anonymize", *QUICK, flag, "", folder, tmp_path / "out")
+    assert done.status == 2 and flag in done.err and done.err.count("\n") == 1 and tree(tmp_path) == before
+
+
+def test_a_list_without_an_end_is_no_list(deid, folder, tmp_path):
+    done = deid("anonymize", *QUICK, "--faces", "/dev/zero", folder, tmp_path / "out")
+    assert done.status == 2 and "--faces /dev/zero: it is no file" in done.err
