@@ -18,20 +18,19 @@ import numpy as np
 from deidcli.errors import PresetError
 from deidcli.faces.canonical import POINTS, SIZE, canonical, pose
 from deidcli.faces.glasses import rims, sunglasses
-from deidcli.faces.regions import COARSE, beard_weights, features, rim_distance, shrunk, skin
+from deidcli.faces.regions import COARSE, beard_weights, hidden, rim_distance, shrunk, tone_and_light
 
 DETAIL = 6.0  # standard deviation in pixels of 64 of what is taken off before a face is compared with the mean face
-LOW = 16  # side in pixels at which a face's light is read
 FITTED = 40  # components that are fitted to a face, to find out what occludes it
 NOISE = 0.02  # variance of the pixels of a face about the fit, against which the components' variances count
 UNLIKE = 0.16  # difference to the fit, of [0, 1], at which a pixel has lost most of its weight
-HIDDEN = 0.17  # difference above which a pixel may belong to what hides the face
 TRAITS = ("gender", "age")  # the first of what is kept; then come tone (3), light (3) and expression
 TONE, EXPRESSION = slice(2, 5), slice(8, None)
 # Pixels within the rim between which an identity's texture fades in, and the rows of the frame between which that ends.
 HAIR_LINE, SIDEBURNS = (8.0, 30.0), (115.0, 150.0)
 OTHER_GENDER = 1000.0  # what a face of the bank with another gender counts as a squared deviation
 TYPICAL = 0.5  # a direction in which faces of a gender vary by this share of what all do is halved by `typical`
+FAINT = 0.01  # share of the strongest effect of identities on recognisers, squared, of which half is left out
 TONE_PENALTY = 3.0  # of the regression that tells how light skin is from dlib's descriptor
 LIMIT = 2.0  # standard deviations to which what is kept is clipped: beyond them the model has seen nothing
 
@@ -186,34 +185,26 @@ class FaceModel:
 
     @cached_property
     def _tone_weights(self) -> np.ndarray:
-        """(128,), by which unit descriptors say how light the skin is: a ridge regression on the bank."""
-        rows, light = self.bank_dlib, self.bank_kept[:, len(TRAITS)]
-        return np.linalg.solve(rows.T @ rows + TONE_PENALTY * np.eye(rows.shape[1]), rows.T @ (light - light.mean()))
+        """(128,), by which unit descriptors say how light the skin is."""
+        return ridge(self.bank_dlib, self.bank_kept[:, len(TRAITS)], TONE_PENALTY)
 
-    def varied(self, gradient: np.ndarray, gender: float, kept: np.ndarray) -> np.ndarray:
-        """Coefficients (n + m,) of one deviation of the faces of a gender, along what raises a gradient (n + m,) and
-        changes nothing that `kept` (n + m, k) says.
+    def varied(self, gradient: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Coefficients (n + m,) of one deviation of the bank's faces, along what raises a gradient (n + m,) and changes
+        nothing that `kept` (n + m, k) says.
+
+        Each coefficient has its own variance, and none goes with another: what 157 women have in common in 260
+        coefficients is mostly chance, and faces would be changed more for the same effect.
         """
-        covariance = self._covariances[int(gender < 0)]
-        along = kept.T @ covariance
+        variance = self.spread**2
+        along = kept.T * variance
         gradient = gradient - kept @ np.linalg.solve(along @ kept, along @ gradient)
-        way = covariance @ gradient
+        way = variance * gradient
         return way / max(float(np.sqrt(gradient @ way)), 1e-9)
-
-    @cached_property
-    def _covariances(self) -> tuple[np.ndarray, np.ndarray]:
-        """(n + m, n + m) of the coefficients of women and of men."""
-        rows, women = self._coefficients, self.bank_kept[:, 0] > 0
-        return np.cov(rows[women].T), np.cov(rows[~women].T)
 
     @cached_property
     def spread(self) -> np.ndarray:
         """Standard deviations (n + m,) of the coefficients of texture and shape in the bank."""
-        return self._coefficients.std(axis=0)
-
-    @property
-    def _coefficients(self) -> np.ndarray:
-        return np.concatenate([self.bank_texture, self.bank_shape], axis=1)
+        return np.concatenate([self.bank_texture, self.bank_shape], axis=1).std(axis=0)
 
     def typical(self, texture: np.ndarray, gender: float) -> np.ndarray:
         """Coefficients (n,) of a person's texture without what faces of a gender hardly ever have, as a beard in a
@@ -234,22 +225,40 @@ class FaceModel:
         """Who a face is, as the bank has it: the coefficients of its texture (n,) and of its shape (m,)."""
         return self.own_texture(reading), self.shape_components @ self.own_shape(reading).reshape(-1)
 
-    def identity(self, faces: np.ndarray, weights: np.ndarray, traits: np.ndarray) -> Identity:
-        """The mixture of bank faces (m,) by weights (m,) whose squares sum to 1, so that it is as distinct as they
-        are.
-        """
-        return self.drawn(*self.mixtures(faces, weights), traits)
-
     def mixtures(self, faces: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients of texture (..., n) and shape (..., m): mixtures of bank faces (..., w) by weights (w,)."""
+        """Coefficients of texture (..., n) and shape (..., m): mixtures of bank faces (..., w) by weights (w,), as
+        distinct as they are where the squares of these sum to 1.
+        """
         bank = self.bank_texture, self.bank_shape
         texture, shape = (np.einsum("w,...wn->...n", weights, own[faces]) for own in bank)
         return texture, shape
 
     def drawn(self, texture: np.ndarray, shape: np.ndarray, traits: np.ndarray) -> Identity:
-        """The identity of coefficients of texture (n,) and shape (m,), as `coefficients` has them."""
+        """The identity of coefficients of texture (n,) and shape (m,), as `coefficients` has them: what recognisers see
+        of them.
+        """
+        own = self._recognised @ np.concatenate([texture, shape])
+        return self.decoded(own[: len(texture)], own[len(texture) :], traits)
+
+    def decoded(self, texture: np.ndarray, shape: np.ndarray, traits: np.ndarray) -> Identity:
+        """The identity of coefficients of texture (n,) and shape (m,) with all that is in them."""
         points = (shape @ self.shape_components).reshape(POINTS, 3)
         return Identity(self.picture(texture, mean=False) * _without_hair(), points, traits)
+
+    @cached_property
+    def _recognised(self) -> np.ndarray:
+        """(n + m, n + m), by which coefficients become the likeliest that do the same to both descriptors and to the
+        beard. Half of what a face of the bank has beside what is kept makes it nobody else: shadows, spots and what is
+        left of its expression, which a mixture of two would show twice.
+        """
+        seen = [effects * self.spread[:, None] for effects in self.effects]
+        columns = np.concatenate([each / max(float(np.linalg.norm(each)), 1e-9) for each in seen], axis=1)
+        beard = np.append(self._beard[0], np.zeros(len(self.spread) - len(self._beard[0]))) * self.spread
+        most = float(np.linalg.norm(columns, 2))
+        columns = np.column_stack([columns, beard * (most / max(float(np.linalg.norm(beard)), 1e-9))])
+        inner = columns.T @ columns + FAINT * max(most, 1e-9) ** 2 * np.eye(columns.shape[1])
+        likeliest = columns @ np.linalg.solve(inner, columns.T)
+        return self.spread[:, None] * likeliest / self.spread
 
     def projected(self, identity: Identity) -> tuple[np.ndarray, np.ndarray]:
         """The coefficients of texture (n,) and shape (m,) that are nearest to an identity."""
@@ -337,44 +346,20 @@ def _detail(picture: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return fine - float(np.vdot(fine, weight)) / max(float(weight.sum()), 1e-6)
 
 
+def ridge(known: np.ndarray, answers: np.ndarray, penalty: float) -> np.ndarray:
+    """Weights (d, k) that predict answers (n, k) from known (n, d), both less their means; the constant is not
+    returned.
+
+    penalty: weight of the squared length of the weights.
+    """
+    known, answers = (np.asarray(v, np.float64) - np.mean(v, axis=0, dtype=np.float64) for v in (known, answers))
+    return np.linalg.solve(known.T @ known + penalty * np.eye(known.shape[1]), known.T @ answers)
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Vectors (..., d) float32 at length 1."""
     vectors = np.asarray(vectors, np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
-
-
-def tone_and_light(texture: np.ndarray) -> np.ndarray:
-    """The mean colour of the skin (3,) and how its lightness changes to the right, downwards and to both sides (3,)."""
-    tone = np.array(cv2.mean(texture, skin().view(np.uint8))[:3])
-    smooth = cv2.GaussianBlur(shrunk(texture), (0, 0), 5)
-    low = cv2.resize(smooth, (LOW, LOW), interpolation=cv2.INTER_AREA).mean(axis=2)
-    places, slopes = _ways_of_light()
-    values = low[places]
-    return np.concatenate([tone, slopes @ (values - values.mean())])
-
-
-@cache
-def _ways_of_light() -> tuple[np.ndarray, np.ndarray]:
-    """Where light is read, (16, 16) bool, and the (3, n) by which its n values give the slopes of `tone_and_light`."""
-    places = cv2.resize(skin().astype(np.float32), (LOW, LOW), interpolation=cv2.INTER_AREA) > 0.5
-    y, x = (np.array(np.nonzero(places)) - (LOW - 1) / 2) / (LOW / 2)
-    ways = np.stack([x, y, x * x], axis=1)
-    return places, np.linalg.pinv(ways - ways.mean(axis=0))
-
-
-def hidden(unlike: np.ndarray) -> np.ndarray:
-    """What lies over the face, (256, 256) float32 in [0, 1], from the difference to the fit (64, 64).
-
-    A hand, a microphone, hair and a hat come in over the rim; what is unlike within the face is a shadow, a spot or the
-    features themselves, and is not kept. Eyes and mouth never hide the face.
-    """
-    apart = cv2.GaussianBlur(unlike, (0, 0), 0.7) > HIDDEN
-    apart &= shrunk(features(4)) < 0.5
-    count, labels = cv2.connectedComponents(cv2.morphologyEx(apart.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2))))
-    edge = (shrunk(rim_distance()) < 5) & (shrunk(canonical().inside.astype(np.float32)) > 0.5)
-    reaching = [n for n in range(1, count) if (labels == n).sum() > 12 and (edge & (labels == n)).sum() > 2]
-    covers = cv2.dilate(np.isin(labels, reaching).astype(np.float32), np.ones((3, 3)))
-    return np.clip(cv2.GaussianBlur(cv2.resize(covers, (SIZE, SIZE)), (0, 0), 2), 0, 1)
 
 
 @cache

@@ -1,4 +1,6 @@
-"""Regions of the canonical frame: the face within its rim, skin, eyes, brows and lips."""
+"""Regions of the canonical frame: the face within its rim, skin, eyes, brows and lips. What skin shows of tone and
+light, and what lies over a face, is read in them.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,8 @@ from deidcli.faces.canonical import (
 NOSE_TIP = 1  # of the mesh
 BEARD = 30  # pixels of the frame about the lips within which a beard is looked for
 COARSE = 64  # side in pixels at which a face is fitted
+LOW = 16  # side in pixels at which a face's light is read
+HIDDEN = 0.17  # difference to the fit above which a pixel may belong to what hides the face
 
 
 def filled(parts: tuple[np.ndarray, ...], grow: int = 0) -> np.ndarray:
@@ -82,3 +86,37 @@ def beard_weights() -> np.ndarray:
     weights = np.zeros((SIZE, SIZE), np.float32)
     weights[places] = smooth @ (smooth.T @ wanted) - wanted
     return weights
+
+
+def tone_and_light(texture: np.ndarray) -> np.ndarray:
+    """The mean colour of the skin (3,) and how its lightness changes to the right, downwards and to both sides (3,)."""
+    tone = np.array(cv2.mean(texture, skin().view(np.uint8))[:3])
+    smooth = cv2.GaussianBlur(shrunk(texture), (0, 0), 5)
+    low = cv2.resize(smooth, (LOW, LOW), interpolation=cv2.INTER_AREA).mean(axis=2)
+    places, slopes = _ways_of_light()
+    values = low[places]
+    return np.concatenate([tone, slopes @ (values - values.mean())])
+
+
+@cache
+def _ways_of_light() -> tuple[np.ndarray, np.ndarray]:
+    """Where light is read, (16, 16) bool, and the (3, n) by which its n values give the slopes of `tone_and_light`."""
+    places = cv2.resize(skin().astype(np.float32), (LOW, LOW), interpolation=cv2.INTER_AREA) > 0.5
+    y, x = (np.array(np.nonzero(places)) - (LOW - 1) / 2) / (LOW / 2)
+    ways = np.stack([x, y, x * x], axis=1)
+    return places, np.linalg.pinv(ways - ways.mean(axis=0))
+
+
+def hidden(unlike: np.ndarray) -> np.ndarray:
+    """What lies over the face, (256, 256) float32 in [0, 1], from the difference to the fit (64, 64).
+
+    A hand, a microphone, hair and a hat come in over the rim; what is unlike within the face is a shadow, a spot or the
+    features themselves, and is not kept. Eyes and mouth never hide the face.
+    """
+    apart = cv2.GaussianBlur(unlike, (0, 0), 0.7) > HIDDEN
+    apart &= shrunk(features(4)) < 0.5
+    count, labels = cv2.connectedComponents(cv2.morphologyEx(apart.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2))))
+    edge = (shrunk(rim_distance()) < 5) & (shrunk(canonical().inside.astype(np.float32)) > 0.5)
+    reaching = [n for n in range(1, count) if (labels == n).sum() > 12 and (edge & (labels == n)).sum() > 2]
+    covers = cv2.dilate(np.isin(labels, reaching).astype(np.float32), np.ones((3, 3)))
+    return np.clip(cv2.GaussianBlur(cv2.resize(covers, (SIZE, SIZE)), (0, 0), 2), 0, 1)

@@ -148,7 +148,7 @@ class FaceModels(Models):
         effects = self.model.look_effects(old[0])
         # Gender and age go with a face through a video.
         looks = np.append(seen.reading.kept[: len(TRAITS)], self.model.looks(old[0])[len(TRAITS) :])
-        step = partial(self.model.varied, gender=seen.reading.kept[0], kept=effects)
+        step = partial(self.model.varied, kept=effects)
         measures = measures_of(gradients, effects, looks, far, alike)
         return Outlook(rows, measures, self.model.spread, step, told, candidates.most)
 

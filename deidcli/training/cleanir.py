@@ -15,6 +15,7 @@ from keras import layers
 from PIL import Image
 
 from deidcli.errors import MissingDependency, UsageError
+from deidcli.faces.face_model import ridge
 from deidcli.methods.cleanir import turn
 from deidcli.networks import classifiers
 from deidcli.networks.cleanir import TRAIT, Pair, VaeConfig, load, save, together
@@ -22,7 +23,7 @@ from deidcli.networks.dlib_recogniser import SAME_PERSON
 from deidcli.networks.store import Network, run
 from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training.cleanir_graph import Losses, build_trainer, lift, lift_matrix, loss_functions
-from deidcli.training.cleanir_latent import directions, erase, ridge
+from deidcli.training.cleanir_latent import directions, erase
 from deidcli.training.data import MARGIN, Pack, check_apart, describe_crops, load_pack
 from deidcli.training.fit import FitOptions, compile_trainer, fit
 from deidcli.training.sampling import Augment, batches

@@ -12,6 +12,7 @@ import numpy as np
 
 from deidcli.faces.align import LEFT_EYE, RIGHT_EYE
 from deidcli.faces.attributes import MISSING
+from deidcli.faces.face_model import ridge
 from deidcli.networks.store import run
 from deidcli.training.data import Pack
 
@@ -115,13 +116,3 @@ def _regression(identities: np.ndarray, answers: np.ndarray) -> np.ndarray:
 
 
 # --- Ridge regression in NumPy: training needs nothing else.
-
-
-def ridge(known: np.ndarray, answers: np.ndarray, penalty: float) -> np.ndarray:
-    """Weights (d, k) that predict answers (n, k) from known (n, d), both less their means; the constant is not
-    returned.
-
-    penalty: weight of the squared length of the weights.
-    """
-    known, answers = (np.asarray(v, np.float64) - np.mean(v, axis=0, dtype=np.float64) for v in (known, answers))
-    return np.linalg.solve(known.T @ known + penalty * np.eye(known.shape[1]), known.T @ answers)

@@ -14,10 +14,9 @@ import numpy as np
 from PIL import Image
 
 from deidcli.faces.canonical import LEFT_LIDS, RIGHT_LIDS, SIZE
-from deidcli.faces.face_model import FaceModel
+from deidcli.faces.face_model import FaceModel, ridge
 from deidcli.faces.glasses import glasses_lines
 from deidcli.faces.regions import COARSE, features, filled, rim_distance, shrunk, skin
-from deidcli.training.cleanir_latent import ridge
 
 # Shares of the faces that are learnt from, by how unlike what is kept predicts they are, by what is dark or bright on
 # their foreheads (hair), and by fine lines about their eyes (glasses).

@@ -13,11 +13,10 @@ import numpy as np
 from deidcli.errors import MethodError, UsageError
 from deidcli.faces.align import align
 from deidcli.faces.canonical import ibug
-from deidcli.faces.face_model import FaceModel, unit
+from deidcli.faces.face_model import FaceModel, ridge, unit
 from deidcli.faces.recognisers import Recogniser, recogniser
 from deidcli.methods.identities import JUDGED, WINDOW, placed_face
 from deidcli.methods.new_face import composited, draw, read, shrunk
-from deidcli.training.cleanir_latent import ridge
 from deidcli.values import Box, Face, Frame
 
 EFFECTS = ("effect_dlib", "effect_sface")  # arrays of a face model, by recogniser
@@ -75,7 +74,7 @@ def _drawn(
     for _ in range(count):
         faces = random.choice(able, len(MIXED), replace=False)
         texture, shape = model.mixtures(faces, MIXED)
-        identity = model.drawn(texture, shape, seen.reading.kept[:2].copy())
+        identity = model.decoded(texture, shape, seen.reading.kept[:2].copy())
         shown, own = composited(tried.crop, draw(model, tried, identity, SHAPE)), placed_face(tried.crop)
         descriptors.append([judge.embed(judge.chips(shown, [own]))[0] for judge in judges])
         rows.append(np.concatenate([texture, shape]))

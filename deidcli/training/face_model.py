@@ -19,11 +19,10 @@ from scipy.optimize import linear_sum_assignment
 
 from deidcli.errors import UsageError
 from deidcli.faces.canonical import POINTS, SIZE, canonical, ibug, locate_mesh, mean_mesh, unwrap
-from deidcli.faces.face_model import TONE, FaceModel, frontal, tone_and_light, unit
+from deidcli.faces.face_model import TONE, FaceModel, frontal, ridge, unit
 from deidcli.faces.recognisers import recogniser
-from deidcli.faces.regions import rim_distance
+from deidcli.faces.regions import rim_distance, tone_and_light
 from deidcli.presets import Preset, save_preset
-from deidcli.training.cleanir_latent import ridge
 from deidcli.training.face_bank import KEPT_PENALTY, drawn_bank, plain, presentable, save_bank_sheet
 from deidcli.training.face_effects import EFFECTS, learn_effects
 from deidcli.values import Box, Face

@@ -14,9 +14,9 @@ import numpy as np
 from keras import layers, ops
 from PIL import Image
 
+from deidcli.faces.face_model import ridge
 from deidcli.networks.fatm import MOVED, SEEN, FatmConfig, build_decoder, build_encoder
 from deidcli.networks.store import run
-from deidcli.training.cleanir_latent import ridge
 from deidcli.training.fit import FitOptions, compile_trainer, fit
 
 HELD = 8  # one sample in so many is not learnt from, but measured on

@@ -11,11 +11,11 @@ from deidcli.errors import MethodError, PresetError, UsageError
 from deidcli.faces.align import align, apply_affine
 from deidcli.faces.blend import BlendOptions, blend
 from deidcli.faces.canonical import OUTER_LIPS, canonical, unwrap
-from deidcli.faces.face_model import FaceModel, deviations, hidden, tone_and_light
+from deidcli.faces.face_model import FaceModel, deviations
 from deidcli.faces.glasses import rims, sunglasses
 from deidcli.faces.landmarks import locate
 from deidcli.faces.recognisers import recogniser
-from deidcli.faces.regions import rim_distance
+from deidcli.faces.regions import hidden, rim_distance, tone_and_light
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import MIXED, PAIRS, CanonicalCleanir, Cleanir
 from deidcli.methods.new_face import WIDE, _grain, _seam, draw, is_dark, lit, mesh_of, read
@@ -142,7 +142,7 @@ def test_candidates_are_mixtures_of_two_that_are_as_distinct_as_one(method, mode
     assert 0.85 * bank < lengths < 1.3 * bank
     more = np.linspace(-1, 1, made.texture.shape[1] + made.shape.shape[1])
     moved = made.made(0, more).shape - made.made(0, 0 * more).shape
-    assert np.allclose(moved, (more[made.texture.shape[1] :] @ model.shape_components).reshape(-1, 3))
+    assert np.allclose(moved, model.drawn(*np.split(more, [made.texture.shape[1]]), np.zeros(2)).shape)
 
 
 def test_a_face_of_another_gender_is_farther_than_any_of_the_same(model):
@@ -180,7 +180,7 @@ def test_what_has_no_features_of_a_face_gets_no_new_one(method, model, crop):
 
 def test_identities_bring_no_hair_line(model):
     """Nothing of an identity's texture is drawn at the rim of the forehead, and all of it below and within."""
-    identity = model.identity(np.arange(2), np.array([0.8, 0.6]), np.zeros(2))
+    identity = model.decoded(*model.mixtures(np.arange(2), np.array([0.8, 0.6])), np.zeros(2))
     whole = model.picture(np.array([0.8, 0.6]) @ model.bank_texture[:2], mean=False)
     rows, rim = np.arange(256)[:, None], rim_distance()
     assert not identity.texture[(rim > 0) & (rim < 6) & (rows < 110)].any()
@@ -212,7 +212,7 @@ def test_it_escalates_to_larger_angles_and_other_faces(method, crop):
 def test_a_face_that_seems_hidden_is_not_done(model, method, crop):
     dlib = method.models.described(crop.pixels, crop)[0]
     seen = read(model, crop, dlib)
-    identity = model.identity(np.array([0, 1]), np.array([0.8, 0.6]), seen.reading.kept[:2])
+    identity = model.drawn(*model.mixtures(np.array([0, 1]), MIXED), seen.reading.kept[:2])
     over = replace(seen, reading=replace(seen.reading, hidden=np.ones((256, 256), np.float32)))
     with pytest.raises(MethodError, match="hidden"):
         draw(model, over, identity, 1.0)
@@ -329,7 +329,7 @@ def test_a_new_face_in_the_dark_has_little_contrast(model, method, crop):
     hard, soft = (read(model, night, dlib, soft=each) for each in (False, True))
     assert hard.exposure == 1 < soft.exposure < 5 and method.soft and not method.escalate(1).soft
     assert read(model, crop, dlib, soft=True).exposure == 1
-    identity = model.identity(np.array([0, 1]), MIXED, soft.reading.kept[:2])
+    identity = model.drawn(*model.mixtures(np.array([0, 1]), MIXED), soft.reading.kept[:2])
     rough, smooth = (draw(model, seen, identity, 1.0).pixels.astype(float) for seen in (hard, soft))
     face = np.s_[tuple(slice(int(a), int(b)) for a, b in zip(*_inner(soft.mesh), strict=True))]
     assert smooth[face].mean() == pytest.approx(night.pixels[face].mean(), rel=0.15)
@@ -354,7 +354,7 @@ def test_the_smaller_a_face_the_less_of_it_is_taken_for_light(model, method, cro
     widths = []
     for one in (seen, replace(seen, crop=tiny, mesh=seen.mesh * 0.12)):
         with patch("deidcli.methods.new_face.lit", lambda texture, reading, width: widths.append(width) or texture):
-            draw(model, one, model.identity(np.array([0, 1]), MIXED, seen.reading.kept[:2]), 1.0)
+            draw(model, one, model.drawn(*model.mixtures(np.array([0, 1]), MIXED), seen.reading.kept[:2]), 1.0)
     assert widths[0] == WIDE < 2 * WIDE < widths[1]
 
 
