@@ -124,6 +124,36 @@ def element(identity, body):
     return identity + (len(body) | 1 << 28).to_bytes(4, "big") + body
 
 
+def elements(data):
+    """(identity, body) of the elements of Matroska that lie one behind the other."""
+    at = 0
+    while at < len(data):
+        start, at = at, at + 9 - data[at].bit_length()
+        identity, count = data[start:at], 9 - data[at].bit_length()
+        size = int.from_bytes(data[at : at + count], "big") & ((1 << 7 * count) - 1)
+        yield identity, data[at + count : at + count + size]
+        at += count + size
+
+
+def with_additions(path):
+    """Matroska with a text beside the data of every block, where alpha has its place."""
+    more = element(b"\x75\xa1", element(b"\xa6", element(b"\xee", b"\1") + element(b"\xa5", MARKER)))
+
+    def within(identity, body):
+        inner = {b"\x1f\x43\xb6\x75", b"\x16\x54\xae\x6b", b"\x18\x53\x80\x67"}
+        if identity in (b"\x11\x4d\x9b\x74", b"\x1c\x53\xbb\x6b", b"\xec"):
+            return b""  # places that do not hold any more
+        if identity == b"\xa3":
+            return element(b"\xa0", element(b"\xa1", body[:3] + bytes([body[3] & 0x7F]) + body[4:]) + more)
+        if identity in inner:
+            body = b"".join(within(*each) for each in elements(body))
+        body += element(b"\x55\xee", b"\1") if identity == b"\xae" else more if identity == b"\xa0" else b""
+        return element(identity, body)
+
+    path.write_bytes(b"".join(within(*each) for each in elements(path.read_bytes())))
+    return path
+
+
 def units_of(data):
     """What follows each start code."""
     return [part for part in data.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1") if part]
@@ -267,6 +297,12 @@ PLACES = {
         None,
         replaced(struct.pack(">9i", *TURNED), MARKER.ljust(36)),
     ),
+    "MP4 colour profile": (H264, "mp4", None, in_moov(box(b"colr", b"prof" + bytes(128) + MARKER))),
+    "MP4 keys": (H264, "mp4", None, in_moov(box(b"pssh", bytes(20) + struct.pack(">I", len(MARKER)) + MARKER))),
+    "MP4 display": (MPEG4, "mov", None, in_moov(box(b"mdcv", MARKER[:24]))),
+    "Matroska beside blocks": (H264, "mkv", None, with_additions),
+    "Matroska beside blocks of sound": ({**MPEG4, "sound": [("ac3", "eng")]}, "mkv", None, with_additions),
+    "WebM beside blocks": ({"codec": "libvpx"}, "webm", None, with_additions),
     "MOV uuid in the index": (H264, "mov", None, in_moov(box(b"uuid", UUID + MARKER))),
     "AVI INFO": (MJPEG, "avi", None, in_riff(chunk(b"LIST", b"INFO" + chunk(b"ICMT", MARKER)))),
     "AVI JUNK": (MJPEG, "avi", None, in_riff(chunk(b"JUNK", MARKER))),
@@ -302,7 +338,9 @@ def test_a_marker_goes(tmp_path, place, policy):
         path = remade(source, tmp_path / f"in.{suffix}", change)
     if finish:
         path = finish(path)
-    marker = b"GEOSECRET52N" if "handler" in place else SECRET.encode() if place == "track title" else MARKER
+    marker = {
+        "MP4 handler's name": b"GEOSECRET52N", "track title": SECRET.encode(), "MP4 display": MARKER[:16],
+    }.get(place, MARKER)  # fmt: skip
     assert marker in path.read_bytes(), "nothing was planted"
     out = tmp_path / f"out.{suffix}"
     through(path, out, lambda index: False, WriteOptions(policy))

@@ -325,7 +325,8 @@ class VideoReader(Reader):
         # They were not searched, and may show the same people.
         left = (f"it has {others} more tracks of moving pictures: left out",) if others else ()
         alpha = ("its alpha channel is left out",) if self.decoder.facts.alpha else ()
-        return tuple(note for note in (*left, *alpha, self.decoder.clock) if note)
+        profile = ("its colour profile is left out",) if self.decoder.facts.profile else ()
+        return tuple(note for note in (*left, *alpha, *profile, self.decoder.clock) if note)
 
     @property
     def damage(self) -> str:  # type: ignore[override]

@@ -36,6 +36,7 @@ _TURNING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that hold a
 REORDERING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")  # those that take frames out of order without a delay
 _INDEXED = ("mp4", "mov", "3gp", "3g2")  # those whose index can stand in front, so that a player need not wait for it
 _EARLY = 16  # frames that may come before the first that says when to decode it
+_BESIDE = {"palette": 1024, "skip_samples": 10}  # what may lie beside the data of a packet, and its bytes
 _EXACT = 0x0400  # AVFMT_FLAG_BITEXACT: no program's name, no random identity
 
 
@@ -204,7 +205,9 @@ class Output:
                     packet.dts = packet.pts = round(number / self.facts.rate / self.facts.clock)
                 if number not in self._wanted:
                     continue
-                packet = _with_data(packet, self._scrubbed(packet), anew=self.facts.alpha)
+                packet = _bare(packet, self._scrubbed(packet))
+            elif packet.stream.type == "audio":
+                packet = _bare(packet)
             if packet.stream_index in self._copies:
                 yield packet
 
@@ -322,13 +325,20 @@ def packets(container: InputContainer, streams: Collection[int], clock: Clock) -
         yield from _ordered(waiting)
 
 
-def _with_data(packet: Packet, data: bytes, anew: bool) -> Packet:
-    """The packet with other data; itself where they are the same. anew: in any case without what is beside its data."""
-    if data == bytes(packet) and not anew:
+def _bare(packet: Packet, data: bytes | None = None) -> Packet:
+    """The packet with these data, or its own, and of what lies beside them only what `_BESIDE` names.
+
+    Alpha and texts of Matroska lie there. The packet itself where nothing is to be changed.
+    """
+    beside = list(packet.iter_sidedata())
+    kept = [each for each in beside if each.data_size == _BESIDE.get(each.data_type)]
+    if len(kept) == len(beside) and data in (None, bytes(packet)):
         return packet
-    new = Packet(data)
+    new = Packet(bytes(packet) if data is None else data)
     new.pts, new.dts, new.duration, new.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
     new.is_keyframe, new.stream = packet.is_keyframe, packet.stream
+    for each in kept:
+        new.set_sidedata(each)
     return new
 
 

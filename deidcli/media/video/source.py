@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from io import BytesIO, RawIOBase
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -23,6 +22,7 @@ from av.video.stream import VideoStream
 from deidcli.errors import MediaError
 from deidcli.media.stream import SoundOnly
 from deidcli.media.video.container import Clock, Window, window
+from deidcli.media.video.views import WithoutBeside, WithoutLastMark
 
 # A picture on the sleeve of a recording, or a strip of previews: neither is the video.
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -38,7 +38,6 @@ _SIDE = {
     "A53_CC": "captions in its frames are lost",
     "ICC_PROFILE": "its colour profile is lost",
 }
-_LAST_MARK = re.compile(rb"(?<=\xff\xd9)\s*--[^\r\n]{1,72}\s*\Z")  # RFC 2046, 5.1.1
 RAW = {
     **{kind: kind for kind in ("h264", "hevc", "mjpeg", "mpegvideo", "vc1", "dv", "mpjpeg")},
     **{"mpeg4es": "m4v", "av1obu": "obu"},
@@ -46,45 +45,6 @@ RAW = {
 """FFmpeg's names of streams without a container, and so without time stamps, by what `sniff.video_kind` says."""
 # Frames a second that a file may have, and up to which they come of no broken clock.
 _SLOWEST, _FASTEST, _USUAL = Fraction(1, 1000), Fraction(1000), 300
-
-
-class _WithoutLastMark(RawIOBase):
-    """Parts of a message, as cameras send them, without the mark behind the last: FFmpeg waits for another part."""
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self._end = file.seek(0, 2)
-        start = file.seek(max(0, self._end - 200))
-        if mark := _LAST_MARK.search(file.read()):
-            self._end = start + mark.start()
-        file.seek(0)
-
-    def readable(self) -> bool:
-        """As for every file."""
-        return True
-
-    def seekable(self) -> bool:
-        """As for every file."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """As for every file."""
-        data = self._file.read(max(0, min(len(buffer), self._end - self._file.tell())))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """As for every file."""
-        return self._file.seek(self._end + offset) if whence == 2 else self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """As for every file."""
-        return self._file.tell()
-
-    def close(self) -> None:
-        """As for every file."""
-        self._file.close()
-        super().close()
 
 
 @dataclass(frozen=True)
@@ -98,7 +58,8 @@ class Source:
     def file(self) -> BinaryIO:
         """The file, opened. FFmpeg gets this and no name: a name like "concat:a" would be an instruction to it."""
         file = BytesIO(self.data) if isinstance(self.data, bytes) else self.data.open("rb")
-        return cast(BinaryIO, _WithoutLastMark(file)) if self.kind == "mpjpeg" else file
+        view = {"mpjpeg": WithoutLastMark, "mp4": WithoutBeside, "mov": WithoutBeside}.get(self.kind)
+        return cast(BinaryIO, view(file)) if view else file
 
     @contextmanager
     def opened(self) -> Iterator[InputContainer]:
@@ -141,13 +102,13 @@ class Source:
 class Facts:
     """What is known of a video after one frame.
 
-    size: (width, height) as stored, without what is cropped away. stored: with it. orientation: 1 to 8, as the EXIF tag
-    numbers them. matrix: the nine numbers of its display matrix, None without one. codec: FFmpeg's name. rate: frames a
-    second on average. frames: about how many, None where nothing says so. others: how many more streams of moving
-    pictures there are. clock: seconds that one step of its time stamps lasts. shape: of a pixel, width by height, None
-    where it is not stated. pixels: FFmpeg's name of the pixel format. window: what of a stored frame is shown, None for
-    all of it. alpha: whether there is an alpha channel that is not decoded. side: what else frames say that is lost
-    when they are encoded anew, a note each.
+    size: (width, height) as stored, without what is cropped away. stored: with it. orientation: 1 to 8, as the EXIF
+    tag numbers them. matrix: the nine numbers of its display matrix, None without one. codec: FFmpeg's name. rate:
+    frames a second on average. frames: about how many, None where nothing says so. others: how many more streams of
+    moving pictures there are. clock: seconds that one step of its time stamps lasts. shape: of a pixel, width by
+    height, None where it is not stated. pixels: FFmpeg's name of the pixel format. window: what of a stored frame
+    is shown, None for all of it. alpha: whether there is an alpha channel that is not decoded. profile: whether
+    there is a colour profile. side: what else frames say that is lost when they are encoded anew, a note each.
     """
 
     size: tuple[int, int]
@@ -164,6 +125,7 @@ class Facts:
     pixels: str
     window: Window | None = None
     alpha: bool = False
+    profile: bool = False
     side: tuple[str, ...] = ()
 
     @property
@@ -182,6 +144,7 @@ def facts(source: Source) -> Facts:
         matrix = display_matrix(frame)
         with source.file() as file:
             shown = window(file, source.kind, (frame.width, frame.height))
+            profile = isinstance(file, WithoutBeside) and file.profile
         return Facts(
             size=(shown[2] - shown[0], shown[3] - shown[1]) if shown else (frame.width, frame.height),
             stored=(frame.width, frame.height),
@@ -196,6 +159,7 @@ def facts(source: Source) -> Facts:
             shape=stream.sample_aspect_ratio or None,
             pixels=frame.format.name,
             window=shown,
+            profile=profile,
             alpha=stream.metadata.get("alpha_mode") == "1",
             side=tuple(said for kind, said in _SIDE.items() if Type[kind] in frame.side_data),
         )
