@@ -51,6 +51,8 @@ def holds_picture(value: bytes) -> bool:
 
 _WRITERS_OWN = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id"}
 _LONGEST_TAG = 1 << 16
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?")
+"""ISO 639, and of BCP 47 a script and a region: tags of private use say anything."""
 
 
 def file_tags(tags: dict[str, str], policy: str) -> dict[str, str]:
@@ -62,7 +64,8 @@ def track_tags(tags: dict[str, str], policy: str) -> dict[str, str]:
     """The tags of a track that may be written."""
     if policy == "all":
         return _kept_tags(tags)
-    return {"language": tags["language"]} if policy == "safe" and "language" in tags else {}
+    language = tags.get("language", "")
+    return {"language": language} if policy == "safe" and _LANGUAGE.fullmatch(language) else {}
 
 
 def chapters(found: list, policy: str) -> list:

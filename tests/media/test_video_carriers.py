@@ -322,6 +322,7 @@ PLACES = {
         None,
     ),
     "track title": (H264, "mkv", None, None),
+    "track language": ({**MPEG4, "sound": [("ac3", MARKER.decode())]}, "mkv", None, None),
 }
 
 
