@@ -74,6 +74,12 @@ def test_a_preset_without_clusters_takes_its_first_shift_where_nothing_is_asked(
         known_shift(preset, replace(usual, clusters=50))
 
 
+def test_shipped_presets_know_the_order_of_attributes_that_is_usual():
+    names = {"autoencoder-fc-64": "attribute-expression-mouth-race-20", "autoencoder-256": "attribute-race-20"}
+    for preset, shift in names.items():
+        assert known_shift(load_preset(preset), Autoencoder.Options(preset=preset, shift="attribute")) == shift
+
+
 @pytest.mark.parametrize(
     "given",
     [
