@@ -200,3 +200,31 @@ def test_a_preset_that_an_encoder_does_not_know(tmp_path, codec, preset, known):
     notes = through(path, tmp_path / "out.mkv", options=options)
     assert any("has no preset" in note for note in notes) != known
     assert len(film_of(tmp_path / "out.mkv").frames) == COUNT
+
+
+@pytest.mark.parametrize("change", [True, False])
+@pytest.mark.parametrize("suffix", [".3gp", ".mov"])
+def test_speech_of_telephones_is_copied(tmp_path, suffix, change):
+    """AMR, of which FFmpeg has no decoder of its own in every build."""
+    path = film(tmp_path / "silent.mp4", "mpeg4", clock=Fraction(1, 25))
+    with av.open(str(path)) as silent, av.open(str(tmp_path / f"in{suffix}"), "w") as out:
+        picture = out.add_stream_from_template(silent.streams.video[0])
+        try:
+            speech = out.add_stream("libopencore_amrnb", rate=8000, layout="mono")
+        except ValueError:
+            pytest.skip("no encoder of AMR")
+        speech.bit_rate = 12200
+        for packet in silent.demux(video=0):
+            if packet.size:
+                packet.stream = picture
+                out.mux(packet)
+        for start in range(0, 3200, 160):
+            sound = av.AudioFrame.from_ndarray((np.arange(160, dtype=np.int16) * 50)[None], "s16", "mono")
+            sound.sample_rate, sound.pts = 8000, start
+            out.mux(speech.encode(sound))
+        out.mux(speech.encode(None))
+    target = tmp_path / f"out{suffix}"
+    through(tmp_path / f"in{suffix}", target, lambda index: change)
+    before, after = film_of(tmp_path / f"in{suffix}"), film_of(target)
+    assert [data for _, data in before.packets[1]] == [data for _, data in after.packets[1]] != []
+    assert after.container.streams.audio[0].codec_context.codec.canonical_name == "amr_nb"
