@@ -1,7 +1,7 @@
 """`deid` and `python -m deidcli`: runs a command and turns errors into one line and an exit status, here only.
 
-Ctrl-C and SIGTERM end a run at any moment with one line: what was begun is dropped, and finished files are whole. Where
-that takes too long, or at a second signal, the process ends at once; the next run clears up.
+Ctrl-C, SIGTERM and SIGHUP end a run at any moment with one line: what was begun is dropped, and finished files are
+whole. Where that takes too long, or at a second signal, the process ends at once; the next run clears up.
 """
 
 # The imports come after the handler of signals.
@@ -25,13 +25,16 @@ import threading
 from contextlib import suppress
 from typing import Any, NoReturn
 
-DONE, PARTIAL, USAGE, NOTHING, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+DONE, PARTIAL, USAGE, NOTHING, INTERRUPTED = 0, 1, 2, 3, 128 + signal.SIGINT
 PATIENCE = 10.0  # seconds from a signal to the end of the process
-_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
 
 class Signals:
-    """What happens at Ctrl-C and SIGTERM. received: the first of them, 0 before. A signal that is ignored stays so."""
+    """What happens at Ctrl-C, SIGTERM and SIGHUP. received: the first of them, 0 before.
+
+    A signal that is ignored stays so.
+    """
 
     def __init__(self) -> None:
         self.received = 0
@@ -51,7 +54,7 @@ class Signals:
     @property
     def status(self) -> int:
         """The exit status of an interrupted run."""
-        return TERMINATED if self.received == signal.SIGTERM else INTERRUPTED
+        return 128 + (self.received or signal.SIGINT)
 
     def say(self) -> None:
         """What the user reads."""

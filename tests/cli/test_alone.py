@@ -219,16 +219,20 @@ def test_a_seed_from_a_file_or_the_environment_is_written_nowhere(deid, drawn, t
     assert deid("anonymize", *flags, "--seed-file", tmp_path / "nothing", drawn, tmp_path / "x").status == 2
 
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def command(*arguments, **options):
     """`deid ARGUMENTS` in a process of its own, that hears signals."""
     return subprocess.Popen(
         [sys.executable, "-m", "deidcli", *map(str, arguments)], cwd=HOUSE, text=True, stderr=subprocess.PIPE,
-        preexec_fn=lambda: [signal.signal(kind, signal.SIG_DFL) for kind in (signal.SIGINT, signal.SIGTERM)], **options,
+        preexec_fn=lambda: [signal.signal(kind, signal.SIG_DFL) for kind in STOPS], **options,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("after", [0.08, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize(
+    ("kind", "after"), [*((kind, after) for kind in STOPS[:2] for after in (0.08, 0.2, 0.5, 1.0)), (STOPS[2], 1.0)]
+)
 def test_a_signal_at_any_moment(drawn, tmp_path, kind, after):
     """During the imports, too: one line, the status of the signal, and nothing half done."""
     for number in range(40):
