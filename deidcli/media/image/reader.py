@@ -24,7 +24,7 @@ from deidcli import bounded
 from deidcli.errors import MediaError
 from deidcli.media.image import Container, Native, Rewriter, container_of, explained
 from deidcli.media.image.conversion import views, with_rgb
-from deidcli.media.image.rehearsal import is_suspicious, rehearse
+from deidcli.media.image.rehearsal import is_endless, is_suspicious, promise, rehearse
 from deidcli.media.looks import continued
 from deidcli.media.metadata import checked
 from deidcli.media.sniff import HEAD, image_kind
@@ -47,6 +47,8 @@ def open_image(data: bytes, name: str, kind: str, salvage: bool = False) -> Imag
         if len(container.times) > MOST_FRAMES:
             said = f"{len(container.times)} frames in {len(data)} bytes are more than the limit of {MOST_FRAMES}"
             raise MediaError(said, "convert it to a video first")
+        if is_endless(container):
+            raise MediaError(promise(container, "a decompression bomb"), "convert it to a video first")
         if is_suspicious(container):
             rehearse(container, kind)
         return ImageReader(container)

@@ -21,6 +21,8 @@ PIXELS = 100_000_000
 """Pixels of all frames together from which a picture is decoded in a process of its own first."""
 DENSE, DENSE_PIXELS = 1000, 16_000_000
 """Pixels a byte from which it is so even for smaller pictures, and the number of pixels at which that begins."""
+ENDLESS = 4_000_000_000
+"""Pixels of all frames, so many a byte, that nobody searches: half an hour of work, for a file of any size."""
 MEMORY = 3 << 30  # bytes of address space
 SECONDS, SECONDS_A_MEGABYTE, LONGEST = 12, 3, 150  # of processor time
 _ONE_AT_A_TIME = threading.Lock()  # each may take all the memory that one is allowed
@@ -33,6 +35,12 @@ def is_suspicious(container: Container) -> bool:
     """Whether a picture claims many pixels, or many more than its bytes make likely."""
     pixels = container.size[0] * container.size[1] * len(container.times) * container.passes
     return pixels > PIXELS or (pixels > DENSE_PIXELS and pixels > DENSE * len(container.data))
+
+
+def is_endless(container: Container) -> bool:
+    """Whether the frames of a file that holds next to nothing are more pixels than can be searched."""
+    pixels = container.size[0] * container.size[1] * len(container.times)
+    return pixels > ENDLESS and pixels > DENSE * len(container.data)
 
 
 def rehearse(container: Container, kind: str) -> None:
@@ -49,7 +57,7 @@ def rehearse(container: Container, kind: str) -> None:
                 # Somebody, or a system without memory, may have ended it: the file is tried once more.
                 done = _run(command, container.data, seconds)
     except subprocess.TimeoutExpired as error:
-        raise MediaError(_promise(container, f"takes more than {seconds} seconds to decode"), _HINT) from error
+        raise MediaError(promise(container, f"it takes more than {seconds} seconds to decode"), _HINT) from error
     except OSError as error:
         raise MediaError(
             f"no process could be started to decode it in: {error.strerror}", "use fewer workers"
@@ -58,7 +66,7 @@ def rehearse(container: Container, kind: str) -> None:
         message, _, hint = done.stdout.decode("utf-8", "replace").partition("\n")
         raise MediaError(message, hint.strip() or _HINT)
     if done.returncode != 0:
-        raise MediaError(_promise(container, "takes too much memory or time, or breaks its decoder"), _HINT)
+        raise MediaError(promise(container, "it takes too much memory or time, or breaks its decoder"), _HINT)
 
 
 def _run(command: Sequence[str], data: bytes, seconds: int) -> subprocess.CompletedProcess[bytes]:
@@ -67,10 +75,11 @@ def _run(command: Sequence[str], data: bytes, seconds: int) -> subprocess.Comple
     )
 
 
-def _promise(container: Container, what: str) -> str:
+def promise(container: Container, what: str) -> str:
+    """What a file claims to hold, and `what` it does."""
     (width, height), count = container.size, len(container.times)
     frames = f"{count} frames of " if count > 1 else ""
-    return f"{frames}{width}x{height} pixels in {len(container.data)} bytes: it {what}"
+    return f"{frames}{width}x{height} pixels in {len(container.data)} bytes: {what}"
 
 
 def _environment() -> dict[str, str]:
