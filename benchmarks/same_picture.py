@@ -34,7 +34,8 @@ from deidcli.methods.epdnet import Epdnet
 from deidcli.methods.fatm import Fatm
 from deidcli.methods.identities import FAR, IdentityMethod
 from deidcli.methods.ksame.m import KSameM
-from deidcli.methods.new_face import face_alpha, lit, mesh_of, read
+from deidcli.methods.new_face import face_alpha, mesh_of, read
+from deidcli.methods.tone import lit
 from deidcli.values import Face, Frame
 
 JUDGES = [recogniser(name) for name in ("dlib", "sface")]

@@ -25,7 +25,6 @@ from deidcli.faces.canonical import (
     PRESENT,
     RIGHT_LIDS,
     RIM,
-    SIZE,
     SMALL,
     canonical,
     frame_map,
@@ -37,18 +36,12 @@ from deidcli.faces.canonical import (
     with_ring,
 )
 from deidcli.faces.face_model import FaceModel, Identity, Reading
-from deidcli.faces.regions import features, openings, rim_distance
+from deidcli.faces.regions import openings, rim_distance
 from deidcli.faces.render import render
+from deidcli.methods.tone import lit, width_of
 from deidcli.values import Box, Crop, CropSpec, Frame, Layer
 
 NO_MASK = CropSpec(size=None, margin=0, align="window", transfer_lighting=False)  # a layer says how it lies
-LEVELS = 3  # octaves whose contrast is set: 1, 2 and 4 pixels of the frame
-THIRDS = np.full((1, 3), 1 / 3, np.float32)
-FEATURE = 8  # pixels of the frame by which eyes, brows and lips are grown where their contrast is told from the skin's
-CONTRAST = (0.12, 1.15)  # least and most of the contrast of the new texture in an octave that is left to it
-# Standard deviation of the surroundings over which tone and light are compared, in pixels of 8 of the frame, and at the
-# least in pixels of the photograph: what a small face has left at a finer scale is the face itself.
-WIDE, WIDE_SHOWN = 2.0, 2.5
 EDGE = (3.0, 10.0)  # pixels within the rim at which the new face begins, and from which on there is nothing of the old
 FADE = 30.0  # pixels within the rim from which on a point moves as its part of the face does, and not as the rim
 # Standard deviations over which the rim's movement is smoothed: in points along it, and in pixels of the frame.
@@ -171,8 +164,7 @@ def draw(
     if replaced < LEAST_REPLACED:
         raise MethodError(f"{1 - replaced:.0%} of the face seem to be hidden", "another method replaces it")
     texture = texture_of(model, seen.reading, identity) if texture is None else texture
-    width = max(WIDE, WIDE_SHOWN * SIZE / 8 / max(seen.span, 1.0))
-    texture = lit(texture, seen.reading, width) / np.float32(seen.exposure)
+    texture = lit(texture, seen.reading, width_of(seen.span)) / np.float32(seen.exposure)
     moved = seen.mesh + _movement(model, seen, identity, shape)
     return _laid_over(seen, moved, texture, face_alpha() if within is None else face_alpha() * within)
 
@@ -188,79 +180,6 @@ def composited(crop: Crop, made: Crop) -> np.ndarray:
     """The pixels of a window with its new face, as the frame will show them."""
     here = np.array([[1.0, 0, 0], [0, 1.0, 0]])
     return blend(Frame(crop.pixels), replace(made, transform=here), NO_MASK, BlendOptions()).frame.pixels
-
-
-def lit(texture: np.ndarray, reading: Reading, width: float = WIDE) -> np.ndarray:
-    """A texture (256, 256, 3) in the contrast of each octave, the tone and the light of a face.
-
-    width: standard deviation over which tone and light are compared, in pixels of 8 of the frame.
-    """
-    face = (reading.visible > 0.9) & (rim_distance() > 12) & (openings() < 0.1)
-    if face.sum() < 800:
-        face = rim_distance() > 12
-    new, old, bands = texture, reading.texture, []
-    where: np.ndarray = face.astype(np.float32)
-    for _ in range(LEVELS):
-        (new, fine), (old, grain) = _octave(new), _octave(old)
-        # Means and not deviations: a few strong edges, such as a lock of hair, say little of the contrast of a face.
-        bands.append(_as_strong(fine, grain, where))
-        where = cv2.resize(where, new.shape[1::-1], interpolation=cv2.INTER_AREA)
-    inside = cv2.resize((rim_distance() > 0).astype(np.float32), new.shape[1::-1], interpolation=cv2.INTER_AREA)
-    weight = where + 0.02 * inside
-    wide = cv2.GaussianBlur(weight, (0, 0), width)[..., None]
-    smooth = [cv2.GaussianBlur(base * weight[..., None], (0, 0), width) / np.maximum(wide, 1e-6) for base in (new, old)]
-    base = smooth[1] + _as_strong(new - smooth[0], old - smooth[1], where)
-    for fine in reversed(bands):
-        base = cv2.resize(base, fine.shape[1::-1], interpolation=cv2.INTER_LINEAR) + fine
-    return base
-
-
-def _as_strong(detail: np.ndarray, other: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Detail (h, w, 3) in the contrast that `other` has where `where` (h, w) says so.
-
-    Skin and features (eyes, brows and lips), brightness and colour each get their own: with one for all, strong brows
-    in the old face would leave patches of light in the skin of the new one.
-    """
-    part = cv2.resize(_feature_share(), detail.shape[1::-1], interpolation=cv2.INTER_AREA)
-    wheres = [where * (1 - part), where * part]
-    bright, model = (_grey(picture) for picture in (detail, other))
-    colour, theirs = detail - bright[..., None], other - model[..., None]
-    brightness = _gain([np.abs(picture) for picture in (bright, model)], wheres, part)
-    strength = _gain([_grey(np.abs(picture)) for picture in (colour, theirs)], wheres, part)
-    return (bright * brightness)[..., None] + colour * strength[..., None]
-
-
-def _gain(sizes: list[np.ndarray], wheres: list[np.ndarray], part: np.ndarray) -> np.ndarray:
-    """By what (h, w) a detail is multiplied to be as strong as another in the skin and in the features.
-
-    sizes: how large both are, (h, w). wheres: weights (h, w) of the skin and of the features. part: the share of these.
-    """
-    skin, features = (
-        np.clip(_weighted(sizes[1], where) / max(_weighted(sizes[0], where), 1e-4), *CONTRAST) for where in wheres
-    )
-    return np.float32(skin) + np.float32(features - skin) * part
-
-
-def _weighted(values: np.ndarray, weights: np.ndarray) -> float:
-    return float(np.vdot(values, weights)) / max(float(weights.sum()), 1e-6)
-
-
-def _grey(picture: np.ndarray) -> np.ndarray:
-    """The mean (h, w) of the channels of (h, w, 3) float32."""
-    return cv2.transform(picture, THIRDS)
-
-
-@cache
-def _feature_share() -> np.ndarray:
-    """How much of the frame's pixels are eyes, brows and lips, (256, 256) float32 in [0, 1], softly."""
-    return cv2.GaussianBlur(features(FEATURE), (0, 0), FEATURE / 2)
-
-
-def _octave(texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A texture at half its side, and what it loses by that."""
-    height, width = texture.shape[:2]
-    half = cv2.resize(texture, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    return half, texture - cv2.resize(half, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _movement(model: FaceModel, seen: Seen, identity: Identity, shape: float) -> np.ndarray:

@@ -18,7 +18,8 @@ from deidcli.faces.recognisers import recogniser
 from deidcli.faces.regions import hidden, rim_distance, tone_and_light
 from deidcli.methods.base import Secret
 from deidcli.methods.cleanir import MIXED, PAIRS, CanonicalCleanir, Cleanir
-from deidcli.methods.new_face import WIDE, _grain, _seam, draw, is_dark, lit, mesh_of, read
+from deidcli.methods.new_face import _grain, _seam, draw, is_dark, mesh_of, read
+from deidcli.methods.tone import WIDE, lit
 from deidcli.presets import load_preset
 from deidcli.values import Frame
 
