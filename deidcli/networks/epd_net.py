@@ -41,11 +41,14 @@ class EpdConfig:
     """size: side of the pictures in pixels. channels: of each block of the way down, which halves the picture.
 
     started: whether a second picture is given, the start, to which the change is added; else it is added to the first.
+    fine: channels of a convolution at the picture's own resolution, which sees the picture, too, so that the change can
+    take away every line of the old face; 0: none, and no change is finer than two pixels.
     """
 
     size: int = 64
     channels: tuple[int, ...] = (32, 64, 96, 128)
     started: bool = False
+    fine: int = 0
 
     @property
     def inputs(self) -> int:
@@ -116,8 +119,12 @@ def build_generator(config: EpdConfig) -> keras.Model:
             x = _dropped(x, noise[:, used : used + size], f"up{i}_drop")
             used += size
         x = layers.Concatenate(name=f"up{i}_join")([layers.ReLU(name=f"up{i}_relu")(x), skips[-2 - i]])
+    x = layers.Conv2D(config.fine, 1, name="narrowed")(x) if config.fine else x
     # A transposed convolution here would leave a grid in skin until it has learnt for long.
     x = layers.UpSampling2D(2, interpolation="bilinear", name="enlarged")(x)
+    if config.fine:
+        x = layers.Concatenate(name="fine_join")([x, picture * 2 - 1])
+        x = layers.LeakyReLU(SLOPE, name="fine_relu")(layers.Conv2D(config.fine, 3, padding="same", name="fine")(x))
     colours = 1 if config.started else 3
     change = layers.Conv2D(colours, 3, padding="same", kernel_initializer="zeros", dtype="float32", name="change")(x)
     change = detail(ops.tanh(change / LIMIT) * LIMIT) if config.started else change

@@ -323,11 +323,21 @@ def dissimilarity(a, b):
 
     scikit-image's `structural_similarity(win_size=7, use_sample_covariance=False)`, border left out, is the same.
     """
-    mean = lambda x: ops.average_pool(x, WINDOW, 1, "valid")  # noqa: E731
+    height, width, channels = a.shape[1:]
+    # Products of matrices, whose gradient takes a tenth of the time that the one of pooling does on a processor.
+    down, across = _windows(height), np.kron(_windows(width), np.eye(channels, dtype=np.float32)).T
+    a, b = (ops.reshape(x, (-1, height, width * channels)) for x in (a, b))
+    mean = lambda x: ops.matmul(ops.matmul(down, x), across)  # noqa: E731
     a_mean, b_mean = mean(a), mean(b)
     # Rounding must not make a variance negative where a picture is flat.
     a_var, b_var = (ops.maximum(mean(x * x) - m * m, 0.0) for x, m in ((a, a_mean), (b, b_mean)))
     both = mean(a * b) - a_mean * b_mean
     light = (2 * a_mean * b_mean + STEADY[0]) / (a_mean * a_mean + b_mean * b_mean + STEADY[0])
     shape = (2 * both + STEADY[1]) / (a_var + b_var + STEADY[1])
-    return 1 - ops.mean(light * shape, axis=(1, 2, 3))
+    return 1 - ops.mean(light * shape, axis=(1, 2))
+
+
+def _windows(count: int) -> np.ndarray:
+    """(count - WINDOW + 1, count) float32: with it, numbers in a row become the means of all windows."""
+    steps = np.arange(count) - np.arange(count - WINDOW + 1)[:, None]
+    return np.where((steps >= 0) & (steps < WINDOW), np.float32(1 / WINDOW), np.float32(0))

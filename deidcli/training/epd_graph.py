@@ -21,6 +21,8 @@ from deidcli.networks.epd_net import Translator, packed
 from deidcli.networks.store import run
 from deidcli.training.cleanir_graph import dissimilarity
 
+COLOURED = 4.0  # how much more a change of colour counts in L1: networks are deceived by coloured fringes first
+OTHERS = 0.8  # distance (Equation 8) from which on nobody else is meant: half of an answer, where THRESHOLD is 3/4
 SHARE = 4  # one face in SHARE is described by the recogniser, which costs as much as all the rest
 
 
@@ -32,7 +34,9 @@ class Losses:
     alpha: of Equation 9, how far an answer of the identity verifier has to lie from the person's own.
     descriptor: weight of the recogniser's distance to the original, as far as it lies below `margin`; the paper has
     none, and its verifier knows only the people that it was trained on. change: weight of the mean absolute difference
-    to the picture that the generator changes; the L1 term of pix2pix.
+    to the picture that the generator changes, or to the target where faces have one; the L1 term of pix2pix, and
+    COLOURED times what of it is colour. switching: weight of Equation 9 for everybody of the gallery but the person, so
+    that the new face is none of theirs either.
     """
 
     adversarial: float = 1.0
@@ -43,6 +47,7 @@ class Losses:
     descriptor: float = 0.0
     margin: float = 0.8
     change: float = 0.0
+    switching: float = 0.0
 
 
 def adversarial(real, verdict):
@@ -64,6 +69,15 @@ def contrastive(person, answer, alpha: float):
     """Equation 9, (batch,), of one-hot people and answers (batch, M); 0 for whom the verifier does not know."""
     apart = ops.sqrt(ops.sum(ops.square(person - answer), axis=-1) + 1e-12)
     return ops.sum(person, axis=-1) * ops.square(ops.relu(alpha - apart))
+
+
+def mistaken(person, answer):
+    """How far answers (batch, M) lie within OTHERS of the people (batch, M) that a face is not of, squared and summed:
+    (batch,). It is more than Equation 9, which leaves it to chance for whom a new face is taken.
+    """
+    apart = ops.square(answer)
+    apart = ops.sqrt(ops.sum(apart, axis=-1, keepdims=True) + 1 - 2 * answer + 1e-6)
+    return ops.sum((1 - person) * ops.square(ops.relu(OTHERS - apart)), axis=-1)
 
 
 def crossentropy(emotion, answer):
@@ -166,17 +180,24 @@ def build_trainer(
 
 def loss_functions(losses: Losses) -> dict:
     """The losses of `build_trainer`'s outputs, for `compile`. The target of "picture" is the face, and behind it in the
-    channels the picture that the generator changes, (batch, size, size, 6).
+    channels the picture that the new face is pulled to, (batch, size, size, 6).
     """
 
     def picture(target, made):
         alike = losses.adversarial * losses.structure * structural(target[..., :3], made)
-        return alike + losses.change * ops.mean(ops.abs(target[..., 3:] - made), axis=(1, 2, 3))
+        apart = target[..., 3:] - made
+        coloured = apart - ops.mean(apart, axis=-1, keepdims=True)
+        apart = ops.abs(apart) + COLOURED * ops.abs(coloured)
+        return alike + losses.change * ops.mean(apart, axis=(1, 2, 3))
+
+    def identity(person, answer):
+        others = losses.switching * mistaken(person, answer) if losses.switching else 0.0
+        return losses.identity * contrastive(person, answer, losses.alpha) + others
 
     return {
         "picture": picture,
         "verdict": lambda real, verdict: losses.adversarial * adversarial(real, verdict),
-        "identity": lambda person, answer: losses.identity * contrastive(person, answer, losses.alpha),
+        "identity": identity,
         "emotion": lambda emotion, answer: losses.emotion * crossentropy(emotion, answer),
         "descriptor": lambda known, answer: losses.descriptor * unlike(known, answer, losses.margin),
     }

@@ -1,6 +1,7 @@
 """How EPD-Net is trained: a pack to a preset. First the two verifiers, then the generator against all of them.
 
-The paper's network translates aligned crops. Where a face model is named, the data are textures in the canonical frame
+The paper's network translates aligned crops. Where faces have targets, the generator learns these first
+(`training/epd_start.py`). Where a face model is named, the data are textures in the canonical frame
 (`training/data.py`), and the generator starts from the texture that the model draws of another identity.
 """
 
@@ -40,6 +41,7 @@ from deidcli.presets import Preset, load_preset, save_preset
 from deidcli.training import classifiers
 from deidcli.training.data import MARGIN, Pack, Textures, check_apart, chip_samplers, load_pack, load_textures
 from deidcli.training.epd_graph import Losses, answers, build_trainer, loss_functions, measure, translated
+from deidcli.training.epd_start import beyond, learn_targets, targets_of
 from deidcli.training.face_model import SEEN, completed
 from deidcli.training.fit import FitOptions, compile_trainer, fit
 from deidcli.training.sampling import Augment, batches
@@ -54,15 +56,20 @@ FACES, QUICK = 12, 96  # columns of a sheet, and faces that are measured after a
 class Recipe:
     """All that decides what is trained.
 
-    channels, size: of EpdConfig. model: a face model's preset, "" for aligned crops. licences: of the textures
-    that are learnt from, where the pack says them. starts: of how many identities the
-    model draws each face. least: pictures of a person from which on the identity verifier knows them; 0 for no such
-    verifier. labels: the column with the emotions of the faces; "" for no emotion verifier. vgg, xception: channels of
-    the verifiers; verifier_minutes: the time of each. adversary_rate: the learning rate of the adversary.
+    channels, size, fine: of EpdConfig. target_minutes, target_batch: how long targets are learnt, where faces have
+    some, and in batches of how many; beyond: how far beyond them the generator goes then. model: a face model's preset,
+    "" for aligned crops. licences: of the textures that are learnt from, where the pack says them. starts: of how many
+    identities the model draws each face. least: pictures of a person from which on the identity verifier knows them; 0
+    for no such verifier. labels: the column with the emotions of the faces; "" for no emotion verifier. vgg, xception:
+    channels of the verifiers; verifier_minutes: the time of each. adversary_rate: the learning rate of the adversary.
     """
 
     channels: tuple[int, ...] = (32, 64, 96, 128)
     size: int = 64
+    fine: int = 0
+    beyond: float = 0.0
+    target_minutes: float = 20.0
+    target_batch: int = 16
     model: str = ""
     licences: str = "CC0,MIT"
     starts: int = 4
@@ -77,7 +84,7 @@ class Recipe:
     fit: FitOptions = field(default_factory=FitOptions)
 
     def network(self) -> EpdConfig:
-        return EpdConfig(self.size, self.channels, bool(self.model))
+        return EpdConfig(self.size, self.channels, bool(self.model), self.fine)
 
 
 @dataclass(frozen=True)
@@ -85,13 +92,15 @@ class Faces:
     """What the generator learns from; all rows belong together.
 
     pack: the faces, at the generator's side. starts: (n, starts, side, side, 3) uint8 of the face model, or None.
-    people: (n, M) one-hot, nothing for whom the verifier does not know. emotions: (n, 7) in [0, 1].
+    people: (n, M) one-hot, nothing for whom the verifier does not know. emotions: (n, 7) in [0, 1]. targets: (n, side,
+    side, 3) uint8, how another method draws them, or None.
     """
 
     pack: Pack
     starts: np.ndarray | None
     people: np.ndarray
     emotions: np.ndarray
+    targets: np.ndarray | None = None
 
     @property
     def given(self) -> np.ndarray:
@@ -100,26 +109,29 @@ class Faces:
 
     def where(self, rows: np.ndarray) -> Faces:
         """The rows that a mask (n,) bool or an array of indices picks."""
-        starts = None if self.starts is None else self.starts[rows]
-        return Faces(self.pack.where(rows), starts, self.people[rows], self.emotions[rows])
+        starts, targets = (None if each is None else each[rows] for each in (self.starts, self.targets))
+        return Faces(self.pack.where(rows), starts, self.people[rows], self.emotions[rows], targets)
 
-    def answered(self, verifiers: dict[str, keras.Model], people: Sequence[str], recipe: Recipe) -> Faces:
-        """With I_x, the people of the gallery, and E_x, emotions: as they are labelled, or as the verifier says."""
+    def answered(self, verifiers: dict[str, keras.Model], people: Sequence[str]) -> Faces:
+        """With I_x, the people of the gallery, and E_x, emotions as the verifier sees them: Table I compares these, and
+        with labels it would be more certain of new faces than of the old ones.
+        """
         identity, emotions = self.people, self.emotions
         if "identity" in verifiers:
             words = np.array([word(name) for name in self.pack.names])
             identity = (words[:, None] == np.array(people)[None]).astype(np.float32)
         if "emotion" in verifiers:
             emotions = answers(verifiers["emotion"], self.pack.crops)
-            labels = self.pack.labels.get(recipe.labels, np.full(len(emotions), ""))
-            known = np.isin(labels, EMOTIONS)
-            emotions[known] = labels[known][:, None] == np.array(EMOTIONS)
         return replace(self, people=identity, emotions=emotions)
 
 
-def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path) -> Preset:
+def train(
+    data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path, targets: Sequence[Path] = ()
+) -> Preset:
     """Train on the packs `data` and write the preset `out`; checkpoints, log and sheets go to `work`.
 
+    targets: packs of the same pictures after another method; where there are some, the generator learns from the faces
+    that have one.
     Raises UsageError for packs that cannot be used together, or a person who is in both.
     """
     faces, strangers = (_read(paths, recipe, split) for paths, split in ((data, "train"), ([val], "val")))
@@ -127,15 +139,14 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
     people = gallery(faces.pack.names, recipe.least) if recipe.least and recipe.losses.identity else []
     kept = classifiers.held_out(faces.pack.names, HELD_OUT if people and recipe.least > 1 else 0.0)
     faces, known = faces.where(~kept), faces.where(kept)
+    having, drawn = targets_of(faces.pack.names, targets, recipe.size) if targets else (None, None)
     verifiers = _verifiers(faces.pack, people, recipe, work)
-    faces, known, strangers = (each.answered(verifiers, people, recipe) for each in (faces, known, strangers))
+    faces, known, strangers = (each.answered(verifiers, people) for each in (faces, known, strangers))
     known = known.where(known.people.sum(axis=1) > 0)
+    if having is not None:
+        faces = replace(faces.where(having), targets=drawn)
     config, samplers = recipe.network(), _samplers(recipe)
     generator, seen_by = build_generator(config), samplers if recipe.losses.descriptor else None
-    trainer = build_trainer(generator, build_critic(config), verifiers, seen_by)
-    losses = {name: each for name, each in loss_functions(recipe.losses).items() if name in trainer.output}
-    compile_trainer(trainer, losses, recipe.fit)
-    trainer.compile_adversary(recipe.adversary_rate)
     seen, unseen = (
         each.where(np.random.default_rng(3).permutation(len(each.pack))[:QUICK]) for each in (known, strangers)
     )
@@ -144,9 +155,18 @@ def train(data: Sequence[Path], val: Path, recipe: Recipe, out: Path, work: Path
         save_sheet(Translator(config, Network.of(generator)), unseen, work / "sheet.png")
         return measure(Translator(config, Network.of(generator)), seen, unseen, verifiers, samplers)
 
+    if faces.targets is not None:
+        options = replace(recipe.fit, minutes=recipe.target_minutes, batch=recipe.target_batch)
+        learn_targets(generator, config, faces.pack, faces.targets, options, work / "targets", look)
+        faces = replace(faces, targets=beyond(generator, faces.pack.crops, faces.targets, recipe.beyond))
+    trainer = build_trainer(generator, build_critic(config), verifiers, seen_by)
+    losses = {name: each for name, each in loss_functions(recipe.losses).items() if name in trainer.output}
+    compile_trainer(trainer, losses, recipe.fit)
+    trainer.compile_adversary(recipe.adversary_rate)
     fit(trainer, _feed(faces, recipe, losses), recipe.fit, work, look)
     names = save(out, generator, **verifiers)
-    said = _config(recipe, people, {"faces": len(faces.pack), "data": [path.name for path in data]})
+    packs = {"data": [path.name for path in data], "targets": [path.name for path in targets]}
+    said = _config(recipe, people, {"faces": len(faces.pack), **packs})
     # Measured as it is loaded: with weights in half precision.
     made = load(save_preset(out, said, names, ""))
     said["figures"] = measure(made, known, strangers, verifiers, samplers)
@@ -265,7 +285,7 @@ def _feed(faces: Faces, recipe: Recipe, outputs: Iterable[str]) -> Callable[[int
         drawn = batches(faces.pack, options.batch, options.seed, epoch, options.steps)
         for step, (_, rows) in enumerate(drawn):
             random = np.random.default_rng([options.seed, 5, epoch, step])
-            both = _given(faces, rows, random).astype(np.float32) / 255
+            both = _given(faces, rows, random).astype(np.float32) / 255  # the last picture is what it is pulled to
             targets = {
                 "picture": np.concatenate([both[..., :3], both[..., -3:]], axis=-1),
                 "verdict": np.ones((len(rows), 1), np.float32),
@@ -274,14 +294,18 @@ def _feed(faces: Faces, recipe: Recipe, outputs: Iterable[str]) -> Callable[[int
                 "descriptor": faces.pack.descriptors[rows].astype(np.float32),
             }
             noise = random.random((len(rows), config.noise), np.float32)
-            yield {"given": packed(both, noise)}, {name: targets[name] for name in outputs}
+            yield {"given": packed(both[..., : config.inputs], noise)}, {name: targets[name] for name in outputs}
 
     return feed
 
 
 def _given(faces: Faces, rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """The faces of rows, each with one of its starts behind it where it has some, half of them mirrored; uint8."""
+    """The faces of rows, each with one of its starts or with its target behind it where it has some, half of them
+    mirrored; uint8.
+    """
     both = faces.pack.crops[rows]
+    if faces.targets is not None:
+        both = np.concatenate([both, faces.targets[rows]], axis=-1)
     if faces.starts is not None:
         both = np.concatenate([both, faces.starts[rows, random.integers(0, faces.starts.shape[1], len(rows))]], axis=-1)
     return Augment()(both, random)
@@ -311,12 +335,13 @@ def _card(name: str, config: dict) -> str:
     training, figures = config["training"], config["figures"]
     kind = f"textures in the canonical frame (model {config['model']})" if "model" in config else "aligned crops"
     limit = ": photographs of people, for research only" if config.get("use") == "research" else ""
+    first = f"\n- It learnt first to draw targets ({', '.join(training['targets'])})." if training["targets"] else ""
     return f"""# {name}
 
 EPD-Net (Aggarwal et al. 2020) at {config["crop"]["size"]} pixels, on {kind}. Generator channels
 {config["network"]["channels"]}.
 
-- Trained on {training["faces"]} faces ({", ".join(training["data"])}){limit}.
+- Trained on {training["faces"]} faces ({", ".join(training["data"])}){limit}.{first}
 - Verifiers: {", ".join(v for v in VERIFIERS if v in config) or "none"}; people of the gallery have {training["least"]}
   pictures or more.
 - Losses: {training["losses"]}

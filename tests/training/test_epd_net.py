@@ -1,6 +1,7 @@
 """EPD-Net's losses are the paper's equations, and `deid train epdnet` in miniature makes presets the method loads."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from deidcli.methods import find
 from deidcli.methods.base import Secret
 from deidcli.networks.epd_net import EpdConfig, build_critic, build_generator, load, load_verifier, packed
 from deidcli.presets import load_preset
-from deidcli.training.data import Pack, Textures, write_textures
+from deidcli.training.classifiers import held_out
+from deidcli.training.data import Pack, Textures, load_pack, write_textures
 from deidcli.training.epd_graph import (
     Losses,
     adversarial,
@@ -20,10 +22,12 @@ from deidcli.training.epd_graph import (
     crossentropy,
     identities,
     loss_functions,
+    mistaken,
     structural,
     unlike,
 )
-from deidcli.training.epd_net import EMOTIONS, gallery, word
+from deidcli.training.epd_net import EMOTIONS, HELD_OUT, gallery, word
+from deidcli.training.epd_start import beyond, learn_targets
 from deidcli.training.fit import FitOptions, compile_trainer
 from deidcli.values import Box, Crop, Face
 
@@ -58,6 +62,13 @@ def test_equation_9():
     assert np.allclose(contrastive(person, answer, 1.2), [1.44, 0, 0], atol=1e-4)
     half = contrastive(numbers([1, 0]), numbers([0.5, 0.5]), 1.0)
     assert np.allclose(half, (1 - np.sqrt(0.5)) ** 2, atol=1e-5)
+
+
+def test_nobody_else_is_meant_from_half_an_answer_on():
+    """Whoever is named for sure costs the square of OTHERS, the person themselves nothing."""
+    person = numbers([1, 0, 0], [1, 0, 0], [0, 0, 0], [1, 0, 0])
+    answer = numbers([1, 0, 0], [0, 1, 0], [0, 0, 1], [0.4, 0.3, 0.3])
+    assert np.allclose(mistaken(person, answer), [0, 0.64, 0.64, 0], atol=2e-3)
 
 
 def test_equation_10():
@@ -113,6 +124,27 @@ def test_the_adversary_and_the_generator_take_turns():
     assert len(trainer.adversary.optimizer.variables) < len(trainer.optimizer.variables)
 
 
+def test_fine_detail_begins_as_the_picture(tmp_path):
+    """A generator with `fine` changes nothing before it has learnt; then it can take single pixels away."""
+    config = EpdConfig(32, (8, 8, 12), fine=8)
+    generator = build_generator(config)
+    random = np.random.default_rng(6)
+    faces = random.integers(0, 256, (4, 32, 32, 3), np.uint8)
+    noise = random.random((4, config.noise), np.float32)
+    given = packed(faces.astype(np.float32) / 255, noise)
+    assert np.allclose(generator(given), faces / 255, atol=1e-6)
+    pack = Pack(faces, np.zeros((4, 128), np.float32), np.array([f"{i}.png" for i in range(4)]))
+    grey, looks = np.full_like(faces, 128), []
+    options = FitOptions(steps=60, batch=4, minutes=0.001, ema=0.9)
+    learn_targets(generator, config, pack, grey, options, tmp_path, lambda epoch: looks.append(epoch) or {})
+    learnt = np.array(generator(given))
+    assert looks == [0] and np.abs(learnt - 128 / 255).mean() < 0.6 * np.abs(faces / 255 - 128 / 255).mean()
+    farther = beyond(generator, faces, grey, 0.5)
+    assert np.abs(farther - np.clip(192 - 0.5 * faces, 0, 255)).max() <= 0.5
+    inside = (generator(given) > 0) & (generator(given) < 1) & (learnt > 0) & (learnt < 1)
+    assert np.allclose(generator(given)[inside], (1.5 * learnt - 0.5 * faces / 255)[inside], atol=1e-5)
+
+
 SHORT = ("--steps", 2, "--batch", 4, "--epochs", 1, "--verifier-steps", 1, "--verifier-minutes", 0.01)
 
 
@@ -152,6 +184,29 @@ def test_a_preset_for_crops(deid, packs):
     method = find("epdnet").create(find("epdnet").Options(preset=str(preset.folder)), Secret.seeded(1))
     crop = Crop(np.full((64, 64, 3), 90, np.uint8), np.eye(2, 3), Face(Box(0, 0, 64, 64)), "a#0")
     assert method.apply([crop])[0].pixels.shape == (64, 64, 3)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_targets_are_learnt_first(deid, packs):
+    """Of faces that have one; the run then goes on against the adversary."""
+    faces = load_pack(packs / "train.npz")
+    having = faces.where(np.arange(len(faces)) != 3)
+    replace(having, crops=255 - having.crops).save(packs / "targets.npz")
+    options = ("--targets", packs / "targets.npz", "--target-minutes", 0.001, "--fine", 4, "--beyond", 0.2)
+    preset = train(deid, packs, *options, "--least", 2, "--channels", "8,8,12", "--change", 1, "--switching", 1)
+    said = preset.config["training"]
+    assert said["targets"] == ["targets.npz"] and "targets.npz" in preset.card
+    assert said["faces"] == np.sum(~held_out(having.names, HELD_OUT))
+    assert load(preset).config == EpdConfig(64, (8, 8, 12), fine=4)
+    with (packs / "made.training" / "targets" / "log.csv").open(newline="") as file:
+        assert {"loss", "unmatched"} <= next(csv.DictReader(file)).keys()
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_targets_of_other_files_are_refused(deid, packs):
+    data = ("--data", packs / "train.npz", "--val", packs / "val.npz", "--out", packs / "made")
+    done = deid("train", "epdnet", *data, *SHORT, "--least", 2, "--targets", packs / "val.npz")
+    assert done.status == 2 and "no face of --data" in done.err
 
 
 @pytest.mark.usefixtures("eagerly")

@@ -189,6 +189,17 @@ def _check(options: dict[str, Any], shifts: bool) -> None:
     click.option("--size", type=click.IntRange(32), default=64, show_default=True, help="Pixels of a side."),
     click.option("--channels", type=Counts(), default="32,64,96,128", show_default=True,
                  help="Of the generator's way down, each at half the height and width of the one before."),
+    click.option("--fine", type=click.IntRange(0), default=0, show_default=True,
+                 help="Channels at the picture's own resolution, beside the picture; 0: none."),
+    click.option("--targets", multiple=True, metavar="PACK",
+                 help="Crops of the same files after another method, cut where those of --data were: the generator "
+                      "learns to draw these first, and --change pulls it to them. May be given again."),
+    click.option("--target-minutes", type=opt.Real(0.001), default=20.0, show_default=True,
+                 help="How long it learns --targets alone."),
+    click.option("--beyond", type=opt.Real(0, 1), default=0.0, show_default=True,
+                 help="How much more than to --targets it changes faces afterwards, as a share."),
+    click.option("--target-batch", type=click.IntRange(1), default=16, show_default=True,
+                 help="Faces in a batch of these."),
     click.option("--licences", default="CC0,MIT", show_default=True,
                  help="Learn from textures of these licences alone, where the pack says them."),
     click.option("--starts", type=click.IntRange(1), default=4, show_default=True,
@@ -214,7 +225,9 @@ def _check(options: dict[str, Any], shifts: bool) -> None:
     click.option("--margin", type=opt.Real(0, 2), default=0.8, show_default=True,
                  help="Distance by the recogniser from which on this loss is zero."),
     click.option("--change", type=opt.Real(0), default=0.0, show_default=True,
-                 help="Weight of the difference to the picture that is changed, pix2pix's L1."),
+                 help="Weight of the difference to the picture that is changed, or to the target; pix2pix's L1."),
+    click.option("--switching", type=opt.Real(0), default=0.0, show_default=True,
+                 help="Weight of Equation 9 for everybody else of the gallery; the paper has none."),
     opt.config,
 )  # fmt: skip
 def epdnet_command(**options: Any) -> int:
@@ -228,6 +241,8 @@ def epdnet_command(**options: Any) -> int:
     deid align --pack --largest --labels expressions.csv --only people.csv --split val lfw/images val.npz
     deid train epdnet --data train.npz --val val.npz --out models/epdnet-64 --minutes 30
     """
+    if options["targets"] and options["model"]:
+        raise UsageError("--targets does not go with --model", "a face model draws what the generator starts from")
     fit = training.prepared(options)
     from deidcli.training.epd_net import Losses, Recipe, train
 
@@ -238,7 +253,7 @@ def epdnet_command(**options: Any) -> int:
         fit=fit,
     )
     data, val, out, work = training.folders(options)
-    preset = train([Path(path) for path in data], val, recipe, out, work)
+    preset = train(data, val, recipe, out, work, [Path(path) for path in options["targets"]])
     click.echo(f"{preset.name} is in {preset.folder}", err=True)
     return 0
 
