@@ -258,7 +258,7 @@ def test_pipes_do_not_hold_the_batch_up(deid, folder, tmp_path):
     assert deid("anonymize", *QUICK, folder, tmp_path / "out").status == 0
 
 
-@pytest.mark.parametrize("begin", [b"\xff\xd8\xff\xe0", b"II*\0", b""], ids=["jpeg", "tiff", "zeros"])
+@pytest.mark.parametrize("begin", [b"\xff\xd8\xff\xe0", b""], ids=["jpeg", "zeros"])
 def test_a_file_larger_than_any_picture_fails_alone(deid, folder, tmp_path, begin):
     """Holes take no room on a disk: 20 GB of them took all memory, and the batch with it."""
     with (folder / "hole.jpg").open("wb") as file:
