@@ -79,7 +79,7 @@ def face(model: FaceModel, traits: Traits) -> Drawn:
     kept[EXPRESSION] = traits.smile * smile(model)
     apart = ((model.bank_kept - kept[:5]) ** 2) @ (4.0, 1.0, 0.5, 0.5, 0.5)
     near = np.argsort(apart, kind="stable")[: 2 * MIXED : 2]  # every second one is the mirror image of another
-    identity = model.identity(near, np.full(MIXED, WEIGHT), kept[:2])
+    identity = model.decoded(*model.mixtures(near, np.full(MIXED, WEIGHT)), kept[:2])
     texture = np.clip(even(model.base(kept) + identity.texture), 0, 1)
     person = np.concatenate([kept[:2], kept[EXPRESSION]]).astype(np.float64)
     shape = (model.shape_mean + person @ model.shape_of_kept).reshape(-1, 3) + identity.shape
