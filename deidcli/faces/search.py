@@ -6,7 +6,8 @@ so that each face lies whole in some tile. Memory is that of one tile and one co
 
 Detectors that ask for it look again where they are weak. Stills are enlarged for the smallest faces. At the borders a
 picture is mirrored outwards: half a face and its mirror image are a face, and a detector that misses the one finds the
-other. A picture of few colours (1 bit, a small palette) is smoothed, because its dots hide the faces.
+other. A forehead or a chin and its mirror image are drawn out to the height of a face. A picture of few colours (1 bit,
+a small palette) is smoothed, because its dots hide the faces.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ MOST_ENLARGED = 4_000_000  # pixels of the largest picture that is looked at so:
 # The looks at mirrored borders: longer side of the largest, in pixels, the scales after it, and the width of the strip
 # that is mirrored. Of strips of 32 to half of the picture this one found most.
 MIRRORED_SIDE, MIRRORED_SCALES, MIRRORED = 1024, (1.0, 0.5, 0.25), 32
+# The looks at the upper and the lower border that are drawn out: how far, and how many rows of the picture they show. A
+# third of a face and its mirror image are as wide as a face and too low; beside one another they are still found.
+DRAWN_OUT, EDGE = 2.1, 64
 INSIDE = 0.3  # of a box from such a look that lies in the picture, at least: the mirror image of a whole face does not
 FEW_COLOURS = 16  # in the pixels that are counted
 CHANGES = 0.02  # share of neighbours in a row that differ, above which a picture of few colours is made of dots
@@ -60,7 +64,8 @@ class _View:
     index: which picture. turn: degrees. size: width and height of the upright picture. scale: of the view to the
     picture. left, top, right, bottom: the part, in pixels of the view, halves included; of a mirrored view it is larger
     than the whole. width, height: of the whole view. largest: longer side in pixels of the picture of the largest face
-    that is taken. mirrored: whether its borders are mirrored outwards.
+    that is taken. mirrored: whether its borders are mirrored outwards. drawn_out: how many times as high its pixels are
+    shown.
     """
 
     index: int
@@ -75,6 +80,7 @@ class _View:
     height: float
     largest: float = math.inf
     mirrored: bool = False
+    drawn_out: float = 1.0
 
     def takes(self, face: Face) -> bool:
         """Whether a face of the upright picture is one that this look is for."""
@@ -87,13 +93,14 @@ class _View:
     def back(self, face: Face) -> Face:
         """The face of this part as a face of the upright picture."""
         box = face.box
-        corners = np.array([[box.left, box.top], [box.right, box.bottom]]) + (self.left, self.top)
+        shown = 1.0, self.drawn_out
+        corners = np.array([[box.left, box.top], [box.right, box.bottom]]) / shown + (self.left, self.top)
         corners = unturned(corners / self.scale, self.turn, self.size)
         (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
         five = face.points5
         if five is not None:
             # Points count from the centre of the first pixel.
-            five = (five + (self.left + 0.5, self.top + 0.5)) / self.scale
+            five = ((five + 0.5) / shown + (self.left, self.top)) / self.scale
             five = (unturned(five, self.turn, self.size) - 0.5).astype(np.float32)
         return replace(face, box=Box(*map(float, (left, top, right, bottom))), points5=five)
 
@@ -193,7 +200,7 @@ def _all_views(
             if detector.enlarges and not followed and turned.shape[0] * turned.shape[1] <= MOST_ENLARGED:
                 yield from _enlarged(whole, turned, limit)
             if detector.mirrors:
-                yield from _mirrored(whole, turned, MIRRORED_SCALES[followed:])
+                yield from _mirrored(whole, turned, MIRRORED_SCALES[followed:], followed)
             for scale, level in _levels(turned, limit):
                 for window in _windows(level.shape[0], level.shape[1], limit, strip):
                     left, top, right, bottom = window
@@ -212,8 +219,10 @@ def _enlarged(whole: _View, picture: np.ndarray, limit: float) -> Iterator[tuple
         yield view.scaled(ENLARGED), part
 
 
-def _mirrored(whole: _View, picture: np.ndarray, scales: Sequence[float]) -> Iterator[tuple[_View, np.ndarray]]:
-    """The picture, shrunk, with a strip mirrored outwards at each border."""
+def _mirrored(
+    whole: _View, picture: np.ndarray, scales: Sequence[float], followed: bool
+) -> Iterator[tuple[_View, np.ndarray]]:
+    """The picture, shrunk, with a strip mirrored outwards at each border; of a still the edges drawn out as well."""
     first = min(1.0, MIRRORED_SIDE / max(picture.shape[:2]))
     for scale in (first * scale for scale in scales):
         width, height = (max(1, round(side * scale)) for side in picture.shape[1::-1])
@@ -221,8 +230,24 @@ def _mirrored(whole: _View, picture: np.ndarray, scales: Sequence[float]) -> Ite
         if strip < 2 * RIM:
             return
         picture = cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=cv2.INTER_AREA)
-        view = replace(whole.scaled(scale), left=-strip, top=-strip, right=width + strip, bottom=height + strip)
-        yield replace(view, mirrored=True), cv2.copyMakeBorder(picture, *(strip,) * 4, cv2.BORDER_REFLECT)
+        view = replace(whole.scaled(scale), mirrored=True)
+        yield (
+            replace(view, left=-strip, top=-strip, right=width + strip, bottom=height + strip),
+            cv2.copyMakeBorder(picture, *(strip,) * 4, cv2.BORDER_REFLECT),
+        )
+        if not followed:
+            yield from _edges(view, picture, strip)
+
+
+def _edges(view: _View, picture: np.ndarray, strip: int) -> Iterator[tuple[_View, np.ndarray]]:
+    """The upper and the lower edge of a picture, mirrored outwards and drawn out; all of one that is not higher."""
+    height = len(picture)
+    ends = [(0, height)] if height <= 2 * EDGE else [(0, EDGE), (height - EDGE, height)]
+    for top, bottom in ends:
+        above, below = strip * (top == 0), strip * (bottom == height)
+        part = cv2.copyMakeBorder(picture[top:bottom], above, below, 0, 0, cv2.BORDER_REFLECT)
+        higher = cv2.resize(part, (part.shape[1], round(len(part) * DRAWN_OUT)), interpolation=cv2.INTER_LINEAR)
+        yield replace(view, top=top - above, bottom=bottom + below, drawn_out=len(higher) / len(part)), higher
 
 
 def _is_dotted(picture: np.ndarray) -> bool:
