@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from io import RawIOBase
 from typing import Any, BinaryIO
@@ -82,12 +83,12 @@ class WithoutBeside(_View):
         file.seek(0)
 
     def _changed(self, at: int, data: bytes) -> bytes:
-        for place in self.places:
-            if at - len(_FREE) < place < at + len(data):
-                first, skipped = max(place - at, 0), max(at - place, 0)
-                shown = _FREE[skipped:][: len(data) - first]
-                data = data[:first] + shown + data[first + len(shown) :]
-        return data
+        seen = bytearray(data)
+        for place in self.places[bisect_right(self.places, at - len(_FREE)) : bisect_left(self.places, at + len(data))]:
+            first, skipped = max(place - at, 0), max(at - place, 0)
+            shown = _FREE[skipped:][: len(data) - first]
+            seen[first : first + len(shown)] = shown
+        return bytes(seen)
 
 
 def beside(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -110,8 +111,8 @@ def _within(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, bytes]
     for at in range(start, stop, _STEP):
         file.seek(at)
         data = file.read(min(_STEP + _OVERLAP, stop - at))
-        for found in _BESIDE.finditer(data, 0):
-            name, body = found[0], data[found.end() :]
+        for found in _BESIDE.finditer(data):
+            name, body = found[0], data[found.end() : found.end() + 28]
             plain = (name == b"mdcv" and display(body[:24])) or (name == b"SmDm" and display(body[4:28]))
             if found.start() < _STEP and not plain:
                 yield at + found.start(), name
