@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from deidcli import bounded
 from deidcli.engine.face_list import KnownFaces
 from deidcli.engine.files import digest, stamp_of
 from deidcli.engine.follow import followed, planned
@@ -30,7 +29,7 @@ from deidcli.faces.looks import detect_in_looks
 from deidcli.faces.search import nms
 from deidcli.faces.tracking import TrackOptions
 from deidcli.media.open import is_stream, open_reader
-from deidcli.media.stream import ReadOptions
+from deidcli.media.stream import ReadOptions, read_picture
 from deidcli.values import UNTRACKED, Face, Frame
 
 # Frames that a detector which works in batches gets in one call: enough to keep it busy, few to hold in memory.
@@ -257,9 +256,7 @@ def _read(job: Job) -> tuple[bytes | Path, str]:
         if job.source is None and sys.stdin is None:
             raise OSError(errno.EBADF, "standard input is closed")
         with nullcontext(sys.stdin.buffer) if job.source is None else job.source.open("rb") as file:
-            data = bounded.read(file, bounded.PICTURE)
-    except bounded.TooLong as error:
-        raise MediaError(f"{job.name}: too large for a picture: {error}", "scale it down first") from error
+            data = read_picture(file, job.name)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise MediaError(f"{job.name}: cannot be read: {reason}", "check the name and its permissions") from error

@@ -192,8 +192,8 @@ class FaceModel:
         """Coefficients (n + m,) of one deviation of the bank's faces, along what raises a gradient (n + m,) and changes
         nothing that `kept` (n + m, k) says.
 
-        Each coefficient has its own variance, and none goes with another: what 157 women have in common in 260
-        coefficients is mostly chance, and faces would be changed more for the same effect.
+        Each coefficient has its own variance, and none goes with another: what the few women of the bank have in
+        common in so many coefficients is mostly chance, and faces would be changed more for the same effect.
         """
         variance = self.spread**2
         along = kept.T * variance
@@ -248,8 +248,8 @@ class FaceModel:
     @cached_property
     def _recognised(self) -> np.ndarray:
         """(n + m, n + m), by which coefficients become the likeliest that do the same to both descriptors and to the
-        beard. Half of what a face of the bank has beside what is kept makes it nobody else: shadows, spots and what is
-        left of its expression, which a mixture of two would show twice.
+        beard. More than a third of what a face of the bank has beside what is kept makes it nobody else: shadows, spots
+        and what is left of its expression, which a mixture of two would show twice.
         """
         seen = [effects * self.spread[:, None] for effects in self.effects]
         columns = np.concatenate([each / max(float(np.linalg.norm(each)), 1e-9) for each in seen], axis=1)

@@ -9,10 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO
 
-from deidcli import bounded
 from deidcli.errors import MediaError, MissingDependency
 from deidcli.media import sniff
-from deidcli.media.stream import Reader, ReadOptions, SoundOnly
+from deidcli.media.stream import Reader, ReadOptions, SoundOnly, read_picture
 
 
 def _image(head: bytes, source: Path | bytes, name: str, options: ReadOptions) -> Reader | None:
@@ -82,7 +81,7 @@ def open_reader(
             return _sequence(source, name, options)
         head = _read(source, name, sniff.HEAD)
     else:
-        source = source if isinstance(source, bytes) else _whole(source, name)
+        source = source if isinstance(source, bytes) else read_picture(source, name)
         head = source[: sniff.HEAD]
     for opener in _OPENERS:
         reader = opener(head, source, name, options)
@@ -145,17 +144,10 @@ def _read(path: Path, name: str, size: int = -1) -> bytes:
         if path.exists() and not (path.is_file()):
             raise MediaError(f"{name}: not a file", "name a picture, or a folder of pictures")
         with path.open("rb") as file:
-            return _whole(file, name) if size < 0 else file.read(size)
+            return read_picture(file, name) if size < 0 else file.read(size)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise MediaError(f"{name}: cannot be read: {reason}", "check the name and its permissions") from error
-
-
-def _whole(file: BinaryIO, name: str) -> bytes:
-    try:
-        return bounded.read(file, bounded.PICTURE)
-    except bounded.TooLong as error:
-        raise MediaError(f"{name}: too large for a picture: {error}", "scale it down first") from error
 
 
 def _unknown(head: bytes, name: str) -> MediaError:

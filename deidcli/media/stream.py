@@ -16,6 +16,7 @@ from typing import BinaryIO, ClassVar
 
 import numpy as np
 
+from deidcli import bounded
 from deidcli.errors import MediaError
 from deidcli.values import Frame
 
@@ -139,3 +140,11 @@ class Writer(ABC):
 
     def close(self) -> None:  # noqa: B027 - most writers hold nothing
         """Free everything; called at the end, also of a file that failed."""
+
+
+def read_picture(file: BinaryIO, name: str) -> bytes:
+    """All that an open file of a picture holds. Raises MediaError with its name where that is too much, and OSError."""
+    try:
+        return bounded.read(file, bounded.PICTURE)
+    except bounded.TooLong as error:
+        raise MediaError(f"{name}: too large for a picture: {error}", "scale it down first") from error

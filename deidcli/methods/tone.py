@@ -59,15 +59,15 @@ def _as_strong(detail: np.ndarray, other: np.ndarray, where: np.ndarray) -> np.n
     strong brows in the old face would leave patches of light in the skin of the new one, and red lips take the red from
     lids.
     """
-    parts = [cv2.resize(part, detail.shape[1::-1], interpolation=cv2.INTER_AREA) for part in _parts()]
-    own, others = (cv2.transform(np.ascontiguousarray(each), OPPONENTS) for each in (detail, other))
+    parts = _parts(len(detail))
+    own, others = (cv2.transform(each, OPPONENTS) for each in (detail, other))
     planes = [
         a * _gain(np.abs(a), np.abs(b), where, parts) for a, b in zip(cv2.split(own), cv2.split(others), strict=True)
     ]
     return cv2.transform(cv2.merge(planes), COLOURS)
 
 
-def _gain(own: np.ndarray, other: np.ndarray, where: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
+def _gain(own: np.ndarray, other: np.ndarray, where: np.ndarray, parts: tuple[np.ndarray, ...]) -> np.ndarray:
     """By what (h, w) a detail of the sizes `own` (h, w) is multiplied to be as strong as `other` in each part.
 
     where: the weights (h, w) of what counts. parts: the shares (h, w) of the parts in each pixel, 1 together.
@@ -85,11 +85,12 @@ def _weighted(values: np.ndarray, weights: np.ndarray) -> float:
 
 
 @cache
-def _parts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How much of each pixel of the frame is skin, eyes and brows, and lips, (256, 256) float32 in [0, 1], softly."""
+def _parts(side: int) -> tuple[np.ndarray, ...]:
+    """How much of each pixel of the frame is skin, eyes and brows, and lips, (side, side) float32 in [0, 1], softly."""
     groups = (LEFT_LIDS, RIGHT_LIDS, LEFT_BROW, RIGHT_BROW), (OUTER_LIPS,)
     eyes, lips = (cv2.GaussianBlur(filled(group, FEATURE), (0, 0), FEATURE / 2) for group in groups)
-    return 1 - np.minimum(eyes + lips, 1), eyes, lips
+    whole = 1 - np.minimum(eyes + lips, 1), eyes, lips
+    return tuple(cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA) for part in whole)
 
 
 def _octave(texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

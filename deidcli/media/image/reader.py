@@ -20,7 +20,6 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from deidcli import bounded
 from deidcli.errors import MediaError
 from deidcli.media.image import Container, Native, Rewriter, container_of, explained
 from deidcli.media.image.conversion import views, with_rgb
@@ -28,7 +27,7 @@ from deidcli.media.image.rehearsal import is_endless, is_suspicious, promise, re
 from deidcli.media.looks import continued
 from deidcli.media.metadata import checked
 from deidcli.media.sniff import HEAD, image_kind
-from deidcli.media.stream import Reader, ReadOptions, StreamInfo, WriteOptions, Writer
+from deidcli.media.stream import Reader, ReadOptions, StreamInfo, WriteOptions, Writer, read_picture
 from deidcli.values import Frame
 
 MOST_FRAMES = 20_000
@@ -236,9 +235,7 @@ class SequenceReader(Reader):
         name = f"{self.name}/{self.order[index][1]}"
         try:
             with (self.folder / self.order[index][1]).open("rb") as file:
-                data = bounded.read(file, bounded.PICTURE)
-        except bounded.TooLong as error:
-            raise MediaError(f"{name}: too large for a picture: {error}", "scale it down first") from error
+                data = read_picture(file, name)
         except OSError as error:
             raise MediaError(f"{name}: cannot be read: {error.strerror}", "check its permissions") from error
         kind = image_kind(data[:HEAD])
